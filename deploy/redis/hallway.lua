@@ -1,0 +1,565 @@
+#!lua name=hallway
+-- The publishing half of Hallway, a realtime gateway: one call checks an event, gives it an offset in each of its
+-- rooms, stores it there and sends it to whoever listens, atomically. A starting gateway loads this file on every
+-- primary, with the settings block rendered anew from its configuration; `hallway redis-function` prints the same.
+--
+--   FCALL <prefix>_publish 2 <prefix>:{R}:history <prefix>:{R}:last <event json> [ID id] [REQUIRESACK] [ROOMS r1 r2 …]
+--   FCALL <prefix>_publish n <prefix>:{R1} … <prefix>:{Rn} <event json> …          (not in a Cluster)
+--     -> id, then per room: [room, offset or '', 1 if the id was known there, else 0]
+--   FCALL <prefix>_info 0
+--     -> [version, table]
+--
+-- The long form takes several pairs of keys, except in a Cluster. ROOMS stands last and names all rooms of the event.
+-- Of a room R there are:
+--
+--   <prefix>:{R}            channel: the live messages (PUBLISH; SPUBLISH in a Cluster)
+--   <prefix>:{R}:history    stream: entry id = offset, field `m` = the live message; expires ttl after its last entry
+--   <prefix>:{R}:last       string: the newest offset, kept longer than the stream
+--   <prefix>:{R}:id:<id>    string: the offset that an event with an id of the publisher's got
+--
+-- A live message is a line of words, then the event as it came:
+--
+--   1 <id> <timestamp> <ack 0|1> <room> <offset> <prev> [<room> <offset> <prev> …]
+--
+-- `prev` is the room's offset before this one. A room that stores nothing has `-` twice; one that knew the id is left
+-- out.
+
+-- <settings>
+local PREFIX = 'hallway'
+local VERSION = 1
+local TABLE = 'default'            -- digest of everything in this block, written by the gateway
+local MEMORY = 604800000           -- ms the last offset is kept (at least the class's ttl)
+local ID_WINDOW = 600000           -- ms an event id is remembered
+local EVENT_BYTES = 65536          -- bytes of the event JSON text
+local FORMS = {                    -- segments ('*' = an id), max events, ttl ms, delivery
+  { {'user', '*'}, 100, 3600000, 'durable' },
+  { {'order', '*'}, 100, 3600000, 'durable' },
+  { {'store', '*'}, 100, 3600000, 'durable' },
+  { {'store', '*', 'orders'}, 100, 3600000, 'durable' },
+  { {'zone', '*'}, 100, 3600000, 'durable' },
+  { {'zone', '*', 'agents'}, 100, 3600000, 'durable' },
+  { {'agent', '*'}, 100, 3600000, 'durable' },
+  { {'agent', '*', 'orders'}, 100, 3600000, 'durable' },
+  { {'product', '*'}, 100, 3600000, 'durable' },
+  { {'variant', '*'}, 100, 3600000, 'durable' },
+  { {'orders', 'active'}, 100, 3600000, 'durable' },
+  { {'agents', 'all'}, 100, 3600000, 'durable' },
+  { {'stores', 'all'}, 100, 3600000, 'durable' },
+  { {'store', '*', 'zone', '*'}, 100, 3600000, 'durable' },
+  { {'dashboard', 'admin'}, 100, 3600000, 'durable' },
+}
+local TYPES = {                    -- a type's delivery wins over the class's
+  ['agent.location_updated'] = 'latest',
+}
+-- </settings>
+
+local MAX_ROOMS = 64
+local MAX_NAME = 128               -- bytes of an event id, a type, a segment of a room
+local MAX_DEPTH = 65               -- the event itself, and 64 levels of payload
+local MAX_INTEGER = 9007199254740992
+local NAME = '^[A-Za-z0-9_.:-]+$'
+local SEGMENT = '[A-Za-z0-9_.~-]+'
+local KEY_HEAD = PREFIX .. ':{'
+
+local PRIORITIES = { LOW = true, NORMAL = true, HIGH = true, CRITICAL = true }
+
+local RESERVED = {
+  -- emitted by Socket.IO clients to themselves
+  connect = true, connect_error = true, connect_timeout = true, connecting = true, disconnect = true,
+  disconnecting = true, error = true, newListener = true, removeListener = true, ping = true, pong = true,
+  reconnect = true, reconnect_attempt = true, reconnecting = true, reconnect_error = true, reconnect_failed = true,
+  -- notices of the gateway itself
+  ['auth.expiring'] = true, ['room.revoked'] = true, ['server.draining'] = true,
+  ['presence.joined'] = true, ['presence.left'] = true,
+}
+
+-- Well-formed sequences of RFC 3629, the frequent ones first.
+local UTF8 = {
+  '[\225-\236\238\239][\128-\191][\128-\191]',
+  '[\194-\223][\128-\191]',
+  '\240[\144-\191][\128-\191][\128-\191]',
+  '\224[\160-\191][\128-\191]',
+  '\237[\128-\159][\128-\191]',
+  '[\241-\243][\128-\191][\128-\191][\128-\191]',
+  '\244[\128-\143][\128-\191][\128-\191]',
+}
+
+-- Made by the first call: while a library is loaded, none of Lua's own functions can be reached.
+local json                         -- a cjson of our own; the settings of the global one are everybody's
+local classes                      -- first segment of a form -> its classes, in the order in which they are tried
+local clustered
+
+local ids_made = 0
+
+-- Ends the call with an error reply. (Redis turns a table with a field `err` into a string when it is caught.)
+local function fail(reply)
+  error({ reply = reply })
+end
+
+local function refuse(code, sentence)
+  fail('ERR ' .. code .. ' ' .. sentence)
+end
+
+local function shown(text)
+  return '"' .. text:sub(1, 80):gsub('[^ -~]', '?') .. '"'
+end
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+-- Rooms
+
+local function class_from(form)
+  local segments, max, ttl, delivery = unpack(form)
+  local parts = {}
+  for i, segment in ipairs(segments) do
+    parts[i] = segment == '*' and SEGMENT or segment:gsub('[^%w]', '%%%0')
+  end
+  return {
+    segments = segments,
+    pattern = '^' .. table.concat(parts, ':') .. '$',
+    max = integer(max),
+    keeps = max > 0,
+    ttl = integer(ttl),
+    memory = integer(math.max(MEMORY, ttl)),
+    delivery = delivery,
+  }
+end
+
+-- A literal segment is tried before an id, from the left.
+local function is_tried_before(a, b)
+  for i, segment in ipairs(a.segments) do
+    local other = b.segments[i]
+    if other == nil then return false end
+    if segment ~= other then
+      if segment == '*' or other == '*' then return other == '*' end
+      return segment < other
+    end
+  end
+  return #a.segments < #b.segments
+end
+
+local function compile_forms()
+  local by_word = {}
+  for _, form in ipairs(FORMS) do
+    local word = form[1][1]
+    by_word[word] = by_word[word] or {}
+    table.insert(by_word[word], class_from(form))
+  end
+  for _, list in pairs(by_word) do table.sort(list, is_tried_before) end
+  return by_word
+end
+
+local function match_class(list, room)
+  for _, class in ipairs(list or {}) do
+    if room:find(class.pattern) then return class end
+  end
+end
+
+local function class_of(room)
+  local class = match_class(classes[room:match('^[^:]*')], room) or match_class(classes['*'], room)
+  if not class then refuse('invalid-room', shown(room) .. ' is no form of room known here') end
+  if #room > MAX_NAME then
+    for segment in room:gmatch('[^:]+') do
+      if #segment > MAX_NAME then
+        refuse('invalid-room', 'an id in a room has at most ' .. MAX_NAME .. ' bytes, not ' .. #segment)
+      end
+    end
+  end
+  return class
+end
+
+local function split_key(key)
+  local brace = key:sub(1, #KEY_HEAD) == KEY_HEAD and key:find('}', #KEY_HEAD + 1, true)
+  if not brace then refuse('usage', 'the key ' .. shown(key) .. ' does not begin with ' .. KEY_HEAD .. 'room}') end
+  return key:sub(#KEY_HEAD + 1, brace - 1), key:sub(brace + 1)
+end
+
+local function room_of(name)
+  local channel = KEY_HEAD .. name .. '}'
+  return { name = name, channel = channel, history_key = channel .. ':history', last_key = channel .. ':last' }
+end
+
+local function check_keys(room, suffix, next_key, short)
+  if (suffix == '') ~= short then refuse('usage', 'the short and the long form of keys cannot be mixed') end
+  if short then return end
+  if suffix ~= ':history' then
+    refuse('usage', 'a key of the long form is ' .. room.history_key .. ', not one that ends in ' .. shown(suffix))
+  end
+  if next_key ~= room.last_key then
+    refuse('usage', 'after the key ' .. room.history_key .. ' comes ' .. room.last_key)
+  end
+end
+
+-- The rooms in the publisher's order, each once, and whether the keys are of the short form.
+local function rooms_of(keys)
+  if #keys == 0 then refuse('usage', 'no keys: name the rooms by their keys') end
+  local rooms, seen, short = {}, {}, nil
+  local i = 1
+  while keys[i] do
+    local name, suffix = split_key(keys[i])
+    local class = class_of(name)
+    local room = room_of(name)
+    if short == nil then short = suffix == '' end
+    check_keys(room, suffix, keys[i + 1], short)
+    if not seen[name] then
+      if #rooms == MAX_ROOMS then refuse('usage', 'an event has at most ' .. MAX_ROOMS .. ' rooms') end
+      seen[name] = true
+      room.class = class
+      rooms[#rooms + 1] = room
+    end
+    i = i + (short and 1 or 2)
+  end
+  return rooms, short
+end
+
+local function is_clustered()
+  if clustered == nil then
+    local reply = redis.pcall('CLUSTER', 'MYID')
+    if type(reply) == 'string' then
+      clustered = true
+    elseif reply.err:find('cluster support disabled', 1, true) then
+      clustered = false
+    else
+      fail(reply.err)
+    end
+  end
+  return clustered
+end
+
+local function check_cluster_form(rooms, short)
+  if is_clustered() and (short or #rooms > 1) then
+    refuse('usage', 'in a Cluster each room is a call of its own, with the keys ' .. KEY_HEAD .. 'room}:history '
+      .. KEY_HEAD .. 'room}:last, the same ID, and ROOMS naming them all')
+  end
+end
+
+-- Options
+
+local function check_id(id, what)
+  if #id > MAX_NAME or not id:find(NAME) then
+    refuse('invalid-event', what .. ' must be 1 to ' .. MAX_NAME .. ' of A-Z a-z 0-9 _ . : -')
+  end
+end
+
+local function check_all_rooms(args, first, rooms)
+  if first > #args then refuse('usage', 'ROOMS needs at least one room') end
+  local named, count = {}, 0
+  for i = first, #args do
+    if not named[args[i]] then
+      class_of(args[i])
+      named[args[i]] = true
+      count = count + 1
+    end
+  end
+  if count > MAX_ROOMS then refuse('usage', 'an event has at most ' .. MAX_ROOMS .. ' rooms') end
+  for _, room in ipairs(rooms) do
+    if not named[room.name] then refuse('usage', 'ROOMS must name all rooms, also ' .. shown(room.name)) end
+  end
+end
+
+local function options_of(args, rooms)
+  local id, ack = nil, '0'
+  local i = 2
+  while i <= #args do
+    local word = args[i]:upper()
+    if word == 'REQUIRESACK' then
+      ack = '1'
+    elseif word == 'ID' then
+      i = i + 1
+      if not args[i] then refuse('usage', 'ID needs an id') end
+      if id then refuse('usage', 'ID is given twice') end
+      id = args[i]
+      check_id(id, 'ID')
+    elseif word == 'ROOMS' then
+      check_all_rooms(args, i + 1, rooms)
+      break
+    else
+      refuse('usage', 'unknown option ' .. shown(args[i]) .. '; there are ID, REQUIRESACK and ROOMS')
+    end
+    i = i + 1
+  end
+  return id, ack
+end
+
+-- The event. cjson judges the structure and the escapes; what it lets pass is found with a few C-speed passes.
+
+local function check_utf8(text)
+  -- A placeholder keeps what stood apart from joining.
+  local left = text:gsub('[%z\1-\127]+', ' ')
+  if not left:find('[\128-\255]') then return end
+  for _, sequence in ipairs(UTF8) do
+    left = left:gsub(sequence, ' ')
+    if not left:find('[\128-\255]') then return end
+  end
+  refuse('invalid-event', 'the event is not valid UTF-8')
+end
+
+-- cjson has seen to it that quotes come in pairs, so one that is left over begins a string with a byte that the
+-- pattern does not take.
+local function check_controls(unescaped)
+  if unescaped:gsub('"[^"%z\1-\31]*"', ''):find('"', 1, true) then
+    refuse('invalid-event', 'a string holds a raw control character')
+  end
+end
+
+-- Returns the text without its strings.
+local function check_strings(text)
+  local unescaped = text
+  if text:find('\\', 1, true) then unescaped = text:gsub('\\.', '') end
+  if not text:find('^[ -~]*$') then
+    check_utf8(text)
+    check_controls(unescaped)
+  end
+  return (unescaped:gsub('%b""', ''))
+end
+
+local function check_numbers(skeleton)
+  local dot = skeleton:find('.', 1, true)
+  while dot and skeleton:find('^%d%.%d', dot - 1) do dot = skeleton:find('.', dot + 1, true) end
+  if dot or skeleton:find('+', 1, true) and skeleton:find('[^eE]%+') then
+    refuse('invalid-event', 'a number is not written as JSON has it')
+  end
+end
+
+local function check_fields_unique(event, skeleton)
+  local top = skeleton:match('{(.*)}'):gsub('%b{}', ''):gsub('%b[]', '')
+  local _, written = top:gsub(':', '')
+  for _ in pairs(event) do written = written - 1 end
+  if written ~= 0 then refuse('invalid-event', 'a field of the event is given twice') end
+end
+
+-- Only the text can tell {} from []: both are an empty table to cjson.
+local function is_empty_array(text)
+  local marked = text:gsub('\\[\\"]', '\\u0000'):gsub('%b""', function(s)
+    local named = s == '"meta"' or s:find('\\u', 1, true) and json.decode('[' .. s .. ']')[1] == 'meta'
+    return named and 'm' or ''
+  end)
+  local top = marked:match('{(.*)}'):gsub('%b{}', '{}'):gsub('%b[]', '[]')
+  return top:find('m%s*:%s*%[') ~= nil
+end
+
+local function check_meta(meta, text)
+  local object = type(meta) == 'table'
+  if object then
+    local key = next(meta)
+    if key == nil then object = not is_empty_array(text) else object = type(key) == 'string' end
+  end
+  if not object then refuse('invalid-event', '"meta" must be an object') end
+end
+
+local function check_type(name)
+  if name == nil then refuse('invalid-event', 'the event has no "type"') end
+  if type(name) ~= 'string' or #name > MAX_NAME or not name:find(NAME) then
+    refuse('invalid-event', '"type" must be a string of 1 to ' .. MAX_NAME .. ' of A-Z a-z 0-9 _ . : -')
+  end
+  if RESERVED[name] then refuse('invalid-event', 'the type ' .. shown(name) .. ' is reserved') end
+end
+
+local function check_fields(event, text)
+  check_type(event.type)
+  if event.payload == nil then refuse('invalid-event', 'the event has no "payload"') end
+  if event.id ~= nil then
+    if type(event.id) ~= 'string' then refuse('invalid-event', '"id" must be a string') end
+    check_id(event.id, '"id"')
+  end
+  if event.priority ~= nil and not PRIORITIES[event.priority] then
+    refuse('invalid-event', '"priority" must be LOW, NORMAL, HIGH or CRITICAL')
+  end
+  local at = event.timestamp
+  if at ~= nil and (type(at) ~= 'number' or at < 0 or at > MAX_INTEGER or at % 1 ~= 0) then
+    refuse('invalid-event', '"timestamp" must be an integer from 0 to 2^53, in milliseconds')
+  end
+  if event.meta ~= nil then check_meta(event.meta, text) end
+end
+
+local function event_of(text)
+  if text == nil then refuse('usage', 'the event is missing') end
+  if #text > EVENT_BYTES then
+    refuse('event-too-large', 'the event has ' .. #text .. ' bytes; at most ' .. EVENT_BYTES .. ' are taken')
+  end
+  -- cjson takes a NUL for the end of the text.
+  if text:find('\0', 1, true) then refuse('invalid-event', 'the event is not valid JSON: it holds a NUL byte') end
+  local decoded, event = pcall(json.decode, text)
+  if not decoded then refuse('invalid-event', 'the event is not valid JSON: ' .. event) end
+  if type(event) ~= 'table' or not text:find('^%s*{') then
+    refuse('invalid-event', 'the event is not a JSON object')
+  end
+  local skeleton = check_strings(text)
+  check_numbers(skeleton)
+  check_fields_unique(event, skeleton)
+  check_fields(event, text)
+  return event
+end
+
+local function given_id(event, option)
+  if option and event.id and option ~= event.id then
+    refuse('invalid-event', 'ID and the event\'s own "id" are different')
+  end
+  return option or event.id
+end
+
+-- Offsets
+
+-- Every key of the rooms is read before anything is written. While a slot of a Cluster moves, reading a key that may
+-- be on the other side fails if it is read together with another one: so an id is never taken for new by mistake.
+local function read_rooms(rooms, id)
+  local names = {}
+  for _, room in ipairs(rooms) do
+    names[#names + 1] = room.last_key
+    if id then names[#names + 1] = room.channel .. ':id:' .. id end
+  end
+  local values = redis.pcall('MGET', unpack(names))
+  if values.err then
+    -- as Redis 7 and Valkey, and as Redis 8 puts it
+    local moving = values.err:find('non local key', 1, true) or values.err:find('rehashing of the slot', 1, true)
+    fail(moving and 'TRYAGAIN the slot of the room is on the move' or values.err)
+  end
+  local step = id and 2 or 1
+  for i, room in ipairs(rooms) do
+    room.last = values[(i - 1) * step + 1] or nil
+    room.known = id and values[i * step] or nil
+  end
+end
+
+local function parse_offset(offset)
+  if not offset then return end
+  return offset:match('^(%d+)%-(%d+)$')
+end
+
+local function give_offset(room, now, first_of_now)
+  local ms, n = parse_offset(room.last)
+  if not ms then
+    local newest = redis.call('XREVRANGE', room.history_key, '+', '-', 'COUNT', '1')[1]
+    room.last = newest and newest[1]
+    ms, n = parse_offset(room.last)
+  end
+  if not ms then
+    ms, room.last = 0, integer(now - MEMORY) .. '-0'
+  end
+  room.prev = room.last
+  if now > tonumber(ms) then
+    room.offset = first_of_now
+  else
+    room.offset = ms .. '-' .. integer(n + 1)
+  end
+end
+
+local function is_stored(room, event)
+  return (TYPES[event.type] or room.class.delivery) == 'durable' and room.class.keeps
+end
+
+local function position_rooms(rooms, event, id, now)
+  local stored = {}
+  for _, room in ipairs(rooms) do
+    if is_stored(room, event) then stored[#stored + 1] = room end
+  end
+  if #stored > 0 then read_rooms(stored, id) end
+  local first_of_now = integer(now) .. '-0'
+  for _, room in ipairs(stored) do
+    if not room.known then give_offset(room, now, first_of_now) end
+  end
+end
+
+-- The message
+
+-- What follows the id on the first line of a live message.
+local function line_of(timestamp, ack, rooms)
+  local words = { integer(timestamp), ack }
+  for _, room in ipairs(rooms) do
+    if not room.known then
+      words[#words + 1] = room.name
+      words[#words + 1] = room.offset or '-'
+      words[#words + 1] = room.prev or '-'
+    end
+  end
+  return table.concat(words, ' ')
+end
+
+-- A UUID of version 7. The count tells apart equal events within one MULTI, for which time stands still.
+local function make_id(now, micros, line)
+  ids_made = ids_made + 1
+  local random = redis.sha1hex(micros .. ' ' .. ids_made .. ' ' .. line)
+  return string.format('%08x-%04x-7%s-%x%s-%s', math.floor(now / 65536), now % 65536, random:sub(1, 3),
+    8 + random:byte(4) % 4, random:sub(5, 7), random:sub(8, 19))
+end
+
+local function check_right(command, name)
+  if not redis.acl_check_cmd(command, name) then
+    fail('NOPERM this user may not use ' .. command .. ' on ' .. name)
+  end
+end
+
+-- A right found missing halfway would leave an event stored and never sent.
+local function check_rights(rooms, publish_command)
+  for _, room in ipairs(rooms) do
+    if room.offset then
+      check_right('XADD', room.history_key)
+      check_right('PEXPIRE', room.history_key)
+      check_right('SET', room.last_key)
+    end
+    if not room.known then check_right(publish_command, room.channel) end
+  end
+end
+
+local function store(room, message, id)
+  local history, class = room.history_key, room.class
+  redis.call('XADD', history, 'MAXLEN', '=', class.max, room.offset, 'm', message)
+  redis.call('PEXPIRE', history, class.ttl)
+  redis.call('SET', room.last_key, room.offset, 'PX', class.memory)
+  if id then redis.call('SET', room.channel .. ':id:' .. id, room.offset, 'PX', ID_WINDOW) end
+end
+
+local function reply_of(id, rooms)
+  local reply = { id }
+  for _, room in ipairs(rooms) do
+    reply[#reply + 1] = { room.name, room.known or room.offset or '', room.known and 1 or 0 }
+  end
+  return reply
+end
+
+local function publish(keys, args)
+  if not json then
+    classes = compile_forms()
+    json = cjson.new()
+    json.decode_invalid_numbers(false)
+    json.decode_max_depth(MAX_DEPTH)
+  end
+  local text = args[1]
+  local rooms, short = rooms_of(keys)
+  local option_id, ack = options_of(args, rooms)
+  check_cluster_form(rooms, short)
+  local event = event_of(text)
+  local id_given = given_id(event, option_id)
+
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  position_rooms(rooms, event, id_given, now)
+
+  local timestamp = math.min(event.timestamp or now, now) + 0   -- which makes 0 of -0
+  local line = line_of(timestamp, ack, rooms)
+  local id = id_given or make_id(now, time[2], line)
+  local message = '1 ' .. id .. ' ' .. line .. '\n' .. text
+  local publish_command = clustered and 'SPUBLISH' or 'PUBLISH'
+  check_rights(rooms, publish_command)
+  for _, room in ipairs(rooms) do
+    if room.offset then store(room, message, id_given) end
+  end
+  for _, room in ipairs(rooms) do
+    if not room.known then redis.call(publish_command, room.channel, message) end
+  end
+  return reply_of(id, rooms)
+end
+
+redis.register_function(PREFIX .. '_publish', function(keys, args)
+  local done, result = pcall(publish, keys, args)
+  if done then return result end
+  return { err = type(result) == 'table' and result.reply or tostring(result) }
+end)
+
+redis.register_function{
+  function_name = PREFIX .. '_info',
+  callback = function() return { VERSION, TABLE } end,
+  flags = { 'no-writes' },
+}

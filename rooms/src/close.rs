@@ -1,0 +1,138 @@
+//! The one table of why a transport is closed and which error a command answers with.
+
+/// Why the gateway closed a transport. The client reconnects after all of these but [`Close::Kicked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// The peer closed or vanished.
+    PeerGone,
+    /// More was waiting for it than `limits.queue_bytes` or `limits.queue_frames`.
+    SlowConsumer,
+    /// It accepted no byte for `wire.write_deadline`.
+    Stalled,
+    /// Its token's `exp` passed.
+    TokenExpired,
+    /// A frame was no valid packet.
+    MalformedFrame,
+    /// A room's history no longer reaches back to what it had seen.
+    HistoryLost,
+    /// A join without an ack id could not be carried out within `redis.join_wait`.
+    JoinUnavailable,
+    /// It sent commands faster than they could be worked off.
+    TooManyCommands,
+    /// The node is shutting down.
+    Draining,
+    /// Revoked or kicked: told by packet `41`, and not to come back.
+    Kicked,
+}
+
+impl Close {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 10] = [
+        Self::PeerGone,
+        Self::SlowConsumer,
+        Self::Stalled,
+        Self::TokenExpired,
+        Self::MalformedFrame,
+        Self::HistoryLost,
+        Self::JoinUnavailable,
+        Self::TooManyCommands,
+        Self::Draining,
+        Self::Kicked,
+    ];
+
+    /// The reason as logs and metrics know it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::PeerGone => "peer-gone",
+            Self::SlowConsumer => "slow-consumer",
+            Self::Stalled => "stalled",
+            Self::TokenExpired => "token-expired",
+            Self::MalformedFrame => "malformed-frame",
+            Self::HistoryLost => "history-lost",
+            Self::JoinUnavailable => "join-unavailable",
+            Self::TooManyCommands => "too-many-commands",
+            Self::Draining => "draining",
+            Self::Kicked => "kicked",
+        }
+    }
+
+    /// Whether a client should come back by itself.
+    #[must_use]
+    pub const fn reconnect(self) -> bool {
+        !matches!(self, Self::Kicked)
+    }
+}
+
+/// What a refused command is answered with, and with which HTTP status where it came by HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.code())]
+pub enum Refusal {
+    /// The arguments do not have the command's shape.
+    InvalidPayload,
+    /// The room is empty, over-long or of no known form.
+    InvalidRoom,
+    /// The event breaks a rule of the envelope.
+    InvalidEvent,
+    /// The event is larger than `limits.event_bytes`.
+    EventTooLarge,
+    /// The policy says no.
+    Forbidden,
+    /// No valid token or API key.
+    Unauthorized,
+    /// More rooms than `limits.rooms_per_socket`.
+    TooManyRooms,
+    /// Rooms of this class keep no history.
+    HistoryDisabled,
+    /// No such command.
+    UnknownCommand,
+    /// The broker is out of reach.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The code a client sees.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidPayload => "invalid-payload",
+            Self::InvalidRoom => "invalid-room",
+            Self::InvalidEvent => "invalid-event",
+            Self::EventTooLarge => "event-too-large",
+            Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::TooManyRooms => "too-many-rooms",
+            Self::HistoryDisabled => "history-disabled",
+            Self::UnknownCommand => "unknown-command",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidPayload | Self::InvalidRoom | Self::InvalidEvent | Self::TooManyRooms => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::UnknownCommand => 404,
+            Self::HistoryDisabled => 409,
+            Self::EventTooLarge => 413,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_kebab_case_and_distinct() {
+        let mut codes: Vec<_> = Close::ALL.iter().map(|c| c.code()).collect();
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Close::ALL.len());
+    }
+}

@@ -1,0 +1,198 @@
+//! Drafts: an event as its publisher wrote it, read once and checked.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::event::{EventId, EventType, InvalidName, Priority};
+use crate::json::{self, JsonFault};
+use crate::limits::JSON_DEPTH;
+
+/// The largest integer that every JSON reader keeps exact.
+const EXACT: u64 = 1 << 53;
+
+/// An event as its publisher wrote it. `payload` is the publisher's text, byte for byte.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The publisher's own id, if there is one.
+    pub id: Option<EventId>,
+    /// What happened.
+    pub kind: EventType,
+    /// How urgent, the publisher's or else the type's.
+    pub priority: Priority,
+    /// Milliseconds since the Unix epoch, as the publisher says.
+    pub timestamp: Option<u64>,
+    /// Any JSON.
+    pub payload: &'a RawValue,
+    /// What the publisher put into `meta`, without the names that are the gateway's.
+    pub meta: Meta<'a>,
+}
+
+/// Why a text is no event.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidEvent {
+    /// Not UTF-8.
+    #[error("the event is not valid UTF-8")]
+    Utf8,
+    /// Not JSON, not an object, a field missing, doubled or of the wrong kind.
+    #[error("the event is no JSON object of the right form: {0}")]
+    Form(#[from] serde_json::Error),
+    /// The type or the id.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The payload or `meta`.
+    #[error("the event's JSON cannot be passed on: {0}")]
+    Json(#[from] JsonFault),
+    /// Not a whole number of milliseconds.
+    #[error("an event's timestamp is a whole number of milliseconds since 1970")]
+    Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    priority: Option<Priority>,
+    #[serde(default)]
+    timestamp: Option<serde_json::Number>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow, default)]
+    meta: Option<Meta<'a>>,
+}
+
+impl<'a> Draft<'a> {
+    /// Reads the JSON text of an event.
+    ///
+    /// # Errors
+    /// When it is not UTF-8, not a JSON object of the right form, breaks a rule of names, or is not I-JSON.
+    pub fn parse(text: &'a [u8]) -> Result<Self, InvalidEvent> {
+        let text = std::str::from_utf8(text).map_err(|_| InvalidEvent::Utf8)?;
+        let fields: Fields<'a> = serde_json::from_str(text)?;
+        let kind: EventType = fields.kind.parse()?;
+        json::check(fields.payload.get(), JSON_DEPTH)?;
+        let meta = fields.meta.unwrap_or_default();
+        meta.check()?;
+        Ok(Self {
+            id: fields.id.map(|id| id.parse()).transpose()?,
+            priority: fields.priority.unwrap_or_else(|| kind.default_priority()),
+            timestamp: fields.timestamp.map(|n| millis(&n)).transpose()?,
+            kind,
+            payload: fields.payload,
+            meta,
+        })
+    }
+}
+
+fn millis(number: &serde_json::Number) -> Result<u64, InvalidEvent> {
+    let whole = |f: f64| (f >= 0.0 && f.fract() == 0.0).then_some(f as u64);
+    let exact = number.as_u64().or_else(|| number.as_f64().and_then(whole));
+    exact.filter(|ms| *ms <= EXACT).ok_or(InvalidEvent::Timestamp)
+}
+
+/// A publisher's `meta`, in its order; `room`, `offset` and `offsets` are dropped on reading, since they are ours.
+#[derive(Debug, Default)]
+pub struct Meta<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl Meta<'_> {
+    /// Writes the members with a comma behind each, so that ours can follow.
+    pub(crate) fn write(&self, out: &mut String) {
+        for (name, value) in &self.0 {
+            out.push_str(&serde_json::Value::from(name.as_ref()).to_string());
+            out.push(':');
+            out.push_str(value.get());
+            out.push(',');
+        }
+    }
+
+    fn check(&self) -> Result<(), JsonFault> {
+        self.0.iter().try_for_each(|(_, value)| json::check(value.get(), JSON_DEPTH - 1))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Members)
+    }
+}
+
+/// A member name that may need unescaping.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Meta<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Meta<'de>, A::Error> {
+        let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+            if matches!(name.as_ref(), "room" | "offset" | "offsets") {
+                continue;
+            }
+            match members.iter_mut().find(|(known, _)| *known == name) {
+                Some(member) => member.1 = value,
+                None => members.push((name, value)),
+            }
+        }
+        Ok(Meta(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_event_is_read() {
+        let text = br#"{"id":"a-1","type":"x.y","priority":"LOW","timestamp":5,"payload":{ "n" : 9007199254740993 },"meta":{"source":"api","room":"forged","offset":"9-9","offsets":{}},"more":1}"#;
+        let draft = Draft::parse(text).expect("it is valid");
+        assert_eq!(draft.payload.get(), r#"{ "n" : 9007199254740993 }"#);
+        let mut meta = String::new();
+        draft.meta.write(&mut meta);
+        assert_eq!(meta, r#""source":"api","#);
+        assert_eq!((draft.priority, draft.timestamp), (Priority::Low, Some(5)));
+    }
+
+    #[test]
+    fn bad_events_are_refused() {
+        let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
+        let texts: [&[u8]; 25] = [
+            b"", b"null", b"[]", b"\"x\"", b"{}", b"{\"type\":\"x\"}", b"{\"payload\":1}",
+            br#"{"type":"","payload":1}"#, br#"{"type":"a b","payload":1}"#, br#"{"type":5,"payload":1}"#,
+            br#"{"type":"connect","payload":1}"#, br#"{"type":"x","payload":NaN}"#, br#"{"type":"x","payload":0x10}"#,
+            br#"{"type":"x","payload":01}"#, br#"{"type":"x","payload":1.}"#, b"{\"type\":\"x\",\"payload\":\"\xff\"}",
+            br#"{"type":"x","payload":"\ud800"}"#, br#"{"type":"x","type":"y","payload":1}"#,
+            br#"{"type":"x","payload":1,"priority":"urgent"}"#, br#"{"type":"x","payload":1,"timestamp":-1}"#,
+            br#"{"type":"x","payload":1,"timestamp":1.5}"#, br#"{"type":"x","payload":1,"meta":[]}"#,
+            br#"{"type":"x","payload":1} x"#, br#"{"type":"x","payload":1,"id":"a b"}"#, deep.as_bytes(),
+        ];
+        for text in texts {
+            assert!(Draft::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn odd_but_valid_events_are_read() {
+        let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(64), "]".repeat(64));
+        let texts = [
+            r#"{"type":"x","payload":null}"#, r#" { "type" : "x" , "payload" : 1e-7 } "#,
+            r#"{"type":"x","payload":1,"id":null,"meta":null}"#, r#"{"type":"x","payload":1,"timestamp":1.7e12}"#,
+            r#"{"type":"order\u002estatus","payload":"😀 \ud83d\ude00","meta":{"a\"b":{"c":[1]}}}"#, &deep,
+        ];
+        for text in texts {
+            assert!(Draft::parse(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The envelope: the one JSON argument of a delivered event (nomor: "Event Envelope (JSON Schema)").
+//!
+//! An event is composed once; what differs between its receivers is only the tail, where `meta` names the rooms.
+
+use std::fmt::Write as _;
+
+use crate::draft::{Draft, InvalidEvent};
+use crate::entry::{Entry, Place};
+use crate::event::EventType;
+
+/// An event ready to be sent: everything up to the gateway's own part of `meta`.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    kind: EventType,
+    /// From `{"id":` to the publisher's last member of `meta` and its comma.
+    head: String,
+    requires_ack: bool,
+}
+
+impl Envelope {
+    /// Composes an entry's event.
+    ///
+    /// # Errors
+    /// When the publisher's text breaks a rule; such an entry stays a link of its chain and reaches nobody.
+    pub fn of(entry: &Entry) -> Result<Self, InvalidEvent> {
+        let draft = Draft::parse(&entry.text)?;
+        Ok(Self::compose(&draft, entry.id.as_str(), entry.timestamp, entry.requires_ack))
+    }
+
+    /// Composes a draft with the stamps it was given.
+    #[must_use]
+    pub fn compose(draft: &Draft<'_>, id: &str, timestamp: u64, requires_ack: bool) -> Self {
+        let payload = draft.payload.get();
+        let mut head = String::with_capacity(payload.len() + 192);
+        let written = write!(
+            head,
+            r#"{{"id":"{id}","type":"{}","priority":"{}","timestamp":{timestamp},"payload":{payload},"meta":{{"#,
+            draft.kind,
+            draft.priority.as_str(),
+        );
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        draft.meta.write(&mut head);
+        Self { kind: draft.kind.clone(), head, requires_ack }
+    }
+
+    /// The event's type, its name on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &EventType {
+        &self.kind
+    }
+
+    /// Appends the bare event as one receiver gets it: `places` are those of the rooms it is in, in the publisher's
+    /// order. `meta.room` and `meta.offset` are the first durable place's; with several, `meta.offsets` has them all.
+    pub fn write_event(&self, places: &[&Place], out: &mut String) {
+        out.push_str(&self.head);
+        let first = places.iter().find(|p| p.link.is_some()).or_else(|| places.first());
+        if let Some(place) = first {
+            push(out, format_args!(r#""room":"{}""#, place.room));
+            if let Some(link) = place.link {
+                push(out, format_args!(r#","offset":"{}""#, link.offset));
+            }
+        }
+        write_offsets(places, out);
+        if out.ends_with(',') {
+            out.pop();
+        }
+        out.push_str("}}");
+    }
+
+    /// Appends the whole argument, `{"event":{…},"requiresAck":…}`.
+    pub fn write_argument(&self, places: &[&Place], out: &mut String) {
+        out.push_str(r#"{"event":"#);
+        self.write_event(places, out);
+        push(out, format_args!(r#","requiresAck":{}}}"#, self.requires_ack));
+    }
+}
+
+fn write_offsets(places: &[&Place], out: &mut String) {
+    let stored = || places.iter().filter_map(|p| p.link.map(|link| (&p.room, link.offset)));
+    if stored().count() < 2 {
+        return;
+    }
+    out.push_str(r#","offsets":{"#);
+    for (i, (room, offset)) in stored().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        push(out, format_args!(r#"{comma}"{room}":"{offset}""#));
+    }
+    out.push('}');
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::{Classes, Retention};
+    use crate::entry::Link;
+    use crate::offset::Offset;
+    use std::time::Duration;
+
+    fn entry(text: &str, rooms: &[(&str, Option<u64>)]) -> Entry {
+        let classes =
+            Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99));
+        let place = |(key, ms): &(&str, Option<u64>)| Place {
+            room: classes.room(key).expect("a room"),
+            link: ms.map(|ms| Link { offset: Offset::at(ms), prev: Offset::at(0) }),
+        };
+        Entry {
+            id: "u1".parse().expect("an id"),
+            timestamp: 1_735_689_600_000,
+            requires_ack: false,
+            places: rooms.iter().map(place).collect(),
+            text: text.as_bytes().to_vec(),
+        }
+    }
+
+    fn argument(entry: &Entry, only: &[usize]) -> String {
+        let places: Vec<&Place> = only.iter().map(|i| &entry.places[*i]).collect();
+        let mut out = String::new();
+        Envelope::of(entry).expect("a valid event").write_argument(&places, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_envelope_is_the_one_of_the_seed() {
+        let text = r#"{"type":"order.status_changed","payload":{"orderId":"ord_123","status":"confirmed"},"meta":{"source":"api"}}"#;
+        let entry = entry(text, &[("order:ord_123", Some(1_735_689_600_000))]);
+        assert_eq!(
+            argument(&entry, &[0]),
+            r#"{"event":{"id":"u1","type":"order.status_changed","priority":"NORMAL","timestamp":1735689600000,"payload":{"orderId":"ord_123","status":"confirmed"},"meta":{"source":"api","room":"order:ord_123","offset":"1735689600000-0"}},"requiresAck":false}"#
+        );
+    }
+
+    #[test]
+    fn several_rooms_give_the_offsets_of_those_the_receiver_is_in() {
+        let entry = entry(r#"{"type":"x","payload":1}"#, &[("store:s", Some(5)), ("product:p", Some(7)), ("user:u", Some(9))]);
+        let both = argument(&entry, &[0, 1]);
+        assert!(both.contains(r#""meta":{"room":"store:s","offset":"5-0","offsets":{"store:s":"5-0","product:p":"7-0"}}"#), "{both}");
+        let one = argument(&entry, &[1]);
+        assert!(one.contains(r#""meta":{"room":"product:p","offset":"7-0"}"#), "{one}");
+    }
+
+    #[test]
+    fn the_first_durable_room_names_the_copy() {
+        let entry = entry(r#"{"type":"x","payload":1}"#, &[("store:s", None), ("product:p", Some(7))]);
+        assert!(argument(&entry, &[0, 1]).contains(r#""meta":{"room":"product:p","offset":"7-0"}"#));
+        assert!(argument(&entry, &[0]).contains(r#""meta":{"room":"store:s"}"#));
+    }
+
+    #[test]
+    fn a_payload_passes_byte_for_byte() {
+        let payload = r#"{ "b":9007199254740993, "a":1e-7,"s":"😀 é  x","n":[[[]]] }"#;
+        let entry = entry(&format!(r#"{{"type":"x","payload":{payload}}}"#), &[("order:1", Some(1))]);
+        let argument = argument(&entry, &[0]);
+        assert!(argument.contains(payload), "{argument}");
+        assert!(serde_json::from_str::<serde_json::Value>(&argument).is_ok());
+    }
+}

@@ -1,0 +1,151 @@
+//! The words of an event: its type, id and priority (nomor: "Event Envelope", "Event Types").
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limits::EVENT_NAME_CHARS;
+
+/// Names that Socket.IO clients keep for themselves, and the gateway's own notices: no publisher may use them.
+pub const RESERVED: [&str; 21] = [
+    "connect",
+    "connect_error",
+    "connect_timeout",
+    "connecting",
+    "disconnect",
+    "disconnecting",
+    "error",
+    "newListener",
+    "removeListener",
+    "ping",
+    "pong",
+    "reconnect",
+    "reconnect_attempt",
+    "reconnecting",
+    "reconnect_error",
+    "reconnect_failed",
+    "auth.expiring",
+    "room.revoked",
+    "server.draining",
+    "presence.joined",
+    "presence.left",
+];
+
+/// A type or an id breaks its rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Not `[A-Za-z0-9_.:-]{1,128}`.
+    #[error("an event's {0} is 1 to 128 characters of A-Z a-z 0-9 _ . : -")]
+    Characters(&'static str),
+    /// A name that clients or the gateway use themselves.
+    #[error("the event type {0:?} is reserved")]
+    Reserved(String),
+}
+
+/// What happened, such as `order.status_changed`; the Socket.IO event name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventType(String);
+
+/// Names one event, in its live copies and in every history.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(String);
+
+fn is_name(text: &str) -> bool {
+    (1..=EVENT_NAME_CHARS).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+}
+
+fn is_reserved(text: &str) -> bool {
+    RESERVED.contains(&text)
+}
+
+impl EventType {
+    /// The type as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What an event of this type has when its publisher names no priority (nomor: "Event Types").
+    #[must_use]
+    pub fn default_priority(&self) -> Priority {
+        match self.0.as_str() {
+            "delivery.assigned" | "agent.location_updated" => Priority::High,
+            _ => Priority::Normal,
+        }
+    }
+
+    /// A notice of the gateway itself, exempt from the reserved names.
+    #[must_use]
+    pub fn notice(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl FromStr for EventType {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if !is_name(text) {
+            return Err(InvalidName::Characters("type"));
+        }
+        if is_reserved(text) {
+            return Err(InvalidName::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl EventId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        is_name(text).then(|| Self(text.to_owned())).ok_or(InvalidName::Characters("id"))
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How urgent an event is for its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Priority {
+    /// Can wait.
+    Low,
+    /// Status changes and the like.
+    Normal,
+    /// Assignments, dispatch, locations.
+    High,
+    /// Failures that somebody must act on.
+    Critical,
+}
+
+impl Priority {
+    /// As it stands in the envelope.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "LOW",
+            Self::Normal => "NORMAL",
+            Self::High => "HIGH",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}

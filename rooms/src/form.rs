@@ -1,0 +1,125 @@
+//! Forms: the shapes that room keys may have, such as `store:{storeId}:orders` (nomor: "Room Key Naming Conventions").
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limits::ROOM_ID_CHARS;
+
+/// The fifteen forms of the nomor document, in its order.
+pub const BUILT_IN: [&str; 15] = [
+    "user:{userId}",
+    "order:{orderId}",
+    "store:{storeId}",
+    "store:{storeId}:orders",
+    "zone:{zoneId}",
+    "zone:{zoneId}:agents",
+    "agent:{agentId}",
+    "agent:{agentId}:orders",
+    "product:{productId}",
+    "variant:{variantId}",
+    "orders:active",
+    "agents:all",
+    "stores:all",
+    "store:{storeId}:zone:{zoneId}",
+    "dashboard:admin",
+];
+
+/// One part of a form, between colons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A lower-case word that stands for itself.
+    Word(String),
+    /// An id, with the name that policies know it by.
+    Id(String),
+}
+
+/// The shape of a room key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form(Vec<Segment>);
+
+/// A text is no form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no room form: segments are joined by colons, each a lower-case word or a name in braces, as in store:{{storeId}}:orders")]
+pub struct InvalidForm(String);
+
+impl Form {
+    /// The parts, in order.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.0
+    }
+
+    /// Whether a key has this shape: words equal, ids of `[A-Za-z0-9_.~-]{1,128}`.
+    #[must_use]
+    pub fn matches(&self, key: &str) -> bool {
+        let mut parts = key.split(':');
+        self.0.iter().all(|segment| match (segment, parts.next()) {
+            (Segment::Word(word), Some(part)) => word == part,
+            (Segment::Id(_), Some(part)) => is_id(part),
+            (_, None) => false,
+        }) && parts.next().is_none()
+    }
+
+    /// The named ids of a key of this form, in order.
+    pub fn parts<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().zip(key.split(':')).filter_map(|(segment, part)| match segment {
+            Segment::Word(_) => None,
+            Segment::Id(name) => Some((name.as_str(), part)),
+        })
+    }
+
+    /// Whether both have the same shape, whatever their ids are called.
+    #[must_use]
+    pub fn same_shape(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|pair| match pair {
+                (Segment::Word(a), Segment::Word(b)) => a == b,
+                (Segment::Id(_), Segment::Id(_)) => true,
+                _ => false,
+            })
+    }
+
+    /// How many words it has: where two forms match one key, the one with more words is meant.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.0.iter().filter(|s| matches!(s, Segment::Word(_))).count()
+    }
+}
+
+fn is_id(part: &str) -> bool {
+    (1..=ROOM_ID_CHARS).contains(&part.len())
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.~-".contains(&b))
+}
+
+fn segment(text: &str) -> Option<Segment> {
+    if let Some(name) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        return named.then(|| Segment::Id(name.to_owned()));
+    }
+    let mut bytes = text.bytes();
+    let word = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+    word.then(|| Segment::Word(text.to_owned()))
+}
+
+impl FromStr for Form {
+    type Err = InvalidForm;
+
+    fn from_str(text: &str) -> Result<Self, InvalidForm> {
+        let segments: Option<Vec<_>> = text.split(':').map(segment).collect();
+        segments.map(Self).ok_or_else(|| InvalidForm(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, segment) in self.0.iter().enumerate() {
+            let colon = if i == 0 { "" } else { ":" };
+            match segment {
+                Segment::Word(word) => write!(f, "{colon}{word}")?,
+                Segment::Id(name) => write!(f, "{colon}{{{name}}}")?,
+            }
+        }
+        Ok(())
+    }
+}

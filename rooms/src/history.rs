@@ -1,0 +1,97 @@
+//! What a resume may claim: whether a history reaches back to where a client left off.
+
+use std::time::Duration;
+
+use crate::limits::QUIET_HEAD_MS;
+use crate::offset::Offset;
+
+/// Where a client wants its history from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Everything newer than this offset.
+    After(Offset),
+    /// Everything at or after this millisecond (nomor: `get_missed_events {room, since}`).
+    Since(u64),
+}
+
+impl From {
+    /// The greatest offset that is not asked for.
+    #[must_use]
+    pub const fn exclusive(self) -> Offset {
+        match self {
+            Self::After(offset) => offset,
+            Self::Since(ms) => Offset::before(ms),
+        }
+    }
+
+    /// Whether an entry at `offset` is asked for.
+    #[must_use]
+    pub fn wants(self, offset: Offset) -> bool {
+        match self {
+            Self::After(after) => offset > after,
+            Self::Since(ms) => offset.ms >= ms,
+        }
+    }
+}
+
+/// What the broker knows of a room at one instant, read together with its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The broker's clock, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// When the broker's data began; missing counts as now.
+    pub birth_ms: Option<u64>,
+    /// The room's last offset, if it is still remembered.
+    pub last: Option<Offset>,
+    /// How long a last offset is remembered.
+    pub memory: Duration,
+}
+
+impl Facts {
+    /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
+    /// before now, but not before the birth.
+    #[must_use]
+    pub fn head(&self) -> Offset {
+        let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS);
+        self.last.unwrap_or_else(|| Offset::at(quiet.max(self.birth())))
+    }
+
+    /// What the first entry of a room without a last offset names as its `prev`.
+    #[must_use]
+    pub fn horizon(&self) -> Offset {
+        let memory = u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX);
+        Offset::at(self.now_ms.saturating_sub(memory))
+    }
+
+    /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
+    #[must_use]
+    pub fn complete(&self, from: From, first_prev: Option<Offset>) -> bool {
+        if !self.born_by(from) {
+            return false;
+        }
+        match first_prev {
+            Some(prev) => prev <= from.exclusive(),
+            None => self.silent_since(from),
+        }
+    }
+
+    fn birth(&self) -> u64 {
+        self.birth_ms.unwrap_or(self.now_ms)
+    }
+
+    fn born_by(&self, from: From) -> bool {
+        match from {
+            From::After(offset) => Offset::at(self.birth()) <= offset,
+            From::Since(ms) => self.birth() <= ms,
+        }
+    }
+
+    fn silent_since(&self, from: From) -> bool {
+        match (from, self.last) {
+            (From::After(after), Some(last)) => after == last,
+            (From::After(after), None) => after >= self.horizon() && after.ms <= self.now_ms,
+            (From::Since(_), Some(last)) => !from.wants(last),
+            (From::Since(ms), None) => Offset::at(ms) >= self.horizon(),
+        }
+    }
+}

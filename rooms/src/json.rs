@@ -1,0 +1,93 @@
+//! What strict parsers still let pass and I-JSON does not: lone surrogate escapes, and nesting without end.
+
+/// A text is JSON, but not such as every client can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonFault {
+    /// Arrays and objects inside each other, deeper than the bound.
+    #[error("nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// Half of a surrogate pair in `\u` escapes.
+    #[error("a lone surrogate escape is no character")]
+    LoneSurrogate,
+}
+
+/// Checks a text that is known to be well-formed JSON: at most `depth` levels, no lone surrogate escapes.
+///
+/// # Errors
+/// The first fault found.
+pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
+    let bytes = text.as_bytes();
+    let (mut at, mut level) = (0, 0_usize);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(bytes, at + 1)?;
+                continue;
+            }
+            b'[' | b'{' => level += 1,
+            b']' | b'}' => level = level.saturating_sub(1),
+            _ => {}
+        }
+        if level > depth {
+            return Err(JsonFault::TooDeep(depth));
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// Where the string whose first character stands at `at` has ended.
+fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonFault> {
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return Ok(at + 1),
+            b'\\' if bytes.get(at + 1) == Some(&b'u') => at = escape_end(bytes, at)?,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    Ok(at)
+}
+
+/// Where the `\u` escape at `at` has ended, with its second half if it is a pair.
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonFault> {
+    match unit(bytes, at) {
+        Some(0xD800..=0xDBFF) => match unit(bytes, at + 6) {
+            Some(0xDC00..=0xDFFF) => Ok(at + 12),
+            _ => Err(JsonFault::LoneSurrogate),
+        },
+        Some(0xDC00..=0xDFFF) => Err(JsonFault::LoneSurrogate),
+        _ => Ok(at + 6),
+    }
+}
+
+/// The UTF-16 unit of a `\uXXXX` at `at`, if one stands there.
+fn unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let escape = bytes.get(at..at + 6)?;
+    let hex = std::str::from_utf8(escape.strip_prefix(b"\\u")?).ok()?;
+    u16::from_str_radix(hex, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_bounded_and_braces_in_strings_do_not_count() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(check(&nested(64), 64), Ok(()));
+        assert_eq!(check(&nested(65), 64), Err(JsonFault::TooDeep(64)));
+        assert_eq!(check(&format!("{:?}", "[".repeat(99)), 64), Ok(()));
+        assert_eq!(check("[[],[],[]]", 2), Ok(()));
+    }
+
+    #[test]
+    fn pairs_pass_and_halves_do_not() {
+        for text in [r#""😀""#, r#""\\ud83d""#, r#""\u0041\"\\""#, r#"{"é":"é"}"#] {
+            assert_eq!(check(text, 64), Ok(()), "{text}");
+        }
+        for text in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\u0041""#, r#""\ud83d\ud83d""#] {
+            assert_eq!(check(text, 64), Err(JsonFault::LoneSurrogate), "{text}");
+        }
+    }
+}

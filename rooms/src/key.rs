@@ -1,0 +1,91 @@
+//! Room keys: names like `order:ord_123` that have been checked, so that nobody needs to check them again.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The index of a room's class in its [`Classes`](crate::class::Classes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub(crate) u16);
+
+/// A room's key together with its class. Made by [`Classes::room`](crate::class::Classes::room) alone, so that
+/// whoever holds one need not check it. Cheap to clone; equal, ordered and hashed by its key.
+#[derive(Clone)]
+pub struct Room {
+    key: Arc<str>,
+    class: ClassId,
+}
+
+/// A key has no form that is known here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no room key: no room class has this form")]
+pub struct InvalidRoom(pub(crate) String);
+
+impl Room {
+    pub(crate) fn new(key: &str, class: ClassId) -> Self {
+        Self { key: key.into(), class }
+    }
+
+    /// The key as text, without prefix or braces.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The class it belongs to.
+    #[must_use]
+    pub fn class(&self) -> ClassId {
+        self.class
+    }
+}
+
+impl InvalidRoom {
+    /// The refused key, shortened for a message.
+    pub(crate) fn of(key: &str) -> Self {
+        Self(key.chars().take(64).collect())
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Room({})", self.key)
+    }
+}
+
+impl PartialEq for Room {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Room {}
+
+impl PartialOrd for Room {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Room {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+impl std::hash::Hash for Room {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl Borrow<str> for Room {
+    fn borrow(&self) -> &str {
+        &self.key
+    }
+}

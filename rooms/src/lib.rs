@@ -1,0 +1,19 @@
+//! The words and the rules of Hallway's rooms: keys and classes, events and their envelope, offsets
+//! and the chain that proves a history whole.
+//!
+//! Everything here is a calculation. No clock, no IO, no randomness: time and ids come in as
+//! arguments, so that every rule can be tried against a naive model in microseconds.
+
+pub mod class;
+pub mod close;
+pub mod draft;
+pub mod entry;
+pub mod envelope;
+pub mod event;
+pub mod form;
+pub mod history;
+pub mod json;
+pub mod key;
+pub mod limits;
+pub mod offset;
+pub mod position;

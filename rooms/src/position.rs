@@ -1,0 +1,131 @@
+//! Positions: how far a node has delivered a room, and what an arriving entry means for it.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+
+use crate::entry::Link;
+use crate::event::EventId;
+use crate::offset::Offset;
+
+/// Deliveries a position remembers by id, to tell a late entry from a second copy.
+const RECENT: usize = 128;
+
+/// What an arriving entry is to a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The next one: deliver it.
+    Next,
+    /// Something before it is missing: read the history first.
+    Gap,
+    /// Not newer by offset but never seen, as after a failover: deliver it where it stands.
+    Late,
+    /// A second copy, or too old to tell: drop it.
+    Seen,
+}
+
+/// How far a node has delivered a room.
+#[derive(Clone, Debug)]
+pub struct Position {
+    at: Offset,
+    /// Everything at or before this is past, whatever its id.
+    floor: Offset,
+    recent: VecDeque<(Offset, u64)>,
+}
+
+impl Position {
+    /// Begins at a head: all up to it is past.
+    #[must_use]
+    pub fn new(head: Offset) -> Self {
+        Self { at: head, floor: head, recent: VecDeque::new() }
+    }
+
+    /// The newest offset delivered.
+    #[must_use]
+    pub fn at(&self) -> Offset {
+        self.at
+    }
+
+    /// All up to here is past; between here and [`at`](Self::at) every delivered id is remembered.
+    #[must_use]
+    pub fn floor(&self) -> Offset {
+        self.floor
+    }
+
+    /// What an entry is to this room.
+    #[must_use]
+    pub fn arrival(&self, link: Link, id: &EventId) -> Arrival {
+        if link.offset > self.at {
+            return if link.prev <= self.at { Arrival::Next } else { Arrival::Gap };
+        }
+        let known = link.offset <= self.floor || self.delivered(id);
+        if known { Arrival::Seen } else { Arrival::Late }
+    }
+
+    /// Notes that an entry was delivered, or passed over for good.
+    pub fn advance(&mut self, link: Link, id: &EventId) {
+        self.at = self.at.max(link.offset);
+        if self.recent.len() == RECENT {
+            if let Some((oldest, _)) = self.recent.pop_front() {
+                self.floor = self.floor.max(oldest);
+            }
+        }
+        self.recent.push_back((link.offset, digest(id)));
+    }
+
+    /// Takes another place, because what lies between is lost: a room cut off, or a broker that forgot its newest.
+    pub fn jump(&mut self, to: Offset) {
+        self.at = to;
+    }
+
+    fn delivered(&self, id: &EventId) -> bool {
+        let digest = digest(id);
+        self.recent.iter().any(|(_, known)| *known == digest)
+    }
+}
+
+fn digest(id: &EventId) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    id.as_str().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> EventId {
+        format!("e{n}").parse().expect("an id")
+    }
+
+    fn link(ms: u64, prev: u64) -> Link {
+        Link { offset: Offset::at(ms), prev: Offset::at(prev) }
+    }
+
+    #[test]
+    fn a_link_that_hangs_on_the_position_is_next_and_one_that_does_not_is_a_gap() {
+        let position = Position::new(Offset::at(10));
+        assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Next);
+        assert_eq!(position.arrival(link(12, 3), &id(1)), Arrival::Next);
+        assert_eq!(position.arrival(link(12, 11), &id(1)), Arrival::Gap);
+    }
+
+    #[test]
+    fn a_second_copy_is_seen_and_an_unknown_id_is_late() {
+        let mut position = Position::new(Offset::at(10));
+        position.advance(link(12, 10), &id(1));
+        assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Seen);
+        assert_eq!(position.arrival(link(11, 10), &id(2)), Arrival::Late);
+        assert_eq!(position.arrival(link(10, 9), &id(3)), Arrival::Seen);
+    }
+
+    #[test]
+    fn what_the_window_no_longer_covers_is_past() {
+        let mut position = Position::new(Offset::at(0));
+        for n in 1..=200 {
+            position.advance(link(n, n - 1), &id(n));
+        }
+        assert_eq!(position.arrival(link(50, 49), &id(999)), Arrival::Seen);
+        assert_eq!(position.arrival(link(150, 149), &id(999)), Arrival::Late);
+        assert_eq!(position.arrival(link(150, 149), &id(150)), Arrival::Seen);
+    }
+}

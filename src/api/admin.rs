@@ -1,0 +1,43 @@
+//! The admin listener: `/livez`, `/readyz` with each check, `/metrics`.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use http::StatusCode;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+
+use crate::readiness::Readiness;
+
+#[derive(Clone)]
+struct Admin {
+    readiness: Readiness,
+    metrics: PrometheusHandle,
+}
+
+/// The routes.
+#[must_use]
+pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(numbers))
+        .with_state(Admin { readiness, metrics })
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
+    let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
+    let ready = broker.ready && accepting;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": ready,
+        "checks": {"broker": broker, "listeners": {"ready": accepting}},
+    });
+    (status, Json(body))
+}
+
+async fn numbers(State(admin): State<Admin>) -> String {
+    admin.metrics.run_upkeep();
+    admin.metrics.render()
+}

@@ -1,0 +1,72 @@
+//! `GET /v1/rooms/{room}` and its events.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use hallway_rooms::close::Refusal;
+use hallway_rooms::history::From;
+use hallway_rooms::key::Room;
+use hallway_rooms::limits::PAGE_EVENTS;
+use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{ApiError, ApiState};
+use crate::service::Window;
+
+/// Which part of the history is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Part {
+    after: Option<String>,
+    since: Option<u64>,
+    limit: Option<usize>,
+}
+
+impl Part {
+    fn window(&self) -> Result<Window, ApiError> {
+        let invalid = |message: &str| ApiError::new(Refusal::InvalidPayload, message);
+        let from = match (&self.after, self.since) {
+            (Some(after), None) => {
+                let offset = after.parse().map_err(|_| invalid("`after` is an offset, as in 1735689600000-0"))?;
+                From::After(offset)
+            }
+            (None, Some(ms)) => From::Since(ms),
+            _ => return Err(invalid("name one of `after` and `since`")),
+        };
+        let limit = self.limit.unwrap_or(PAGE_EVENTS);
+        if !(1..=PAGE_EVENTS).contains(&limit) {
+            return Err(invalid("`limit` is 1 to 1000"));
+        }
+        Ok(Window { from, limit })
+    }
+}
+
+fn parse(state: &ApiState, key: &str) -> Result<Room, ApiError> {
+    state.service.room(key).map_err(|refusal| ApiError::new(refusal, "no room class has a key of this form"))
+}
+
+fn sentence(refusal: Refusal) -> ApiError {
+    let message = match refusal {
+        Refusal::HistoryDisabled => "rooms of this class keep no history",
+        _ => "the broker is out of reach",
+    };
+    ApiError::new(refusal, message)
+}
+
+pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+    let room = parse(&state, &key)?;
+    let head = state.service.head(&room).await.map_err(sentence)?;
+    let size = state.service.room_size(&room);
+    Ok(Json(json!({"room": room.key(), "size": size, "head": head.to_string()})))
+}
+
+pub(super) async fn events(
+    State(state): State<ApiState>,
+    Path(key): Path<String>,
+    part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let room = parse(&state, &key)?;
+    let Query(part) = part.map_err(|e| ApiError::new(Refusal::InvalidPayload, &e.body_text()))?;
+    let body = state.service.events(&room, part.window()?).await.map_err(sentence)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}

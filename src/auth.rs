@@ -1,0 +1,5 @@
+//! Who somebody is and what they may do: tokens, claims, policy.
+
+pub mod claims;
+pub mod policy;
+pub mod token;

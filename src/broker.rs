@@ -1,0 +1,141 @@
+//! The broker: where events get their place, and from where every node hears of them.
+//!
+//! What an implementation promises, and `tests/broker.rs` holds both of them to:
+//!
+//! - **One act.** A publish checks, dedupes, assigns offsets, stores and passes on, or does nothing.
+//! - **Order.** Offsets of a room only grow, and every entry names the offset before it (`prev`).
+//! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
+//! - **A feed that never blocks.** Entries of subscribed rooms arrive in order. What the feed cannot hold it drops
+//!   and says so ([`Feed::Restored`]); the same word follows every break of the connection. Whoever reads the feed
+//!   then reads the histories: nothing that was stored is lost to it.
+//! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
+//! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use hallway_rooms::class::Delivery;
+use hallway_rooms::entry::Entry;
+use hallway_rooms::event::EventId;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+
+pub mod feed;
+pub mod memory;
+pub mod redis;
+
+/// An event on its way in, checked by whoever took it.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Its rooms, in the publisher's order, without doubles.
+    pub rooms: Vec<Room>,
+    /// The event's JSON, a valid [`Draft`](hallway_rooms::draft::Draft).
+    pub text: Vec<u8>,
+    /// The id to dedupe by.
+    pub id: EventId,
+    /// Whether receivers are asked to acknowledge it.
+    pub requires_ack: bool,
+    /// How it is delivered, where the publisher wants less than its type and rooms give.
+    pub delivery: Option<Delivery>,
+}
+
+/// Where an event stands in one of its rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The room.
+    pub room: Room,
+    /// Its offset there; none where nothing is kept of it.
+    pub offset: Option<Offset>,
+    /// Whether it had been there before.
+    pub duplicate: bool,
+}
+
+/// Why an event was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The broker refuses the event itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// Larger than `limits.event_bytes`.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The broker is out of reach; whether it was stored is not known, so the same id must be used again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The broker is out of reach.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the broker is out of reach: {0}")]
+pub struct Unavailable(pub String);
+
+/// One atomic look at a room.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What is known of the room.
+    pub facts: Facts,
+    /// The entries asked for, oldest first.
+    pub entries: Vec<Entry>,
+    /// Whether nothing from the asked place on is missing.
+    pub complete: bool,
+    /// Whether more follow than were asked for.
+    pub has_more: bool,
+}
+
+impl History {
+    /// Where its reader stands: behind the last entry returned if more follow, else at the head.
+    #[must_use]
+    pub fn offset(&self, room: &Room) -> Offset {
+        let last = self.entries.last().and_then(|e| e.link(room));
+        match last {
+            Some(link) if self.has_more => link.offset,
+            _ => self.facts.head(),
+        }
+    }
+}
+
+/// What arrives from the broker.
+#[derive(Clone, Debug)]
+pub enum Feed {
+    /// An entry of one or more rooms; may come more than once.
+    Entry(Entry),
+    /// A plain `PUBLISH` of a service: live only.
+    Plain(Room, Vec<u8>),
+    /// The feed had a break: read the histories.
+    Restored,
+}
+
+/// How the broker is, for readiness and people.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Health {
+    /// Whether publishes, joins and live delivery work.
+    pub ready: bool,
+    /// `embedded` or `redis`.
+    pub kind: &'static str,
+    /// What is wrong and what to do, when it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// See the module's own words.
+#[async_trait]
+pub trait Broker: Send + Sync + fmt::Debug {
+    /// Stores an event in its rooms and passes it on.
+    async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError>;
+
+    /// Has a room's entries sent to the feed from now on. Subscribing twice is once.
+    async fn subscribe(&self, room: &Room) -> Result<(), Unavailable>;
+
+    /// Lets a room go, behind all earlier requests. False when it has to be asked again later.
+    fn unsubscribe(&self, room: &Room) -> bool;
+
+    /// Reads a room from a place on: at most `limit` entries.
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable>;
+
+    /// What is known of a room, without its entries.
+    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable>;
+
+    /// How it is.
+    fn health(&self) -> Health;
+}

@@ -1,0 +1,224 @@
+//! The embedded broker: the same promises in one process, for a laptop and for tests. Its birth is its start.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hallway_rooms::class::{Classes, Delivery};
+use hallway_rooms::draft::Draft;
+use hallway_rooms::entry::{Entry, Link, Place};
+use hallway_rooms::event::EventId;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use parking_lot::Mutex;
+
+use super::feed::FeedSender;
+use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, Unavailable};
+
+/// Publishes between two looks for rooms that have expired.
+const SWEEP_EVERY: u64 = 1024;
+
+/// Milliseconds since the Unix epoch; passed in so that tests can let hours go by.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What the embedded broker needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryLimits {
+    /// `history.id_window`, milliseconds.
+    pub id_window_ms: u64,
+    /// `limits.event_bytes`.
+    pub event_bytes: usize,
+}
+
+/// See the module.
+pub struct MemoryBroker {
+    classes: Arc<Classes>,
+    limits: MemoryLimits,
+    clock: Clock,
+    birth_ms: u64,
+    feed: FeedSender,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rooms: HashMap<Room, Stream>,
+    subscribed: HashSet<Room>,
+    publishes: u64,
+}
+
+#[derive(Default)]
+struct Stream {
+    entries: VecDeque<(Offset, Entry)>,
+    entries_expire_ms: u64,
+    last: Option<Offset>,
+    last_expires_ms: u64,
+    ids: HashMap<EventId, (Offset, u64)>,
+    id_order: VecDeque<EventId>,
+}
+
+impl fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryBroker({} rooms)", self.state.lock().rooms.len())
+    }
+}
+
+impl MemoryBroker {
+    /// An empty broker, born now.
+    #[must_use]
+    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: Clock, feed: FeedSender) -> Self {
+        let birth_ms = clock();
+        Self { classes, limits, clock, birth_ms, feed, state: Mutex::default() }
+    }
+
+    fn memory_ms(&self) -> u64 {
+        millis(self.classes.memory())
+    }
+
+    fn read(&self, state: &mut State, room: &Room) -> Facts {
+        let now_ms = (self.clock)();
+        let last = state.rooms.get_mut(room).and_then(|stream| {
+            stream.expire(now_ms);
+            stream.last
+        });
+        Facts { now_ms, birth_ms: Some(self.birth_ms), last, memory: self.classes.memory() }
+    }
+
+    fn delivery(&self, event: &Publication, draft: &Draft<'_>, room: &Room) -> Delivery {
+        event.delivery.unwrap_or_else(|| self.classes.delivery(&draft.kind, room))
+    }
+
+    /// Gives the event its place in one room, or finds the one it has.
+    fn place(&self, state: &mut State, event: &Publication, room: &Room, now_ms: u64) -> (Placed, Option<Link>) {
+        let stream = state.rooms.entry(room.clone()).or_default();
+        stream.expire(now_ms);
+        stream.forget_ids(now_ms);
+        if let Some((offset, _)) = stream.ids.get(&event.id) {
+            return (Placed { room: room.clone(), offset: Some(*offset), duplicate: true }, None);
+        }
+        let offset = Offset::next(stream.last, now_ms);
+        let horizon = Offset::at(now_ms.saturating_sub(self.memory_ms()));
+        let link = Link { offset, prev: stream.last.unwrap_or(horizon) };
+        stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
+        stream.id_order.push_back(event.id.clone());
+        stream.last = Some(offset);
+        stream.last_expires_ms = now_ms + self.memory_ms();
+        (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(link))
+    }
+
+    fn store(&self, state: &mut State, entry: &Entry, now_ms: u64) {
+        for place in &entry.places {
+            let (Some(link), Some(stream)) = (place.link, state.rooms.get_mut(&place.room)) else { continue };
+            let retention = self.classes.of(&place.room).retention;
+            stream.entries.push_back((link.offset, entry.clone()));
+            while stream.entries.len() as u64 > retention.max_events {
+                stream.entries.pop_front();
+            }
+            stream.entries_expire_ms = now_ms + millis(retention.ttl);
+        }
+    }
+
+    fn sweep(&self, state: &mut State, now_ms: u64) {
+        state.publishes += 1;
+        if state.publishes.is_multiple_of(SWEEP_EVERY) {
+            state.rooms.retain(|_, stream| {
+                stream.expire(now_ms);
+                stream.forget_ids(now_ms);
+                stream.last.is_some()
+            });
+        }
+    }
+}
+
+impl Stream {
+    fn expire(&mut self, now_ms: u64) {
+        if now_ms >= self.entries_expire_ms {
+            self.entries.clear();
+        }
+        if now_ms >= self.last_expires_ms {
+            self.last = None;
+        }
+    }
+
+    fn forget_ids(&mut self, now_ms: u64) {
+        while let Some(oldest) = self.id_order.front() {
+            if self.ids.get(oldest).is_some_and(|(_, until)| *until > now_ms) {
+                break;
+            }
+            if let Some(oldest) = self.id_order.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
+        if event.text.len() > self.limits.event_bytes {
+            let message = format!("the event has {} bytes, more than limits.event_bytes", event.text.len());
+            return Err(PublishError::TooLarge(message));
+        }
+        let draft = Draft::parse(&event.text).map_err(|e| PublishError::Invalid(e.to_string()))?;
+        let mut state = self.state.lock();
+        let now_ms = (self.clock)();
+        let (mut placed, mut places) = (Vec::new(), Vec::new());
+        for room in &event.rooms {
+            if self.delivery(&event, &draft, room) != Delivery::Durable {
+                placed.push(Placed { room: room.clone(), offset: None, duplicate: false });
+                places.push(Place { room: room.clone(), link: None });
+                continue;
+            }
+            let (at, link) = self.place(&mut state, &event, room, now_ms);
+            places.extend(link.map(|link| Place { room: room.clone(), link: Some(link) }));
+            placed.push(at);
+        }
+        let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);
+        let heard = places.iter().any(|p| state.subscribed.contains(&p.room));
+        let Publication { text, id, requires_ack, .. } = event;
+        let entry = Entry { id, timestamp, requires_ack, places, text };
+        self.store(&mut state, &entry, now_ms);
+        self.sweep(&mut state, now_ms);
+        if heard {
+            self.feed.offer(Feed::Entry(entry));
+        }
+        Ok(placed)
+    }
+
+    async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
+        self.state.lock().subscribed.insert(room.clone());
+        Ok(())
+    }
+
+    fn unsubscribe(&self, room: &Room) -> bool {
+        self.state.lock().subscribed.remove(room);
+        true
+    }
+
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
+        let mut state = self.state.lock();
+        let facts = self.read(&mut state, room);
+        let stream = state.rooms.get(room);
+        let stored = stream.into_iter().flat_map(|s| &s.entries);
+        let mut wanted: Vec<Entry> =
+            stored.filter(|(o, _)| from.wants(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
+        let has_more = wanted.len() > limit;
+        wanted.truncate(limit);
+        let first = wanted.first().and_then(|e| e.link(room)).map(|l| l.prev);
+        Ok(History { facts, complete: facts.complete(from, first), entries: wanted, has_more })
+    }
+
+    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
+        Ok(self.read(&mut self.state.lock(), room))
+    }
+
+    fn health(&self) -> Health {
+        Health { ready: true, kind: "embedded", problem: None }
+    }
+}

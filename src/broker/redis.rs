@@ -1,0 +1,150 @@
+//! The Redis broker: publishing is one function call, a room is a channel and a stream, and three kinds of connection
+//! do not wait for each other: commands, pub/sub, and the probe's word whether both still work.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::{AsyncCommands, Client, RedisError};
+use async_trait::async_trait;
+use hallway_rooms::class::Classes;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::feed::FeedSender;
+use super::{Broker, Health, History, Placed, Publication, PublishError, Unavailable};
+
+pub mod function;
+mod keys;
+mod link;
+mod probe;
+mod publish;
+mod pubsub;
+mod read;
+
+use function::Function;
+use keys::Keys;
+use link::Link;
+use pubsub::Subscriptions;
+
+/// What the Redis broker needs to know.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Where Redis is, with its credentials: never logged.
+    pub url: String,
+    /// The first word of every key.
+    pub prefix: String,
+    /// For making a connection.
+    pub connect_timeout: Duration,
+    /// For a reply.
+    pub response_timeout: Duration,
+    /// Between two canaries.
+    pub canary: Duration,
+    /// Whether an evicting `maxmemory-policy` is put up with.
+    pub allow_eviction: bool,
+    /// `history.id_window`.
+    pub id_window: Duration,
+    /// `limits.event_bytes`.
+    pub event_bytes: usize,
+}
+
+/// See the module.
+pub struct RedisBroker {
+    classes: Arc<Classes>,
+    keys: Keys,
+    commands: ConnectionManager,
+    function: Function,
+    subscriptions: Subscriptions,
+    link: Link,
+    /// This node's own canary channel.
+    canary: String,
+}
+
+impl fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisBroker({})", self.link.is_up())
+    }
+}
+
+impl RedisBroker {
+    /// A broker on `settings.url`. Returns at once; until Redis answers it is not ready.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn start(
+        settings: &RedisSettings,
+        classes: Arc<Classes>,
+        feed: FeedSender,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Self>, RedisError> {
+        let client = Client::open(settings.url.as_str())?;
+        let commands = client.get_connection_manager_lazy(patience(settings))?;
+        let keys = Keys::new(&settings.prefix);
+        let function = Function::render(&settings.prefix, &classes, settings.id_window, settings.event_bytes);
+        let link = Link::new();
+        let subscriptions = Subscriptions::new(settings.response_timeout);
+        let canary = keys.canary(&uuid::Uuid::now_v7().to_string());
+        let broker = Arc::new(Self { classes, keys, commands, function, subscriptions, link, canary });
+        let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));
+        Ok(broker)
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.commands.clone()
+    }
+}
+
+fn patience(settings: &RedisSettings) -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(settings.connect_timeout))
+        .set_response_timeout(Some(settings.response_timeout))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(500))
+}
+
+fn unavailable(error: &RedisError) -> Unavailable {
+    Unavailable(error.to_string())
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
+        publish::publish(self, event).await
+    }
+
+    async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
+        if !self.link.is_up() {
+            return Err(Unavailable(self.link.problem()));
+        }
+        self.subscriptions.add(self.keys.channel(room)).await
+    }
+
+    fn unsubscribe(&self, room: &Room) -> bool {
+        self.subscriptions.remove(self.keys.channel(room))
+    }
+
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
+        read::history(self, room, from, limit).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
+        read::facts(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    fn health(&self) -> Health {
+        let ready = self.link.is_up();
+        Health { ready, kind: "redis", problem: (!ready).then(|| self.link.problem()) }
+    }
+}
+
+/// Publishes a message on a channel and forgets it.
+async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<(), RedisError> {
+    broker.connection().publish::<_, _, ()>(channel, message).await
+}

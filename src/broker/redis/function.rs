@@ -1,0 +1,168 @@
+//! The function library `hallway_publish` lives in: rendered with this node's settings, and loaded into Redis where it
+//! is absent, older, or was rendered from other settings; never over a newer version.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ::redis::aio::ConnectionManager;
+use ::redis::{RedisError, Value, cmd};
+use hallway_rooms::class::{Class, Classes, Delivery};
+use hallway_rooms::form::Segment;
+use metrics::gauge;
+
+use crate::metrics::FUNCTION_DIFFERS;
+
+/// The library as it stands in the repository, with the default settings.
+const SOURCE: &str = include_str!("../../../deploy/redis/hallway.lua");
+/// Raised with every change of the library that is not its settings.
+const VERSION: i64 = 1;
+const BEGIN: &str = "-- <settings>\n";
+const END: &str = "-- </settings>\n";
+
+/// The library with a deployment's settings in it.
+#[derive(Clone, Debug)]
+pub struct Function {
+    prefix: String,
+    code: String,
+    table: String,
+}
+
+/// What Redis holds, as seen from this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Absent,
+    Older,
+    OtherTable,
+    Same,
+    Newer,
+}
+
+impl Function {
+    /// Writes the settings of a deployment into the library.
+    #[must_use]
+    pub fn render(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: usize) -> Self {
+        let body = settings(prefix, classes, id_window, event_bytes);
+        let table = digest(&body);
+        let block = format!("local VERSION = {VERSION}\nlocal TABLE = '{table}'\n{body}");
+        let (before, rest) = SOURCE.split_once(BEGIN).unwrap_or((SOURCE, ""));
+        let (_, after) = rest.split_once(END).unwrap_or(("", ""));
+        let code = format!("{before}{BEGIN}{block}{END}{after}");
+        let code = code.replacen("name=hallway\n", &format!("name={prefix}\n"), 1);
+        Self { prefix: prefix.to_owned(), code, table }
+    }
+
+    /// The whole library, as `FUNCTION LOAD` takes it.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The name that services call.
+    #[must_use]
+    pub fn publish(&self) -> String {
+        format!("{}_publish", self.prefix)
+    }
+
+    /// Makes sure that Redis holds a library this node can work with.
+    pub(super) async fn ensure(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
+        match self.loaded(redis).await? {
+            Loaded::Same => {}
+            Loaded::Newer => tracing::warn!("Redis holds a newer version of the function; it stays"),
+            found @ (Loaded::Absent | Loaded::Older | Loaded::OtherTable) => {
+                cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&self.code).query_async::<()>(redis).await?;
+                tracing::info!(?found, version = VERSION, table = self.table, "loaded the function into Redis");
+            }
+        }
+        gauge!(FUNCTION_DIFFERS).set(0.0);
+        Ok(())
+    }
+
+    /// Looks whether another node loaded another table meanwhile; loads only what is absent.
+    pub(super) async fn watch(&self, redis: &mut ConnectionManager, warned: &mut bool) -> Result<(), RedisError> {
+        let found = self.loaded(redis).await?;
+        if found == Loaded::Absent {
+            return self.ensure(redis).await;
+        }
+        let differs = found == Loaded::OtherTable;
+        gauge!(FUNCTION_DIFFERS).set(if differs { 1.0 } else { 0.0 });
+        if differs && !std::mem::replace(warned, true) {
+            tracing::warn!("Redis holds a function of other settings: give every node the same history, limits and rooms sections");
+        }
+        *warned &= differs;
+        Ok(())
+    }
+
+    async fn loaded(&self, redis: &mut ConnectionManager) -> Result<Loaded, RedisError> {
+        let info = cmd("FCALL_RO").arg(format!("{}_info", self.prefix)).arg(0).query_async::<(i64, String)>(redis).await;
+        match info {
+            Ok((version, _)) if version > VERSION => Ok(Loaded::Newer),
+            Ok((version, _)) if version < VERSION => Ok(Loaded::Older),
+            Ok((_, table)) if table == self.table => Ok(Loaded::Same),
+            Ok(_) => Ok(Loaded::OtherTable),
+            Err(error) if is_absent(&error) => Ok(Loaded::Absent),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a call failed because Redis does not hold the function.
+pub(super) fn is_absent(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("Function not found"))
+}
+
+fn settings(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: usize) -> String {
+    let mut out = format!(
+        "local PREFIX = '{prefix}'\nlocal MEMORY = {}\nlocal ID_WINDOW = {}\nlocal EVENT_BYTES = {event_bytes}\nlocal FORMS = {{\n",
+        classes.memory().as_millis(),
+        id_window.as_millis(),
+    );
+    for class in classes.all() {
+        out.push_str(&form(class));
+    }
+    out.push_str("}\nlocal TYPES = {\n");
+    for (name, delivery) in classes.types() {
+        let written = writeln!(out, "  ['{name}'] = '{}',", word(delivery));
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn form(class: &Class) -> String {
+    let segment = |segment: &Segment| match segment {
+        Segment::Word(word) => format!("'{word}'"),
+        Segment::Id(_) => "'*'".to_owned(),
+    };
+    let segments: Vec<_> = class.form.segments().iter().map(segment).collect();
+    let retention = class.retention;
+    format!(
+        "  {{ {{{}}}, {}, {}, '{}' }},\n",
+        segments.join(", "),
+        retention.max_events,
+        retention.ttl.as_millis(),
+        word(class.delivery),
+    )
+}
+
+const fn word(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Durable => "durable",
+        Delivery::Latest => "latest",
+        Delivery::Ephemeral => "ephemeral",
+    }
+}
+
+/// FNV-1a: names a table, protects nothing.
+fn digest(text: &str) -> String {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+/// The first string in a reply, for replies whose form is not known.
+pub(super) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,44 @@
+//! The names of things in Redis (design: "Redis contract"). The room is the hash tag, so that everything of a room
+//! lies in one slot of a cluster.
+
+use hallway_rooms::key::Room;
+
+/// Key names under one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The live channel of a room; also its short key for the function.
+    pub(super) fn channel(&self, room: &Room) -> String {
+        format!("{}:{{{room}}}", self.prefix)
+    }
+
+    pub(super) fn history(&self, room: &Room) -> String {
+        format!("{}:{{{room}}}:history", self.prefix)
+    }
+
+    pub(super) fn last(&self, room: &Room) -> String {
+        format!("{}:{{{room}}}:last", self.prefix)
+    }
+
+    /// When the data began.
+    pub(super) fn birth(&self) -> String {
+        format!("{}:birth", self.prefix)
+    }
+
+    /// A node's own canary channel.
+    pub(super) fn canary(&self, node: &str) -> String {
+        format!("{}:canary:{node}", self.prefix)
+    }
+
+    /// The room whose live channel this is.
+    pub(super) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')
+    }
+}

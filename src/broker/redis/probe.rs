@@ -1,0 +1,71 @@
+//! The probe: every few seconds a canary goes the way of every event, and what readiness rests on is looked at.
+
+use std::sync::Arc;
+
+use ::redis::{AsyncCommands, RedisError, Value, cmd};
+
+use super::link::Check;
+use super::{RedisBroker, RedisSettings, function, tell};
+
+/// Canaries that may be out before the pub/sub connection is given up.
+const OVERDUE: u64 = 3;
+
+pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings) {
+    let mut turns = tokio::time::interval(settings.canary);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut number, mut warned, mut loaded) = (0_u64, false, false);
+    loop {
+        turns.tick().await;
+        let outcome = look(&broker, &settings, &mut warned, &mut loaded).await;
+        let problem = outcome.err().map(|error| format!("Redis is out of reach for commands: {error}"));
+        let reached = problem.is_none();
+        broker.link.set(Check::Commands, problem);
+        if reached {
+            number += 1;
+            send_canary(&broker, number).await;
+        }
+    }
+}
+
+/// The function, the birth and the eviction policy.
+async fn look(
+    broker: &RedisBroker,
+    settings: &RedisSettings,
+    warned: &mut bool,
+    loaded: &mut bool,
+) -> Result<(), RedisError> {
+    let mut redis = broker.connection();
+    if *loaded {
+        broker.function.watch(&mut redis, warned).await?;
+    } else {
+        broker.function.ensure(&mut redis).await?;
+        *loaded = true;
+    }
+    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
+    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await?;
+    let evicts = if settings.allow_eviction { None } else { evicting_policy(broker).await };
+    broker.link.set(Check::Policy, evicts.map(|policy| {
+        format!("maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction")
+    }));
+    Ok(())
+}
+
+/// The policy, if it evicts keys that do not expire or that do; a Redis that hides its config is believed.
+async fn evicting_policy(broker: &RedisBroker) -> Option<String> {
+    let reply: Result<Vec<Value>, RedisError> =
+        cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut broker.connection()).await;
+    let policy = reply.ok()?.get(1).and_then(function::text_of)?;
+    (policy != "noeviction").then_some(policy)
+}
+
+async fn send_canary(broker: &RedisBroker, number: u64) {
+    let subscriptions = &broker.subscriptions;
+    if subscriptions.send_canary(number) > OVERDUE {
+        broker.link.set(Check::PubSub, Some("canaries do not come back through pub/sub".to_owned()));
+        subscriptions.redial(number);
+    }
+    let sent = tell(broker, &broker.canary, number.to_string().as_bytes()).await;
+    if let Err(error) = sent {
+        broker.link.set(Check::Commands, Some(format!("Redis is out of reach for commands: {error}")));
+    }
+}

@@ -1,0 +1,229 @@
+//! The pub/sub connection: made anew whenever it breaks, with every channel subscribed again before anybody is told
+//! that the feed is back. Requests wait in a bounded queue and travel many to a command.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::redis::aio::{PubSubSink, PubSubStream};
+use ::redis::{Client, Msg, RedisError};
+use futures_util::StreamExt;
+use hallway_rooms::entry::Entry;
+use metrics::{counter, histogram};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::link::Check;
+use super::{RedisBroker, RedisSettings};
+use crate::broker::feed::FeedSender;
+use crate::broker::{Feed, Unavailable};
+use crate::metrics as names;
+
+/// Requests that may wait for the connection.
+const REQUESTS: usize = 4096;
+/// Channels in one command.
+const BATCH: usize = 512;
+/// Between two tries to connect.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Which channels are wanted, and the way to ask for more.
+pub(super) struct Subscriptions {
+    wanted: Mutex<HashSet<String>>,
+    requests: mpsc::Sender<Request>,
+    taken: Mutex<Option<mpsc::Receiver<Request>>>,
+    patience: Duration,
+    canary: Mutex<Canary>,
+    redial: Notify,
+}
+
+enum Request {
+    Add(String, oneshot::Sender<()>),
+    Remove(String),
+}
+
+/// The last canary that came back.
+#[derive(Debug, Default)]
+struct Canary {
+    sent: Option<(u64, Instant)>,
+    back: u64,
+}
+
+impl Subscriptions {
+    pub(super) fn new(patience: Duration) -> Self {
+        let (requests, taken) = mpsc::channel(REQUESTS);
+        Self {
+            wanted: Mutex::default(),
+            requests,
+            taken: Mutex::new(Some(taken)),
+            patience,
+            canary: Mutex::default(),
+            redial: Notify::new(),
+        }
+    }
+
+    /// Subscribes and waits for Redis to confirm.
+    pub(super) async fn add(&self, channel: String) -> Result<(), Unavailable> {
+        let (done, confirmed) = oneshot::channel();
+        let ask = async {
+            self.requests.send(Request::Add(channel, done)).await.ok()?;
+            confirmed.await.ok()
+        };
+        let in_time = timeout(self.patience, ask).await.ok().flatten();
+        in_time.ok_or_else(|| Unavailable("Redis did not confirm a subscription in time".to_owned()))
+    }
+
+    /// Unsubscribes behind all earlier requests; false when the queue is full.
+    pub(super) fn remove(&self, channel: String) -> bool {
+        self.requests.try_send(Request::Remove(channel)).is_ok()
+    }
+
+    /// Notes that canary `number` is on its way; says how many have not come back.
+    pub(super) fn send_canary(&self, number: u64) -> u64 {
+        let mut canary = self.canary.lock();
+        canary.sent = Some((number, Instant::now()));
+        number.saturating_sub(canary.back)
+    }
+
+    /// Gives the connection up and makes another, which owes only the canaries after `number`.
+    pub(super) fn redial(&self, number: u64) {
+        self.canary.lock().back = number;
+        self.redial.notify_one();
+    }
+
+    fn canary_came(&self, number: u64) {
+        let mut canary = self.canary.lock();
+        canary.back = canary.back.max(number);
+        if let Some((sent, at)) = canary.sent {
+            if sent == number {
+                histogram!(names::CANARY).record(at.elapsed().as_secs_f64());
+            }
+        }
+    }
+}
+
+/// Keeps a connection for ever.
+pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: RedisSettings, feed: FeedSender) {
+    let Some(mut requests) = broker.subscriptions.taken.lock().take() else { return };
+    loop {
+        let problem = match dial(&broker, &client, &settings).await {
+            Ok((sink, stream)) => {
+                counter!(names::PUBSUB_CONNECTS).increment(1);
+                broker.link.set(Check::PubSub, None);
+                feed.restored();
+                serve(&broker, sink, stream, &mut requests, &feed).await;
+                "the pub/sub connection to Redis broke".to_owned()
+            }
+            Err(problem) => problem,
+        };
+        broker.link.set(Check::PubSub, Some(problem));
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Connects and subscribes to everything that is wanted.
+async fn dial(
+    broker: &RedisBroker,
+    client: &Client,
+    settings: &RedisSettings,
+) -> Result<(PubSubSink, PubSubStream), String> {
+    let describe = |error: RedisError| format!("Redis is out of reach for pub/sub: {error}");
+    let connecting = timeout(settings.connect_timeout, client.get_async_pubsub()).await;
+    let pubsub = connecting.map_err(|_| "Redis did not answer in redis.connect_timeout".to_owned())?;
+    let (mut sink, stream) = pubsub.map_err(describe)?.split();
+    let mut channels: Vec<String> = broker.subscriptions.wanted.lock().iter().cloned().collect();
+    channels.push(broker.canary.clone());
+    for batch in channels.chunks(BATCH) {
+        let confirmed = timeout(settings.response_timeout, sink.subscribe(batch)).await;
+        confirmed.map_err(|_| "Redis did not confirm the subscriptions in time".to_owned())?.map_err(describe)?;
+    }
+    Ok((sink, stream))
+}
+
+async fn serve(
+    broker: &RedisBroker,
+    mut sink: PubSubSink,
+    mut stream: PubSubStream,
+    requests: &mut mpsc::Receiver<Request>,
+    feed: &FeedSender,
+) {
+    let hear = async {
+        while let Some(message) = stream.next().await {
+            take(broker, &message, feed);
+        }
+    };
+    let ask = async {
+        let mut batch = Vec::with_capacity(BATCH);
+        while requests.recv_many(&mut batch, BATCH).await > 0 {
+            if timeout(broker.subscriptions.patience, carry_out(broker, &mut sink, &mut batch)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = ask => {}
+        () = broker.subscriptions.redial.notified() => {}
+    }
+}
+
+/// Carries requests out in their order: a run of the same kind is one command.
+async fn carry_out(broker: &RedisBroker, sink: &mut PubSubSink, batch: &mut Vec<Request>) {
+    let mut requests = batch.drain(..).peekable();
+    while let Some(first) = requests.next() {
+        let (mut channels, mut waiting) = (Vec::new(), Vec::new());
+        let adds = matches!(first, Request::Add(..));
+        sort(first, &mut channels, &mut waiting);
+        while let Some(next) = requests.next_if(|next| matches!(next, Request::Add(..)) == adds) {
+            sort(next, &mut channels, &mut waiting);
+        }
+        note(broker, &channels, adds);
+        let done = if adds { sink.subscribe(&channels).await } else { sink.unsubscribe(&channels).await };
+        if done.is_ok() {
+            for waiter in waiting {
+                waiter.send(()).ok();
+            }
+        }
+    }
+}
+
+fn sort(request: Request, channels: &mut Vec<String>, waiting: &mut Vec<oneshot::Sender<()>>) {
+    match request {
+        Request::Add(channel, waiter) => {
+            channels.push(channel);
+            waiting.push(waiter);
+        }
+        Request::Remove(channel) => channels.push(channel),
+    }
+}
+
+fn note(broker: &RedisBroker, channels: &[String], wanted: bool) {
+    let mut set = broker.subscriptions.wanted.lock();
+    for channel in channels {
+        if wanted {
+            set.insert(channel.clone());
+        } else {
+            set.remove(channel);
+        }
+    }
+}
+
+/// A message of ours begins with a version; anything else on a room's channel is a plain event.
+fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
+    let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
+    let Some(room) = broker.keys.room_of(channel) else {
+        let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        return broker.subscriptions.canary_came(number.unwrap_or_default());
+    };
+    let Ok(room) = broker.classes.room(room) else { return };
+    if payload.first().is_none_or(|byte| *byte != b'1') {
+        return feed.offer(Feed::Plain(room, payload.to_vec()));
+    }
+    match Entry::parse(payload, &broker.classes) {
+        Ok(entry) => feed.offer(Feed::Entry(entry)),
+        Err(error) => {
+            counter!(names::EVENTS_REFUSED, "way" => "feed").increment(1);
+            tracing::warn!(%error, "a message on a room's channel is not of this version");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Reading: one transaction gives the clock, the birth, the last offset and the entries of a room as of one instant.
+
+use ::redis::{Pipeline, RedisError, pipe};
+use hallway_rooms::entry::Entry;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+
+use super::RedisBroker;
+use crate::broker::History;
+
+/// The field of a stream entry that holds the live message.
+const MESSAGE: &[u8] = b"m";
+
+type Stored = (String, Vec<(Vec<u8>, Vec<u8>)>);
+type Known = ((u64, u64), Option<u64>, Option<String>);
+
+pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, RedisError> {
+    let known: Known = known(broker, room).query_async(&mut broker.connection()).await?;
+    Ok(facts_of(broker, known))
+}
+
+pub(super) async fn history(
+    broker: &RedisBroker,
+    room: &Room,
+    from: From,
+    limit: usize,
+) -> Result<History, RedisError> {
+    let start = match from {
+        From::After(offset) => format!("({offset}"),
+        From::Since(ms) => format!("{ms}-0"),
+    };
+    let mut read = known(broker, room);
+    read.cmd("XRANGE").arg(broker.keys.history(room)).arg(start).arg("+").arg("COUNT").arg(limit + 1);
+    let answer: ((u64, u64), Option<u64>, Option<String>, Vec<Stored>) =
+        read.query_async(&mut broker.connection()).await?;
+    let (time, birth, last, stored) = answer;
+    let facts = facts_of(broker, (time, birth, last));
+    let has_more = stored.len() > limit;
+    let entries: Vec<Entry> = stored.into_iter().take(limit).filter_map(|s| entry(broker, s)).collect();
+    let first = entries.first().and_then(|e| e.link(room)).map(|l| l.prev);
+    Ok(History { facts, complete: facts.complete(from, first), entries, has_more })
+}
+
+fn known(broker: &RedisBroker, room: &Room) -> Pipeline {
+    let mut read = pipe();
+    read.atomic().cmd("TIME").cmd("GET").arg(broker.keys.birth()).cmd("GET").arg(broker.keys.last(room));
+    read
+}
+
+fn facts_of(broker: &RedisBroker, ((seconds, micros), birth_ms, last): Known) -> Facts {
+    Facts {
+        now_ms: seconds * 1000 + micros / 1000,
+        birth_ms,
+        last: last.and_then(|text| text.parse().ok()),
+        memory: broker.classes.memory(),
+    }
+}
+
+/// An entry that nobody of ours wrote is passed over, and said.
+fn entry(broker: &RedisBroker, (id, fields): Stored) -> Option<Entry> {
+    let message = fields.into_iter().find(|(name, _)| name == MESSAGE).map(|(_, message)| message)?;
+    let entry = Entry::parse(&message, &broker.classes);
+    entry.inspect_err(|error| tracing::warn!(%id, %error, "a stream holds an entry that is not ours")).ok()
+}

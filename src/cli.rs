@@ -1,0 +1,128 @@
+//! The command line. What is meant for programs goes to stdout, everything else to stderr; a bad configuration exits
+//! with 64 and says all that is wrong with it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Mode, environment, parse_duration};
+
+mod serve;
+mod token;
+mod welcome;
+
+/// A bad configuration (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+
+/// A Socket.IO-compatible, room-based realtime gateway.
+#[derive(Debug, Parser)]
+#[command(name = "hallway", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Development: a fixed secret, open rooms, loopback only, and commands to copy.
+        #[arg(long)]
+        dev: bool,
+    },
+    /// Print a token, signed with the configured (or the dev) secret.
+    Token(TokenArgs),
+    /// Say everything that is wrong with the configuration.
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print a documented example configuration.
+    ExampleConfig,
+    /// Print the Lua library that a locked-down Redis needs loaded.
+    RedisFunction {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// The TOML file; the environment (HALLWAY_SECTION__KEY) goes over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct TokenArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The user's id.
+    #[arg(long)]
+    sub: String,
+    /// The user's role.
+    #[arg(long)]
+    role: Option<String>,
+    /// A further claim; the value is JSON, or else a string.
+    #[arg(long = "claim", value_name = "KEY=JSON")]
+    claims: Vec<String>,
+    /// How long it is good for.
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    ttl: Duration,
+}
+
+impl Cli {
+    /// Carries the command out.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Serve { config, dev } => serve::run(config.config.as_deref(), mode(dev)),
+            Command::Token(args) => token::run(&args),
+            Command::CheckConfig { config } => check(config.config.as_deref()),
+            Command::ExampleConfig => print(&Config::example()),
+            Command::RedisFunction { config } => function(config.config.as_deref()),
+        }
+    }
+}
+
+const fn mode(dev: bool) -> Mode {
+    if dev { Mode::Dev } else { Mode::Production }
+}
+
+/// Loads the configuration, or says everything that is wrong with it.
+fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
+    Config::load(file, environment(), mode).map_err(|errors| {
+        complain(&errors.to_string());
+        ExitCode::from(EXIT_CONFIG)
+    })
+}
+
+fn check(file: Option<&Path>) -> ExitCode {
+    match load(file, Mode::Production) {
+        Ok(_) => print("the configuration is good\n"),
+        Err(code) => code,
+    }
+}
+
+/// A publishing service needs the function's settings, not this node's keys: those may be missing here.
+fn function(file: Option<&Path>) -> ExitCode {
+    match load(file, Mode::Production).or_else(|_| load(file, Mode::Dev)) {
+        Ok(config) => print(crate::gateway::function(&config).code()),
+        Err(code) => code,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "stdout is what this command is for")]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "there may be no log yet, and this is for a person")]
+fn complain(text: &str) {
+    eprintln!("{}", text.trim_end());
+}

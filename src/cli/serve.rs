@@ -1,0 +1,50 @@
+//! `hallway serve`: loads, builds, says where it listens, and stops in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{complain, load, welcome};
+use crate::config::{Config, Mode};
+use crate::gateway::Gateway;
+use crate::{metrics, telemetry};
+
+pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
+    let config = match load(file, mode) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config, mode)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(&format!("hallway cannot serve: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    telemetry::init(&config.log)?;
+    let numbers = metrics::install()?;
+    for key in config.not_in_effect() {
+        tracing::warn!(key, "this setting has no effect in this version");
+    }
+    let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let gateway = Gateway::bind(&config, mode, numbers).await?;
+    for address in gateway.addresses() {
+        complain(&format!("listening on {address}"));
+    }
+    if mode.is_dev() {
+        welcome::print(&config, &gateway)?;
+    }
+    tokio::select! {
+        _ = asked.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("stopping");
+    gateway.shutdown(config.shutdown.drain).await;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! What dev mode says at start: a token, and lines to copy that work.
+
+use serde_json::{Map, Value, json};
+
+use crate::auth::token::mint;
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::gateway::Gateway;
+
+/// How long the printed token is good for, seconds.
+const TOKEN_TTL_S: u64 = 24 * 3600;
+
+/// Prints the welcome to stdout.
+///
+/// # Errors
+/// When no token can be made.
+pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let secret = config.auth.hs256_secret.as_ref().map_or(Config::DEV_SECRET, |s| s.expose());
+    let key = config.api.key.as_ref().map_or(Config::DEV_API_KEY, |k| k.expose());
+    let token = mint(secret.as_bytes(), &claims())?;
+    super::print(&text(&gateway.addresses().first().map(ToString::to_string).unwrap_or_default(), &token, key, config));
+    Ok(())
+}
+
+fn claims() -> Map<String, Value> {
+    let now = now_ms() / 1000;
+    let claims = json!({"sub": "dev", "role": "admin", "iat": now, "exp": now + TOKEN_TTL_S});
+    claims.as_object().cloned().unwrap_or_default()
+}
+
+fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
+    let namespace = &config.server.namespace;
+    let redis = match &config.redis.url {
+        Some(_) => format!(
+            "Publish through Redis:\n\n  redis-cli FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
+            config.redis.prefix
+        ),
+        None => "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned(),
+    };
+    format!(
+        "
+Hallway in dev mode: a fixed secret, open rooms, loopback only.
+
+Token (user \"dev\", role \"admin\", good for a day):
+
+  {token}
+
+Join a room and listen (needs Node; `npm install socket.io-client` first):
+
+  node -e 'const s=require(\"socket.io-client\")(\"http://{address}{namespace}\",{{transports:[\"websocket\"],auth:{{token:process.argv[1]}}}});s.on(\"connect\",()=>s.emit(\"join_room\",{{room:\"order:ord_123\"}},console.log));s.onAny((e,d)=>console.log(e,JSON.stringify(d)))' {token}
+
+Publish to it:
+
+  curl -s http://{address}/v1/publish -H 'Authorization: Bearer {key}' -d '{{\"room\":\"order:ord_123\",\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'
+
+{redis}"
+    )
+}

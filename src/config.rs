@@ -1,0 +1,201 @@
+//! What an operator can set, from a TOML file and the environment over it.
+//!
+//! Each key is declared once, in the file of its section, with its doc, type, default and check (`section!`); the
+//! struct, the loading, the list of known keys and `hallway.example.toml` all come from that. A load tells every mistake
+//! at once, and nothing fails open: what is not understood stops the start.
+
+use std::{collections::BTreeMap, path::Path};
+
+mod agreement;
+mod auth;
+mod connection;
+mod environment;
+mod error;
+mod example;
+mod history;
+mod later;
+mod limits;
+mod log;
+mod nearest;
+mod raw;
+mod redis;
+mod report;
+mod rooms;
+mod rule;
+mod scope;
+mod secret;
+mod section;
+mod server;
+mod units;
+mod value;
+
+pub use auth::Auth;
+pub use connection::{Shutdown, SocketIo, Wire};
+pub use environment::environment;
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use history::History;
+pub use later::{Ack, Ingest, Store, SyncDoor, WsDoor};
+pub use limits::Limits;
+pub use log::{Log, LogFormat};
+pub use redis::Redis;
+pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
+pub use secret::Secret;
+pub use server::{Admin, Api, Server};
+pub use units::{ByteSize, parse_duration};
+
+use environment::Variables;
+use report::{Report, read_file};
+use scope::{Scope, Sources};
+use section::Section;
+
+/// How strict a load is, and which defaults it starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// For the world: a key to verify tokens with is required.
+    #[default]
+    Production,
+    /// For one machine (`serve --dev`): fixed secrets, so every listener and the Redis must be on loopback.
+    Dev,
+}
+
+impl Mode {
+    /// Whether this is development.
+    #[must_use]
+    pub fn is_dev(self) -> bool {
+        self == Self::Dev
+    }
+}
+
+/// Makes `Config` from the list of its sections.
+macro_rules! sections {
+    ($($name:ident: $section:ty,)+) => {
+        /// Everything an operator can set. `Default` is what production gets when nothing is set, unchecked.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $(#[doc = concat!("The section `", stringify!($name), "`.")] pub $name: $section,)+
+            /// Classes of rooms by form, as the file writes it. No two are of one shape.
+            pub rooms: BTreeMap<String, RoomClassConfig>,
+            /// Types of events delivered otherwise than their room's class says.
+            pub types: BTreeMap<String, TypeConfig>,
+            not_in_effect: Vec<String>,
+        }
+
+        impl Config {
+            fn defaults(mode: Mode) -> Self {
+                Self {
+                    $($name: Section::defaults(mode),)+
+                    rooms: BTreeMap::new(),
+                    types: rooms::default_types(),
+                    not_in_effect: Vec::new(),
+                }
+            }
+
+            fn read(root: &mut Scope<'_>, mode: Mode) -> Self {
+                root.refuse_unknown(&[$(stringify!($name),)+ "rooms", "types"]);
+                Self {
+                    $($name: Section::read(&mut root.child(stringify!($name)), mode),)+
+                    rooms: rooms::read_rooms(&mut root.child("rooms"), mode),
+                    types: rooms::read_types(&mut root.child("types")),
+                    not_in_effect: Vec::new(),
+                }
+            }
+
+            fn sections() -> Vec<example::SectionDoc> {
+                vec![$((stringify!($name), <$section>::ABOUT, <$section>::keys(Mode::Production)),)+]
+            }
+        }
+    };
+}
+
+sections! {
+    server: Server,
+    admin: Admin,
+    api: Api,
+    auth: Auth,
+    redis: Redis,
+    history: History,
+    limits: Limits,
+    wire: Wire,
+    socketio: SocketIo,
+    shutdown: Shutdown,
+    log: Log,
+    ack: Ack,
+    sync: SyncDoor,
+    ws: WsDoor,
+    ingest: Ingest,
+    store: Store,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::defaults(Mode::Production)
+    }
+}
+
+impl Config {
+    /// The `auth.hs256_secret` of development. Refused in production.
+    pub const DEV_SECRET: &str = "hallway-dev-secret-do-not-use-in-production";
+
+    /// The `api.key` of development. Refused in production.
+    pub const DEV_API_KEY: &str = "hallway-dev-api-key-do-not-use-in-production";
+
+    /// Reads the file, where one is named, and the variables over it; see [`environment()`] for the process's own.
+    ///
+    /// # Errors
+    /// Every mistake found, and no configuration while there is one.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        mode: Mode,
+    ) -> Result<Self, ConfigErrors> {
+        let mut report = Report::default();
+        let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
+        let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
+        let sources = Sources {
+            path: file.unwrap_or(Path::new("")),
+            variables: &variables,
+        };
+        let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
+        if !report.file_unknown {
+            agreement::check(&config, mode, &mut report);
+        }
+        config.not_in_effect = config.set_without_effect(&report);
+        let errors = report.into_errors();
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors::new(errors))
+        }
+    }
+
+    /// The documented example file: every key with its doc and its default, valid TOML as it is and uncommented.
+    #[must_use]
+    pub fn example() -> String {
+        example::write(&Self::sections())
+    }
+
+    /// The keys that the operator has set and that do nothing in this version, for a warning at start.
+    #[must_use]
+    pub fn not_in_effect(&self) -> Vec<String> {
+        self.not_in_effect.clone()
+    }
+
+    /// `section.key` of every key that passes, in the order of their declaration.
+    fn paths(passes: impl Fn(&section::Key) -> bool) -> Vec<String> {
+        let of = |(section, _, keys): example::SectionDoc| {
+            let keys = keys.into_iter().filter(&passes);
+            keys.map(|key| format!("{section}.{}", key.name)).collect::<Vec<_>>()
+        };
+        Self::sections().into_iter().flat_map(of).collect()
+    }
+
+    fn set_without_effect(&self, report: &Report) -> Vec<String> {
+        let later = Self::paths(|key| key.later)
+            .into_iter()
+            .filter(|path| report.is_set(path));
+        let presence = self.rooms.iter().filter(|(_, class)| class.presence);
+        later
+            .chain(presence.map(|(form, _)| format!("rooms.{}.presence", value::toml_string(form))))
+            .collect()
+    }
+}

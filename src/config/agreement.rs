@@ -1,0 +1,189 @@
+//! What several keys must agree on, and what production and development each insist on.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use url::Url;
+
+use super::{Config, Mode, error::Complaint, report::Report, secret::Secret, value::toml_string};
+
+/// Checks what is sound of the configuration; a key already complained about is left alone.
+pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
+    listeners(config, report);
+    namespaces(config, report);
+    memory(config, report);
+    queue(config, report);
+    key_files(config, report);
+    match mode {
+        Mode::Production => production(config, report),
+        Mode::Dev => development(config, report),
+    }
+}
+
+/// Every listener, with the key that names it.
+fn all_listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let clients = config.server.listen.iter().map(|address| ("server.listen", *address));
+    let api = config.api.listen.iter().map(|address| ("api.listen", *address));
+    clients
+        .chain([("admin.listen", config.admin.listen)])
+        .chain(api)
+        .collect()
+}
+
+fn listeners(config: &Config, report: &mut Report) {
+    if !report.sound(&["server.listen", "admin.listen", "api.listen"]) {
+        return;
+    }
+    let all = all_listeners(config);
+    for (index, (key, address)) in all.iter().enumerate() {
+        let taken = all[..index].iter().find(|(_, other)| clash(*address, *other));
+        if let Some((other_key, other)) = taken {
+            let problem = format!("{address} clashes with {other} of {other_key}");
+            let blamed = if report.is_set(key) { key } else { other_key };
+            report.blame(
+                blamed,
+                Complaint::new(problem, "give each listener an address of its own"),
+            );
+        }
+    }
+}
+
+/// Whether two addresses cannot both be bound: port 0 is always another port, an unspecified host is every host.
+fn clash(left: SocketAddr, right: SocketAddr) -> bool {
+    let every = left.ip().is_unspecified() || right.ip().is_unspecified();
+    let same_host = left.ip() == right.ip() || (every && left.is_ipv4() == right.is_ipv4());
+    left.port() != 0 && left.port() == right.port() && same_host
+}
+
+fn namespaces(config: &Config, report: &mut Report) {
+    if !report.sound(&["server.namespace", "server.aliases"]) {
+        return;
+    }
+    let mut seen = vec![&config.server.namespace];
+    for alias in &config.server.aliases {
+        if seen.contains(&alias) {
+            let key = if report.is_set("server.aliases") {
+                "server.aliases"
+            } else {
+                "server.namespace"
+            };
+            report.blame(
+                key,
+                Complaint::new(format!("{alias:?} is named twice"), "name each namespace once"),
+            );
+        }
+        seen.push(alias);
+    }
+}
+
+fn memory(config: &Config, report: &mut Report) {
+    let remembered = config.history.memory;
+    if !report.sound(&["history.memory", "history.ttl"]) {
+        return;
+    }
+    if remembered < config.history.ttl {
+        let remedy = "make history.memory at least as long as history.ttl";
+        report.blame("history.memory", Complaint::new("is shorter than history.ttl", remedy));
+    }
+    let longer = |ttl: &Duration| remembered < *ttl;
+    for form in config
+        .rooms
+        .iter()
+        .filter(|(_, class)| class.history.ttl.as_ref().is_some_and(longer))
+    {
+        let remedy = "shorten it, or make history.memory as long";
+        let key = format!("rooms.{}.history.ttl", toml_string(form.0));
+        report.blame(&key, Complaint::new("is longer than history.memory", remedy));
+    }
+}
+
+/// A queue that cannot hold an event with its envelope and one more would close every socket at the first large one.
+fn queue(config: &Config, report: &mut Report) {
+    let least = config.limits.event_bytes.get() * 2;
+    if config.limits.queue_bytes.get() < least && report.sound(&["limits.queue_bytes", "limits.event_bytes"]) {
+        let remedy = format!("make it {least} bytes or more, or limits.event_bytes smaller");
+        report.blame(
+            "limits.queue_bytes",
+            Complaint::new("holds less than two events", remedy),
+        );
+    }
+}
+
+fn key_files(config: &Config, report: &mut Report) {
+    for path in &config.auth.public_key_file {
+        if let Some(complaint) = key_file(path) {
+            report.blame("auth.public_key_file", complaint);
+        }
+    }
+}
+
+fn key_file(path: &Path) -> Option<Complaint> {
+    let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
+    match fs::read_to_string(path) {
+        Err(error) => complain(
+            &format!("cannot be read: {error}"),
+            "name a PEM file this user may read",
+        ),
+        Ok(pem) if pem.contains("PRIVATE KEY-----") => complain(
+            "holds a private key",
+            "give the public key only; `openssl pkey -pubout` makes it",
+        ),
+        Ok(pem) if !pem.contains("-----BEGIN ") => complain("is not PEM", "give a public key in PEM"),
+        Ok(_) => None,
+    }
+}
+
+fn production(config: &Config, report: &mut Report) {
+    let sound = report.sound(&["auth.hs256_secret", "auth.public_key_file", "auth.jwks_url"]);
+    if sound && config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty() {
+        let problem = "no key to verify tokens with";
+        let remedy = "set auth.hs256_secret or auth.public_key_file, or try things out with `hallway serve --dev`";
+        report.blame("auth", Complaint::new(problem, remedy));
+    }
+    let published = [
+        ("auth.hs256_secret", &config.auth.hs256_secret, Config::DEV_SECRET),
+        ("api.key", &config.api.key, Config::DEV_API_KEY),
+    ];
+    for (key, secret, known) in published {
+        if secret.as_ref().is_some_and(|secret| secret.expose() == known) {
+            let remedy = "make one of your own with `openssl rand -base64 48`";
+            report.blame(
+                key,
+                Complaint::new("is the development value, which everybody knows", remedy),
+            );
+        }
+    }
+}
+
+/// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it.
+fn development(config: &Config, report: &mut Report) {
+    for (key, address) in all_listeners(config) {
+        if !address.ip().is_loopback() {
+            let remedy = "use 127.0.0.1 or [::1], or leave out --dev";
+            report.blame(
+                key,
+                Complaint::new(format!("{address} is not loopback, which --dev insists on"), remedy),
+            );
+        }
+    }
+    if config.redis.url.as_ref().is_some_and(|url| !is_local(url)) {
+        let remedy = "use a Redis on localhost, or leave out --dev";
+        report.blame(
+            "redis.url",
+            Complaint::new("is not on loopback, which --dev insists on", remedy),
+        );
+    }
+}
+
+fn is_local(url: &Secret) -> bool {
+    let Ok(url) = Url::parse(url.expose()) else {
+        return false;
+    };
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    url.scheme() == "unix" || host == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}

@@ -1,0 +1,50 @@
+//! One client's connection: its socket, its heartbeat, and its end when the node goes away.
+
+use std::time::Duration;
+
+use super::{rule::between, section::section, units::ByteSize};
+
+const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+section! {
+    /// The TCP side of a client's connection.
+    pub struct Wire for mode {
+        /// How long a socket may take not one byte of what waits for it, 1ms to 1h. Then it is closed. Progress
+        /// counts, not age: a slow network that moves is left alone.
+        write_deadline: Duration = Duration::from_secs(10), check between(MILLI, HOUR);
+
+        /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged, 1ms to 1h, before the kernel gives a
+        /// vanished peer up. Its own default is a quarter of an hour.
+        user_timeout: Duration = Duration::from_secs(10), check between(MILLI, HOUR);
+
+        /// `SO_SNDBUF` of each socket, 4KiB to 16MiB. Small enough that a stalled peer shows soon and ten thousand of
+        /// them fit in memory, large enough for a full event on a mobile network.
+        send_buffer: ByteSize = ByteSize::kib(128), check between(ByteSize::kib(4), ByteSize::mib(16));
+    }
+}
+
+section! {
+    /// The Socket.IO heartbeat. The defaults are those of the Node server.
+    pub struct SocketIo for mode {
+        /// How often the gateway pings, 1ms to 1h. Below the idle time of the usual load balancers (60s).
+        ping_interval: Duration = Duration::from_secs(25), check between(MILLI, HOUR);
+
+        /// How long a pong may take, 1ms to 1h, before the connection counts as dead. Clients use it too: they expect a
+        /// ping within the sum of both.
+        ping_timeout: Duration = Duration::from_secs(20), check between(MILLI, HOUR);
+
+        /// How long a transport may stay without joining a namespace, 1ms to 1h. It holds resources and has shown no
+        /// token.
+        connect_timeout: Duration = Duration::from_secs(30), check between(MILLI, HOUR);
+    }
+}
+
+section! {
+    /// How the node goes away on SIGTERM.
+    pub struct Shutdown for mode {
+        /// The time over which connections are closed, 0s to 1h; 0s is all at once. Spread, so that the other nodes are
+        /// not hit by everybody's reconnect in one second. Kubernetes' terminationGracePeriodSeconds must be longer.
+        drain: Duration = Duration::from_secs(10), check between(Duration::ZERO, HOUR);
+    }
+}

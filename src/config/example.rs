@@ -1,0 +1,87 @@
+//! `hallway.example.toml`: every section and key with its doc and its default, as a file to start from.
+
+use super::{
+    environment::variable,
+    rooms::default_types,
+    section::Key,
+    value::{Value, toml_string},
+};
+
+const HEAD: &str = r"# Hallway's configuration, made by `hallway example-config`.
+#
+# Every key stands here as a comment with its default. An environment variable HALLWAY_<SECTION>__<KEY> goes over the
+# file: HALLWAY_REDIS__URL=redis://localhost. Durations have a unit: 500ms, 2s, 1h, 7d. Sizes may have one: 64KiB, 4MiB.
+# In a variable a list has commas: HALLWAY_SERVER__LISTEN=127.0.0.1:8080,[::1]:8080. A key that does not exist stops the
+# start, and `hallway check-config` names every mistake at once.
+";
+
+const ROOMS: &str = r#"
+# Classes of rooms, by form: words and {parameters} joined by colons. A form that is built in is changed, whatever its
+# parameters are called; any other is added. What is left out is as the built-in class or the section history has it.
+#
+#     [rooms."order:{orderId}"]
+#     history = { max_events = 500, ttl = "6h" }   # of each such room
+#     delivery = "durable"                         # or "latest", "ephemeral"
+#
+# `join`, a policy of one's own, is refused in this version, and `presence = true` has no effect yet.
+
+# Types of events whose delivery differs from their room's: "durable" (kept, never skipped), "latest" (only the newest
+# per key is kept) or "ephemeral" (not kept, may be dropped). Of an agent's locations only the newest matters.
+"#;
+
+const LATER: &str =
+    "\n# ---- Not in effect in this version: known and checked, and `serve` warns where one is set ----\n";
+
+/// A section's name, what it is about, and its keys.
+pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<Key>);
+
+/// Writes the whole file. Sections with nothing but later keys stand at its end.
+pub(super) fn write(sections: &[SectionDoc]) -> String {
+    let all_later = |section: &&SectionDoc| section.2.iter().all(|key| key.later);
+    let mut text = HEAD.to_owned();
+    sections
+        .iter()
+        .filter(|section| !all_later(section))
+        .for_each(|section| write_section(&mut text, section));
+    text.push_str(ROOMS);
+    for (name, delivery) in default_types() {
+        text.push_str(&format!("# [types.{}]\n", toml_string(&name)));
+        text.push_str(&format!(
+            "# delivery = {}\n",
+            delivery.delivery.shown().unwrap_or_default()
+        ));
+    }
+    text.push_str(LATER);
+    sections
+        .iter()
+        .filter(all_later)
+        .for_each(|section| write_section(&mut text, section));
+    text
+}
+
+fn write_section(text: &mut String, (name, about, keys): &SectionDoc) {
+    let (later, active): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.later);
+    text.push('\n');
+    about.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
+    text.push_str(&format!("[{name}]\n"));
+    active.iter().for_each(|key| write_key(text, name, key));
+    if !active.is_empty() && !later.is_empty() {
+        text.push_str("\n# Not in effect in this version:\n");
+    }
+    later.iter().for_each(|key| write_key(text, name, key));
+}
+
+fn write_key(text: &mut String, section: &str, key: &Key) {
+    text.push('\n');
+    key.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
+    if let Some(sample) = key.sample {
+        text.push_str(&format!("# For example: {} = {sample}\n", key.name));
+    }
+    match &key.default {
+        Some(default) => text.push_str(&format!("# {} = {default}\n", key.name)),
+        None => text.push_str(&format!(
+            "# Not set. Variable: {}\n",
+            variable(&format!("{section}.{}", key.name))
+        )),
+    }
+}

@@ -1,0 +1,29 @@
+//! How much of a room's past is kept, unless its class says otherwise.
+
+use std::time::Duration;
+
+use super::{rule::between, section::section};
+
+/// The longest any of these may be. Ten years of milliseconds are safe in every Redis command.
+const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
+section! {
+    /// How much of a room's past a client can still ask for. A class under `[rooms]` may say otherwise.
+    pub struct History for mode {
+        /// Most events kept per room, 0 to 100000; 0 keeps none. A hundred is what a client reads in one go after an absence.
+        max_events: u64 = 100, check between(0, 100_000);
+
+        /// How long a room's history lives after its newest event, 1s to 10 years. An hour covers a tunnel, a lunch
+        /// and a restart of the app; who was away for longer should load the state anew.
+        ttl: Duration = Duration::from_hours(1), check between(Duration::from_secs(1), LONGEST);
+
+        /// How long a room's last offset is remembered, up to 10 years and never less than a ttl. While it is,
+        /// "nothing missed" can be told from "gone" in rooms that were idle; it costs one small key per room.
+        memory: Duration = Duration::from_hours(7 * 24), check between(Duration::from_secs(1), LONGEST);
+
+        /// How long an event id is remembered, so that publishing it again stores nothing twice, 1s to 7d. Longer than
+        /// any publisher goes on retrying.
+        id_window: Duration = Duration::from_mins(10),
+            check between(Duration::from_secs(1), Duration::from_hours(7 * 24));
+    }
+}

@@ -1,0 +1,60 @@
+//! Caps, so that no client, event or queue can take the whole node.
+
+use super::{
+    rule::{between, each},
+    section::section,
+    units::ByteSize,
+};
+
+/// Above any node's reach: a bound against slips of the finger.
+const MANY: u32 = 10_000_000;
+
+section! {
+    /// Caps, so that no client, event or queue can take the whole node.
+    pub struct Limits for mode {
+        /// Longest event as JSON, 1KiB to 1MiB. A larger one is refused at publish. Every member of a room gets a
+        /// copy: 64 KiB to a thousand sockets is 64 MiB.
+        event_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
+
+        /// Longest WebSocket message that a client may send, 1KiB to 1MiB. Commands are far smaller; a token may have
+        /// 8 KiB.
+        frame_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
+
+        /// Most rooms one socket may be in, 1 to 100000. An app that follows a screen's worth of orders needs dozens.
+        rooms_per_socket: usize = 128, check between(1, 100_000);
+
+        /// Most commands of one socket that wait for their answer, 1 to 100000. Room for a reconnect that joins every
+        /// room at once.
+        pending_commands: usize = 256, check between(1, 100_000);
+
+        /// Most bytes that wait for one slow socket, 64KiB to 1GiB. Past it durable events are read from history when
+        /// the socket drains, and one that does not drain is closed.
+        queue_bytes: ByteSize = ByteSize::mib(4), check between(ByteSize::kib(64), ByteSize::mib(1024));
+
+        /// Most frames that wait for one slow socket, 16 to 1000000. Beside the bytes, because small frames cost more
+        /// than their length.
+        queue_frames: usize = 8_192, check between(16, 1_000_000);
+
+        /// Most messages from Redis that wait for delivery on this node, 16 to 1000000. Past it the feed counts as
+        /// broken, and the gaps are healed from history.
+        feed_items: usize = 8_192, check between(16, 1_000_000);
+
+        /// Most connections on this node, 1 to 10000000. None by default: memory is the limit.
+        @later connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
+
+        /// Most connections of one user, 1 to 10000000. Far above anybody's devices, far below a runaway loop.
+        @later connections_per_user: u32 = 100, check between(1, MANY);
+
+        /// Most connections from one IP address, 1 to 10000000. None by default: behind a proxy all have one address.
+        @later connections_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "1000";
+
+        /// Most handshakes per second on this node, 1 to 10000000. None by default.
+        @later handshakes_per_second: Option<u32> = None, check each(between(1, MANY)), eg "500";
+
+        /// Most commands per minute of one socket, 1 to 10000000.
+        @later commands_per_minute: u32 = 600, check between(1, MANY);
+
+        /// Most locations per second of one socket, 1 to 10000000. A phone reports one.
+        @later locations_per_second: u32 = 5, check between(1, MANY);
+    }
+}

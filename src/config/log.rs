@@ -1,0 +1,26 @@
+//! What is written to standard error, and how.
+
+use super::{Mode, rule::log_filter, section::section, value::words};
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line, for machines.
+    Json,
+    /// Coloured text, for a person at a terminal.
+    Pretty,
+}
+
+words! { LogFormat: "json or pretty" { "json" => Json, "pretty" => Pretty, } }
+
+section! {
+    /// What is written to standard error, and how.
+    pub struct Log for mode {
+        /// "json", one object per line, for a log collector; or "pretty", for a person, which is the default of --dev.
+        format: LogFormat = match mode { Mode::Production => LogFormat::Json, Mode::Dev => LogFormat::Pretty };
+
+        /// A level (off, error, warn, info, debug, trace), with exceptions by target after commas:
+        /// `info,hallway::broker=debug`. At info a node says what it does, never what passes through it.
+        level: String = "info".to_owned(), check log_filter;
+    }
+}

@@ -1,0 +1,116 @@
+//! Values before they have a type: what the TOML file or an environment variable says, and on which line.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use toml::de::{DeTable, DeValue};
+
+/// A TOML table, by key.
+pub(super) type Table = BTreeMap<String, Entry>;
+
+/// A value of the file and the line it stands on.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) value: Raw,
+    pub(super) line: usize,
+}
+
+/// An untyped value. `Plain` is an environment variable's text, which may stand for any type.
+#[derive(Debug, Clone)]
+pub(super) enum Raw {
+    Plain(String),
+    Text(String),
+    Integer(i128),
+    Boolean(bool),
+    List(Vec<Raw>),
+    Table(Table),
+    Other(&'static str),
+}
+
+/// A mistake of syntax: line, and the parser's words.
+pub(super) type SyntaxError = (usize, String);
+
+/// Reads a whole file. All syntax errors, or the table.
+pub(super) fn parse(text: &str) -> Result<Table, Vec<SyntaxError>> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(table(root.get_ref(), text));
+    }
+    // The parser's `Display` quotes the line, which may hold a secret; its message does not.
+    let located = |error: &toml::de::Error| (line_of(text, error.span()), error.message().replace('\n', " "));
+    Err(errors.iter().map(located).collect())
+}
+
+fn table(source: &DeTable<'_>, text: &str) -> Table {
+    let entry = |value: &DeValue<'_>, span| Entry {
+        value: Raw::from_toml(value, text),
+        line: line_of(text, Some(span)),
+    };
+    source
+        .iter()
+        .map(|(key, value)| (key.get_ref().to_string(), entry(value.get_ref(), key.span())))
+        .collect()
+}
+
+fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let end = span.map_or(0, |span| span.start).min(text.len());
+    1 + text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
+}
+
+impl Raw {
+    fn from_toml(value: &DeValue<'_>, text: &str) -> Self {
+        match value {
+            DeValue::String(string) => Self::Text(string.to_string()),
+            DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
+                .map_or(Self::Other("a number far too large"), Self::Integer),
+            DeValue::Boolean(boolean) => Self::Boolean(*boolean),
+            DeValue::Array(items) => {
+                Self::List(items.iter().map(|item| Self::from_toml(item.get_ref(), text)).collect())
+            }
+            DeValue::Table(inner) => Self::Table(table(inner, text)),
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Datetime(_) => Self::Other("a date"),
+        }
+    }
+
+    /// What sort of thing this is, without saying its content.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "the text",
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "a whole number",
+            Self::Boolean(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    /// The value itself where it is short enough to repeat, else its kind.
+    pub(super) fn quoted(&self) -> String {
+        const LONGEST: usize = 60;
+        match self {
+            Self::Plain(text) | Self::Text(text) if text.chars().count() <= LONGEST => format!("{text:?}"),
+            Self::Integer(integer) => integer.to_string(),
+            Self::Boolean(boolean) => boolean.to_string(),
+            Self::Plain(_) | Self::Text(_) => "the long text".to_owned(),
+            Self::List(_) | Self::Table(_) | Self::Other(_) => self.kind().to_owned(),
+        }
+    }
+
+    /// The text, where it is one.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) | Self::Text(text) => Some(text),
+            Self::Integer(_) | Self::Boolean(_) | Self::List(_) | Self::Table(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The whole number, where it is one.
+    pub(super) fn integer(&self) -> Option<i128> {
+        match self {
+            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Integer(integer) => Some(*integer),
+            Self::Text(_) | Self::Boolean(_) | Self::List(_) | Self::Table(_) | Self::Other(_) => None,
+        }
+    }
+}

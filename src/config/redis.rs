@@ -1,0 +1,48 @@
+//! The Redis that carries events between nodes and keeps their history.
+
+use std::time::Duration;
+
+use super::{
+    rule::{between, each, redis_prefix, redis_url},
+    secret::Secret,
+    section::section,
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+section! {
+    /// The Redis that carries events between nodes and keeps their history.
+    pub struct Redis for mode {
+        /// URL of the Redis (7 or newer, or Valkey): `redis://`, `rediss://` (TLS) or `unix://`. Without one the gateway is
+        /// a single process with its history in memory. With one a Redis that is down means not ready, never a
+        /// silent fall back to memory.
+        url: Option<Secret> = None, check each(redis_url), eg r#""redis://user:password@redis.internal:6379/0""#;
+
+        /// What the name of every key, channel and function begins with: `[a-z][a-z0-9_]{0,31}`. Two fleets on one
+        /// Redis need two prefixes.
+        prefix: String = "hallway".to_owned(), check redis_prefix;
+
+        /// How long a join without an ack id waits for a Redis that is out of reach, 1ms to 10m. After that the
+        /// transport is closed, because nothing else would tell such a client to join again.
+        join_wait: Duration = Duration::from_secs(30), check between(MILLI, Duration::from_mins(10));
+
+        /// How long one attempt to connect may take, 1ms to 1m. Short, because another attempt follows at once.
+        connect_timeout: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
+
+        /// How long one answer may take, 1ms to 5m, before the connection counts as lost. Above any pause of a
+        /// healthy Redis (fork, slow disk), below what a publisher is willing to wait.
+        response_timeout: Duration = Duration::from_secs(5), check between(MILLI, Duration::from_mins(5));
+
+        /// Whether a Redis that may evict keys is good enough. It is not by default, and the node stays not ready:
+        /// eviction under memory pressure takes history away that clients were promised.
+        allow_eviction: bool = false;
+
+        /// How long a room's channel stays subscribed after its last local member left, 0s to 1h. Spares a phone
+        /// that changes networks, and Redis, the work of letting go and coming back.
+        linger: Duration = Duration::from_secs(5), check between(Duration::ZERO, Duration::from_hours(1));
+
+        /// How often a canary is sent through every pub/sub connection, 1ms to 1m. /readyz fails when it does not come
+        /// back, so this is how soon a deaf connection is noticed.
+        canary: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
+    }
+}

@@ -1,0 +1,120 @@
+//! Room classes and event types, which only the file can set: `[rooms."order:{orderId}"]`, `[types."order.created"]`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hallway_rooms::{class::Delivery, event::EventType, form::Form};
+
+use super::{
+    Mode,
+    error::Complaint,
+    rule::{between, each, refused},
+    scope::Scope,
+    section::{Section, section},
+    value::words,
+};
+
+/// The longest a class's history may live; as long as `history.ttl` may be.
+const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
+words! { Delivery: "durable, latest or ephemeral" {
+    "durable" => Durable,
+    "latest" => Latest,
+    "ephemeral" => Ephemeral,
+} }
+
+/// What the operator says of one class of rooms. What is `None` is as the built-in class or the sections have it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RoomClassConfig {
+    /// How much history such a room keeps.
+    pub history: RoomHistory,
+    /// How its events are delivered.
+    pub delivery: Option<Delivery>,
+    /// Whether members are told of each other. Without effect in this version.
+    pub presence: bool,
+}
+
+section! {
+    /// How much history a class of rooms keeps, where that differs from the section history.
+    pub struct RoomHistory for mode {
+        /// Most events kept, 0 to 100000; 0 keeps none.
+        max_events: Option<u64> = None, check each(between(0, 100_000));
+        /// How long it lives after the newest event, 1s to 10 years.
+        ttl: Option<Duration> = None, check each(between(Duration::from_secs(1), LONGEST));
+    }
+}
+
+/// What the operator says of one type of event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeConfig {
+    /// How events of the type are delivered, whatever the room's class says.
+    pub delivery: Delivery,
+}
+
+/// The types that are not delivered as their room's class says: of an agent's locations only the newest matters.
+pub(super) fn default_types() -> BTreeMap<String, TypeConfig> {
+    BTreeMap::from([(
+        "agent.location_updated".to_owned(),
+        TypeConfig {
+            delivery: Delivery::Latest,
+        },
+    )])
+}
+
+/// Reads `[rooms]`: by form, every class the file names.
+pub(super) fn read_rooms(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, RoomClassConfig> {
+    let mut seen = Vec::new();
+    let mut rooms = BTreeMap::new();
+    for name in scope.names() {
+        match unseen_form(&name, &seen) {
+            Ok(form) => {
+                seen.push(form);
+                rooms.insert(name.clone(), read_room(&mut scope.child(&name), mode));
+            }
+            Err(complaint) => scope.refuse_name(&name, complaint),
+        }
+    }
+    rooms
+}
+
+fn unseen_form(name: &str, seen: &[Form]) -> Result<Form, Complaint> {
+    let remedy = "join with ':' words such as `order` (a-z, 0-9, _, -) and parameters such as `{orderId}`";
+    let form: Form = name.parse().map_err(|_| Complaint::new("is not a room form", remedy))?;
+    match seen.iter().find(|other| form.same_shape(other)) {
+        Some(other) => Err(Complaint::new(
+            format!("is the same form as \"{other}\""),
+            "keep one of the two",
+        )),
+        None => Ok(form),
+    }
+}
+
+fn read_room(scope: &mut Scope<'_>, mode: Mode) -> RoomClassConfig {
+    scope.refuse_unknown(&["history", "delivery", "presence", "join"]);
+    let refuse_join = each(refused("is set, but a policy of one's own for a class is", JOIN_REMEDY));
+    let _: Option<String> = scope.key("join", None, &[&refuse_join]);
+    RoomClassConfig {
+        history: RoomHistory::read(&mut scope.child("history"), mode),
+        delivery: scope.key("delivery", None, &[]),
+        presence: scope.key("presence", false, &[]),
+    }
+}
+
+const JOIN_REMEDY: &str = "take it out, and the default policy decides who may join";
+
+/// Reads `[types]` over the defaults.
+pub(super) fn read_types(scope: &mut Scope<'_>) -> BTreeMap<String, TypeConfig> {
+    let mut types = default_types();
+    for name in scope.names() {
+        if name.parse::<EventType>().is_err() {
+            let remedy = "use 1 to 128 letters, digits and `_ . : -`, and no reserved name";
+            scope.refuse_name(&name, Complaint::new("is not an event type", remedy));
+            continue;
+        }
+        let mut inner = scope.child(&name);
+        inner.refuse_unknown(&["delivery"]);
+        if let Some(delivery) = inner.key("delivery", None, &[]) {
+            types.insert(name, TypeConfig { delivery });
+        }
+    }
+    types
+}

@@ -1,0 +1,144 @@
+//! Checks on one value, named beside the key they belong to. What concerns several keys is in `agreement`.
+
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{
+    error::{Complaint, Verdict},
+    secret::Secret,
+    value::Value,
+};
+
+/// Shortest key that HMAC-SHA256 gains from (RFC 7518, 3.2), and shortest API key: 256 bits.
+const SECRET_BYTES: usize = 32;
+
+/// From `low` to `high`, both allowed.
+pub(super) fn between<T: Value + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> Verdict {
+    move |value| {
+        if (&low..=&high).contains(&value) {
+            return Ok(());
+        }
+        let [value, low, high] = [value, &low, &high].map(|bound| bound.shown().unwrap_or_default().replace('"', ""));
+        Err(Complaint::new(
+            format!("{value} is out of range"),
+            format!("give a value from {low} to {high}"),
+        ))
+    }
+}
+
+/// The check, for every item of a list or for what is set of an optional key.
+pub(super) fn each<C, T: 'static>(rule: impl Fn(&T) -> Verdict) -> impl Fn(&C) -> Verdict
+where
+    for<'a> &'a C: IntoIterator<Item = &'a T>,
+{
+    move |items| items.into_iter().try_for_each(&rule)
+}
+
+/// A list with something in it.
+pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
+    |list| {
+        if list.is_empty() {
+            Err(Complaint::new("is empty", "name at least one"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A key whose feature would guard something and does not exist yet: set, it stops the start.
+pub(super) fn refused<T>(name: &'static str, remedy: &'static str) -> impl Fn(&T) -> Verdict {
+    move |_| Err(Complaint::new(format!("{name} not available in this version"), remedy))
+}
+
+/// A secret that cannot be tried out.
+pub(super) fn strong(secret: &Secret) -> Verdict {
+    let length = secret.expose().len();
+    if length >= SECRET_BYTES {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("is {length} bytes long, {SECRET_BYTES} is the least"),
+        "make one with `openssl rand -base64 48`",
+    ))
+}
+
+/// A Redis URL with a host, or with a path for `unix`.
+pub(super) fn redis_url(url: &Secret) -> Verdict {
+    let parsed = Url::parse(url.expose()).ok();
+    let good = parsed.is_some_and(|url| match url.scheme() {
+        "redis" | "rediss" => url.host_str().is_some_and(|host| !host.is_empty()),
+        "unix" => url.path().len() > 1,
+        _ => false,
+    });
+    if good {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        "is not a Redis URL",
+        "write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path, with reserved \
+         characters of the password percent-encoded",
+    ))
+}
+
+/// A URL of the durable store.
+pub(super) fn store_url(url: &Secret) -> Verdict {
+    let known = ["sqlite://", "postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.expose().starts_with(scheme));
+    if known {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        "is not a store URL",
+        "write sqlite://path or postgres://user:password@host/database",
+    ))
+}
+
+/// A Socket.IO namespace that a packet can carry: `,` ends it, `?` begins its query.
+pub(super) fn namespace(name: &String) -> Verdict {
+    let forbidden = |c: char| matches!(c, ',' | '?') || c.is_whitespace() || c.is_control();
+    if name.starts_with('/') && !name.contains(forbidden) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{name:?} is not a namespace"),
+        "begin it with '/' and use neither ',' nor '?' nor white space",
+    ))
+}
+
+/// `[a-z][a-z0-9_]{0,31}`: safe in key names, in a Lua library's name, and in an ACL pattern.
+pub(super) fn redis_prefix(prefix: &String) -> Verdict {
+    let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let first = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if first && prefix.len() <= 32 && prefix.bytes().all(rest) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{prefix:?} is not a prefix"),
+        "use 1 to 32 of a-z, 0-9 and _, beginning with a letter",
+    ))
+}
+
+/// A filter that means what it says: a bare word that is no level would be taken for a target, and silence the rest.
+pub(super) fn log_filter(filter: &String) -> Verdict {
+    let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str());
+    let said = |part: &str| part.contains(['=', '[', ']', '}']) || level(part.trim());
+    if EnvFilter::builder().parse(filter).is_ok() && filter.split(',').all(said) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{filter:?} is not a log filter"),
+        "write a level (error, warn, info, debug, trace, off), then target=level pairs, with commas between",
+    ))
+}
+
+/// One of the emitter dialects of the Redis contract.
+pub(super) fn emitter(dialect: &String) -> Verdict {
+    if ["socket.io", "python-socketio"].contains(&dialect.as_str()) {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{dialect:?} is not an emitter dialect"),
+        "use socket.io or python-socketio",
+    ))
+}

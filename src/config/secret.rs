@@ -1,0 +1,78 @@
+//! Values that must not reach a log, an error message or a debug dump.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+use super::{
+    error::Complaint,
+    raw::Raw,
+    value::{Value, mismatch},
+};
+
+/// A secret text. `Debug` and `Display` print `***`; only [`Secret::expose`] gives the text, so that every use can be
+/// found by that name.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text, which from here on prints as `***`.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Takes the same time wherever two texts of one length differ, so that a comparison cannot be used to guess.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl Value for Secret {
+    const KIND: &'static str = "a string";
+
+    fn parse(raw: &Raw) -> Result<Self, Complaint> {
+        let Some(text) = raw.text() else {
+            return Err(mismatch(raw.kind(), Self::KIND));
+        };
+        if text.is_empty() {
+            return Err(Complaint::new(
+                "is empty",
+                "give it a value, or leave it out altogether",
+            ));
+        }
+        if text.trim() != text {
+            return Err(Complaint::new(
+                "begins or ends with white space",
+                "take that off; a line end at the end of a mounted secret is the usual cause",
+            ));
+        }
+        Ok(Self::new(text))
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some("***".to_owned())
+    }
+}

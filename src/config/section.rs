@@ -1,0 +1,102 @@
+//! The one declaration of a key: doc, type, default, check. Everything else about it is made from that.
+
+use super::{Mode, scope::Scope};
+
+/// A table of known keys.
+pub(super) trait Section: Sized {
+    /// What the section is about, a line each.
+    const ABOUT: &'static [&'static str];
+
+    /// The values of keys that nobody sets.
+    fn defaults(mode: Mode) -> Self;
+
+    /// Reads every key, reporting what is wrong.
+    fn read(scope: &mut Scope<'_>, mode: Mode) -> Self;
+
+    /// The keys as declared, with their defaults.
+    fn keys(mode: Mode) -> Vec<Key>;
+}
+
+/// A key as the example file shows it.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static [&'static str],
+    /// The default in TOML; `None` where the key is not set.
+    pub(super) default: Option<String>,
+    /// A value to copy, in TOML, where the default shows none.
+    pub(super) sample: Option<&'static str>,
+    /// Known and checked, without any effect in this version.
+    pub(super) later: bool,
+}
+
+/// Declares a section:
+///
+/// ```text
+/// section! {
+///     /// What the section is about.
+///     pub struct Name for mode {
+///         /// What the key means, and why the default is what it is.
+///         key: Type = default, check rule, eg "TOML to copy";
+///         /// A key whose feature does not exist yet.
+///         @later other: Type = default;
+///     }
+/// }
+/// ```
+///
+/// `check` and `eg` may be left out; a default may look at `mode`.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $name:ident for $mode:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $(@$later:ident)? $key:ident: $type:ty = $default:expr $(, check $rule:expr)? $(, eg $sample:literal)?;
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $(
+                $(#[doc = $doc])+
+                #[doc = concat!("\n\nDefault: `", stringify!($default), "`." $(, " Check: `", stringify!($rule), "`.")?)]
+                pub $key: $type,
+            )+
+        }
+
+        impl Default for $name {
+            /// The defaults of production.
+            fn default() -> Self {
+                $crate::config::section::Section::defaults($crate::config::Mode::Production)
+            }
+        }
+
+        impl $crate::config::section::Section for $name {
+            const ABOUT: &'static [&'static str] = &[$($about),+];
+
+            fn defaults($mode: $crate::config::Mode) -> Self {
+                let _ = $mode;
+                Self { $($key: $default,)+ }
+            }
+
+            fn read(scope: &mut $crate::config::scope::Scope<'_>, mode: $crate::config::Mode) -> Self {
+                let defaults = Self::defaults(mode);
+                scope.refuse_unknown(&[$(stringify!($key)),+]);
+                Self { $($key: scope.key(stringify!($key), defaults.$key, &[$(&$rule)?]),)+ }
+            }
+
+            fn keys(mode: $crate::config::Mode) -> Vec<$crate::config::section::Key> {
+                let defaults = Self::defaults(mode);
+                vec![$($crate::config::section::Key {
+                    name: stringify!($key),
+                    doc: &[$($doc),+],
+                    default: $crate::config::value::Value::shown(&defaults.$key),
+                    sample: <[&'static str]>::first(&[$($sample)?]).copied(),
+                    later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
+                }),+]
+            }
+        }
+    };
+}
+pub(super) use section;

@@ -1,0 +1,61 @@
+//! The listeners: where clients, operators and back-end services connect.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{
+    Config, Mode,
+    rule::{between, each, namespace, some, strong},
+    secret::Secret,
+    section::section,
+};
+
+section! {
+    /// Where clients connect, and under which Socket.IO namespaces.
+    pub struct Server for mode {
+        /// Addresses that clients connect to: Socket.IO at /socket.io/, and /v1 unless api.listen is set. Every
+        /// interface, because a container is reached through its own; with --dev ["127.0.0.1:8080"].
+        listen: Vec<SocketAddr> = vec![client_address(mode)], check some();
+
+        /// The Socket.IO namespace that events leave by. The one existing apps connect to.
+        namespace: String = "/realtime".to_owned(), check namespace;
+
+        /// Further namespaces, served exactly as the main one. "//realtime" is what `socket_io_client` asks for
+        /// when its URL ends in a slash.
+        aliases: Vec<String> = vec!["//realtime".to_owned()], check each(namespace);
+    }
+}
+
+section! {
+    /// The listener for operators: /livez, /readyz, /metrics.
+    pub struct Admin for mode {
+        /// Address of the admin listener. Loopback, because it asks for no password; in Kubernetes set
+        /// 0.0.0.0:9090, so that probes and Prometheus reach it, and keep it out of every Service.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9090));
+    }
+}
+
+section! {
+    /// The HTTP interface for back-end services, /v1.
+    pub struct Api for mode {
+        /// The key that every request to /v1 must bear, 32 bytes at least. Without one /v1 is off, so that nobody
+        /// publishes by default; with --dev a fixed key that `serve --dev` prints.
+        key: Option<Secret> = mode.is_dev().then(|| Secret::new(Config::DEV_API_KEY)), check each(strong),
+            eg r#""<output of: openssl rand -base64 48>""#;
+
+        /// An address of its own for /v1, to keep it off the public network. Without one it is on server.listen.
+        listen: Option<SocketAddr> = None, eg r#""127.0.0.1:8081""#;
+
+        /// Most events in one POST /v1/publish/batch, 1 to 100000. A thousand small events pass in some
+        /// milliseconds, and keep the request far from any proxy's time limit.
+        batch_events: usize = 1_000, check between(1, 100_000);
+    }
+}
+
+fn client_address(mode: Mode) -> SocketAddr {
+    let host = if mode.is_dev() {
+        Ipv4Addr::LOCALHOST
+    } else {
+        Ipv4Addr::UNSPECIFIED
+    };
+    SocketAddr::new(IpAddr::V4(host), 8080)
+}

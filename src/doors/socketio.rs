@@ -1,0 +1,90 @@
+//! The Socket.IO door (nomor). socketioxide does the handshake, CONNECT and heartbeats; what a client commands is
+//! read here, in order, and everything it is sent afterwards leaves by the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use socketioxide::layer::SocketIoLayer;
+use socketioxide::{ParserConfig, SocketIo, TransportType};
+use tokio_util::task::TaskTracker;
+
+use crate::auth::token::Verifier;
+use crate::service::Service;
+
+mod command;
+mod connect;
+mod encode;
+mod expiry;
+pub mod head;
+mod inbox;
+mod perform;
+
+pub use expiry::Expiry;
+
+/// Attachments a binary packet may announce: no command has any use for one.
+const MAX_BINARIES: usize = 4;
+
+/// What the door needs to know.
+#[derive(Clone, Debug)]
+pub struct SocketIoSettings {
+    /// The namespaces that are served, the main one first.
+    pub namespaces: Vec<String>,
+    /// Between two pings.
+    pub ping_interval: Duration,
+    /// How long a pong may take.
+    pub ping_timeout: Duration,
+    /// A transport on which no namespace was joined by then is closed.
+    pub connect_timeout: Duration,
+    /// Bytes of a frame from a client.
+    pub frame_bytes: usize,
+    /// Commands of one socket that may wait before it is no longer read from.
+    pub pending_commands: usize,
+}
+
+/// What connections share.
+#[derive(Debug)]
+pub struct Door {
+    service: Service,
+    verifier: Arc<Verifier>,
+    expiry: Expiry,
+    tasks: TaskTracker,
+    pending_commands: usize,
+}
+
+impl Door {
+    /// A door to `service`.
+    #[must_use]
+    pub fn new(
+        service: Service,
+        verifier: Arc<Verifier>,
+        expiry: Expiry,
+        tasks: TaskTracker,
+        settings: &SocketIoSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self { service, verifier, expiry, tasks, pending_commands: settings.pending_commands })
+    }
+
+    /// The layer that serves `/socket.io/`.
+    #[must_use]
+    pub fn layer(self: &Arc<Self>, settings: &SocketIoSettings) -> SocketIoLayer {
+        let binaries = ParserConfig::common()
+            .max_incoming_binaries(MAX_BINARIES)
+            .max_incoming_binary_buf_size(settings.frame_bytes)
+            .packet_completion_timeout(Duration::from_secs(5));
+        let (layer, io) = SocketIo::builder()
+            .transports([TransportType::Websocket])
+            .ping_interval(settings.ping_interval)
+            .ping_timeout(settings.ping_timeout)
+            .connect_timeout(settings.connect_timeout)
+            .max_payload(settings.frame_bytes as u64)
+            .ws_max_message_size(settings.frame_bytes)
+            .ws_max_frame_size(settings.frame_bytes)
+            .ws_read_buffer_size(1024)
+            .with_parser(binaries)
+            .build_layer();
+        for namespace in &settings.namespaces {
+            self.clone().serve(&io, namespace);
+        }
+        layer
+    }
+}

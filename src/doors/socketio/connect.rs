@@ -1,0 +1,116 @@
+//! CONNECT: a token becomes a session, with its handlers in place before the reply leaves.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hallway_rooms::close::Close;
+use metrics::{counter, gauge};
+use serde_json::{Map, Value as Json};
+use socketioxide::SocketIo;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::SocketRef;
+use socketioxide::handler::{ConnectHandler, FromConnectParts, Value};
+use socketioxide::socket::Socket;
+
+use super::Door;
+use super::encode::Namespace;
+use super::head::{self, HeadTokens};
+use super::inbox::{Connection, Inbox};
+use crate::clock::now_ms;
+use crate::connections::Tries;
+use crate::metrics as names;
+use crate::session::Session;
+use crate::wire::Wire;
+
+/// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
+const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
+
+/// The CONNECT payload as it came.
+struct Auth(Option<String>);
+
+impl FromConnectParts<LocalAdapter> for Auth {
+    type Error = Infallible;
+
+    fn from_connect_parts(_: &Arc<Socket<LocalAdapter>>, auth: &Option<Value>) -> Result<Self, Infallible> {
+        Ok(Self(auth.as_ref().and_then(Value::as_str).map(|text| text.to_string())))
+    }
+}
+
+/// The only thing a refused client is told.
+#[derive(Debug, thiserror::Error)]
+#[error("unauthorized")]
+struct Unauthorized;
+
+impl Door {
+    /// Serves a namespace.
+    pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
+        let namespace = Arc::new(Namespace::new(path));
+        let admit = move |socket: SocketRef, auth: Auth| {
+            let admitted = self.admit(&socket, auth, &namespace);
+            async move { admitted }
+        };
+        io.ns(path.to_owned(), (async || {}).with(admit));
+    }
+
+    fn admit(self: &Arc<Self>, socket: &SocketRef, auth: Auth, namespace: &Arc<Namespace>) -> Result<(), Unauthorized> {
+        let head = socket.req_parts();
+        let wire = head::wire(&head.extensions).ok_or(Unauthorized)?;
+        if !head.extensions.get::<Tries>().is_some_and(Tries::another) {
+            wire.kill(Close::TooManyCommands.code());
+            return Err(Unauthorized);
+        }
+        let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
+        let claims = token(auth, tokens).ok_or("no token").and_then(|token| {
+            self.verifier.verify(&token, now_ms()).map_err(|error| {
+                tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
+                "bad token"
+            })
+        });
+        let claims = claims.map_err(|why| {
+            counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
+            Unauthorized
+        })?;
+        let lane = wire.lane(&namespace.connected());
+        let session = Session::new(Arc::new(claims), lane, namespace.clone());
+        self.settle(socket, &wire, &session, namespace);
+        Ok(())
+    }
+
+    fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
+        counter!(names::CONNECTS).increment(1);
+        gauge!(names::SESSIONS).increment(1.0);
+        let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
+        socket.on_fallback(Inbox(connection));
+        let (service, leaving) = (self.service.clone(), session.clone());
+        socket.on_disconnect(async move || end(&service, &leaving, "left"));
+        let (service, cut) = (self.service.clone(), Arc::downgrade(session));
+        wire.on_close(move |reason| {
+            if let Some(session) = cut.upgrade() {
+                end(&service, &session, reason);
+            }
+        });
+        self.expiry.watch(session);
+    }
+}
+
+fn end(service: &crate::service::Service, session: &Session, reason: &'static str) {
+    if service.finish(session) {
+        gauge!(names::SESSIONS).decrement(1.0);
+        counter!(names::DISCONNECTS, "why" => reason).increment(1);
+        tracing::debug!(session = session.id(), reason, "a session ended");
+    }
+}
+
+/// The first place that holds a token decides, whatever it holds.
+fn token(auth: Auth, head: HeadTokens) -> Option<String> {
+    let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    for key in TOKEN_KEYS {
+        match payload.get(key) {
+            None | Some(Json::Null) => {}
+            Some(Json::String(token)) if token.is_empty() => {}
+            Some(Json::String(token)) => return Some(token.clone()),
+            Some(_) => return None,
+        }
+    }
+    head.query.or(head.header)
+}

@@ -1,0 +1,121 @@
+//! Request heads on entry: the token is taken out of the URI before any span or log sees it, Dart's
+//! `transport=polling` upgrades become what they mean, and what is kept for the life of a connection is copied out of
+//! hyper's read buffer.
+
+use axum::extract::connect_info::ConnectInfo;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+
+use crate::connections::Tries;
+use crate::wire::Wire;
+
+/// Headers that somebody needs after the handshake, or during it.
+const KEPT: [HeaderName; 7] = [
+    HOST,
+    ORIGIN,
+    CONNECTION,
+    UPGRADE,
+    http::header::SEC_WEBSOCKET_KEY,
+    http::header::SEC_WEBSOCKET_VERSION,
+    AUTHORIZATION,
+];
+
+/// The tokens that a request brought outside of its CONNECT packet.
+#[derive(Clone, Default)]
+pub struct HeadTokens {
+    /// From `?token=`.
+    pub query: Option<String>,
+    /// From the `Authorization` header.
+    pub header: Option<String>,
+}
+
+impl std::fmt::Debug for HeadTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HeadTokens(query: {}, header: {})", self.query.is_some(), self.header.is_some())
+    }
+}
+
+/// Whether a request is for this door.
+#[must_use]
+pub fn is_ours(path: &str) -> bool {
+    path == "/socket.io" || path.starts_with("/socket.io/")
+}
+
+/// Rebuilds a request's head.
+#[must_use]
+pub fn enter<B>(request: Request<B>) -> Request<B> {
+    let (mut parts, body) = request.into_parts();
+    let upgrades = parts.headers.contains_key(http::header::SEC_WEBSOCKET_KEY);
+    let (uri, query) = rebuild(&parts.uri, upgrades);
+    let header = parts.headers.remove(AUTHORIZATION).and_then(|v| v.to_str().ok().map(str::to_owned));
+    parts.headers = copy(&parts.headers);
+    parts.uri = uri;
+    parts.extensions.insert(HeadTokens { query, header });
+    parts.extensions.insert(Tries::default());
+    Request::from_parts(parts, body)
+}
+
+/// The wire under a request.
+#[must_use]
+pub fn wire(extensions: &http::Extensions) -> Option<Wire> {
+    extensions.get::<ConnectInfo<Wire>>().map(|info| info.0.clone())
+}
+
+fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
+    let mut token = None;
+    let mut kept = String::new();
+    for pair in uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        if let Some(value) = pair.strip_prefix("token=") {
+            token.get_or_insert_with(|| decode(value));
+            continue;
+        }
+        kept.push(if kept.is_empty() { '?' } else { '&' });
+        kept.push_str(if upgrades && pair == "transport=polling" { "transport=websocket" } else { pair });
+    }
+    let rebuilt = format!("{}{kept}", uri.path()).parse().unwrap_or_else(|_| Uri::from_static("/"));
+    (rebuilt, token)
+}
+
+fn decode(value: &str) -> String {
+    let spaced = value.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+fn copy(headers: &HeaderMap) -> HeaderMap {
+    let mut copied = HeaderMap::with_capacity(KEPT.len());
+    for name in KEPT {
+        if let Some(value) = headers.get(&name).and_then(|v| HeaderValue::from_bytes(v.as_bytes()).ok()) {
+            copied.insert(name, value);
+        }
+    }
+    copied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter_uri(uri: &str, upgrade: bool) -> (String, HeadTokens) {
+        let mut request = Request::builder().uri(uri);
+        if upgrade {
+            request = request.header("sec-websocket-key", "x");
+        }
+        let request = enter(request.header("authorization", "Bearer h").body(()).expect("a request"));
+        let tokens = request.extensions().get::<HeadTokens>().cloned().expect("they are always there");
+        (request.uri().to_string(), tokens)
+    }
+
+    #[test]
+    fn the_token_leaves_the_uri() {
+        let (uri, tokens) = enter_uri("/socket.io/?EIO=4&token=a%2Bb&transport=websocket", true);
+        assert_eq!(uri, "/socket.io/?EIO=4&transport=websocket");
+        assert_eq!(tokens.query.as_deref(), Some("a+b"));
+        assert_eq!(tokens.header.as_deref(), Some("Bearer h"));
+    }
+
+    #[test]
+    fn a_polling_upgrade_becomes_a_websocket_and_plain_polling_does_not() {
+        assert_eq!(enter_uri("/socket.io/?transport=polling&EIO=4", true).0, "/socket.io/?transport=websocket&EIO=4");
+        assert_eq!(enter_uri("/socket.io/?transport=polling&EIO=4", false).0, "/socket.io/?transport=polling&EIO=4");
+    }
+}

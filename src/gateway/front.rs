@@ -1,0 +1,127 @@
+//! The listeners and what answers on each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use super::{Gateway, StartError, guard};
+use crate::api::{admin, health};
+use crate::config::{Config, Mode};
+use crate::connections::Connections;
+use crate::doors::socketio::{Door, SocketIoSettings, head};
+use crate::readiness::Readiness;
+use crate::wire::{Wire, WireConfig, WireListener, stamp};
+
+/// What answers on the main listeners.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) door: Arc<Door>,
+    pub(super) settings: SocketIoSettings,
+    pub(super) v1: Router,
+    pub(super) readiness: Readiness,
+    pub(super) connections: Connections,
+}
+
+#[derive(Clone)]
+struct Entry {
+    readiness: Readiness,
+    connections: Connections,
+}
+
+impl Front {
+    fn main(&self, with_api: bool) -> Router {
+        let mut router = health::routes(self.readiness.clone());
+        if with_api {
+            router = router.merge(self.v1.clone());
+        }
+        let entry = Entry { readiness: self.readiness.clone(), connections: self.connections.clone() };
+        router.layer(self.door.layer(&self.settings)).layer(from_fn_with_state(entry, enter))
+    }
+}
+
+/// Every request of a main listener passes here: its head is rebuilt, and its wire learns of an upgrade.
+async fn enter(State(entry): State<Entry>, request: Request, next: Next) -> Response {
+    if !head::is_ours(request.uri().path()) {
+        return next.run(request).await;
+    }
+    if !entry.readiness.accepting() {
+        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is stopping\n").into_response();
+    }
+    let request = head::enter(request);
+    let Some(wire) = head::wire(request.extensions()) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        entry.connections.add(&wire);
+        stamp(&wire, &mut response);
+    }
+    response
+}
+
+impl Gateway {
+    pub(super) async fn listen(
+        &mut self,
+        config: &Config,
+        mode: Mode,
+        front: Front,
+        metrics: PrometheusHandle,
+    ) -> Result<(), StartError> {
+        let guarded = |router: Router| if mode.is_dev() { router.layer(from_fn(guard::check)) } else { router };
+        let main = guarded(front.main(config.api.listen.is_none()));
+        for address in &config.server.listen {
+            self.serve_wires(*address, main.clone(), wire_config(config)).await?;
+        }
+        if let Some(address) = config.api.listen {
+            self.serve_plain(address, guarded(front.v1.clone())).await?;
+        }
+        self.serve_plain(config.admin.listen, guarded(admin::routes(front.readiness, metrics))).await
+    }
+
+    async fn serve_wires(&mut self, address: SocketAddr, router: Router, wire: WireConfig) -> Result<(), StartError> {
+        let listener = self.bind_one(address).await?;
+        let listener = WireListener::new(listener, wire, self.wires.clone());
+        let service = router.into_make_service_with_connect_info::<Wire>();
+        let closing = self.closing.clone().cancelled_owned();
+        self.servers.spawn(async move {
+            let served = axum::serve(listener, service).with_graceful_shutdown(closing).await;
+            served.inspect_err(|error| tracing::error!(%error, "a listener ended")).ok();
+        });
+        Ok(())
+    }
+
+    async fn serve_plain(&mut self, address: SocketAddr, router: Router) -> Result<(), StartError> {
+        let listener = self.bind_one(address).await?;
+        let closing = self.stop.clone().cancelled_owned();
+        self.servers.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(closing).await;
+            served.inspect_err(|error| tracing::error!(%error, "a listener ended")).ok();
+        });
+        Ok(())
+    }
+
+    async fn bind_one(&mut self, address: SocketAddr) -> Result<TcpListener, StartError> {
+        let listener = TcpListener::bind(address).await.map_err(|e| format!("{address} cannot be bound: {e}"))?;
+        self.addresses.push(listener.local_addr()?);
+        Ok(listener)
+    }
+}
+
+fn wire_config(config: &Config) -> WireConfig {
+    let queue_bytes = config.limits.queue_bytes.get();
+    WireConfig {
+        write_deadline: config.wire.write_deadline,
+        user_timeout: config.wire.user_timeout,
+        send_buffer: config.wire.send_buffer.get(),
+        queue_bytes,
+        queue_frames: config.limits.queue_frames,
+        ephemeral_bytes: queue_bytes / 4,
+    }
+}

@@ -1,0 +1,133 @@
+//! Fan-out: one event to the union of its rooms' members, each once, never waiting for any of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hallway_rooms::entry::Entry;
+use hallway_rooms::offset::Offset;
+use tokio::task::yield_now;
+
+use super::Hub;
+use super::cast::{Cast, Target};
+use super::room::Member;
+use crate::session::{Membership, Session};
+use crate::wire::Push;
+
+/// Members served between two chances for other tasks.
+const CHUNK: usize = 256;
+
+/// A session with its standing in each of the event's rooms that it sits in.
+struct Receiver {
+    session: Arc<Session>,
+    standings: Vec<(Arc<Membership>, usize, Option<Offset>)>,
+}
+
+impl Hub {
+    /// Delivers an entry to the members of `targets`, whose positions have been advanced.
+    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target]) {
+        if targets.is_empty() {
+            return;
+        }
+        let mut cast = match Cast::of(entry) {
+            Ok(cast) => cast,
+            Err(error) => {
+                self.0.counts.invalid.increment(1);
+                tracing::warn!(id = %entry.id, %error, "an event was stored that no client may get; its publisher must send valid JSON");
+                return;
+            }
+        };
+        self.0.counts.events.increment(1);
+        let sent = match targets {
+            [only] => self.deliver_in_one(&mut cast, only).await,
+            several => self.deliver_in_several(&mut cast, several).await,
+        };
+        self.0.counts.delivered.increment(sent);
+        self.note_lag(entry);
+    }
+
+    async fn deliver_in_one(&self, cast: &mut Cast<'_>, target: &Target) -> u64 {
+        let news = news(cast.entry, target);
+        let (entry, mask) = (cast.entry, 1 << target.place);
+        let alone = entry.places.len() == 1;
+        let (mut sent, mut from, mut more) = (0, 0, true);
+        while more {
+            more = target.local.for_each(from, from + CHUNK, |member| {
+                let hears = || member.membership.hears(news) && (alone || member.session.first_copy(&entry.id));
+                let push = push(member, cast, mask, hears);
+                self.0.counts.count(&push, &mut sent);
+            });
+            from += CHUNK;
+            if more {
+                yield_now().await;
+            }
+        }
+        sent
+    }
+
+    async fn deliver_in_several(&self, cast: &mut Cast<'_>, targets: &[Target]) -> u64 {
+        let mut sent = 0;
+        for chunk in receivers(cast.entry, targets).chunks(CHUNK) {
+            for receiver in chunk {
+                self.0.counts.count(&receiver.push(cast), &mut sent);
+            }
+            if chunk.len() == CHUNK {
+                yield_now().await;
+            }
+        }
+        sent
+    }
+
+    fn note_lag(&self, entry: &Entry) {
+        let stored = entry.places.iter().find_map(|p| p.link).map(|l| l.offset.ms);
+        if let Some(ms) = stored {
+            let lag = crate::clock::now_ms().saturating_sub(ms);
+            self.0.counts.lag.record(std::time::Duration::from_millis(lag).as_secs_f64());
+        }
+    }
+}
+
+/// What a member's standing is compared with: nothing for what is stored nowhere or comes late.
+fn news(entry: &Entry, target: &Target) -> Option<Offset> {
+    if target.late { None } else { entry.places[target.place].link.map(|l| l.offset) }
+}
+
+fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
+    let session = &member.session;
+    if cast.ephemeral {
+        return session.lane().push_ephemeral_if(|| hears().then(|| cast.frame(session, mask)));
+    }
+    session.lane().push_if(|| hears().then(|| cast.frame(session, mask)))
+}
+
+fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
+    let mut found: Vec<Receiver> = Vec::new();
+    let mut index: HashMap<u64, usize> = HashMap::new();
+    for target in targets {
+        let news = news(entry, target);
+        for member in target.local.members() {
+            let at = *index.entry(member.session.id()).or_insert_with(|| {
+                found.push(Receiver { session: member.session, standings: Vec::new() });
+                found.len() - 1
+            });
+            found[at].standings.push((member.membership, target.place, news));
+        }
+    }
+    found
+}
+
+impl Receiver {
+    fn push(&self, cast: &mut Cast<'_>) -> Push {
+        let ephemeral = cast.ephemeral;
+        let frame = || {
+            let mask = self.mask();
+            let hears = mask != 0 && self.session.first_copy(&cast.entry.id);
+            hears.then(|| cast.frame(&self.session, mask))
+        };
+        if ephemeral { self.session.lane().push_ephemeral_if(frame) } else { self.session.lane().push_if(frame) }
+    }
+
+    fn mask(&self) -> u64 {
+        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hears(*news));
+        hearing.fold(0, |mask, (_, place, _)| mask | 1 << place)
+    }
+}

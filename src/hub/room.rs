@@ -1,0 +1,193 @@
+//! One room on this node: its members and how far it has been delivered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hallway_rooms::entry::Link;
+use hallway_rooms::event::EventId;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use hallway_rooms::position::{Arrival, Position};
+use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
+
+use crate::session::{Joined, Membership, Session};
+
+/// Whether a room may still be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Not subscribed yet.
+    Shut,
+    /// Subscribed.
+    Open,
+    /// Let go: whoever waited must ask the hub again.
+    Gone,
+}
+
+/// A room with its local members.
+#[derive(Debug)]
+pub struct LocalRoom {
+    room: Room,
+    opening: tokio::sync::Mutex<Turn>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    members: Slab<Member>,
+    position: Option<Position>,
+    /// Up to here every member's wire has been handed everything.
+    served: Offset,
+    /// The newest offset that arrived before the position was known.
+    early: Option<Offset>,
+    empty_since: Instant,
+}
+
+/// A session in a room.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) session: Arc<Session>,
+    pub(super) membership: Arc<Membership>,
+}
+
+/// A room that cannot move while this is held: its position, and what a join or leave does with it.
+#[derive(Debug)]
+pub struct Seated<'a>(MutexGuard<'a, State>);
+
+impl LocalRoom {
+    pub(super) fn new(room: Room) -> Self {
+        let state = State { members: Slab::new(), position: None, served: Offset::default(), early: None, empty_since: Instant::now() };
+        Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// How many local sessions are in it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.state.lock().members.len()
+    }
+
+    /// Stops the room for a moment.
+    #[must_use]
+    pub fn hold(&self) -> Seated<'_> {
+        Seated(self.state.lock())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().position.is_some()
+    }
+
+    pub(super) async fn opening(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+        self.opening.lock().await
+    }
+
+    pub(super) fn try_opening(&self) -> Option<tokio::sync::MutexGuard<'_, Turn>> {
+        self.opening.try_lock().ok()
+    }
+
+    /// Begins at `head`. True when something newer arrived before, which then must be read from the history.
+    pub(super) fn start(&self, head: Offset) -> bool {
+        let mut state = self.state.lock();
+        state.position = Some(Position::new(head));
+        state.served = head;
+        state.early.take().is_some_and(|early| early > head)
+    }
+
+    /// What an entry means here; none while the room is not open.
+    pub(super) fn arrival(&self, link: Link, id: &EventId) -> Option<Arrival> {
+        let mut state = self.state.lock();
+        if let Some(position) = &state.position {
+            return Some(position.arrival(link, id));
+        }
+        state.early = state.early.max(Some(link.offset));
+        None
+    }
+
+    pub(super) fn advance(&self, link: Link, id: &EventId) {
+        if let Some(position) = &mut self.state.lock().position {
+            position.advance(link, id);
+        }
+    }
+
+    /// Notes that every member has been handed what the position says.
+    pub(super) fn serve(&self) {
+        let mut state = self.state.lock();
+        state.served = state.position.as_ref().map_or(state.served, Position::at);
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        self.state.lock().position.clone()
+    }
+
+    pub(super) fn at(&self) -> Option<Offset> {
+        self.state.lock().position.as_ref().map(Position::at)
+    }
+
+    pub(super) fn jump(&self, to: Offset) {
+        if let Some(position) = &mut self.state.lock().position {
+            position.jump(to);
+        }
+    }
+
+    pub(super) fn members(&self) -> Vec<Member> {
+        self.state.lock().members.iter().map(|(_, member)| member.clone()).collect()
+    }
+
+    /// Calls `each` for the members in the seats `from..to` while the room stands still.
+    pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
+        let state = self.state.lock();
+        (from..to).filter_map(|seat| state.members.get(seat)).for_each(&mut each);
+        to < state.members.capacity()
+    }
+
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        state.members.is_empty().then_some(state.empty_since)
+    }
+}
+
+impl Seated<'_> {
+    /// The newest offset delivered here, if the room is open.
+    #[must_use]
+    pub fn at(&self) -> Option<Offset> {
+        self.0.position.as_ref().map(Position::at)
+    }
+
+    /// Up to here every member's wire has been handed everything.
+    #[must_use]
+    pub fn served(&self) -> Offset {
+        self.0.served
+    }
+
+    /// How many local sessions are in it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.members.len()
+    }
+
+    /// Gives a session a seat; none in a room that was let go, which must then be opened anew.
+    pub fn enter(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<Joined> {
+        self.0.position.as_ref()?;
+        let seat = self.0.members.insert(Member { session, membership: membership.clone() });
+        Some(Joined { membership, seat })
+    }
+
+    /// Lets the room go.
+    pub(super) fn shut(&mut self) {
+        self.0.position = None;
+    }
+
+    /// Takes a session's seat away.
+    pub fn leave(&mut self, joined: &Joined) {
+        let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
+        if self.0.members.get(joined.seat).is_some_and(same) {
+            self.0.members.remove(joined.seat);
+            self.0.empty_since = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Hallway, the gateway: rooms over Socket.IO, events through Redis, missed events from streams.
+//!
+//! `ARCHITECTURE.md` tells how the modules hang together and what they promise each other.
+
+pub mod api;
+pub mod auth;
+pub mod broker;
+pub mod cli;
+mod clock;
+pub mod config;
+pub mod connections;
+pub mod doors;
+pub mod gateway;
+pub mod hub;
+pub mod ingest;
+pub mod metrics;
+pub mod readiness;
+pub mod service;
+pub mod session;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,89 @@
+//! Every metric there is: its name, and what it means. Labels are small closed sets, never room names.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Sessions signed in right now.
+pub const SESSIONS: &str = "hallway_sessions";
+/// CONNECTs admitted.
+pub const CONNECTS: &str = "hallway_connects_total";
+/// CONNECTs refused, by `why`.
+pub const CONNECTS_REFUSED: &str = "hallway_connects_refused_total";
+/// Sessions that ended, by `why`.
+pub const DISCONNECTS: &str = "hallway_disconnects_total";
+/// Rooms with local members, or let go a moment ago.
+pub const ROOMS: &str = "hallway_rooms";
+/// Joins carried out.
+pub const JOINS: &str = "hallway_joins_total";
+/// Joins refused, by `why`.
+pub const JOINS_REFUSED: &str = "hallway_join_refused_total";
+/// Events published through this node, by `way`.
+pub const EVENTS_PUBLISHED: &str = "hallway_events_published_total";
+/// Events refused, by `way`.
+pub const EVENTS_REFUSED: &str = "hallway_events_refused_total";
+/// Events fanned out to local members.
+pub const EVENTS_FANNED_OUT: &str = "hallway_events_fanned_out_total";
+/// Frames handed to sockets by fan-out.
+pub const DELIVERED: &str = "hallway_deliveries_total";
+/// Ephemeral events dropped for peers that lag.
+pub const EPHEMERAL_DROPPED: &str = "hallway_ephemeral_dropped_total";
+/// Feed items dropped because the feed was full; durable ones are read again.
+pub const FEED_DROPPED: &str = "hallway_feed_dropped_total";
+/// Events that the live feed did not bring and the histories did.
+pub const HEALED: &str = "hallway_events_healed_total";
+/// Times that the broker had forgotten the newest entries of a room.
+pub const REWOUND: &str = "hallway_rooms_rewound_total";
+/// Rooms whose members were closed because the history no longer reaches back.
+pub const ROOMS_CUT_OFF: &str = "hallway_rooms_cut_off_total";
+/// Seconds from the API's request to the broker's word.
+pub const PUBLISH_LATENCY: &str = "hallway_publish_seconds";
+/// Seconds from an event's offset to the end of its fan-out.
+pub const FAN_OUT_LAG: &str = "hallway_fan_out_lag_seconds";
+/// 1 while the broker's connections work.
+pub const BROKER_UP: &str = "hallway_broker_up";
+/// Times that the pub/sub connection was made anew.
+pub const PUBSUB_CONNECTS: &str = "hallway_pubsub_connects_total";
+/// Seconds that a canary took through Redis.
+pub const CANARY: &str = "hallway_canary_seconds";
+/// 1 while Redis holds a function of another settings table than this node's.
+pub const FUNCTION_DIFFERS: &str = "hallway_function_differs";
+
+/// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
+const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Installs the recorder for the whole process.
+///
+/// # Errors
+/// When one is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_gauge!(SESSIONS, "Sessions signed in right now.");
+    describe_counter!(CONNECTS, "CONNECTs admitted.");
+    describe_counter!(CONNECTS_REFUSED, "CONNECTs refused, by why.");
+    describe_counter!(DISCONNECTS, "Sessions that ended, by why.");
+    describe_gauge!(ROOMS, "Rooms with local members, or let go a moment ago.");
+    describe_counter!(JOINS, "Joins carried out.");
+    describe_counter!(JOINS_REFUSED, "Joins refused, by why.");
+    describe_counter!(EVENTS_PUBLISHED, "Events published through this node, by way.");
+    describe_counter!(EVENTS_REFUSED, "Events refused, by way.");
+    describe_counter!(EVENTS_FANNED_OUT, "Events fanned out to local members.");
+    describe_counter!(DELIVERED, "Frames handed to sockets by fan-out.");
+    describe_counter!(EPHEMERAL_DROPPED, "Ephemeral events dropped for peers that lag.");
+    describe_counter!(FEED_DROPPED, "Feed items dropped because the feed was full; durable ones are read again.");
+    describe_counter!(HEALED, "Events that the live feed did not bring and the histories did.");
+    describe_counter!(REWOUND, "Times that the broker had forgotten the newest entries of a room.");
+    describe_counter!(ROOMS_CUT_OFF, "Rooms whose members were closed because the history no longer reaches back.");
+    describe_histogram!(PUBLISH_LATENCY, Unit::Seconds, "From the API's request to the broker's word.");
+    describe_histogram!(FAN_OUT_LAG, Unit::Seconds, "From an event's offset to the end of its fan-out.");
+    describe_gauge!(BROKER_UP, "1 while the broker's connections work.");
+    describe_counter!(PUBSUB_CONNECTS, "Times that the pub/sub connection was made.");
+    describe_histogram!(CANARY, Unit::Seconds, "Time that a canary took through Redis.");
+    describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+}

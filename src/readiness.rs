@@ -1,0 +1,52 @@
+//! Readiness: whether this node should be sent clients.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::broker::Health;
+use crate::connections::Connections;
+use crate::service::Service;
+
+/// What readiness is made of.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    service: Service,
+    accepting: Arc<AtomicBool>,
+    connections: Connections,
+}
+
+impl Readiness {
+    /// Not ready until [`open`](Self::open).
+    #[must_use]
+    pub fn new(service: Service, connections: Connections) -> Self {
+        Self { service, accepting: Arc::new(AtomicBool::new(false)), connections }
+    }
+
+    /// The listeners are bound.
+    pub fn open(&self) {
+        self.accepting.store(true, Ordering::Release);
+    }
+
+    /// The node is on its way out.
+    pub fn shut(&self) {
+        self.accepting.store(false, Ordering::Release);
+    }
+
+    /// Whether new connections are welcome.
+    #[must_use]
+    pub fn accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire)
+    }
+
+    /// How the broker is.
+    #[must_use]
+    pub fn broker(&self) -> Health {
+        self.service.health()
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+}

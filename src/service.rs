@@ -1,0 +1,114 @@
+//! The verbs: join, leave, read, publish. The only place where the rules of rooms meet hub and broker; every door
+//! translates its wire to these and nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hallway_rooms::class::Classes;
+use hallway_rooms::close::Refusal;
+use hallway_rooms::key::Room;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::claims::Claims;
+use crate::auth::policy::Policy;
+use crate::broker::Broker;
+use crate::hub::Hub;
+use crate::session::Session;
+
+mod catch_up;
+pub mod ids;
+mod join;
+mod leave;
+mod missed;
+mod page;
+pub mod publish;
+pub mod reply;
+
+pub use missed::Window;
+
+/// Turns the body of a reply into the frame of a door; absent when the client wants no reply.
+pub type Answer = Option<Box<dyn FnOnce(&str) -> Bytes + Send>>;
+
+/// Bounds of the verbs.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// Rooms one session may be in.
+    pub rooms_per_socket: usize,
+    /// Bytes of an event's JSON.
+    pub event_bytes: usize,
+    /// How long a join that nobody can be told about waits for the broker.
+    pub join_wait: Duration,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Service(Arc<Parts>);
+
+/// What the verbs work with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who is where on this node.
+    pub hub: Hub,
+    /// Where events get their place.
+    pub broker: Arc<dyn Broker>,
+    /// What rooms there are.
+    pub classes: Arc<Classes>,
+    /// Who may join what.
+    pub policy: Arc<dyn Policy>,
+    /// Bounds.
+    pub limits: ServiceLimits,
+    /// Owns the tasks that bring late members up to date.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service({:?})", self.0.hub)
+    }
+}
+
+impl Service {
+    /// Puts the verbs together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// How the broker is.
+    #[must_use]
+    pub fn health(&self) -> crate::broker::Health {
+        self.0.broker.health()
+    }
+
+    /// Checks a key.
+    ///
+    /// # Errors
+    /// `invalid-room` when it has no known form.
+    pub fn room(&self, key: &str) -> Result<Room, Refusal> {
+        self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
+    }
+
+    /// How many sessions of this node are in a room.
+    #[must_use]
+    pub fn room_size(&self, room: &Room) -> usize {
+        self.0.hub.size(room)
+    }
+
+    /// Checks a key and whether its bearer may enter.
+    fn entrance(&self, claims: &Claims, key: &str) -> Result<Room, Refusal> {
+        let room = self.room(key)?;
+        if self.0.policy.allows(claims, &room, &self.0.classes) {
+            return Ok(room);
+        }
+        metrics::counter!(crate::metrics::JOINS_REFUSED, "why" => "forbidden").increment(1);
+        Err(Refusal::Forbidden)
+    }
+
+    fn respond(session: &Session, answer: Answer, body: &str) {
+        if let Some(frame) = answer {
+            session.send(frame(body));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Joining: subscribe first, then read, then let live events in, so that nothing falls between. The reply and the
+//! first moment of live delivery are one act, so that no event overtakes the reply that admits it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hallway_rooms::close::{Close, Refusal};
+use hallway_rooms::history::From;
+use hallway_rooms::key::Room;
+use hallway_rooms::limits::PAGE_EVENTS;
+use hallway_rooms::offset::Offset;
+use metrics::counter;
+use tokio::time::Instant;
+
+use super::page::Page;
+use super::{Answer, Service, reply};
+use crate::hub::{LocalRoom, Seated};
+use crate::session::{Membership, Session, Standing};
+
+/// Between two tries of a join that waits for the broker.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Service {
+    /// Lets a session into a room, with what it missed when it says from where on. A join without an answer that
+    /// cannot be carried out in time costs the transport, so that the client comes back and joins again.
+    pub async fn join(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
+        let patience = Instant::now() + self.0.limits.join_wait;
+        loop {
+            let refusal = match self.try_join(session, key, from, &mut answer).await {
+                Ok(()) => return,
+                Err(refusal) => refusal,
+            };
+            if refusal != Refusal::Unavailable || answer.is_some() {
+                return Self::respond(session, answer, &reply::refused(refusal));
+            }
+            if Instant::now() >= patience {
+                return session.close(Close::JoinUnavailable);
+            }
+            if session.is_finished() {
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn try_join(
+        &self,
+        session: &Arc<Session>,
+        key: &str,
+        from: Option<From>,
+        answer: &mut Answer,
+    ) -> Result<(), Refusal> {
+        let room = self.entrance(session.claims(), key)?;
+        if from.is_some() && !self.0.classes.of(&room).has_history() {
+            return Err(Refusal::HistoryDisabled);
+        }
+        if session.joined(&room).is_none() && session.with_rooms(|r| r.len()) >= self.0.limits.rooms_per_socket {
+            return Err(Refusal::TooManyRooms);
+        }
+        while !session.is_finished() {
+            let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
+            let (head, page) = self.look(&room, from).await?;
+            if self.enter(session, &local, head, page.as_ref(), answer) {
+                counter!(crate::metrics::JOINS).increment(1);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self, room: &Room, from: Option<From>) -> Result<(Offset, Option<Page>), Refusal> {
+        let Some(from) = from else {
+            let facts = self.0.broker.facts(room).await.map_err(|_| Refusal::Unavailable)?;
+            return Ok((facts.head(), None));
+        };
+        let history = self.0.broker.history(room, from, PAGE_EVENTS).await.map_err(|_| Refusal::Unavailable)?;
+        let page = Page::of(history, room);
+        Ok((page.offset, Some(page)))
+    }
+
+    /// Seats the session and answers while the room stands still. False when the room was let go meanwhile.
+    fn enter(
+        &self,
+        session: &Arc<Session>,
+        local: &Arc<LocalRoom>,
+        head: Offset,
+        page: Option<&Page>,
+        answer: &mut Answer,
+    ) -> bool {
+        let mut seated = local.hold();
+        let Some(at) = seated.at() else { return false };
+        if page.is_none() && Self::reassure(session, local.room(), &seated, answer) {
+            return true;
+        }
+        let behind = page.is_some_and(|page| page.has_more || at > head);
+        let offset = if behind { head } else { head.max(at) };
+        let membership = Membership::new(if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) });
+        if behind {
+            session.remember_ids();
+        }
+        let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
+        let before = session.with_rooms(|rooms| rooms.insert(local.room().clone(), joined.clone()));
+        if let Some(before) = before {
+            before.membership.set(Standing::Left);
+            seated.leave(&before);
+        }
+        if session.is_finished() {
+            seated.leave(&joined);
+            return true;
+        }
+        if let Some(frame) = answer.take() {
+            session.send(frame(&reply::joined(local.room(), seated.size(), offset, page)));
+        }
+        drop(seated);
+        if behind {
+            self.spawn_catch_up(session.clone(), local.clone(), membership, offset);
+        }
+        true
+    }
+
+    /// A member that joins again without asking for anything keeps its place, and is told how far it has been served.
+    fn reassure(session: &Session, room: &Room, seated: &Seated<'_>, answer: &mut Answer) -> bool {
+        let Some(joined) = session.joined(room) else { return false };
+        let offset = match joined.membership.standing() {
+            Standing::CatchingUp(offset) => offset,
+            Standing::Live(from) => from.max(seated.served()),
+            Standing::Left => return false,
+        };
+        if let Some(frame) = answer.take() {
+            session.send(frame(&reply::joined(room, seated.size(), offset, None)));
+        }
+        true
+    }
+}

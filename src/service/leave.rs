@@ -1,0 +1,41 @@
+//! Leaving a room, or all of them at the end.
+
+use std::sync::Arc;
+
+use hallway_rooms::key::Room;
+
+use super::{Answer, Service, reply};
+use crate::session::{Joined, Session, Standing};
+
+impl Service {
+    /// Takes a session out of a room; behind the answer nothing of the room arrives. Not being in it is fine.
+    pub fn leave(&self, session: &Arc<Session>, key: &str, answer: Answer) {
+        let room = match self.room(key) {
+            Ok(room) => room,
+            Err(refusal) => return Self::respond(session, answer, &reply::refused(refusal)),
+        };
+        if let Some(joined) = session.with_rooms(|rooms| rooms.remove(&room)) {
+            self.unseat(&room, &joined);
+        }
+        Self::respond(session, answer, &reply::left(&room, self.0.hub.size(&room)));
+    }
+
+    /// Ends a session: it leaves all rooms at once. True the first time.
+    pub fn finish(&self, session: &Session) -> bool {
+        if !session.finish() {
+            return false;
+        }
+        let rooms = session.with_rooms(std::mem::take);
+        for (room, joined) in &rooms {
+            self.unseat(room, joined);
+        }
+        true
+    }
+
+    fn unseat(&self, room: &Room, joined: &Joined) {
+        joined.membership.set(Standing::Left);
+        if let Some(local) = self.0.hub.find(room) {
+            local.hold().leave(joined);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Missed events: reading a room's history without joining it.
+
+use hallway_rooms::close::Refusal;
+use hallway_rooms::history::From;
+use hallway_rooms::key::Room;
+
+use super::page::Page;
+use super::{Answer, Service, reply};
+use crate::session::Session;
+
+/// Which part of a history is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From where on.
+    pub from: From,
+    /// At most so many events, 1 to 1000.
+    pub limit: usize,
+}
+
+impl Service {
+    /// Answers with what a session missed in a room; the policy applies as to a join.
+    pub async fn missed(&self, session: &Session, key: &str, window: Window, answer: Answer) {
+        let page = match self.entrance(session.claims(), key) {
+            Ok(room) => self.page(&room, window).await,
+            Err(refusal) => Err(refusal),
+        };
+        let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
+        Self::respond(session, answer, &body);
+    }
+
+    /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`.
+    ///
+    /// # Errors
+    /// `history-disabled` or `unavailable`.
+    pub async fn events(&self, room: &Room, window: Window) -> Result<String, Refusal> {
+        let Page { events, offset, complete, has_more } = self.page(room, window).await?;
+        Ok(format!(
+            r#"{{"room":"{room}","events":{events},"offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#
+        ))
+    }
+
+    /// A room's head.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn head(&self, room: &Room) -> Result<hallway_rooms::offset::Offset, Refusal> {
+        self.0.broker.facts(room).await.map(|facts| facts.head()).map_err(|_| Refusal::Unavailable)
+    }
+
+    async fn page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
+        if !self.0.classes.of(room).has_history() {
+            return Err(Refusal::HistoryDisabled);
+        }
+        let read = self.0.broker.history(room, window.from, window.limit).await;
+        read.map(|history| Page::of(history, room)).map_err(|_| Refusal::Unavailable)
+    }
+}

@@ -1,0 +1,149 @@
+//! Publishing on behalf of a service that came by HTTP.
+
+use std::time::Instant;
+
+use hallway_rooms::class::Delivery;
+use hallway_rooms::close::Refusal;
+use hallway_rooms::draft::Draft;
+use hallway_rooms::event::EventId;
+use hallway_rooms::key::Room;
+use hallway_rooms::limits::ROOMS_PER_EVENT;
+use metrics::{counter, histogram};
+
+use super::{Service, ids};
+use crate::broker::{Placed, Publication, PublishError};
+
+/// An event as an API client wrote it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its rooms; when empty, those that its type derives from the payload.
+    pub rooms: Vec<String>,
+    /// The event's JSON: type, payload and what else the publisher set.
+    pub text: String,
+    /// Whether receivers are asked to acknowledge it.
+    pub requires_ack: bool,
+    /// How it is to be delivered, if not as its type and rooms say.
+    pub delivery: Option<Delivery>,
+}
+
+/// An event that has its places.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its id, the publisher's or a new one.
+    pub id: EventId,
+    /// Where it stands in each of its rooms.
+    pub placed: Vec<Placed>,
+}
+
+/// Why an event was not published.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The code.
+    pub refusal: Refusal,
+    /// A sentence for the publisher.
+    pub message: String,
+    /// The id to try again with, where it may have been stored.
+    pub id: Option<EventId>,
+}
+
+impl Refused {
+    /// A refusal with its sentence.
+    #[must_use]
+    pub fn new(refusal: Refusal, message: impl Into<String>) -> Self {
+        Self { refusal, message: message.into(), id: None }
+    }
+}
+
+impl Service {
+    /// Checks an event and hands it to the broker.
+    ///
+    /// # Errors
+    /// When the event or a room is not valid, or the broker is out of reach.
+    pub async fn publish(&self, request: Request) -> Result<Published, Refused> {
+        let began = Instant::now();
+        let publication = self.publication(request)?;
+        let id = publication.id.clone();
+        let placed = self.0.broker.publish(publication).await.map_err(|error| refused(error, &id))?;
+        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => "http").increment(1);
+        histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
+        Ok(Published { id, placed })
+    }
+
+    fn publication(&self, request: Request) -> Result<Publication, Refused> {
+        if request.text.len() > self.0.limits.event_bytes {
+            let message = format!("an event has at most {} bytes (limits.event_bytes)", self.0.limits.event_bytes);
+            return Err(Refused::new(Refusal::EventTooLarge, message));
+        }
+        let invalid = |message: String| Refused::new(Refusal::InvalidEvent, message);
+        let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        let keys = if request.rooms.is_empty() { derived_rooms(&draft) } else { request.rooms };
+        let rooms = self.rooms(&keys)?;
+        let id = draft.id.clone().unwrap_or_else(ids::event_id);
+        let delivery = self.delivery(request.delivery, &draft, &rooms)?;
+        let text = request.text.into_bytes();
+        Ok(Publication { rooms, text, id, requires_ack: request.requires_ack, delivery })
+    }
+
+    fn rooms(&self, keys: &[String]) -> Result<Vec<Room>, Refused> {
+        if keys.is_empty() || keys.len() > ROOMS_PER_EVENT {
+            let message = format!("name 1 to {ROOMS_PER_EVENT} rooms, in `rooms` or `room`");
+            return Err(Refused::new(Refusal::InvalidRoom, message));
+        }
+        let mut rooms: Vec<Room> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let room = self.0.classes.room(key).map_err(|e| Refused::new(Refusal::InvalidRoom, e.to_string()))?;
+            if !rooms.contains(&room) {
+                rooms.push(room);
+            }
+        }
+        Ok(rooms)
+    }
+
+    /// A publisher may ask for live delivery only; more than its rooms and type give is not to be had.
+    fn delivery(
+        &self,
+        asked: Option<Delivery>,
+        draft: &Draft<'_>,
+        rooms: &[Room],
+    ) -> Result<Option<Delivery>, Refused> {
+        let Some(asked) = asked.filter(|asked| *asked != Delivery::Ephemeral) else { return Ok(asked) };
+        let as_configured = |room: &Room| self.0.classes.delivery(&draft.kind, room) == asked;
+        if rooms.iter().all(as_configured) {
+            return Ok(None);
+        }
+        let message = "`delivery` can only be lowered to \"ephemeral\"; the rest is said by the room class or the type";
+        Err(Refused::new(Refusal::InvalidEvent, message))
+    }
+}
+
+fn refused(error: PublishError, id: &EventId) -> Refused {
+    match error {
+        PublishError::Invalid(message) => Refused::new(Refusal::InvalidEvent, message),
+        PublishError::TooLarge(message) => Refused::new(Refusal::EventTooLarge, message),
+        PublishError::Unavailable(error) => {
+            tracing::warn!(%error, "an event could not be published");
+            let message = "the broker is out of reach; try again with this id, and it is stored once".to_owned();
+            Refused { refusal: Refusal::Unavailable, message, id: Some(id.clone()) }
+        }
+    }
+}
+
+/// The rooms of the seed's four types, from the ids in their payload (nomor: "Event Types").
+fn derived_rooms(draft: &Draft<'_>) -> Vec<String> {
+    let templates: &[(&str, &str)] = match draft.kind.as_str() {
+        "order.status_changed" => {
+            &[("order", "orderId"), ("user", "customerId"), ("store", "storeId"), ("agent", "agentId")]
+        }
+        "inventory.stock_updated" => &[("store", "storeId"), ("product", "productId")],
+        "delivery.assigned" => &[("order", "orderId"), ("agent", "agentId")],
+        "agent.location_updated" => &[("agent", "agentId")],
+        _ => &[],
+    };
+    let payload: serde_json::Value = serde_json::from_str(draft.payload.get()).unwrap_or_default();
+    let room = |(word, field): &(&str, &str)| Some(format!("{word}:{}", payload.get(field)?.as_str()?));
+    let mut rooms: Vec<String> = templates.iter().filter_map(room).collect();
+    if draft.kind.as_str() == "agent.location_updated" {
+        rooms.extend(payload.get("zoneId").and_then(|z| z.as_str()).map(|zone| format!("zone:{zone}:agents")));
+    }
+    rooms
+}

@@ -1,0 +1,209 @@
+//! A session: one signed-in client of one door, its outgoing lane, and its standing in each of its rooms.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hallway_rooms::close::Close;
+use hallway_rooms::entry::Place;
+use hallway_rooms::envelope::Envelope;
+use hallway_rooms::event::EventId;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use parking_lot::Mutex;
+
+use crate::auth::claims::Claims;
+use crate::wire::{Lane, Push};
+
+/// Ids of events in several rooms that a session which caught up remembers, to get each once.
+const REMEMBERED_IDS: usize = 256;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// How a door writes an event on its wire. Sessions that share one share its frames.
+pub trait Dialect: Send + Sync + fmt::Debug {
+    /// The complete frame of an event for a receiver that is in `places`' rooms.
+    fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
+}
+
+/// One signed-in client.
+pub struct Session {
+    id: u64,
+    claims: Arc<Claims>,
+    lane: Lane,
+    dialect: Arc<dyn Dialect>,
+    rooms: Mutex<HashMap<Room, Joined>>,
+    closed: AtomicBool,
+    /// Made when a room first had to be caught up.
+    once: Mutex<Option<VecDeque<u64>>>,
+    remembers: AtomicBool,
+}
+
+/// A session's place among a room's members.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Its standing.
+    pub membership: Arc<Membership>,
+    /// Where the hub keeps it.
+    pub seat: usize,
+}
+
+/// What a member gets of a room's live events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is being read to from the history, up to here so far: nothing live.
+    CatchingUp(Offset),
+    /// Everything newer than this.
+    Live(Offset),
+    /// Nothing any more.
+    Left,
+}
+
+/// A session's standing in one room.
+#[derive(Debug)]
+pub struct Membership(Mutex<Standing>);
+
+impl Membership {
+    /// Begins with a standing.
+    #[must_use]
+    pub fn new(standing: Standing) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(standing)))
+    }
+
+    /// Its standing right now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        *self.0.lock()
+    }
+
+    /// Changes the standing, unless the room was left: that is for good.
+    pub fn set(&self, to: Standing) {
+        let mut standing = self.0.lock();
+        if *standing != Standing::Left {
+            *standing = to;
+        }
+    }
+
+    /// Whether an event at `offset` is news to it; one without an offset always is.
+    #[must_use]
+    pub fn hears(&self, offset: Option<Offset>) -> bool {
+        match (self.standing(), offset) {
+            (Standing::Live(from), Some(offset)) => offset > from,
+            (Standing::Live(_), None) => true,
+            (Standing::CatchingUp(_) | Standing::Left, _) => false,
+        }
+    }
+}
+
+impl Session {
+    /// A session in no room.
+    #[must_use]
+    pub fn new(claims: Arc<Claims>, lane: Lane, dialect: Arc<dyn Dialect>) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            claims,
+            lane,
+            dialect,
+            rooms: Mutex::default(),
+            closed: AtomicBool::new(false),
+            once: Mutex::default(),
+            remembers: AtomicBool::new(false),
+        })
+    }
+
+    /// Unique on this node, for logs.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// Its way out.
+    #[must_use]
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// How its door writes events.
+    #[must_use]
+    pub fn dialect(&self) -> &Arc<dyn Dialect> {
+        &self.dialect
+    }
+
+    /// Closes its transport, so that the client comes back by itself.
+    pub fn close(&self, why: Close) {
+        self.lane.wire().kill(why.code());
+    }
+
+    /// Sends what must not be lost; over the bound the transport is closed.
+    pub fn send(&self, frame: Bytes) -> Push {
+        self.lane.push(frame)
+    }
+
+    /// The rooms it is in, with its standing.
+    pub fn with_rooms<T>(&self, look: impl FnOnce(&mut HashMap<Room, Joined>) -> T) -> T {
+        look(&mut self.rooms.lock())
+    }
+
+    /// Its place in one room.
+    #[must_use]
+    pub fn joined(&self, room: &Room) -> Option<Joined> {
+        self.rooms.lock().get(room).cloned()
+    }
+
+    /// Marks it as gone; true the first time.
+    pub fn finish(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it is gone.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// From now on remembers ids of events in several rooms, since two ways may bring them.
+    pub fn remember_ids(&self) {
+        self.once.lock().get_or_insert_default();
+        self.remembers.store(true, Ordering::Release);
+    }
+
+    /// Whether an event in several rooms has not been sent to it by another way.
+    #[must_use]
+    pub fn first_copy(&self, id: &EventId) -> bool {
+        if !self.remembers.load(Ordering::Acquire) {
+            return true;
+        }
+        let digest = digest(id);
+        let mut once = self.once.lock();
+        let Some(ids) = once.as_mut() else { return true };
+        if ids.contains(&digest) {
+            return false;
+        }
+        if ids.len() == REMEMBERED_IDS {
+            ids.pop_front();
+        }
+        ids.push_back(digest);
+        true
+    }
+}
+
+fn digest(id: &EventId) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.id)
+    }
+}

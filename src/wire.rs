@@ -1,0 +1,76 @@
+//! The wire: the IO object under hyper that can be killed and carries our own frames between those of tungstenite.
+//!
+//! [`WireListener`] hands hyper a [`WireIo`]; its handle, [`Wire`], travels as `ConnectInfo`. The handle closes a
+//! transport whatever state the peer is in, and a [`Lane`] of it sends complete, shared, pre-encoded `WebSocket` frames
+//! without going through the queues of the library above. That needs to know where frames begin and end in what the
+//! library writes, so the outgoing bytes are followed (`follower`), and ours go only in between (`express`).
+//!
+//! What nobody may break:
+//! - Bytes of theirs count when the kernel has accepted them, not when hyper offers them.
+//! - A frame refused or dropped is never followed by a later one of the same lane, except after [`Push::Dropped`].
+//! - No waker, hook or task is touched while one of the wire's locks is held.
+//! - Only hyper uses the write slot of tokio's readiness (`poll_write_ready`); the flusher waits with `writable()`.
+
+use std::time::Duration;
+
+mod express;
+mod flusher;
+mod follower;
+mod frame;
+mod handle;
+mod io;
+mod lane;
+mod listener;
+mod shared;
+mod stamp;
+
+pub use express::{Pending, Push};
+pub use frame::text_frame;
+pub use handle::Wire;
+pub use io::WireIo;
+pub use lane::Lane;
+pub use listener::WireListener;
+pub use stamp::{WIRE_HEADER, stamp};
+
+/// The reason of a wire whose peer, or hyper, ended the connection without being asked to.
+pub const PEER_GONE: &str = "peer-gone";
+/// The reason of a wire that was killed because its backlog passed a bound.
+pub const SLOW_CONSUMER: &str = "slow-consumer";
+/// The reason of a wire that was killed because the kernel took no byte for [`WireConfig::write_deadline`].
+pub const WRITE_STALLED: &str = "write-stalled";
+
+/// Settings of every wire of a listener.
+#[derive(Debug, Clone)]
+pub struct WireConfig {
+    /// How long the kernel may accept no byte while something is pending before the wire is killed.
+    ///
+    /// It measures progress, not the age of a write: a slow peer that keeps reading is not killed by it.
+    pub write_deadline: Duration,
+    /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged before the kernel gives up. Zero leaves the
+    /// system's default.
+    pub user_timeout: Duration,
+    /// `SO_SNDBUF` in bytes; 0 leaves the system's default.
+    ///
+    /// What the kernel buffers is invisible here, so a large one hides a slow peer.
+    pub send_buffer: usize,
+    /// Bytes of ours one wire may hold back, begun and held frames included; the push that would pass it kills the
+    /// wire. A single larger frame still goes out when the wire is idle.
+    pub queue_bytes: usize,
+    /// Frames of ours one wire may hold back; the push that would pass it kills the wire.
+    pub queue_frames: usize,
+    /// Bytes of backlog over which ephemeral frames are dropped instead of queued.
+    pub ephemeral_bytes: usize,
+}
+
+impl Default for WireConfig {
+    fn default() -> Self {
+        Self {
+            write_deadline: Duration::from_secs(10),
+            user_timeout: Duration::from_secs(10),
+            send_buffer: 128 * 1024,
+            queue_bytes: 4 * 1024 * 1024,
+            queue_frames: 8192,
+            ephemeral_bytes: 64 * 1024,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The outgoing side as a calculator: one FIFO of our frames, interleaved with the writes of hyper. No IO, no clock.
+//!
+//! Everything that writes takes the writer as an argument: the socket in production, a fickle kernel in the tests.
+//!
+//! Who goes next:
+//! - A frame of ours once begun is finished before anything else.
+//! - Theirs go on whenever the stream is not at a boundary; ours cannot.
+//! - At a boundary the FIFO decides. A write of theirs that was refused takes the place `turn` in it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::Bytes;
+
+use super::follower::Follower;
+
+mod lanes;
+
+pub(super) use lanes::LaneId;
+use lanes::Lanes;
+
+/// Frames handed to the kernel in one call while a backlog is written.
+const BATCH: usize = 32;
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// The kernel has all of it.
+    Sent,
+    /// It goes out when its turn comes, unless the wire closes first.
+    Queued,
+    /// The closure returned no frame.
+    Skipped,
+    /// It was ephemeral and the wire is behind.
+    Dropped,
+    /// The wire accepts nothing any more.
+    Closed,
+    /// It did not fit, so the wire was killed with the reason `slow-consumer`.
+    Overflow,
+}
+
+/// What of ours the kernel has not accepted yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Frames, a begun one and those of closed lanes included.
+    pub frames: usize,
+    /// Bytes of those frames that are still to go.
+    pub bytes: usize,
+}
+
+/// The bounds of one wire's backlog.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    pub(super) frames: usize,
+    pub(super) ephemeral_bytes: usize,
+}
+
+/// What became of a write of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Theirs {
+    /// The kernel accepted this many bytes.
+    Wrote(usize),
+    /// It is their turn, but the kernel accepts nothing.
+    Blocked,
+    /// Frames of ours go first. They have their place and are to be woken when it comes.
+    Waits,
+}
+
+/// The outgoing side of one connection.
+#[derive(Debug)]
+pub(super) struct Express {
+    follower: Follower,
+    queue: VecDeque<Bytes>,
+    /// Bytes of the front frame the kernel has.
+    cut: usize,
+    /// Frames of the queue that go before the write of theirs that was refused, if one was.
+    turn: Option<usize>,
+    lanes: Lanes,
+    pending: Pending,
+    limits: Limits,
+    accepts: bool,
+    /// Bytes the kernel has accepted, theirs and ours; wraps.
+    accepted: u64,
+}
+
+impl Express {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            follower: Follower::new(),
+            queue: VecDeque::new(),
+            cut: 0,
+            turn: None,
+            lanes: Lanes::default(),
+            pending: Pending::default(),
+            limits,
+            accepts: true,
+            accepted: 0,
+        }
+    }
+
+    pub(super) fn arm(&mut self, nonce: &str) {
+        self.follower.arm(nonce);
+    }
+
+    pub(super) fn add_lane(&mut self, opens_with: &str) -> LaneId {
+        let id = self.lanes.add(opens_with);
+        self.follower.capture(self.lanes.longest());
+        id
+    }
+
+    /// Forgets a lane, and the frames it still held.
+    pub(super) fn remove_lane(&mut self, id: LaneId) {
+        for frame in self.lanes.remove(id) {
+            self.pending.frames -= 1;
+            self.pending.bytes -= frame.len();
+        }
+        self.follower.capture(self.lanes.longest());
+    }
+
+    pub(super) fn pending(&self) -> Pending {
+        self.pending
+    }
+
+    pub(super) fn accepts(&self) -> bool {
+        self.accepts
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Whether ephemeral frames are dropped for now.
+    pub(super) fn drops_ephemeral(&self) -> bool {
+        self.pending.bytes > self.limits.ephemeral_bytes
+    }
+
+    /// Writes a frame of ours at once if nothing is in its way, else queues it. After [`Push::Overflow`] nothing is
+    /// accepted, so that no later frame can arrive without this one.
+    ///
+    /// # Errors
+    /// What the writer returned, except that it would block.
+    pub(super) fn push<W>(&mut self, lane: LaneId, frame: Bytes, write: &mut W) -> io::Result<Push>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        if !self.accepts {
+            return Ok(Push::Closed);
+        }
+        let closed = self.lanes.is_closed(lane);
+        let mut wrote = 0;
+        if !closed && self.is_idle() {
+            wrote = self.write_some(&[IoSlice::new(&frame)], write)?;
+            if wrote == frame.len() {
+                return Ok(Push::Sent);
+            }
+            self.cut = wrote;
+        } else if self.is_full(&frame) {
+            self.abandon();
+            return Ok(Push::Overflow);
+        }
+        self.pending.frames += 1;
+        self.pending.bytes += frame.len() - wrote;
+        if closed {
+            self.lanes.hold(lane, frame);
+        } else {
+            self.queue.push_back(frame);
+        }
+        Ok(Push::Queued)
+    }
+
+    /// Writes the frames of ours whose turn it is, until the writer would block.
+    ///
+    /// # Errors
+    /// What the writer returned, except that it would block.
+    pub(super) fn pump<W>(&mut self, write: &mut W) -> io::Result<()>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        while self.ours_next() {
+            let ahead = self.turn.unwrap_or(self.queue.len()).min(BATCH);
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            for (slice, frame) in slices.iter_mut().zip(self.queue.iter().take(ahead)) {
+                *slice = IoSlice::new(frame);
+            }
+            if let Some(front) = self.queue.front() {
+                slices[0] = IoSlice::new(&front[self.cut..]);
+            }
+            let wrote = write_or_zero(&slices[..ahead], write)?;
+            if wrote == 0 {
+                break;
+            }
+            self.advance(wrote);
+        }
+        Ok(())
+    }
+
+    /// Offers a write of theirs to the kernel, with what of ours goes before it and may go right after it.
+    ///
+    /// # Errors
+    /// What the writer returned, except that it would block.
+    pub(super) fn write_theirs<W>(&mut self, buf: &[u8], write: &mut W) -> io::Result<Theirs>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        self.pump(write)?;
+        if !self.theirs_next() {
+            self.turn.get_or_insert(self.queue.len());
+            return Ok(Theirs::Waits);
+        }
+        let wrote = self.write_some(&[IoSlice::new(buf)], write)?;
+        if wrote == 0 {
+            self.turn = Some(0);
+            return Ok(Theirs::Blocked);
+        }
+        self.turn = None;
+        self.follow(&buf[..wrote]);
+        // Their bytes are gone whatever happens now, so they must hear of them; an error comes back with the next write.
+        self.pump(write).ok();
+        Ok(Theirs::Wrote(wrote))
+    }
+
+    /// Whether a write of theirs that was refused may go now.
+    pub(super) fn their_turn(&self) -> bool {
+        self.turn.is_some() && self.theirs_next()
+    }
+
+    /// Whether the next bytes are ours and nothing but the kernel is in their way.
+    pub(super) fn ours_next(&self) -> bool {
+        self.follower.at_boundary() && self.turn.unwrap_or(self.queue.len()) > 0
+    }
+
+    /// Whether something waits that could go if the kernel, or hyper, moved. Before the upgrade ours cannot.
+    pub(super) fn is_behind(&self) -> bool {
+        self.turn.is_some() || (self.follower.is_framing() && !self.queue.is_empty())
+    }
+
+    /// Whether all of ours has gone, and theirs do not stand in the middle of a frame or a refused write.
+    pub(super) fn is_drained(&self) -> bool {
+        self.pending.frames == 0
+            && self.turn.is_none()
+            && (self.follower.at_boundary() || !self.follower.is_framing())
+    }
+
+    /// Accepts nothing more; what is queued or held still goes.
+    pub(super) fn refuse(&mut self) {
+        self.accepts = false;
+    }
+
+    /// Accepts nothing more and drops what has not begun. A begun frame stays, else theirs would be cut into it.
+    pub(super) fn end(&mut self) {
+        let begun = (self.cut > 0).then(|| self.queue.pop_front()).flatten();
+        let cut = self.cut;
+        self.abandon();
+        if let Some(frame) = begun {
+            (self.cut, self.turn) = (cut, self.turn.map(|_| 1));
+            self.pending = Pending {
+                frames: 1,
+                bytes: frame.len() - cut,
+            };
+            self.queue.push_back(frame);
+        }
+    }
+
+    /// Accepts nothing more and drops everything of ours. For a stream that is cut off anyway.
+    pub(super) fn abandon(&mut self) {
+        self.accepts = false;
+        self.lanes = Lanes::default();
+        self.follower.capture(0);
+        self.queue = VecDeque::new();
+        self.cut = 0;
+        self.turn = self.turn.map(|_| 0);
+        self.pending = Pending::default();
+    }
+
+    /// Ends ours because theirs end, but finishes a begun frame first. False when the rest of it has to wait; theirs
+    /// then have their turn after it.
+    ///
+    /// # Errors
+    /// What the writer returned, except that it would block.
+    pub(super) fn finish<W>(&mut self, write: &mut W) -> io::Result<bool>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        self.end();
+        self.pump(write)?;
+        self.turn = self.is_begun().then_some(1);
+        Ok(!self.is_begun())
+    }
+
+    /// Whether a frame of ours is partly with the kernel.
+    fn is_begun(&self) -> bool {
+        self.cut > 0
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.turn.is_none() && self.follower.at_boundary()
+    }
+
+    fn is_full(&self, frame: &Bytes) -> bool {
+        self.pending.frames >= self.limits.frames
+            || self.pending.bytes + frame.len() > self.limits.bytes
+    }
+
+    fn theirs_next(&self) -> bool {
+        !self.is_begun()
+            && (!self.follower.at_boundary() || self.turn.unwrap_or(self.queue.len()) == 0)
+    }
+
+    fn write_some<W>(&mut self, slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        let wrote = write_or_zero(slices, write)?;
+        self.accepted = self.accepted.wrapping_add(wrote as u64);
+        Ok(wrote)
+    }
+
+    fn advance(&mut self, wrote: usize) {
+        self.accepted = self.accepted.wrapping_add(wrote as u64);
+        self.pending.bytes -= wrote;
+        self.cut += wrote;
+        while let Some(front) = self.queue.front().filter(|front| front.len() <= self.cut) {
+            self.cut -= front.len();
+            self.queue.pop_front();
+            self.pending.frames -= 1;
+            self.turn = self.turn.map(|ahead| ahead - 1);
+        }
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    fn follow(&mut self, bytes: &[u8]) {
+        let Self {
+            follower,
+            queue,
+            lanes,
+            ..
+        } = self;
+        follower.follow(bytes, |text| lanes.open(text, queue));
+        follower.capture(lanes.longest());
+        if follower.is_over() && self.accepts {
+            self.end();
+        }
+    }
+}
+
+/// What the kernel accepted; 0 when it would block.
+fn write_or_zero<W>(slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
+where
+    W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+{
+    loop {
+        match write(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(wrote) => return Ok(wrote),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The interleaving under a fickle kernel: whatever is pushed and written when, the peer reads what it was promised.
+
+use std::io::{self, IoSlice};
+
+use bytes::Bytes;
+
+use super::{Express, LaneId, Limits, Pending, Push, Theirs};
+use crate::wire::text_frame;
+
+mod model;
+mod random;
+
+const LIMITS: Limits = Limits {
+    bytes: 1000,
+    frames: 4,
+    ephemeral_bytes: 100,
+};
+
+/// A kernel that takes `room` bytes and then would block.
+#[derive(Default)]
+struct Kernel {
+    room: usize,
+    peer: Vec<u8>,
+}
+
+impl Kernel {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        for slice in slices {
+            let here = slice.len().min(self.room);
+            self.peer.extend_from_slice(&slice[..here]);
+            self.room -= here;
+            taken += here;
+        }
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(taken)
+    }
+}
+
+struct Bench {
+    express: Express,
+    kernel: Kernel,
+    lane: LaneId,
+}
+
+/// An upgraded connection with an open lane and a kernel without room.
+fn bench() -> Bench {
+    let mut express = Express::new(LIMITS);
+    let lane = express.add_lane("");
+    express.arm("nonce");
+    let mut bench = Bench {
+        express,
+        kernel: Kernel::default(),
+        lane,
+    };
+    bench.room(1000);
+    assert_eq!(bench.theirs(b"nonce\r\n\r\n"), Theirs::Wrote(9));
+    bench.kernel = Kernel::default();
+    bench
+}
+
+impl Bench {
+    fn room(&mut self, bytes: usize) {
+        self.kernel.room = bytes;
+    }
+
+    fn theirs(&mut self, bytes: &[u8]) -> Theirs {
+        self.express
+            .write_theirs(bytes, &mut |slices| self.kernel.write(slices))
+            .unwrap()
+    }
+
+    fn push(&mut self, payload: &str) -> Push {
+        let frame = text_frame(payload.as_bytes());
+        self.express
+            .push(self.lane, frame, &mut |slices| self.kernel.write(slices))
+            .unwrap()
+    }
+
+    fn pump(&mut self) {
+        self.express
+            .pump(&mut |slices| self.kernel.write(slices))
+            .unwrap();
+    }
+
+    #[track_caller]
+    fn check_peer(&self, frames: &[&str]) {
+        let expected: Vec<Bytes> = frames
+            .iter()
+            .map(|payload| text_frame(payload.as_bytes()))
+            .collect();
+        assert_eq!(self.kernel.peer, expected.concat());
+    }
+}
+
+#[test]
+fn a_frame_leaves_at_once_when_nothing_is_in_its_way() {
+    let mut bench = bench();
+    bench.room(100);
+    assert_eq!(bench.push("hello"), Push::Sent);
+    bench.check_peer(&["hello"]);
+    assert_eq!(bench.express.queue.capacity(), 0);
+}
+
+#[test]
+fn a_begun_frame_is_finished_before_theirs_go_on() {
+    let mut bench = bench();
+    bench.room(3);
+    assert_eq!(bench.push("hello"), Push::Queued);
+    assert_eq!(
+        bench.express.pending(),
+        Pending {
+            frames: 1,
+            bytes: 4
+        }
+    );
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Waits);
+    bench.room(100);
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Wrote(8));
+    bench.check_peer(&["hello", "theirs"]);
+}
+
+#[test]
+fn a_refused_write_of_theirs_goes_after_what_was_queued_and_before_what_comes_later() {
+    let mut bench = bench();
+    assert_eq!(bench.push("first"), Push::Queued);
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Waits);
+    assert_eq!(bench.push("later"), Push::Queued);
+    bench.room(100);
+    bench.pump();
+    bench.check_peer(&["first"]);
+    assert!(bench.express.their_turn());
+    bench.theirs(&text_frame(b"theirs"));
+    bench.check_peer(&["first", "theirs", "later"]);
+    assert!(!bench.express.is_behind());
+}
+
+#[test]
+fn a_write_of_theirs_that_blocked_is_not_overtaken() {
+    let mut bench = bench();
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Blocked);
+    bench.room(100);
+    assert_eq!(bench.push("later"), Push::Queued);
+    bench.pump();
+    bench.check_peer(&[]);
+    bench.theirs(&text_frame(b"theirs"));
+    bench.check_peer(&["theirs", "later"]);
+}
+
+#[test]
+fn the_push_that_passes_a_bound_ends_the_wire() {
+    let mut bench = bench();
+    for _ in 0..LIMITS.frames {
+        assert_eq!(bench.push("x"), Push::Queued);
+    }
+    assert_eq!(bench.push("x"), Push::Overflow);
+    bench.room(100);
+    assert_eq!(bench.push("x"), Push::Closed);
+    bench.pump();
+    bench.check_peer(&[]);
+}
+
+#[test]
+fn bytes_are_bounded_as_frames_are_and_held_frames_count() {
+    let mut bench = bench();
+    bench.lane = bench.express.add_lane("40/never,");
+    assert_eq!(bench.push(&"x".repeat(600)), Push::Queued);
+    assert_eq!(bench.push(&"x".repeat(600)), Push::Overflow);
+    assert_eq!(bench.express.pending(), Pending::default());
+}
+
+#[test]
+fn ephemeral_frames_are_dropped_over_their_bound_only() {
+    let mut bench = bench();
+    bench.push(&"x".repeat(80));
+    assert!(!bench.express.drops_ephemeral());
+    bench.push(&"x".repeat(80));
+    assert!(bench.express.drops_ephemeral());
+}
+
+#[test]
+fn a_dropped_lane_takes_its_held_frames_along() {
+    let mut bench = bench();
+    bench.lane = bench.express.add_lane("40/n,");
+    bench.push("held");
+    bench.express.remove_lane(bench.lane);
+    assert_eq!(bench.express.pending(), Pending::default());
+    bench.room(100);
+    bench.theirs(&text_frame(b"40/n,{}"));
+    bench.check_peer(&["40/n,{}"]);
+}
+
+#[test]
+fn their_close_frame_drops_what_is_queued_once_it_begins() {
+    let mut bench = bench();
+    assert_eq!(bench.theirs(&[0x88, 0]), Theirs::Blocked);
+    assert_eq!(bench.push("late"), Push::Queued);
+    bench.room(1);
+    assert_eq!(bench.theirs(&[0x88, 0]), Theirs::Wrote(1));
+    assert_eq!(bench.push("later"), Push::Closed);
+    assert_eq!(bench.express.pending(), Pending::default());
+    bench.room(100);
+    assert_eq!(bench.theirs(&[0]), Theirs::Wrote(1));
+    assert_eq!(bench.kernel.peer, [0x88, 0]);
+}
+
+#[test]
+fn finishing_writes_the_rest_of_a_begun_frame_and_nothing_else() {
+    let mut bench = bench();
+    bench.room(2);
+    bench.push("begun");
+    bench.push("never");
+    let Bench {
+        express, kernel, ..
+    } = &mut bench;
+    assert!(!express.finish(&mut |slices| kernel.write(slices)).unwrap());
+    assert!(express.is_behind());
+    kernel.room = 100;
+    assert!(express.finish(&mut |slices| kernel.write(slices)).unwrap());
+    assert!(!express.is_behind());
+    bench.check_peer(&["begun"]);
+}
+
+#[test]
+fn refusing_still_writes_what_was_accepted() {
+    let mut bench = bench();
+    bench.push("one");
+    bench.express.refuse();
+    assert_eq!(bench.push("two"), Push::Closed);
+    assert!(!bench.express.is_drained());
+    bench.room(100);
+    bench.pump();
+    assert!(bench.express.is_drained());
+    bench.check_peer(&["one"]);
+}
+
+#[test]
+fn a_burst_gives_its_memory_back() {
+    let mut bench = bench();
+    for _ in 0..4 {
+        bench.push("x");
+    }
+    bench.room(1000);
+    bench.pump();
+    assert_eq!(bench.express.queue.capacity(), 0);
+}

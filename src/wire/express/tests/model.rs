@@ -1,0 +1,280 @@
+//! A model of both sides and of the peer, which knows what must arrive from what was accepted.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+
+use crate::wire::express::{Express, LaneId, Limits, Push, Theirs};
+use crate::wire::text_frame;
+
+pub(super) const LANES: usize = 2;
+pub(super) const NONCE: &str = "4ed2a7c0";
+const ROOMY: Limits = Limits {
+    bytes: usize::MAX,
+    frames: usize::MAX,
+    ephemeral_bytes: usize::MAX,
+};
+
+/// All that hyper is going to write, and where its parts lie.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Script {
+    pub(super) bytes: Vec<u8>,
+    /// From here on there are frames.
+    pub(super) framing: usize,
+    /// The nonce must be armed before this byte.
+    pub(super) head: usize,
+    /// The messages, fragments of one and control frames between them taken together.
+    pub(super) messages: Vec<Range<usize>>,
+    /// Lanes that open when the byte before this place has passed.
+    pub(super) openings: Vec<(usize, usize)>,
+    pub(super) close: Option<usize>,
+}
+
+/// What the kernel has taken, and when theirs were among it.
+#[derive(Debug)]
+struct Kernel {
+    room: usize,
+    at_once: usize,
+    peer: Vec<u8>,
+    /// For each byte the peer gets: is it theirs?
+    theirs: Vec<bool>,
+}
+
+impl Kernel {
+    fn write(&mut self, slices: &[IoSlice<'_>], theirs: &[u8]) -> io::Result<usize> {
+        let allowed = self.room.min(self.at_once);
+        let mut taken = 0;
+        for slice in slices {
+            let here = slice.len().min(allowed - taken);
+            self.peer.extend_from_slice(&slice[..here]);
+            let is_theirs = !theirs.is_empty() && slice.as_ptr() == theirs.as_ptr();
+            self.theirs.extend(std::iter::repeat_n(is_theirs, here));
+            taken += here;
+        }
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room -= taken;
+        Ok(taken)
+    }
+}
+
+/// One connection under test beside the lists of what it must do.
+pub(super) struct Model {
+    express: Express,
+    kernel: Kernel,
+    script: Script,
+    written: usize,
+    lanes: [LaneId; LANES],
+    open: [bool; LANES],
+    held: [Vec<Vec<u8>>; LANES],
+    /// Our frames in the order in which they must arrive.
+    fifo: VecDeque<Vec<u8>>,
+    fifo_bytes: usize,
+    /// Bytes of ours that must precede the write of theirs that was refused.
+    refused_after: Option<usize>,
+    pushed: usize,
+}
+
+impl Model {
+    pub(super) fn new(script: Script) -> Self {
+        let mut express = Express::new(ROOMY);
+        let lanes = std::array::from_fn(|lane| express.add_lane(&format!("40/ns{lane},")));
+        Self {
+            express,
+            kernel: Kernel {
+                room: 0,
+                at_once: usize::MAX,
+                peer: Vec::new(),
+                theirs: Vec::new(),
+            },
+            script,
+            written: 0,
+            lanes,
+            open: [false; LANES],
+            held: Default::default(),
+            fifo: VecDeque::new(),
+            fifo_bytes: 0,
+            refused_after: None,
+            pushed: 0,
+        }
+    }
+
+    pub(super) fn arm(&mut self) {
+        self.express.arm(NONCE);
+    }
+
+    pub(super) fn kernel(&mut self, room: usize, at_once: usize) {
+        (self.kernel.room, self.kernel.at_once) = (room, at_once);
+    }
+
+    /// How much of theirs is left.
+    pub(super) fn left(&self) -> usize {
+        self.script.bytes.len() - self.written
+    }
+
+    pub(super) fn head_is_next(&self) -> bool {
+        self.written == self.script.head
+    }
+
+    pub(super) fn until_head(&self) -> usize {
+        self.script.head.saturating_sub(self.written)
+    }
+
+    pub(super) fn until_message_end(&self) -> usize {
+        let ends = [self.script.framing]
+            .into_iter()
+            .chain(self.script.messages.iter().map(|message| message.end));
+        ends.map(|end| end.saturating_sub(self.written))
+            .find(|&left| left > 0)
+            .unwrap_or(1)
+    }
+
+    pub(super) fn push(&mut self, lane: usize, length: usize) {
+        let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(length));
+        self.pushed += 1;
+        let frame = text_frame(payload.as_bytes());
+        let Self {
+            express, kernel, ..
+        } = self;
+        let pushed = express
+            .push(self.lanes[lane], frame.clone(), &mut |slices| {
+                kernel.write(slices, &[])
+            })
+            .unwrap();
+        let over = self.script.close.is_some_and(|close| self.written > close);
+        assert_eq!(
+            pushed == Push::Closed,
+            over,
+            "closed exactly after their close frame has begun"
+        );
+        match pushed {
+            Push::Closed => {}
+            Push::Sent | Push::Queued if self.open[lane] => self.enters(frame.to_vec()),
+            Push::Queued => self.held[lane].push(frame.to_vec()),
+            Push::Sent | Push::Skipped | Push::Dropped | Push::Overflow => {
+                panic!("unexpected {pushed:?}")
+            }
+        }
+    }
+
+    pub(super) fn pump(&mut self) {
+        let Self {
+            express, kernel, ..
+        } = self;
+        express
+            .pump(&mut |slices| kernel.write(slices, &[]))
+            .unwrap();
+    }
+
+    /// Offers up to `length` bytes of theirs.
+    pub(super) fn write(&mut self, length: usize) -> Theirs {
+        let end = self.script.bytes.len().min(self.written + length);
+        let buf = self.script.bytes[self.written..end].to_vec();
+        let Self {
+            express, kernel, ..
+        } = self;
+        let before = kernel.peer.len();
+        let result = express
+            .write_theirs(&buf, &mut |slices| kernel.write(slices, &buf))
+            .unwrap();
+        match result {
+            Theirs::Wrote(count) => self.wrote(count, before),
+            Theirs::Blocked | Theirs::Waits => {
+                if self.at_boundary() && self.refused_after.is_none() {
+                    self.refused_after = Some(self.fifo_bytes);
+                }
+            }
+        }
+        result
+    }
+
+    fn wrote(&mut self, count: usize, before: usize) {
+        let first = before
+            + self.kernel.theirs[before..]
+                .iter()
+                .position(|&theirs| theirs)
+                .unwrap();
+        let ours = self.kernel.theirs[..first]
+            .iter()
+            .filter(|&&theirs| !theirs)
+            .count();
+        if let Some(place) = self.refused_after.take() {
+            assert_eq!(
+                ours, place,
+                "theirs go after what was queued when they were refused, before what came later"
+            );
+        }
+        let passed = self.written..self.written + count;
+        self.written = passed.end;
+        for (place, lane) in self.script.openings.clone() {
+            if passed.start < place && place <= passed.end {
+                self.open[lane] = true;
+                for frame in std::mem::take(&mut self.held[lane]) {
+                    self.enters(frame);
+                }
+            }
+        }
+    }
+
+    fn enters(&mut self, frame: Vec<u8>) {
+        self.fifo_bytes += frame.len();
+        self.fifo.push_back(frame);
+    }
+
+    fn at_boundary(&self) -> bool {
+        let inside =
+            |message: &Range<usize>| message.start < self.written && self.written < message.end;
+        self.written >= self.script.framing && !self.script.messages.iter().any(inside)
+    }
+
+    /// Reads what the peer got from its start, byte by byte, as the promise has it.
+    pub(super) fn check(mut self) {
+        let peer = std::mem::take(&mut self.kernel.peer);
+        let script = &self.script;
+        let framing = script.framing.min(self.written);
+        assert_eq!(
+            &peer[..framing],
+            &script.bytes[..framing],
+            "a clean HTTP prefix"
+        );
+        let mut rest = &peer[framing..];
+        let mut theirs = script.messages.iter().peekable();
+        while !rest.is_empty() {
+            if let Some(ours) = self.fifo.front().filter(|frame| rest.starts_with(frame)) {
+                rest = &rest[ours.len()..];
+                self.fifo.pop_front();
+                continue;
+            }
+            let message = theirs
+                .next()
+                .expect("a whole frame of ours or the next of theirs");
+            let passed = &script.bytes[message.start..message.end.min(self.written)];
+            assert!(
+                !passed.is_empty() && rest.starts_with(passed),
+                "their messages whole and in order"
+            );
+            rest = &rest[passed.len()..];
+            if script.close == Some(message.start) {
+                assert!(rest.is_empty(), "nothing after their close frame");
+                self.fifo.clear();
+            }
+        }
+        assert!(
+            self.fifo.is_empty(),
+            "every accepted frame of an open lane arrives"
+        );
+        assert_eq!(
+            theirs.peek().filter(|message| message.start < self.written),
+            None
+        );
+        if self.script.close.is_none() {
+            let held: usize = self.held.iter().map(Vec::len).sum();
+            assert_eq!(
+                self.express.pending().frames,
+                held,
+                "closed lanes hold theirs to the end"
+            );
+        }
+    }
+}

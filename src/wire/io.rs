@@ -1,0 +1,231 @@
+//! The IO object hyper reads and writes. Its errors and its end are what everyone above learns of a closed wire.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Wire;
+use super::express::Theirs;
+use super::shared::{Ground, Out, Shared};
+
+/// Bytes thrown away at once while a closed wire waits for the peer.
+const SCRAP: usize = 1024;
+
+/// One connection, as hyper sees it.
+///
+/// Reads and writes fail with `ConnectionAborted` once the wire is killed. Vectored writes are not offered: hyper then
+/// flattens what it writes, and the bytes can be followed in one piece.
+#[derive(Debug)]
+pub struct WireIo {
+    wire: Wire,
+    stream: Arc<TcpStream>,
+}
+
+impl WireIo {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<Ground>) -> Self {
+        let stream = Arc::new(stream);
+        let shared = Shared::new(Arc::clone(&stream), peer, ground);
+        Self {
+            wire: Wire(Arc::new(shared)),
+            stream,
+        }
+    }
+
+    /// The handle of this connection.
+    #[must_use]
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.wire.0
+    }
+
+    /// Keeps the waker and tells what to do now. The waker is kept first, so that no kill or resume is missed.
+    fn may_read(&self, cx: &Context<'_>) -> MayRead {
+        let mut reading = self.shared().reading.lock();
+        let replaced = keep(&mut reading.waker, cx.waker());
+        let may = if self.shared().is_dead() {
+            MayRead::Dead
+        } else if reading.discards {
+            MayRead::Discard
+        } else if reading.paused {
+            MayRead::Paused
+        } else {
+            MayRead::Yes
+        };
+        drop(reading);
+        drop(replaced);
+        may
+    }
+
+    fn poll_bytes(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            let may = self.may_read(cx);
+            match may {
+                MayRead::Dead => return Poll::Ready(Err(self.shared().error())),
+                MayRead::Paused => return Poll::Pending,
+                MayRead::Yes | MayRead::Discard => {}
+            }
+            ready!(self.stream.poll_read_ready(cx))?;
+            let read = if may == MayRead::Discard {
+                self.stream.try_read(&mut [0; SCRAP])
+            } else {
+                self.stream.try_read_buf(buf)
+            };
+            match read {
+                Ok(count) if count > 0 && may == MayRead::Discard => {}
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The reading side has seen the end: nothing of ours has a reader any more.
+    fn ended(&self) {
+        let reader = self.shared().reading.lock().waker.take();
+        drop(reader);
+        self.shared().blame(super::PEER_GONE);
+        let mut out = self.shared().out.lock();
+        if out.lingers_until.is_some() {
+            self.shared().cut_off(&mut out, super::PEER_GONE);
+        }
+        out.express.end();
+        self.shared().settle(out, true);
+        self.shared().call_hooks();
+    }
+
+    fn write_once(
+        &self,
+        out: &mut Out,
+        buf: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let wrote = out.with_stream(|express, stream| {
+                express.write_theirs(buf, &mut |slices| stream.try_write_vectored(slices))
+            })?;
+            out.writer_waits = wrote == Theirs::Waits;
+            match wrote {
+                Theirs::Wrote(count) => return Poll::Ready(Ok(count)),
+                Theirs::Waits => return Poll::Pending,
+                Theirs::Blocked => ready!(self.stream.poll_write_ready(cx))?,
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MayRead {
+    Yes,
+    Paused,
+    Discard,
+    Dead,
+}
+
+impl AsyncRead for WireIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(self.poll_bytes(cx, buf));
+        if !matches!(read, Ok(count) if count > 0) {
+            self.ended();
+        }
+        Poll::Ready(read.map(drop))
+    }
+}
+
+impl AsyncWrite for WireIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let mut out = self.shared().out.lock();
+        if self.shared().is_dead() {
+            return Poll::Ready(Err(self.shared().error()));
+        }
+        let wrote = self.write_once(&mut out, buf, cx);
+        let replaced = if wrote.is_pending() {
+            keep(&mut out.writer, cx.waker())
+        } else {
+            out.writer.take()
+        };
+        self.shared().settle(out, wrote.is_ready());
+        drop(replaced);
+        wrote
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our frames with theirs, but finishes one that has begun: the peer gets whole frames.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.shared().out.lock();
+        if self.shared().is_dead() {
+            return Poll::Ready(Err(self.shared().error()));
+        }
+        let finished = out.with_stream(|express, stream| {
+            express.finish(&mut |slices| stream.try_write_vectored(slices))
+        });
+        let done = match finished {
+            Ok(false) => Poll::Pending,
+            Ok(true) => Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write)),
+            Err(error) => Poll::Ready(Err(error)),
+        };
+        out.writer_waits = done.is_pending();
+        let replaced = if done.is_pending() {
+            keep(&mut out.writer, cx.waker())
+        } else {
+            out.writer.take()
+        };
+        self.shared().settle(out, done.is_ready());
+        drop(replaced);
+        done
+    }
+}
+
+impl Drop for WireIo {
+    fn drop(&mut self) {
+        let mut out = self.shared().out.lock();
+        self.shared().cut_off(&mut out, super::PEER_GONE);
+        let stream = out.stream.take();
+        self.shared().settle(out, true);
+        drop(stream);
+        self.shared().call_hooks();
+    }
+}
+
+/// Stores `waker` in `slot` unless it is there; what it replaces is to be dropped outside the lock.
+fn keep(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    match slot {
+        Some(kept) if kept.will_wake(waker) => None,
+        Some(_) | None => slot.replace(waker.clone()),
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests;

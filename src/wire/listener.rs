@@ -1,0 +1,120 @@
+//! The listener that hands hyper wires instead of bare sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use super::shared::Ground;
+use super::{WireConfig, WireIo};
+
+/// Pause after an error that is the listener's, not a connection's: usually no descriptor is left.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// An error that lasts is logged this often.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Accepts connections as [`WireIo`].
+#[derive(Debug)]
+pub struct WireListener {
+    listener: TcpListener,
+    config: WireConfig,
+    tasks: TaskTracker,
+    ground: Option<Arc<Ground>>,
+    logged: Option<(Option<i32>, Instant)>,
+}
+
+impl WireListener {
+    /// Serves `listener`. The flushers of wires that are behind run on `tasks`.
+    #[must_use]
+    pub fn new(listener: TcpListener, config: WireConfig, tasks: TaskTracker) -> Self {
+        Self {
+            listener,
+            config,
+            tasks,
+            ground: None,
+            logged: None,
+        }
+    }
+
+    /// The runtime is known only once a connection is awaited.
+    fn ground(&mut self) -> Arc<Ground> {
+        let ground = self.ground.get_or_insert_with(|| {
+            Arc::new(Ground {
+                config: self.config.clone(),
+                tasks: self.tasks.clone(),
+                runtime: Handle::current(),
+            })
+        });
+        Arc::clone(ground)
+    }
+
+    fn log(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let code = error.raw_os_error();
+        let known = self
+            .logged
+            .is_some_and(|(last, at)| last == code && now - at < LOG_EVERY);
+        if !known {
+            tracing::error!(%error, "connections cannot be accepted");
+            self.logged = Some((code, now));
+        }
+    }
+}
+
+impl Listener for WireListener {
+    type Io = WireIo;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (WireIo, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let ground = self.ground();
+                    if let Err(error) = tune(&stream, &ground.config) {
+                        tracing::debug!(%peer, %error, "a socket option could not be set");
+                    }
+                    return (WireIo::new(stream, peer, ground), peer);
+                }
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    self.log(&error);
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn tune(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    if config.send_buffer > 0 {
+        socket.set_send_buffer_size(config.send_buffer)?;
+    }
+    #[cfg(target_os = "linux")]
+    if !config.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(config.user_timeout))?;
+    }
+    Ok(())
+}
+
+/// The connection ended before it was accepted; the next one may be fine.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
