@@ -1,0 +1,155 @@
+//! A gateway as its own process, with ports, logs and signals of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::token::{API_KEY, SECRET};
+use super::{eventually, free_address};
+
+/// A running `hallway serve`.
+pub struct Node {
+    main: SocketAddr,
+    admin: SocketAddr,
+    process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Node {
+    /// One on the embedded broker.
+    pub async fn embedded() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// One on a Redis; ready when this returns.
+    pub async fn on(redis: &str) -> Self {
+        Self::with(&[("HALLWAY_REDIS__URL", redis)]).await
+    }
+
+    /// One with further settings; ready when this returns.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let node = Self::start(settings).await;
+        node.ready().await;
+        node
+    }
+
+    /// One that listens, but need not be ready.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let (main, admin) = (free_address(), free_address());
+        let mut process = Command::new(env!("CARGO_BIN_EXE_hallway"))
+            .arg("serve")
+            .env("HALLWAY_SERVER__LISTEN", main.to_string())
+            .env("HALLWAY_ADMIN__LISTEN", admin.to_string())
+            .env("HALLWAY_AUTH__HS256_SECRET", SECRET)
+            .env("HALLWAY_API__KEY", API_KEY)
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, sink) = (process.stderr.take().expect("piped"), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(lines).lines().map_while(Result::ok) {
+                sink.lock().expect("no panic holds the log").push(line);
+            }
+        });
+        let node = Self { main, admin, process, log };
+        eventually("the gateway says where it listens", || async {
+            node.log().iter().any(|line| *line == format!("listening on {admin}")).then_some(())
+        })
+        .await;
+        node
+    }
+
+    /// Waits for `/readyz` to say 200.
+    pub async fn ready(&self) {
+        eventually("the gateway is ready", || async { (self.readyz().await == 200).then_some(()) }).await;
+    }
+
+    /// The status of `/readyz`; 0 when it does not answer.
+    pub async fn readyz(&self) -> u16 {
+        let got = reqwest::get(format!("http://{}/readyz", self.admin)).await;
+        got.map_or(0, |response| response.status().as_u16())
+    }
+
+    /// The main listener.
+    pub fn main(&self) -> SocketAddr {
+        self.main
+    }
+
+    /// The admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Everything it wrote to stderr so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic holds the log").clone()
+    }
+
+    /// The sum of a metric over its labels; 0 while it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("metrics").text().await;
+        let text = text.expect("metrics are text");
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// `POST` to the API with the key; status and JSON body.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let client = reqwest::Client::new();
+        let request = client.post(format!("http://{}{path}", self.main)).bearer_auth(API_KEY).body(body);
+        let response = request.send().await.expect("the API answers");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// `GET` from the API with the key; status and JSON body.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let client = reqwest::Client::new();
+        let request = client.get(format!("http://{}{path}", self.main)).bearer_auth(API_KEY);
+        let response = request.send().await.expect("the API answers");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// Resident memory, KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a line");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it ends");
+    }
+
+    /// Asks it to stop, as Kubernetes does, and waits.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.process.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(asked.success());
+        for _ in 0..1000 {
+            if let Some(status) = self.process.try_wait().expect("a child of ours") {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the gateway did not stop");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.process.try_wait().ok().flatten().is_none() {
+            self.process.kill().ok();
+            self.process.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A Redis of one's own: on a free port, in a folder of its own, writing every command to disk before it answers.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use super::{eventually, free_address};
+
+/// A running `redis-server`.
+pub struct Redis {
+    address: SocketAddr,
+    folder: TempDir,
+    process: Option<Child>,
+    durable: bool,
+}
+
+impl Redis {
+    /// One that survives `kill -9` (AOF, `appendfsync always`).
+    pub async fn start() -> Self {
+        Self::launch(true).await
+    }
+
+    /// One that forgets everything when it dies.
+    pub async fn start_forgetful() -> Self {
+        Self::launch(false).await
+    }
+
+    async fn launch(durable: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for redis");
+        let mut redis = Self { address: free_address(), folder, process: None, durable };
+        redis.restart().await;
+        redis
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("redis can be killed");
+            process.wait().expect("redis ends");
+        }
+    }
+
+    /// Starts it on the port and with the data it had; returns when it answers.
+    pub async fn restart(&mut self) {
+        let port = self.address.port().to_string();
+        let append = if self.durable { "yes" } else { "no" };
+        let process = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", append])
+            .args(["--appendfsync", "always", "--dir"])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (./check installs it)");
+        self.process = Some(process);
+        eventually("redis answers", || async {
+            let mut redis = self.try_connect().await?;
+            redis::cmd("PING").query_async::<String>(&mut redis).await.ok()
+        })
+        .await;
+    }
+
+    /// For `HALLWAY_REDIS__URL`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let client = redis::Client::open(self.url()).expect("a valid url");
+        client.get_multiplexed_async_connection().await.ok()
+    }
+
+    /// A plain client, as a service would have.
+    pub async fn client(&self) -> MultiplexedConnection {
+        self.try_connect().await.expect("redis is up")
+    }
+
+    /// `FCALL hallway_publish` with the short form of keys; returns the id and, per room, its offset.
+    pub async fn fcall(&self, rooms: &[&str], event: &str, options: &[&str]) -> redis::RedisResult<Published> {
+        let mut call = redis::cmd("FCALL");
+        call.arg("hallway_publish").arg(rooms.len());
+        for room in rooms {
+            call.arg(format!("hallway:{{{room}}}"));
+        }
+        call.arg(event);
+        for option in options {
+            call.arg(option);
+        }
+        let reply: Vec<redis::Value> = call.query_async(&mut self.client().await).await?;
+        let mut reply = reply.into_iter();
+        let id = redis::from_redis_value(reply.next().expect("an id"))?;
+        let placed = reply.map(|place| Ok(redis::from_redis_value(place)?)).collect::<redis::RedisResult<_>>()?;
+        Ok(Published { id, placed })
+    }
+
+    /// A plain `PUBLISH` to a room; returns how many nodes heard it.
+    pub async fn publish(&self, room: &str, message: &[u8]) -> i64 {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(format!("hallway:{{{room}}}")).arg(message);
+        publish.query_async(&mut self.client().await).await.expect("redis is up")
+    }
+}
+
+/// What the function replied.
+#[derive(Debug)]
+pub struct Published {
+    /// The event's id.
+    pub id: String,
+    /// Room, offset, whether it was a duplicate.
+    pub placed: Vec<(String, String, i64)>,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,5 @@
+//! The gateway's promises, one file each, in one binary so that it is linked once.
+
+mod config;
+mod harness;
+mod smoke;
