@@ -52,7 +52,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// The TOML file; the environment (HALLWAY_SECTION__KEY) goes over it.
+    /// The TOML file; the environment (`HALLWAY_SECTION__KEY`) goes over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -64,10 +64,10 @@ impl Position {
     /// Notes that an entry was delivered, or passed over for good.
     pub fn advance(&mut self, link: Link, id: &EventId) {
         self.at = self.at.max(link.offset);
-        if self.recent.len() == RECENT {
-            if let Some((oldest, _)) = self.recent.pop_front() {
-                self.floor = self.floor.max(oldest);
-            }
+        if self.recent.len() == RECENT
+            && let Some((oldest, _)) = self.recent.pop_front()
+        {
+            self.floor = self.floor.max(oldest);
         }
         self.recent.push_back((link.offset, digest(id)));
     }

@@ -41,8 +41,12 @@ impl Hub {
     /// Reads every open room again: after a break of the feed.
     pub(super) async fn heal_all(&self) {
         let rooms: Vec<_> = self.all().into_iter().filter(|local| local.at().is_some()).collect();
+        if rooms.is_empty() {
+            return;
+        }
         tracing::info!(rooms = rooms.len(), "the feed had a break; reading the histories");
         self.heal(rooms).await;
+        tracing::info!("the histories are read; live delivery goes on");
     }
 
     /// Brings `rooms` up to what the broker has stored.

@@ -56,7 +56,13 @@ pub struct Seated<'a>(MutexGuard<'a, State>);
 
 impl LocalRoom {
     pub(super) fn new(room: Room) -> Self {
-        let state = State { members: Slab::new(), position: None, served: Offset::default(), early: None, empty_since: Instant::now() };
+        let state = State {
+            members: Slab::new(),
+            position: None,
+            served: Offset::default(),
+            early: None,
+            empty_since: Instant::now(),
+        };
         Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
     }
 

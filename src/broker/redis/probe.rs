@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ::redis::{AsyncCommands, RedisError, Value, cmd};
+use ::redis::{AsyncCommands, RedisError, cmd};
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, function, tell};
+use super::{RedisBroker, RedisSettings, tell};
 
 /// Canaries that may be out before the pub/sub connection is given up.
 const OVERDUE: u64 = 3;
@@ -44,17 +44,23 @@ async fn look(
     let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
     redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await?;
     let evicts = if settings.allow_eviction { None } else { evicting_policy(broker).await };
-    broker.link.set(Check::Policy, evicts.map(|policy| {
-        format!("maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction")
-    }));
+    broker.link.set(
+        Check::Policy,
+        evicts.map(|policy| {
+            format!(
+                "maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction"
+            )
+        }),
+    );
     Ok(())
 }
 
-/// The policy, if it evicts keys that do not expire or that do; a Redis that hides its config is believed.
+/// The policy, if it evicts keys; a Redis that hides its config is believed.
 async fn evicting_policy(broker: &RedisBroker) -> Option<String> {
-    let reply: Result<Vec<Value>, RedisError> =
-        cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut broker.connection()).await;
-    let policy = reply.ok()?.get(1).and_then(function::text_of)?;
+    let mut ask = cmd("CONFIG");
+    ask.arg("GET").arg("maxmemory-policy");
+    let reply: Result<Vec<String>, RedisError> = ask.query_async(&mut broker.connection()).await;
+    let policy = reply.ok()?.into_iter().nth(1)?;
     (policy != "noeviction").then_some(policy)
 }
 

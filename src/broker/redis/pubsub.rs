@@ -94,10 +94,10 @@ impl Subscriptions {
     fn canary_came(&self, number: u64) {
         let mut canary = self.canary.lock();
         canary.back = canary.back.max(number);
-        if let Some((sent, at)) = canary.sent {
-            if sent == number {
-                histogram!(names::CANARY).record(at.elapsed().as_secs_f64());
-            }
+        if let Some((sent, at)) = canary.sent
+            && sent == number
+        {
+            histogram!(names::CANARY).record(at.elapsed().as_secs_f64());
         }
     }
 }
