@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hallway_rooms::key::Room;
@@ -33,6 +34,8 @@ struct Shared {
     linger: Duration,
     counts: cast::Counts,
     behind: feed::Behind,
+    /// Breaks of the feed so far: a room that was opened across one may have missed something.
+    breaks: AtomicU64,
 }
 
 impl fmt::Debug for Hub {
@@ -47,7 +50,7 @@ impl Hub {
     pub fn new(broker: Arc<dyn Broker>, linger: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
-        Self(Arc::new(Shared { broker, rooms: RwLock::default(), linger, counts, behind }))
+        Self(Arc::new(Shared { broker, rooms: RwLock::default(), linger, counts, behind, breaks: AtomicU64::new(0) }))
     }
 
     /// The room if somebody here is in it, or was a moment ago.
@@ -71,10 +74,11 @@ impl Hub {
                 continue;
             }
             if !local.is_open() {
+                let breaks = self.breaks();
                 self.0.broker.subscribe(room).await?;
                 let facts = self.0.broker.facts(room).await?;
                 *turn = room::Turn::Open;
-                if local.start(facts.head()) {
+                if local.start(facts.head()) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
             }
@@ -92,6 +96,10 @@ impl Hub {
     #[must_use]
     pub fn rooms(&self) -> usize {
         self.0.rooms.read().len()
+    }
+
+    fn breaks(&self) -> u64 {
+        self.0.breaks.load(Ordering::SeqCst)
     }
 
     fn local(&self, room: &Room) -> Arc<LocalRoom> {

@@ -61,6 +61,7 @@ pub struct RedisBroker {
     link: Link,
     /// This node's own canary channel.
     canary: String,
+    event_bytes: usize,
 }
 
 impl fmt::Debug for RedisBroker {
@@ -88,7 +89,16 @@ impl RedisBroker {
         let link = Link::new();
         let subscriptions = Subscriptions::new(settings.response_timeout);
         let canary = keys.canary(&uuid::Uuid::now_v7().to_string());
-        let broker = Arc::new(Self { classes, keys, commands, function, subscriptions, link, canary });
+        let broker = Arc::new(Self {
+            classes,
+            keys,
+            commands,
+            function,
+            subscriptions,
+            link,
+            canary,
+            event_bytes: settings.event_bytes,
+        });
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));

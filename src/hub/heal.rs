@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -40,6 +41,7 @@ struct Queue {
 impl Hub {
     /// Reads every open room again: after a break of the feed.
     pub(super) async fn heal_all(&self) {
+        self.0.breaks.fetch_add(1, Ordering::SeqCst);
         let rooms: Vec<_> = self.all().into_iter().filter(|local| local.at().is_some()).collect();
         if rooms.is_empty() {
             return;

@@ -217,7 +217,11 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     };
     let Ok(room) = broker.classes.room(room) else { return };
     if payload.first().is_none_or(|byte| *byte != b'1') {
-        return feed.offer(Feed::Plain(room, payload.to_vec()));
+        if payload.len() <= broker.event_bytes {
+            return feed.offer(Feed::Plain(room, payload.to_vec()));
+        }
+        counter!(names::EVENTS_REFUSED, "way" => "feed").increment(1);
+        return tracing::warn!(bytes = payload.len(), "a plain PUBLISH is larger than limits.event_bytes");
     }
     match Entry::parse(payload, &broker.classes) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
