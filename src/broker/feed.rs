@@ -79,13 +79,15 @@ impl FeedSender {
 
 impl Lost {
     fn add(&mut self, rooms: impl Iterator<Item = Room>) {
-        let known = match std::mem::take(self) {
-            Self::Everywhere => return *self = Self::Everywhere,
-            Self::Nothing => HashSet::new(),
-            Self::In(known) => known,
-        };
-        let known: HashSet<Room> = known.into_iter().chain(rooms).collect();
-        *self = if known.len() > REMEMBERED { Self::Everywhere } else { Self::In(known) };
+        if *self == Self::Nothing {
+            *self = Self::In(HashSet::new());
+        }
+        if let Self::In(known) = self {
+            known.extend(rooms);
+            if known.len() > REMEMBERED {
+                *self = Self::Everywhere;
+            }
+        }
     }
 }
 
