@@ -1,5 +1,7 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod config;
+mod fleet;
 mod harness;
+mod outage;
 mod smoke;
