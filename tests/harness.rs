@@ -3,8 +3,10 @@
 //! Included by each test with `mod harness;`, so not every test uses all of it.
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test uses a part of the harness")]
 
+pub mod checker;
 pub mod client;
 pub mod node;
+pub mod publisher;
 pub mod redis;
 pub mod token;
 

@@ -1,6 +1,8 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod config;
+mod fleet;
 mod harness;
+mod outage;
 mod smoke;
 mod wire;
