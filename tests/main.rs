@@ -1,6 +1,7 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod config;
+mod e2e;
 mod harness;
 mod smoke;
 mod wire;
