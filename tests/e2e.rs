@@ -35,7 +35,11 @@ async fn run(program: PathBuf, script: &str) {
     let Output { status, stdout, stderr } =
         done.unwrap_or_else(|error| panic!("{} does not run ({error}); ./check installs it", program.display()));
     let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{script} ended with {status}\n{said}{complained}\nthe gateway's log:\n{:#?}", node.log());
+    assert!(
+        status.success(),
+        "{script} ended with {status}\n{said}{complained}\nthe gateway's log:\n{:#?}",
+        node.log()
+    );
 }
 
 /// Fails with what to do where ./check has not run.

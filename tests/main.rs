@@ -4,4 +4,5 @@ mod config;
 mod e2e;
 mod harness;
 mod smoke;
+mod tidy;
 mod wire;
