@@ -41,7 +41,6 @@ const AROUND: usize = 16 * 1024;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The routes of `/v1`.
-#[must_use]
 pub fn v1(state: ApiState) -> Router {
     let single = state.event_bytes * 2 + AROUND;
     let batch = (state.batch_events * single).min(BATCH_BYTES.max(single));

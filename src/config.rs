@@ -151,21 +151,14 @@ impl Config {
         let mut report = Report::default();
         let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
-        let sources = Sources {
-            path: file.unwrap_or(Path::new("")),
-            variables: &variables,
-        };
+        let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
         if !report.file_unknown {
             agreement::check(&config, mode, &mut report);
         }
         config.not_in_effect = config.set_without_effect(&report);
         let errors = report.into_errors();
-        if errors.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigErrors::new(errors))
-        }
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
     }
 
     /// The documented example file: every key with its doc and its default, valid TOML as it is and uncommented.
@@ -190,12 +183,8 @@ impl Config {
     }
 
     fn set_without_effect(&self, report: &Report) -> Vec<String> {
-        let later = Self::paths(|key| key.later)
-            .into_iter()
-            .filter(|path| report.is_set(path));
+        let later = Self::paths(|key| key.later).into_iter().filter(|path| report.is_set(path));
         let presence = self.rooms.iter().filter(|(_, class)| class.presence);
-        later
-            .chain(presence.map(|(form, _)| format!("rooms.{}.presence", value::toml_string(form))))
-            .collect()
+        later.chain(presence.map(|(form, _)| format!("rooms.{}.presence", value::toml_string(form)))).collect()
     }
 }

@@ -85,7 +85,8 @@ impl Gateway {
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub async fn bind(config: &Config, mode: Mode, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let building = Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
+        let building =
+            Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
         let verifier = Arc::new(building.verifier()?);
         let service = building.service(mode)?;
         let expiry = building.expiry();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hallway_rooms::key::Room;
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 use crate::broker::Broker;
 use crate::broker::Unavailable;
 
+mod assure;
 mod cast;
 mod deliver;
 mod feed;
@@ -31,8 +33,11 @@ struct Shared {
     broker: Arc<dyn Broker>,
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     linger: Duration,
+    memory: Duration,
     counts: cast::Counts,
     behind: feed::Behind,
+    /// Breaks of the feed so far: a room that was opened across one may have missed something.
+    breaks: AtomicU64,
 }
 
 impl fmt::Debug for Hub {
@@ -42,12 +47,21 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty hub. `linger`: how long a room is kept after its last local member left.
+    /// An empty hub. `linger`: how long a room is kept after its last local member left; `memory`: how long the broker
+    /// remembers a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, linger: Duration, memory: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
-        Self(Arc::new(Shared { broker, rooms: RwLock::default(), linger, counts, behind }))
+        Self(Arc::new(Shared {
+            broker,
+            rooms: RwLock::default(),
+            linger,
+            memory,
+            counts,
+            behind,
+            breaks: AtomicU64::new(0),
+        }))
     }
 
     /// The room if somebody here is in it, or was a moment ago.
@@ -71,10 +85,11 @@ impl Hub {
                 continue;
             }
             if !local.is_open() {
+                let breaks = self.breaks();
                 self.0.broker.subscribe(room).await?;
                 let facts = self.0.broker.facts(room).await?;
                 *turn = room::Turn::Open;
-                if local.start(facts.head()) {
+                if local.start(facts.head()) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
             }
@@ -92,6 +107,10 @@ impl Hub {
     #[must_use]
     pub fn rooms(&self) -> usize {
         self.0.rooms.read().len()
+    }
+
+    fn breaks(&self) -> u64 {
+        self.0.breaks.load(Ordering::SeqCst)
     }
 
     fn local(&self, room: &Room) -> Arc<LocalRoom> {

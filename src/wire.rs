@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use hallway_rooms::close::Close;
+
 mod express;
 mod flusher;
 mod follower;
@@ -33,11 +35,11 @@ pub use listener::WireListener;
 pub use stamp::{WIRE_HEADER, stamp};
 
 /// The reason of a wire whose peer, or hyper, ended the connection without being asked to.
-pub const PEER_GONE: &str = "peer-gone";
+pub const PEER_GONE: &str = Close::PeerGone.code();
 /// The reason of a wire that was killed because its backlog passed a bound.
-pub const SLOW_CONSUMER: &str = "slow-consumer";
+pub const SLOW_CONSUMER: &str = Close::SlowConsumer.code();
 /// The reason of a wire that was killed because the kernel took no byte for [`WireConfig::write_deadline`].
-pub const WRITE_STALLED: &str = "write-stalled";
+pub const WRITE_STALLED: &str = Close::Stalled.code();
 
 /// Settings of every wire of a listener.
 #[derive(Debug, Clone)]

@@ -17,11 +17,7 @@ fn file(toml: &str) -> NamedTempFile {
 
 fn load(toml: &str, env: &[(&str, &str)], mode: Mode) -> Result<Config, ConfigErrors> {
     let file = file(toml);
-    Config::load(
-        Some(file.path()),
-        env.iter().map(|(name, value)| (name.to_string(), value.to_string())),
-        mode,
-    )
+    Config::load(Some(file.path()), env.iter().map(|(name, value)| (name.to_string(), value.to_string())), mode)
 }
 
 /// Loads for production, with a secret beside the variables given.
@@ -32,10 +28,7 @@ fn production(toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> 
 /// The mistakes of a file, as `key: problem`.
 fn complaints(result: Result<Config, ConfigErrors>) -> Vec<String> {
     let errors = result.expect_err("the configuration is wrong");
-    errors
-        .iter()
-        .map(|error| format!("{}: {}", error.key, error.problem))
-        .collect()
+    errors.iter().map(|error| format!("{}: {}", error.key, error.problem)).collect()
 }
 
 #[track_caller]
@@ -64,12 +57,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.auth.max_token_ttl, Duration::from_secs(7 * 86_400));
     assert_eq!(config.history.ttl, Duration::from_secs(3_600));
     assert_eq!(config.limits.event_bytes, ByteSize::kib(64));
-    assert_eq!(
-        config.types["agent.location_updated"],
-        TypeConfig {
-            delivery: Delivery::Latest
-        }
-    );
+    assert_eq!(config.types["agent.location_updated"], TypeConfig { delivery: Delivery::Latest });
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -77,11 +65,7 @@ fn the_defaults_are_the_documented_ones() {
 fn every_mistake_is_told_at_once_with_its_place() {
     let toml =
         "[server]\nlisten = [\"nowhere\"]\nlisen = 3\n\n[history]\nttl = \"soon\"\nmax_events = -5\n\n[limmits]\n";
-    let env = [
-        ("HALLWAY_REDIS__CANARY", "2"),
-        ("HALLWAY_REDIS_URL", "redis://r"),
-        ("HALLWAY_API__KEY", "short"),
-    ];
+    let env = [("HALLWAY_REDIS__CANARY", "2"), ("HALLWAY_REDIS_URL", "redis://r"), ("HALLWAY_API__KEY", "short")];
     let errors = production(toml, &env).expect_err("eight mistakes");
     let said: Vec<String> = errors.to_string().lines().map(without_directory).collect();
     assert_eq!(
@@ -113,28 +97,19 @@ fn without_directory(line: &str) -> String {
 #[test]
 fn a_variable_goes_over_the_file() {
     let toml = "[server]\nlisten = [\"10.0.0.1:80\"]\n[history]\nttl = \"2h\"\nmax_events = 7";
-    let env = [
-        ("HALLWAY_SERVER__LISTEN", "127.0.0.1:1, [::1]:2"),
-        ("HALLWAY_HISTORY__TTL", "500ms"),
-    ];
+    let env = [("HALLWAY_SERVER__LISTEN", "127.0.0.1:1, [::1]:2"), ("HALLWAY_HISTORY__TTL", "500ms")];
     let slow = [env[0], ("HALLWAY_HISTORY__TTL", "90s")];
     let config = production(toml, &slow).unwrap();
     let listen: Vec<SocketAddr> = vec!["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
     assert_eq!(config.server.listen, listen);
-    assert_eq!(
-        (config.history.ttl, config.history.max_events),
-        (Duration::from_secs(90), 7)
-    );
+    assert_eq!((config.history.ttl, config.history.max_events), (Duration::from_secs(90), 7));
     let expected = "history.ttl: 500ms is out of range";
     assert_eq!(complaints(production(toml, &env)), [expected]);
 }
 
 #[test]
 fn a_wrong_value_in_the_file_is_told_even_under_a_good_variable() {
-    let result = production(
-        "[redis]\nallow_eviction = 1",
-        &[("HALLWAY_REDIS__ALLOW_EVICTION", "true")],
-    );
+    let result = production("[redis]\nallow_eviction = 1", &[("HALLWAY_REDIS__ALLOW_EVICTION", "true")]);
     assert_eq!(complaints(result), ["redis.allow_eviction: 1 is not true or false"]);
 }
 
@@ -153,29 +128,15 @@ fn variables_read_lists_numbers_truths_durations_and_sizes() {
     let config = production("", &env).unwrap();
     assert_eq!(config.auth.staff_roles, ["boss", "clerk"]);
     assert!(config.server.aliases.is_empty() && config.redis.allow_eviction);
-    assert_eq!(
-        (config.limits.event_bytes.get(), config.limits.frame_bytes.get()),
-        (131_072, 70_000)
-    );
-    assert_eq!(
-        (config.limits.queue_frames, config.log.format),
-        (100, LogFormat::Pretty)
-    );
+    assert_eq!((config.limits.event_bytes.get(), config.limits.frame_bytes.get()), (131_072, 70_000));
+    assert_eq!((config.limits.queue_frames, config.log.format), (100, LogFormat::Pretty));
     assert_eq!(config.shutdown.drain, Duration::from_secs(90));
 }
 
 #[test]
 fn unknown_variables_are_refused_and_other_programs_are_left_alone() {
-    refuses_variable(
-        "HALLWAY_SERVER__LISTN",
-        "x",
-        "HALLWAY_SERVER__LISTN: is not a known variable",
-    );
-    refuses_variable(
-        "HALLWAY_ROOMS__JOIN",
-        "x",
-        "HALLWAY_ROOMS__JOIN: is not a known variable",
-    );
+    refuses_variable("HALLWAY_SERVER__LISTN", "x", "HALLWAY_SERVER__LISTN: is not a known variable");
+    refuses_variable("HALLWAY_ROOMS__JOIN", "x", "HALLWAY_ROOMS__JOIN: is not a known variable");
     refuses_variable("HALLWAY_", "x", "HALLWAY_: is not a known variable");
     production("", &[("HALLWAYS", "x"), ("PATH", "/bin"), ("SERVER__LISTEN", "x")]).unwrap();
 }
@@ -198,22 +159,10 @@ fn the_service_links_of_kubernetes_do_not_stop_the_start() {
 
 #[test]
 fn wrong_types_and_odd_values_are_refused() {
-    refuses(
-        "[history]\nmax_events = \"100\"",
-        "history.max_events: \"100\" is not a whole number from 0",
-    );
-    refuses(
-        "[history]\nmax_events = -1",
-        "history.max_events: -1 is not a whole number from 0",
-    );
-    refuses(
-        "[history]\nmax_events = 1.5",
-        "history.max_events: a number with a fraction is not a whole number from 0",
-    );
-    refuses(
-        "[server]\nlisten = \"127.0.0.1:1\"",
-        "server.listen: \"127.0.0.1:1\" is not a list in brackets",
-    );
+    refuses("[history]\nmax_events = \"100\"", "history.max_events: \"100\" is not a whole number from 0");
+    refuses("[history]\nmax_events = -1", "history.max_events: -1 is not a whole number from 0");
+    refuses("[history]\nmax_events = 1.5", "history.max_events: a number with a fraction is not a whole number from 0");
+    refuses("[server]\nlisten = \"127.0.0.1:1\"", "server.listen: \"127.0.0.1:1\" is not a list in brackets");
     refuses("[server]\nlisten = []", "server.listen: is empty");
     refuses("[auth]\nissuer = \"\"", "auth.issuer: is empty");
     refuses("server = 3", "server: a whole number is not a table");
@@ -221,18 +170,12 @@ fn wrong_types_and_odd_values_are_refused() {
     refuses("[log]\nlevel = \"infoo\"", "log.level: \"infoo\" is not a log filter");
     refuses("[log]\nformat = \"xml\"", "log.format: \"xml\" is not json or pretty");
     refuses("[redis]\nprefix = \"Hall\"", "redis.prefix: \"Hall\" is not a prefix");
-    refuses(
-        "[limits]\nevent_bytes = \"2MiB\"",
-        "limits.event_bytes: 2MiB is out of range",
-    );
+    refuses("[limits]\nevent_bytes = \"2MiB\"", "limits.event_bytes: 2MiB is out of range");
     refuses(
         "[limits]\nevent_bytes = \"64KB\"",
         "limits.event_bytes: \"64KB\" is not a size such as 65536, 64KiB or 4MiB",
     );
-    refuses(
-        "[socketio]\nping_interval = \"0s\"",
-        "socketio.ping_interval: 0ms is out of range",
-    );
+    refuses("[socketio]\nping_interval = \"0s\"", "socketio.ping_interval: 0ms is out of range");
     refuses(
         "[wire]\nwrite_deadline = 10",
         "wire.write_deadline: 10 is not a duration with its unit, such as 500ms, 2s, 1h or 7d",
@@ -260,23 +203,14 @@ fn a_missing_file_is_told_without_blaming_the_operator_for_what_it_may_hold() {
 #[test]
 fn a_syntax_error_is_told_with_its_line_and_without_the_line_itself() {
     let errors = production("[api]\nkey = hunter2hunter2\n", &[]).expect_err("no quotes");
-    assert!(
-        errors
-            .iter()
-            .all(|error| matches!(error.origin, Origin::File { line: Some(2), .. })),
-        "{errors}"
-    );
+    assert!(errors.iter().all(|error| matches!(error.origin, Origin::File { line: Some(2), .. })), "{errors}");
     assert!(!errors.to_string().contains("hunter2"), "{errors}");
 }
 
 #[test]
 fn secrets_are_never_printed() {
     let url = "redis://user:hunter2-password@r:6379";
-    let config = production(
-        "",
-        &[("HALLWAY_REDIS__URL", url), ("HALLWAY_API__KEY", &"k".repeat(40))],
-    )
-    .unwrap();
+    let config = production("", &[("HALLWAY_REDIS__URL", url), ("HALLWAY_API__KEY", &"k".repeat(40))]).unwrap();
     let printed = format!("{config:?} {config:#?} {}", Secret::new(SECRET));
     assert!(printed.contains("***"));
     for secret in [SECRET, "hunter2", "kkkk"] {
@@ -288,11 +222,7 @@ fn secrets_are_never_printed() {
 #[test]
 fn errors_never_repeat_a_secret() {
     let toml = "[auth]\nhs256_secret = \"hunter2\"\n[redis]\nurl = \"http://hunter2@x\"\n[api]\nkey = [\"hunter2\"]";
-    let env = [
-        ("HALLWAY_REDIS__URL", "hunter2"),
-        ("HALLWAY_API__KEY", "hunter2 "),
-        ("HALLWAY_STORE__URL", "hunter2"),
-    ];
+    let env = [("HALLWAY_REDIS__URL", "hunter2"), ("HALLWAY_API__KEY", "hunter2 "), ("HALLWAY_STORE__URL", "hunter2")];
     let errors = load(toml, &env, Mode::Production).expect_err("all secrets are wrong");
     assert_eq!(errors.iter().count(), 6, "{errors}");
     assert!(!format!("{errors} {errors:?}").contains("hunter2"), "{errors}");
@@ -311,35 +241,21 @@ fn the_example_has_every_section_and_fits_a_screen() {
 fn the_example_is_the_defaults_as_it_is_and_uncommented() {
     let example = Config::example();
     let keyed = |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-    let uncommented: Vec<&str> = example
-        .lines()
-        .map(|line| line.strip_prefix("# ").filter(|rest| keyed(rest)).unwrap_or(line))
-        .collect();
+    let uncommented: Vec<&str> =
+        example.lines().map(|line| line.strip_prefix("# ").filter(|rest| keyed(rest)).unwrap_or(line)).collect();
     let mut expected = Config::default();
     expected.auth.hs256_secret = Some(Secret::new(SECRET));
     assert_eq!(production(&example, &[]).unwrap(), expected);
     let active = |config: &Config| format!("{config:?}").split("not_in_effect").next().map(str::to_owned);
-    assert_eq!(
-        active(&production(&uncommented.join("\n"), &[]).unwrap()),
-        active(&expected)
-    );
-    assert!(
-        uncommented
-            .iter()
-            .filter(|line| !line.starts_with(['#', '[']) && !line.is_empty())
-            .count()
-            > 40
-    );
+    assert_eq!(active(&production(&uncommented.join("\n"), &[]).unwrap()), active(&expected));
+    assert!(uncommented.iter().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty()).count() > 40);
 }
 
 #[test]
 fn development_needs_nothing_and_listens_to_this_machine_alone() {
     let config = load("", &[], Mode::Dev).unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(
-        config.auth.hs256_secret.as_ref().map(Secret::expose),
-        Some(Config::DEV_SECRET)
-    );
+    assert_eq!(config.auth.hs256_secret.as_ref().map(Secret::expose), Some(Config::DEV_SECRET));
     assert_eq!(config.api.key.as_ref().map(Secret::expose), Some(Config::DEV_API_KEY));
     assert_eq!(config.log.format, LogFormat::Pretty);
     assert!(Config::DEV_SECRET.len() >= 32 && Config::DEV_API_KEY.len() >= 32);
@@ -357,25 +273,11 @@ fn development_refuses_listeners_beyond_this_machine() {
 #[test]
 fn development_refuses_a_redis_beyond_this_machine() {
     let redis = |url: &str| load("", &[("HALLWAY_REDIS__URL", url)], Mode::Dev);
-    let far = [
-        "redis://10.0.0.1",
-        "redis://localhost.evil.org",
-        "redis://127.0.0.1@evil.org",
-        "rediss://redis:6379/0",
-    ];
+    let far = ["redis://10.0.0.1", "redis://localhost.evil.org", "redis://127.0.0.1@evil.org", "rediss://redis:6379/0"];
     for url in far {
-        assert_eq!(
-            complaints(redis(url)),
-            ["redis.url: is not on loopback, which --dev insists on"],
-            "{url}"
-        );
+        assert_eq!(complaints(redis(url)), ["redis.url: is not on loopback, which --dev insists on"], "{url}");
     }
-    for url in [
-        "redis://localhost",
-        "redis://127.0.0.9:1/2",
-        "redis://[::1]:6379",
-        "unix:///run/redis.sock",
-    ] {
+    for url in ["redis://localhost", "redis://127.0.0.9:1/2", "redis://[::1]:6379", "unix:///run/redis.sock"] {
         redis(url).unwrap();
     }
 }
@@ -393,18 +295,9 @@ fn production_wants_a_key_to_verify_tokens_with() {
 #[test]
 fn production_takes_a_public_key_alone_if_it_is_one() {
     let pem = |text: &str| file(text).into_temp_path();
-    let with = |path: &Path| {
-        load(
-            "",
-            &[("HALLWAY_AUTH__PUBLIC_KEY_FILE", path.to_str().unwrap())],
-            Mode::Production,
-        )
-    };
+    let with = |path: &Path| load("", &[("HALLWAY_AUTH__PUBLIC_KEY_FILE", path.to_str().unwrap())], Mode::Production);
     with(&pem("-----BEGIN PUBLIC KEY-----\n")).unwrap();
-    for (text, problem) in [
-        ("-----BEGIN PRIVATE KEY-----", "holds a private key"),
-        ("ssh-rsa A", "is not PEM"),
-    ] {
+    for (text, problem) in [("-----BEGIN PRIVATE KEY-----", "holds a private key"), ("ssh-rsa A", "is not PEM")] {
         assert!(complaints(with(&pem(text)))[0].ends_with(problem));
     }
     assert!(complaints(with(Path::new("/nowhere.pem")))[0].contains("cannot be read"));
@@ -412,10 +305,7 @@ fn production_takes_a_public_key_alone_if_it_is_one() {
 
 #[test]
 fn production_refuses_the_secrets_of_development() {
-    let env = [
-        ("HALLWAY_AUTH__HS256_SECRET", Config::DEV_SECRET),
-        ("HALLWAY_API__KEY", Config::DEV_API_KEY),
-    ];
+    let env = [("HALLWAY_AUTH__HS256_SECRET", Config::DEV_SECRET), ("HALLWAY_API__KEY", Config::DEV_API_KEY)];
     let problem = "is the development value, which everybody knows";
     let expected = [format!("auth.hs256_secret: {problem}"), format!("api.key: {problem}")];
     assert_eq!(complaints(load("", &env, Mode::Production)), expected);
@@ -430,10 +320,7 @@ fn history_is_remembered_at_least_as_long_as_it_is_kept() {
 
 #[test]
 fn a_socket_queue_holds_two_events_at_least() {
-    refuses(
-        "[limits]\nqueue_bytes = \"64KiB\"",
-        "limits.queue_bytes: holds less than two events",
-    );
+    refuses("[limits]\nqueue_bytes = \"64KiB\"", "limits.queue_bytes: holds less than two events");
 }
 
 #[test]
@@ -446,11 +333,7 @@ fn listeners_must_be_distinct() {
         "[server]\nlisten = [\"0.0.0.0:9090\"]",
         "server.listen: 127.0.0.1:9090 clashes with 0.0.0.0:9090 of server.listen",
     );
-    production(
-        "[server]\nlisten = [\"0.0.0.0:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
-        &[],
-    )
-    .unwrap();
+    production("[server]\nlisten = [\"0.0.0.0:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"", &[]).unwrap();
     production("[server]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]", &[]).unwrap();
 }
 
@@ -461,10 +344,7 @@ fn a_default_in_place_of_a_wrong_value_is_not_blamed() {
     let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
     assert_eq!(keys, ["admin.listen", "history.memory"]);
     let short = load("", &[("HALLWAY_AUTH__HS256_SECRET", "short")], Mode::Production);
-    assert_eq!(
-        complaints(short),
-        ["auth.hs256_secret: is 5 bytes long, 32 is the least"]
-    );
+    assert_eq!(complaints(short), ["auth.hs256_secret: is 5 bytes long, 32 is the least"]);
 }
 
 #[test]
@@ -475,19 +355,13 @@ fn namespaces_are_names_a_packet_can_carry() {
         let expected = format!("server.aliases: {name:?} is not a namespace");
         refuses(&format!("[server]\naliases = [{name:?}]"), &expected);
     }
-    refuses(
-        "[server]\naliases = [\"/realtime\"]",
-        "server.aliases: \"/realtime\" is named twice",
-    );
+    refuses("[server]\naliases = [\"/realtime\"]", "server.aliases: \"/realtime\" is named twice");
 }
 
 #[test]
 fn what_would_guard_and_does_not_exist_yet_stops_the_start() {
     let jwks = "auth.jwks_url: is set, but JWKS is not available in this version";
-    assert_eq!(
-        complaints(load("", &[("HALLWAY_AUTH__JWKS_URL", "https://x/k")], Mode::Production)),
-        [jwks]
-    );
+    assert_eq!(complaints(load("", &[("HALLWAY_AUTH__JWKS_URL", "https://x/k")], Mode::Production)), [jwks]);
     let join = "[rooms.\"order:{id}\"]\njoin = \"false\"";
     let expected =
         "rooms.\"order:{id}\".join: is set, but a policy of one's own for a class is not available in this version";
@@ -497,28 +371,14 @@ fn what_would_guard_and_does_not_exist_yet_stops_the_start() {
 #[test]
 fn keys_without_effect_are_checked_and_named() {
     let toml = "[limits]\nconnections = 5\n[ack]\nretries = 2\n[rooms.\"order:{id}\"]\npresence = true";
-    let env = [
-        ("HALLWAY_INGEST__EMITTERS", "socket.io,python-socketio"),
-        ("HALLWAY_WS__IDLE_TIMEOUT", "30s"),
-    ];
+    let env = [("HALLWAY_INGEST__EMITTERS", "socket.io,python-socketio"), ("HALLWAY_WS__IDLE_TIMEOUT", "30s")];
     let config = production(toml, &env).unwrap();
-    let expected = [
-        "limits.connections",
-        "ack.retries",
-        "ws.idle_timeout",
-        "ingest.emitters",
-        "rooms.\"order:{id}\".presence",
-    ];
+    let expected =
+        ["limits.connections", "ack.retries", "ws.idle_timeout", "ingest.emitters", "rooms.\"order:{id}\".presence"];
     assert_eq!(config.not_in_effect(), expected);
     assert!(production("", &[]).unwrap().not_in_effect().is_empty());
-    refuses(
-        "[ack]\nretries = \"two\"",
-        "ack.retries: \"two\" is not a whole number from 0",
-    );
-    refuses(
-        "[ingest]\nemitters = [\"soket.io\"]",
-        "ingest.emitters: \"soket.io\" is not an emitter dialect",
-    );
+    refuses("[ack]\nretries = \"two\"", "ack.retries: \"two\" is not a whole number from 0");
+    refuses("[ingest]\nemitters = [\"soket.io\"]", "ingest.emitters: \"soket.io\" is not an emitter dialect");
 }
 
 #[test]
@@ -542,25 +402,16 @@ fn room_classes_and_types_come_from_the_file() {
 #[test]
 fn room_classes_and_types_are_checked() {
     for form in ["Order:{id}", "order:", "order:{}", "{a b}", "order:id}", ""] {
-        refuses(
-            &format!("[rooms.{form:?}]"),
-            &format!("rooms.{form:?}: is not a room form"),
-        );
+        refuses(&format!("[rooms.{form:?}]"), &format!("rooms.{form:?}: is not a room form"));
     }
     let twice = "[rooms.\"order:{a}\"]\n[rooms.\"order:{b}\"]";
     refuses(twice, "rooms.\"order:{b}\": is the same form as \"order:{a}\"");
     refuses("[rooms.user]\nttl = 1", "rooms.user.ttl: is not a known key");
-    refuses(
-        "[rooms.user.history]\nmax = 1",
-        "rooms.user.history.max: is not a known key",
-    );
+    refuses("[rooms.user.history]\nmax = 1", "rooms.user.history.max: is not a known key");
     refuses("[rooms]\nuser = 1", "rooms.user: a whole number is not a table");
     refuses("[types.\"a b\"]", "types.\"a b\": is not an event type");
     refuses("[types.connect]", "types.connect: is not an event type");
-    refuses(
-        "[types.a]\ndelivery = \"late\"",
-        "types.a.delivery: \"late\" is not durable, latest or ephemeral",
-    );
+    refuses("[types.a]\ndelivery = \"late\"", "types.a.delivery: \"late\" is not durable, latest or ephemeral");
 }
 
 #[test]

@@ -3,10 +3,15 @@
 mod catch_up;
 mod commands;
 mod config;
+mod e2e;
 mod expiry;
+mod fleet;
 mod handshake;
 mod harness;
 mod keys;
 mod missed;
+mod outage;
 mod smoke;
+mod tidy;
 mod tokens;
+mod wire;

@@ -1,6 +1,5 @@
 //! The floor: a client receives what a service publishes.
 
-
 use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::redis::Redis;

@@ -25,9 +25,9 @@
 -- out.
 
 -- <settings>
-local PREFIX = 'hallway'
 local VERSION = 1
-local TABLE = 'default'            -- digest of everything in this block, written by the gateway
+local TABLE = 'default'            -- digest of everything below in this block, written by the gateway
+local PREFIX = 'hallway'
 local MEMORY = 604800000           -- ms the last offset is kept (at least the class's ttl)
 local ID_WINDOW = 600000           -- ms an event id is remembered
 local EVENT_BYTES = 65536          -- bytes of the event JSON text

@@ -188,7 +188,21 @@ mod tests {
     fn odd_keys_are_no_rooms() {
         let classes = classes();
         let long = format!("order:{}", "x".repeat(129));
-        for key in ["", "order", "order:", "order:a:b", "Order:1", "order:{1}", "order:a b", "order:é", "orders:all", "user:1:", ":1", "order:1\n", &long] {
+        for key in [
+            "",
+            "order",
+            "order:",
+            "order:a:b",
+            "Order:1",
+            "order:{1}",
+            "order:a b",
+            "order:é",
+            "orders:all",
+            "user:1:",
+            ":1",
+            "order:1\n",
+            &long,
+        ] {
             assert!(classes.room(key).is_err(), "{key:?}");
         }
     }

@@ -46,7 +46,7 @@ impl Close {
         match self {
             Self::PeerGone => "peer-gone",
             Self::SlowConsumer => "slow-consumer",
-            Self::Stalled => "stalled",
+            Self::Stalled => "write-stalled",
             Self::TokenExpired => "token-expired",
             Self::MalformedFrame => "malformed-frame",
             Self::HistoryLost => "history-lost",

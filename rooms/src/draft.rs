@@ -169,14 +169,31 @@ mod tests {
     fn bad_events_are_refused() {
         let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
         let texts: [&[u8]; 25] = [
-            b"", b"null", b"[]", b"\"x\"", b"{}", b"{\"type\":\"x\"}", b"{\"payload\":1}",
-            br#"{"type":"","payload":1}"#, br#"{"type":"a b","payload":1}"#, br#"{"type":5,"payload":1}"#,
-            br#"{"type":"connect","payload":1}"#, br#"{"type":"x","payload":NaN}"#, br#"{"type":"x","payload":0x10}"#,
-            br#"{"type":"x","payload":01}"#, br#"{"type":"x","payload":1.}"#, b"{\"type\":\"x\",\"payload\":\"\xff\"}",
-            br#"{"type":"x","payload":"\ud800"}"#, br#"{"type":"x","type":"y","payload":1}"#,
-            br#"{"type":"x","payload":1,"priority":"urgent"}"#, br#"{"type":"x","payload":1,"timestamp":-1}"#,
-            br#"{"type":"x","payload":1,"timestamp":1.5}"#, br#"{"type":"x","payload":1,"meta":[]}"#,
-            br#"{"type":"x","payload":1} x"#, br#"{"type":"x","payload":1,"id":"a b"}"#, deep.as_bytes(),
+            b"",
+            b"null",
+            b"[]",
+            b"\"x\"",
+            b"{}",
+            b"{\"type\":\"x\"}",
+            b"{\"payload\":1}",
+            br#"{"type":"","payload":1}"#,
+            br#"{"type":"a b","payload":1}"#,
+            br#"{"type":5,"payload":1}"#,
+            br#"{"type":"connect","payload":1}"#,
+            br#"{"type":"x","payload":NaN}"#,
+            br#"{"type":"x","payload":0x10}"#,
+            br#"{"type":"x","payload":01}"#,
+            br#"{"type":"x","payload":1.}"#,
+            b"{\"type\":\"x\",\"payload\":\"\xff\"}",
+            br#"{"type":"x","payload":"\ud800"}"#,
+            br#"{"type":"x","type":"y","payload":1}"#,
+            br#"{"type":"x","payload":1,"priority":"urgent"}"#,
+            br#"{"type":"x","payload":1,"timestamp":-1}"#,
+            br#"{"type":"x","payload":1,"timestamp":1.5}"#,
+            br#"{"type":"x","payload":1,"meta":[]}"#,
+            br#"{"type":"x","payload":1} x"#,
+            br#"{"type":"x","payload":1,"id":"a b"}"#,
+            deep.as_bytes(),
         ];
         for text in texts {
             assert!(Draft::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
@@ -187,9 +204,12 @@ mod tests {
     fn odd_but_valid_events_are_read() {
         let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(64), "]".repeat(64));
         let texts = [
-            r#"{"type":"x","payload":null}"#, r#" { "type" : "x" , "payload" : 1e-7 } "#,
-            r#"{"type":"x","payload":1,"id":null,"meta":null}"#, r#"{"type":"x","payload":1,"timestamp":1.7e12}"#,
-            r#"{"type":"order\u002estatus","payload":"😀 \ud83d\ude00","meta":{"a\"b":{"c":[1]}}}"#, &deep,
+            r#"{"type":"x","payload":null}"#,
+            r#" { "type" : "x" , "payload" : 1e-7 } "#,
+            r#"{"type":"x","payload":1,"id":null,"meta":null}"#,
+            r#"{"type":"x","payload":1,"timestamp":1.7e12}"#,
+            r#"{"type":"order\u002estatus","payload":"😀 \ud83d\ude00","meta":{"a\"b":{"c":[1]}}}"#,
+            &deep,
         ];
         for text in texts {
             assert!(Draft::parse(text.as_bytes()).is_ok(), "{text}");

@@ -136,9 +136,13 @@ mod tests {
 
     #[test]
     fn several_rooms_give_the_offsets_of_those_the_receiver_is_in() {
-        let entry = entry(r#"{"type":"x","payload":1}"#, &[("store:s", Some(5)), ("product:p", Some(7)), ("user:u", Some(9))]);
+        let entry =
+            entry(r#"{"type":"x","payload":1}"#, &[("store:s", Some(5)), ("product:p", Some(7)), ("user:u", Some(9))]);
         let both = argument(&entry, &[0, 1]);
-        assert!(both.contains(r#""meta":{"room":"store:s","offset":"5-0","offsets":{"store:s":"5-0","product:p":"7-0"}}"#), "{both}");
+        assert!(
+            both.contains(r#""meta":{"room":"store:s","offset":"5-0","offsets":{"store:s":"5-0","product:p":"7-0"}}"#),
+            "{both}"
+        );
         let one = argument(&entry, &[1]);
         assert!(one.contains(r#""meta":{"room":"product:p","offset":"7-0"}"#), "{one}");
     }

@@ -39,7 +39,9 @@ pub struct Form(Vec<Segment>);
 
 /// A text is no form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no room form: segments are joined by colons, each a lower-case word or a name in braces, as in store:{{storeId}}:orders")]
+#[error(
+    "{0:?} is no room form: segments are joined by colons, each a lower-case word or a name in braces, as in store:{{storeId}}:orders"
+)]
 pub struct InvalidForm(String);
 
 impl Form {
@@ -87,8 +89,7 @@ impl Form {
 }
 
 fn is_id(part: &str) -> bool {
-    (1..=ROOM_ID_CHARS).contains(&part.len())
-        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.~-".contains(&b))
+    (1..=ROOM_ID_CHARS).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.~-".contains(&b))
 }
 
 fn segment(text: &str) -> Option<Segment> {

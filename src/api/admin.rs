@@ -17,7 +17,6 @@ struct Admin {
 }
 
 /// The routes.
-#[must_use]
 pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -11,12 +11,8 @@ use crate::clock::now_ms;
 use crate::readiness::Readiness;
 
 /// The routes.
-#[must_use]
 pub fn routes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/api/health", get(health))
-        .route("/api/health/realtime", get(realtime))
-        .with_state(readiness)
+    Router::new().route("/api/health", get(health)).route("/api/health/realtime", get(realtime)).with_state(readiness)
 }
 
 async fn health(State(readiness): State<Readiness>) -> Json<Value> {

@@ -46,11 +46,10 @@ fn parse(state: &ApiState, key: &str) -> Result<Room, ApiError> {
 }
 
 fn sentence(refusal: Refusal) -> ApiError {
-    let message = match refusal {
-        Refusal::HistoryDisabled => "rooms of this class keep no history",
-        _ => "the broker is out of reach",
-    };
-    ApiError::new(refusal, message)
+    if refusal == Refusal::HistoryDisabled {
+        return ApiError::new(refusal, "rooms of this class keep no history");
+    }
+    ApiError::new(refusal, "the broker is out of reach")
 }
 
 pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {

@@ -76,15 +76,29 @@ mod tests {
 
     #[track_caller]
     fn check(who: &Claims, allowed: &[&str]) {
-        let classes = Classes::built_in(
-            Retention { max_events: 1, ttl: Duration::from_secs(1) },
-            Duration::from_secs(1),
-        );
+        let classes =
+            Classes::built_in(Retention { max_events: 1, ttl: Duration::from_secs(1) }, Duration::from_secs(1));
         let rules = DefaultRules::new(["admin", "staff", "dispatcher"].map(String::from).to_vec());
         let keys = [
-            "user:u1", "user:u2", "order:o1", "store:s1", "store:s1:orders", "store:s2:orders", "zone:z1",
-            "zone:z1:agents", "zone:z2:agents", "agent:a1", "agent:a1:orders", "agent:a2", "product:p1",
-            "variant:v1", "orders:active", "agents:all", "stores:all", "store:s1:zone:z1", "dashboard:admin",
+            "user:u1",
+            "user:u2",
+            "order:o1",
+            "store:s1",
+            "store:s1:orders",
+            "store:s2:orders",
+            "zone:z1",
+            "zone:z1:agents",
+            "zone:z2:agents",
+            "agent:a1",
+            "agent:a1:orders",
+            "agent:a2",
+            "product:p1",
+            "variant:v1",
+            "orders:active",
+            "agents:all",
+            "stores:all",
+            "store:s1:zone:z1",
+            "dashboard:admin",
         ];
         for key in keys {
             let room = classes.room(key).expect("a room");
@@ -115,8 +129,18 @@ mod tests {
     #[test]
     fn staff_go_everywhere_but_the_admin_dashboard() {
         let all_but_admin = [
-            "user:u1", "user:u2", "store:s1:orders", "store:s2:orders", "zone:z1:agents", "zone:z2:agents",
-            "agent:a1", "agent:a1:orders", "agent:a2", "orders:active", "agents:all", "stores:all",
+            "user:u1",
+            "user:u2",
+            "store:s1:orders",
+            "store:s2:orders",
+            "zone:z1:agents",
+            "zone:z2:agents",
+            "agent:a1",
+            "agent:a1:orders",
+            "agent:a2",
+            "orders:active",
+            "agents:all",
+            "stores:all",
         ];
         check(&claims(json!({"sub": "x", "role": "staff"})), &all_but_admin);
         check(&claims(json!({"sub": "x", "role": "admin"})), &["*"]);

@@ -11,14 +11,8 @@ use crate::auth::claims::Claims;
 const MAX_BYTES: usize = 8 * 1024;
 
 const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-const RSA: [Algorithm; 6] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-];
+const RSA: [Algorithm; 6] =
+    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// How tokens are judged.
 #[derive(Clone, Debug, Default)]
@@ -154,7 +148,8 @@ impl Verifier {
         let subject = subject.ok_or(TokenError::Claim("sub"))?.to_owned();
         let expires = seconds("exp").ok_or(TokenError::Claim("exp"))?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
-        let born = seconds("iat").unwrap_or(now_ms as f64 / 1000.0);
+        let now = now_ms as f64 / 1000.0;
+        let born = seconds("iat").unwrap_or(now).min(now);
         #[expect(clippy::cast_precision_loss, reason = "a duration in seconds is small")]
         if expires - born > self.rules.max_ttl_s as f64 {
             return Err(TokenError::LivesTooLong);

@@ -61,6 +61,7 @@ pub struct RedisBroker {
     link: Link,
     /// This node's own canary channel.
     canary: String,
+    event_bytes: usize,
 }
 
 impl fmt::Debug for RedisBroker {
@@ -81,6 +82,8 @@ impl RedisBroker {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, RedisError> {
+        // `rediss://` asks for a process-wide choice; a second broker finds it made.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let client = Client::open(settings.url.as_str())?;
         let commands = client.get_connection_manager_lazy(patience(settings))?;
         let keys = Keys::new(&settings.prefix);
@@ -88,7 +91,16 @@ impl RedisBroker {
         let link = Link::new();
         let subscriptions = Subscriptions::new(settings.response_timeout);
         let canary = keys.canary(&uuid::Uuid::now_v7().to_string());
-        let broker = Arc::new(Self { classes, keys, commands, function, subscriptions, link, canary });
+        let broker = Arc::new(Self {
+            classes,
+            keys,
+            commands,
+            function,
+            subscriptions,
+            link,
+            canary,
+            event_bytes: settings.event_bytes,
+        });
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));

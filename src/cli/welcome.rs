@@ -35,7 +35,9 @@ fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
             "Publish through Redis:\n\n  redis-cli FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
             config.redis.prefix
         ),
-        None => "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned(),
+        None => {
+            "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned()
+        }
     };
     format!(
         "

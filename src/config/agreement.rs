@@ -28,10 +28,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
 fn all_listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     let clients = config.server.listen.iter().map(|address| ("server.listen", *address));
     let api = config.api.listen.iter().map(|address| ("api.listen", *address));
-    clients
-        .chain([("admin.listen", config.admin.listen)])
-        .chain(api)
-        .collect()
+    clients.chain([("admin.listen", config.admin.listen)]).chain(api).collect()
 }
 
 fn listeners(config: &Config, report: &mut Report) {
@@ -44,10 +41,7 @@ fn listeners(config: &Config, report: &mut Report) {
         if let Some((other_key, other)) = taken {
             let problem = format!("{address} clashes with {other} of {other_key}");
             let blamed = if report.is_set(key) { key } else { other_key };
-            report.blame(
-                blamed,
-                Complaint::new(problem, "give each listener an address of its own"),
-            );
+            report.blame(blamed, Complaint::new(problem, "give each listener an address of its own"));
         }
     }
 }
@@ -66,15 +60,8 @@ fn namespaces(config: &Config, report: &mut Report) {
     let mut seen = vec![&config.server.namespace];
     for alias in &config.server.aliases {
         if seen.contains(&alias) {
-            let key = if report.is_set("server.aliases") {
-                "server.aliases"
-            } else {
-                "server.namespace"
-            };
-            report.blame(
-                key,
-                Complaint::new(format!("{alias:?} is named twice"), "name each namespace once"),
-            );
+            let key = if report.is_set("server.aliases") { "server.aliases" } else { "server.namespace" };
+            report.blame(key, Complaint::new(format!("{alias:?} is named twice"), "name each namespace once"));
         }
         seen.push(alias);
     }
@@ -90,11 +77,7 @@ fn memory(config: &Config, report: &mut Report) {
         report.blame("history.memory", Complaint::new("is shorter than history.ttl", remedy));
     }
     let longer = |ttl: &Duration| remembered < *ttl;
-    for form in config
-        .rooms
-        .iter()
-        .filter(|(_, class)| class.history.ttl.as_ref().is_some_and(longer))
-    {
+    for form in config.rooms.iter().filter(|(_, class)| class.history.ttl.as_ref().is_some_and(longer)) {
         let remedy = "shorten it, or make history.memory as long";
         let key = format!("rooms.{}.history.ttl", toml_string(form.0));
         report.blame(&key, Complaint::new("is longer than history.memory", remedy));
@@ -106,10 +89,7 @@ fn queue(config: &Config, report: &mut Report) {
     let least = config.limits.event_bytes.get() * 2;
     if config.limits.queue_bytes.get() < least && report.sound(&["limits.queue_bytes", "limits.event_bytes"]) {
         let remedy = format!("make it {least} bytes or more, or limits.event_bytes smaller");
-        report.blame(
-            "limits.queue_bytes",
-            Complaint::new("holds less than two events", remedy),
-        );
+        report.blame("limits.queue_bytes", Complaint::new("holds less than two events", remedy));
     }
 }
 
@@ -124,14 +104,10 @@ fn key_files(config: &Config, report: &mut Report) {
 fn key_file(path: &Path) -> Option<Complaint> {
     let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
     match fs::read_to_string(path) {
-        Err(error) => complain(
-            &format!("cannot be read: {error}"),
-            "name a PEM file this user may read",
-        ),
-        Ok(pem) if pem.contains("PRIVATE KEY-----") => complain(
-            "holds a private key",
-            "give the public key only; `openssl pkey -pubout` makes it",
-        ),
+        Err(error) => complain(&format!("cannot be read: {error}"), "name a PEM file this user may read"),
+        Ok(pem) if pem.contains("PRIVATE KEY-----") => {
+            complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
+        }
         Ok(pem) if !pem.contains("-----BEGIN ") => complain("is not PEM", "give a public key in PEM"),
         Ok(_) => None,
     }
@@ -151,10 +127,7 @@ fn production(config: &Config, report: &mut Report) {
     for (key, secret, known) in published {
         if secret.as_ref().is_some_and(|secret| secret.expose() == known) {
             let remedy = "make one of your own with `openssl rand -base64 48`";
-            report.blame(
-                key,
-                Complaint::new("is the development value, which everybody knows", remedy),
-            );
+            report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
         }
     }
 }
@@ -164,18 +137,12 @@ fn development(config: &Config, report: &mut Report) {
     for (key, address) in all_listeners(config) {
         if !address.ip().is_loopback() {
             let remedy = "use 127.0.0.1 or [::1], or leave out --dev";
-            report.blame(
-                key,
-                Complaint::new(format!("{address} is not loopback, which --dev insists on"), remedy),
-            );
+            report.blame(key, Complaint::new(format!("{address} is not loopback, which --dev insists on"), remedy));
         }
     }
     if config.redis.url.as_ref().is_some_and(|url| !is_local(url)) {
         let remedy = "use a Redis on localhost, or leave out --dev";
-        report.blame(
-            "redis.url",
-            Complaint::new("is not on loopback, which --dev insists on", remedy),
-        );
+        report.blame("redis.url", Complaint::new("is not on loopback, which --dev insists on", remedy));
     }
 }
 

@@ -16,12 +16,7 @@ const PREFIX: &str = "HALLWAY_";
 /// [`Config::load`](super::Config::load) refuses, where [`std::env::vars`] would panic.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
-        .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(PREFIX))
 }
 
@@ -69,10 +64,7 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    if ["ROOMS", "TYPES"]
-        .iter()
-        .any(|table| name[PREFIX.len()..].starts_with(table))
-    {
+    if ["ROOMS", "TYPES"].iter().any(|table| name[PREFIX.len()..].starts_with(table)) {
         return "set room classes and types in the TOML file".to_owned();
     }
     match nearest(name, known.map(String::as_str)) {

@@ -47,10 +47,7 @@ pub(super) type Verdict = Result<(), Complaint>;
 
 impl Complaint {
     pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            problem: problem.into(),
-            remedy: remedy.into(),
-        }
+        Self { problem: problem.into(), remedy: remedy.into() }
     }
 }
 
@@ -81,11 +78,7 @@ impl fmt::Display for ConfigErrors {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} (from {}); {}",
-            self.key, self.problem, self.origin, self.remedy
-        )
+        write!(f, "{}: {} (from {}); {}", self.key, self.problem, self.origin, self.remedy)
     }
 }
 

@@ -39,23 +39,14 @@ pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<Key>);
 pub(super) fn write(sections: &[SectionDoc]) -> String {
     let all_later = |section: &&SectionDoc| section.2.iter().all(|key| key.later);
     let mut text = HEAD.to_owned();
-    sections
-        .iter()
-        .filter(|section| !all_later(section))
-        .for_each(|section| write_section(&mut text, section));
+    sections.iter().filter(|section| !all_later(section)).for_each(|section| write_section(&mut text, section));
     text.push_str(ROOMS);
     for (name, delivery) in default_types() {
         text.push_str(&format!("# [types.{}]\n", toml_string(&name)));
-        text.push_str(&format!(
-            "# delivery = {}\n",
-            delivery.delivery.shown().unwrap_or_default()
-        ));
+        text.push_str(&format!("# delivery = {}\n", delivery.delivery.shown().unwrap_or_default()));
     }
     text.push_str(LATER);
-    sections
-        .iter()
-        .filter(all_later)
-        .for_each(|section| write_section(&mut text, section));
+    sections.iter().filter(all_later).for_each(|section| write_section(&mut text, section));
     text
 }
 
@@ -79,9 +70,6 @@ fn write_key(text: &mut String, section: &str, key: &Key) {
     }
     match &key.default {
         Some(default) => text.push_str(&format!("# {} = {default}\n", key.name)),
-        None => text.push_str(&format!(
-            "# Not set. Variable: {}\n",
-            variable(&format!("{section}.{}", key.name))
-        )),
+        None => text.push_str(&format!("# Not set. Variable: {}\n", variable(&format!("{section}.{}", key.name)))),
     }
 }

@@ -6,9 +6,7 @@ const MOST_WRONG: usize = 3;
 /// The known name closest to `name`, if one is close.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = |candidate: &str| edits(name, candidate);
-    let (candidate, count) = known
-        .map(|candidate| (candidate, wrong(candidate)))
-        .min_by_key(|(_, count)| *count)?;
+    let (candidate, count) = known.map(|candidate| (candidate, wrong(candidate))).min_by_key(|(_, count)| *count)?;
     (count <= MOST_WRONG && count * 2 < candidate.chars().count()).then_some(candidate)
 }
 

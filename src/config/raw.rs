@@ -41,14 +41,9 @@ pub(super) fn parse(text: &str) -> Result<Table, Vec<SyntaxError>> {
 }
 
 fn table(source: &DeTable<'_>, text: &str) -> Table {
-    let entry = |value: &DeValue<'_>, span| Entry {
-        value: Raw::from_toml(value, text),
-        line: line_of(text, Some(span)),
-    };
-    source
-        .iter()
-        .map(|(key, value)| (key.get_ref().to_string(), entry(value.get_ref(), key.span())))
-        .collect()
+    let entry =
+        |value: &DeValue<'_>, span| Entry { value: Raw::from_toml(value, text), line: line_of(text, Some(span)) };
+    source.iter().map(|(key, value)| (key.get_ref().to_string(), entry(value.get_ref(), key.span()))).collect()
 }
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {

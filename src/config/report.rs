@@ -30,12 +30,7 @@ impl Report {
     pub(super) fn add(&mut self, key: &str, origin: Origin, complaint: Complaint) {
         self.broken.insert(key.to_owned());
         let Complaint { problem, remedy } = complaint;
-        self.errors.push(ConfigError {
-            key: key.to_owned(),
-            problem,
-            origin,
-            remedy,
-        });
+        self.errors.push(ConfigError { key: key.to_owned(), problem, origin, remedy });
     }
 
     /// A mistake in the value of a key, wherever that came from.
@@ -61,18 +56,12 @@ impl Report {
 
 /// Reads the file into a table; empty, with the reasons reported, where that fails.
 pub(super) fn read_file(path: &Path, report: &mut Report) -> Table {
-    let place = |line| Origin::File {
-        path: path.to_owned(),
-        line,
-    };
+    let place = |line| Origin::File { path: path.to_owned(), line };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             report.file_unknown = true;
-            let complaint = Complaint::new(
-                format!("cannot be read: {error}"),
-                "name a TOML file this user may read",
-            );
+            let complaint = Complaint::new(format!("cannot be read: {error}"), "name a TOML file this user may read");
             report.add("(file)", place(None), complaint);
             return Table::new();
         }

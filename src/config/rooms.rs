@@ -52,12 +52,7 @@ pub struct TypeConfig {
 
 /// The types that are not delivered as their room's class says: of an agent's locations only the newest matters.
 pub(super) fn default_types() -> BTreeMap<String, TypeConfig> {
-    BTreeMap::from([(
-        "agent.location_updated".to_owned(),
-        TypeConfig {
-            delivery: Delivery::Latest,
-        },
-    )])
+    BTreeMap::from([("agent.location_updated".to_owned(), TypeConfig { delivery: Delivery::Latest })])
 }
 
 /// Reads `[rooms]`: by form, every class the file names.
@@ -80,10 +75,7 @@ fn unseen_form(name: &str, seen: &[Form]) -> Result<Form, Complaint> {
     let remedy = "join with ':' words such as `order` (a-z, 0-9, _, -) and parameters such as `{orderId}`";
     let form: Form = name.parse().map_err(|_| Complaint::new("is not a room form", remedy))?;
     match seen.iter().find(|other| form.same_shape(other)) {
-        Some(other) => Err(Complaint::new(
-            format!("is the same form as \"{other}\""),
-            "keep one of the two",
-        )),
+        Some(other) => Err(Complaint::new(format!("is the same form as \"{other}\""), "keep one of the two")),
         None => Ok(form),
     }
 }

@@ -19,10 +19,7 @@ pub(super) fn between<T: Value + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> 
             return Ok(());
         }
         let [value, low, high] = [value, &low, &high].map(|bound| bound.shown().unwrap_or_default().replace('"', ""));
-        Err(Complaint::new(
-            format!("{value} is out of range"),
-            format!("give a value from {low} to {high}"),
-        ))
+        Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
     }
 }
 
@@ -37,11 +34,7 @@ where
 /// A list with something in it.
 pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
     |list| {
-        if list.is_empty() {
-            Err(Complaint::new("is empty", "name at least one"))
-        } else {
-            Ok(())
-        }
+        if list.is_empty() { Err(Complaint::new("is empty", "name at least one")) } else { Ok(()) }
     }
 }
 
@@ -82,16 +75,11 @@ pub(super) fn redis_url(url: &Secret) -> Verdict {
 
 /// A URL of the durable store.
 pub(super) fn store_url(url: &Secret) -> Verdict {
-    let known = ["sqlite://", "postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.expose().starts_with(scheme));
+    let known = ["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
     if known {
         return Ok(());
     }
-    Err(Complaint::new(
-        "is not a store URL",
-        "write sqlite://path or postgres://user:password@host/database",
-    ))
+    Err(Complaint::new("is not a store URL", "write sqlite://path or postgres://user:password@host/database"))
 }
 
 /// A Socket.IO namespace that a packet can carry: `,` ends it, `?` begins its query.
@@ -113,10 +101,7 @@ pub(super) fn redis_prefix(prefix: &String) -> Verdict {
     if first && prefix.len() <= 32 && prefix.bytes().all(rest) {
         return Ok(());
     }
-    Err(Complaint::new(
-        format!("{prefix:?} is not a prefix"),
-        "use 1 to 32 of a-z, 0-9 and _, beginning with a letter",
-    ))
+    Err(Complaint::new(format!("{prefix:?} is not a prefix"), "use 1 to 32 of a-z, 0-9 and _, beginning with a letter"))
 }
 
 /// A filter that means what it says: a bare word that is no level would be taken for a target, and silence the rest.
@@ -137,8 +122,5 @@ pub(super) fn emitter(dialect: &String) -> Verdict {
     if ["socket.io", "python-socketio"].contains(&dialect.as_str()) {
         return Ok(());
     }
-    Err(Complaint::new(
-        format!("{dialect:?} is not an emitter dialect"),
-        "use socket.io or python-socketio",
-    ))
+    Err(Complaint::new(format!("{dialect:?} is not an emitter dialect"), "use socket.io or python-socketio"))
 }

@@ -31,12 +31,7 @@ pub(super) struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// The whole file.
     pub(super) fn root(table: &'a Table, sources: &'a Sources<'a>, report: &'a mut Report) -> Self {
-        Self {
-            path: String::new(),
-            table: Some(table),
-            sources,
-            report,
-        }
+        Self { path: String::new(), table: Some(table), sources, report }
     }
 
     /// A table inside this one; empty, and reported, where the key is something else.
@@ -44,29 +39,19 @@ impl<'a> Scope<'a> {
         let path = self.path_of(name);
         let table = match self.table.and_then(|table| table.get(name)) {
             None => None,
-            Some(Entry {
-                value: Raw::Table(table),
-                ..
-            }) => Some(table),
+            Some(Entry { value: Raw::Table(table), .. }) => Some(table),
             Some(entry) => {
                 let complaint = mismatch(entry.value.kind(), "a table");
                 self.report.add(&path, self.sources.origin(entry), complaint);
                 None
             }
         };
-        Scope {
-            path,
-            table,
-            sources: self.sources,
-            report: self.report,
-        }
+        Scope { path, table, sources: self.sources, report: self.report }
     }
 
     /// The keys this table has in the file.
     pub(super) fn names(&self) -> Vec<String> {
-        self.table
-            .map(|table| table.keys().cloned().collect())
-            .unwrap_or_default()
+        self.table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// The key's value: the variable's, else the file's, else the default. Both are checked, whichever wins.
@@ -93,65 +78,38 @@ impl<'a> Scope<'a> {
             rules.iter().try_for_each(|rule| rule(&value))?;
             Ok(value)
         });
-        checked
-            .map_err(|complaint| self.report.add(path, origin, complaint))
-            .ok()
+        checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()
     }
 
     /// Reports every key of the file's table that is not among `known`.
     pub(super) fn refuse_unknown(&mut self, known: &[&str]) {
-        for (name, entry) in self
-            .table
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| !known.contains(&name.as_str()))
-        {
+        for (name, entry) in self.table.into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_str())) {
             let remedy = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "take it out, or see `hallway example-config` for every key".to_owned(),
             };
-            let noun = if matches!(entry.value, Raw::Table(_)) {
-                "section"
-            } else {
-                "key"
-            };
+            let noun = if matches!(entry.value, Raw::Table(_)) { "section" } else { "key" };
             let complaint = Complaint::new(format!("is not a known {noun}"), remedy);
-            self.report
-                .add(&self.path_of(name), self.sources.origin(entry), complaint);
+            self.report.add(&self.path_of(name), self.sources.origin(entry), complaint);
         }
     }
 
     /// Reports a mistake in the name of a key of this table.
     pub(super) fn refuse_name(&mut self, name: &str, complaint: Complaint) {
         if let Some(entry) = self.table.and_then(|table| table.get(name)) {
-            self.report
-                .add(&self.path_of(name), self.sources.origin(entry), complaint);
+            self.report.add(&self.path_of(name), self.sources.origin(entry), complaint);
         }
     }
 
     fn path_of(&self, name: &str) -> String {
-        let bare = !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        let name = if bare {
-            name.to_owned()
-        } else {
-            toml_string(name).replace('\n', " ")
-        };
-        if self.path.is_empty() {
-            name
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let name = if bare { name.to_owned() } else { toml_string(name).replace('\n', " ") };
+        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
     }
 }
 
 impl Sources<'_> {
     fn origin(&self, entry: &Entry) -> Origin {
-        Origin::File {
-            path: self.path.to_owned(),
-            line: Some(entry.line),
-        }
+        Origin::File { path: self.path.to_owned(), line: Some(entry.line) }
     }
 }

@@ -58,10 +58,7 @@ impl Value for Secret {
             return Err(mismatch(raw.kind(), Self::KIND));
         };
         if text.is_empty() {
-            return Err(Complaint::new(
-                "is empty",
-                "give it a value, or leave it out altogether",
-            ));
+            return Err(Complaint::new("is empty", "give it a value, or leave it out altogether"));
         }
         if text.trim() != text {
             return Err(Complaint::new(

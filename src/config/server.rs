@@ -52,10 +52,6 @@ section! {
 }
 
 fn client_address(mode: Mode) -> SocketAddr {
-    let host = if mode.is_dev() {
-        Ipv4Addr::LOCALHOST
-    } else {
-        Ipv4Addr::UNSPECIFIED
-    };
+    let host = if mode.is_dev() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
     SocketAddr::new(IpAddr::V4(host), 8080)
 }

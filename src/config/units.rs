@@ -54,12 +54,7 @@ impl ByteSize {
             .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), *unit)))
             .unwrap_or((text, 1));
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-        number
-            .parse::<usize>()
-            .ok()
-            .filter(|_| digits)?
-            .checked_mul(unit)
-            .map(Self)
+        number.parse::<usize>().ok().filter(|_| digits)?.checked_mul(unit).map(Self)
     }
 }
 
@@ -104,11 +99,6 @@ impl Value for Duration {
 fn in_one_unit(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let whole = units
-        .iter()
-        .find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
-    whole.map_or_else(
-        || format!("{millis}ms"),
-        |(name, unit)| format!("{}{name}", millis / unit),
-    )
+    let whole = units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }

@@ -67,10 +67,7 @@ impl Value for String {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw.text() {
-            Some("") => Err(Complaint::new(
-                "is empty",
-                "give it a value, or leave it out altogether",
-            )),
+            Some("") => Err(Complaint::new("is empty", "give it a value, or leave it out altogether")),
             Some(text) => Ok(text.to_owned()),
             None => Err(mismatch(raw.quoted(), Self::KIND)),
         }
@@ -125,10 +122,7 @@ impl<T: Value> Value for Vec<T> {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw {
             Raw::Plain(text) if text.trim().is_empty() => Ok(Self::new()),
-            Raw::Plain(text) => text
-                .split(',')
-                .map(|item| T::parse(&Raw::Plain(item.trim().to_owned())))
-                .collect(),
+            Raw::Plain(text) => text.split(',').map(|item| T::parse(&Raw::Plain(item.trim().to_owned()))).collect(),
             Raw::List(items) => items.iter().map(T::parse).collect(),
             Raw::Text(_) | Raw::Integer(_) | Raw::Boolean(_) | Raw::Table(_) | Raw::Other(_) => {
                 Err(mismatch(raw.quoted(), Self::KIND))

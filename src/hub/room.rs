@@ -56,7 +56,13 @@ pub struct Seated<'a>(MutexGuard<'a, State>);
 
 impl LocalRoom {
     pub(super) fn new(room: Room) -> Self {
-        let state = State { members: Slab::new(), position: None, served: Offset::default(), early: None, empty_since: Instant::now() };
+        let state = State {
+            members: Slab::new(),
+            position: None,
+            served: Offset::default(),
+            early: None,
+            empty_since: Instant::now(),
+        };
         Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
     }
 
@@ -126,6 +132,12 @@ impl LocalRoom {
 
     pub(super) fn at(&self) -> Option<Offset> {
         self.state.lock().position.as_ref().map(Position::at)
+    }
+
+    pub(super) fn vouch(&self, at: Offset, to: Offset) {
+        if let Some(position) = self.state.lock().position.as_mut().filter(|p| p.at() == at) {
+            position.vouch(to);
+        }
     }
 
     pub(super) fn jump(&self, to: Offset) {

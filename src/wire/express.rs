@@ -237,9 +237,7 @@ impl Express {
 
     /// Whether all of ours has gone, and theirs do not stand in the middle of a frame or a refused write.
     pub(super) fn is_drained(&self) -> bool {
-        self.pending.frames == 0
-            && self.turn.is_none()
-            && (self.follower.at_boundary() || !self.follower.is_framing())
+        self.pending.frames == 0 && self.turn.is_none() && (self.follower.at_boundary() || !self.follower.is_framing())
     }
 
     /// Accepts nothing more; what is queued or held still goes.
@@ -254,10 +252,7 @@ impl Express {
         self.abandon();
         if let Some(frame) = begun {
             (self.cut, self.turn) = (cut, self.turn.map(|_| 1));
-            self.pending = Pending {
-                frames: 1,
-                bytes: frame.len() - cut,
-            };
+            self.pending = Pending { frames: 1, bytes: frame.len() - cut };
             self.queue.push_back(frame);
         }
     }
@@ -298,13 +293,11 @@ impl Express {
     }
 
     fn is_full(&self, frame: &Bytes) -> bool {
-        self.pending.frames >= self.limits.frames
-            || self.pending.bytes + frame.len() > self.limits.bytes
+        self.pending.frames >= self.limits.frames || self.pending.bytes + frame.len() > self.limits.bytes
     }
 
     fn theirs_next(&self) -> bool {
-        !self.is_begun()
-            && (!self.follower.at_boundary() || self.turn.unwrap_or(self.queue.len()) == 0)
+        !self.is_begun() && (!self.follower.at_boundary() || self.turn.unwrap_or(self.queue.len()) == 0)
     }
 
     fn write_some<W>(&mut self, slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
@@ -332,12 +325,7 @@ impl Express {
     }
 
     fn follow(&mut self, bytes: &[u8]) {
-        let Self {
-            follower,
-            queue,
-            lanes,
-            ..
-        } = self;
+        let Self { follower, queue, lanes, .. } = self;
         follower.follow(bytes, |text| lanes.open(text, queue));
         follower.capture(lanes.longest());
         if follower.is_over() && self.accepts {

@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::shared::{Out, Shared};
+use super::shared::{Out, Shared, send};
 use super::{PEER_GONE, WRITE_STALLED};
 
 /// What the flusher waits for next.
@@ -48,11 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Writes what can be written and finds out what to wait for.
 fn step(shared: &Arc<Shared>) -> Wait {
     let mut out = shared.out.lock();
-    let wait = if shared.is_dead() {
-        Wait::Done
-    } else {
-        advance(shared, &mut out)
-    };
+    let wait = if shared.is_dead() { Wait::Done } else { advance(shared, &mut out) };
     let lingers = out.lingers_until.is_some();
     out.flushing = !matches!(wait, Wait::Done);
     shared.settle(out, false);
@@ -86,15 +82,13 @@ fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
     }
     let until = out.progressed + shared.ground.config.write_deadline;
     match &out.stream {
-        Some(stream) if until > now && out.express.ours_next() => {
-            Wait::Socket(Arc::clone(stream), until)
-        }
+        Some(stream) if until > now && out.express.ours_next() => Wait::Socket(Arc::clone(stream), until),
         _ => cut_off_at(shared, out, until, now),
     }
 }
 
 fn pump(out: &mut Out) -> io::Result<()> {
-    out.with_stream(|express, stream| express.pump(&mut |slices| stream.try_write_vectored(slices)))
+    out.with_stream(|express, stream| express.pump(&mut |slices| send(stream, slices)))
 }
 
 fn cut_off_at(shared: &Shared, out: &mut Out, until: Instant, now: Instant) -> Wait {

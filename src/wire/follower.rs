@@ -33,10 +33,7 @@ enum Phase {
 
 impl Follower {
     pub(super) fn new() -> Self {
-        Self {
-            phase: Phase::Opaque,
-            capture: 0,
-        }
+        Self { phase: Phase::Opaque, capture: 0 }
     }
 
     /// Starts to look for `nonce`. Replaces an earlier one that has not passed; does nothing after the upgrade.
@@ -61,9 +58,7 @@ impl Follower {
         while !rest.is_empty() {
             let next = match &mut self.phase {
                 Phase::Opaque | Phase::Over => return,
-                Phase::Armed(search) => search
-                    .advance(&mut rest)
-                    .then(|| Phase::Head(HeadEnd::new())),
+                Phase::Armed(search) => search.advance(&mut rest).then(|| Phase::Head(HeadEnd::new())),
                 Phase::Head(end) => end.advance(&mut rest).then(|| Phase::Frames(Frames::new())),
                 Phase::Frames(frames) => match frames.advance(&mut rest, self.capture) {
                     Step::Within => None,

@@ -41,8 +41,9 @@ impl Wire {
         Lane::new(self.clone(), id)
     }
 
-    /// Shuts the transport down at once in both directions. Frames in the queue are dropped; hyper's pending reads and
-    /// writes fail. The first reason given to a wire is the one that [`Wire::on_close`] reports.
+    /// Shuts the transport down at once in both directions. Frames in the queue are dropped, what the kernel has may
+    /// still arrive; hyper's pending reads and writes fail. The first reason given to a wire is the one that
+    /// [`Wire::on_close`] reports.
     pub fn kill(&self, reason: &'static str) {
         self.0.kill(reason);
     }
@@ -101,8 +102,6 @@ impl Connected<IncomingStream<'_, WireListener>> for Wire {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire")
-            .field("peer", &self.0.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("Wire").field("peer", &self.0.peer).finish_non_exhaustive()
     }
 }

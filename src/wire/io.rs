@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::Wire;
 use super::express::Theirs;
-use super::shared::{Ground, Out, Shared};
+use super::shared::{Ground, Out, Shared, send};
 
 /// Bytes thrown away at once while a closed wire waits for the peer.
 const SCRAP: usize = 1024;
@@ -31,10 +31,7 @@ impl WireIo {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let stream = Arc::new(stream);
         let shared = Shared::new(Arc::clone(&stream), peer, ground);
-        Self {
-            wire: Wire(Arc::new(shared)),
-            stream,
-        }
+        Self { wire: Wire(Arc::new(shared)), stream }
     }
 
     /// The handle of this connection.
@@ -102,16 +99,10 @@ impl WireIo {
         self.shared().call_hooks();
     }
 
-    fn write_once(
-        &self,
-        out: &mut Out,
-        buf: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    fn write_once(&self, out: &mut Out, buf: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
-            let wrote = out.with_stream(|express, stream| {
-                express.write_theirs(buf, &mut |slices| stream.try_write_vectored(slices))
-            })?;
+            let wrote =
+                out.with_stream(|express, stream| express.write_theirs(buf, &mut |slices| send(stream, slices)))?;
             out.writer_waits = wrote == Theirs::Waits;
             match wrote {
                 Theirs::Wrote(count) => return Poll::Ready(Ok(count)),
@@ -131,11 +122,7 @@ enum MayRead {
 }
 
 impl AsyncRead for WireIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -148,11 +135,7 @@ impl AsyncRead for WireIo {
 }
 
 impl AsyncWrite for WireIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -161,11 +144,7 @@ impl AsyncWrite for WireIo {
             return Poll::Ready(Err(self.shared().error()));
         }
         let wrote = self.write_once(&mut out, buf, cx);
-        let replaced = if wrote.is_pending() {
-            keep(&mut out.writer, cx.waker())
-        } else {
-            out.writer.take()
-        };
+        let replaced = if wrote.is_pending() { keep(&mut out.writer, cx.waker()) } else { out.writer.take() };
         self.shared().settle(out, wrote.is_ready());
         drop(replaced);
         wrote
@@ -181,20 +160,14 @@ impl AsyncWrite for WireIo {
         if self.shared().is_dead() {
             return Poll::Ready(Err(self.shared().error()));
         }
-        let finished = out.with_stream(|express, stream| {
-            express.finish(&mut |slices| stream.try_write_vectored(slices))
-        });
+        let finished = out.with_stream(|express, stream| express.finish(&mut |slices| send(stream, slices)));
         let done = match finished {
             Ok(false) => Poll::Pending,
             Ok(true) => Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write)),
             Err(error) => Poll::Ready(Err(error)),
         };
         out.writer_waits = done.is_pending();
-        let replaced = if done.is_pending() {
-            keep(&mut out.writer, cx.waker())
-        } else {
-            out.writer.take()
-        };
+        let replaced = if done.is_pending() { keep(&mut out.writer, cx.waker()) } else { out.writer.take() };
         self.shared().settle(out, done.is_ready());
         drop(replaced);
         done
@@ -221,10 +194,7 @@ fn keep(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

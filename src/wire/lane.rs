@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::express::LaneId;
+use super::shared::send;
 use super::{PEER_GONE, Push, SLOW_CONSUMER, Wire};
 
 /// One source of frames of a wire, for instance one namespace of a socket.
@@ -62,11 +63,8 @@ impl Lane {
         let Some(frame) = frame() else {
             return Push::Skipped;
         };
-        let pushed = out.with_stream(|express, stream| {
-            express.push(self.0.id, frame, &mut |slices| {
-                stream.try_write_vectored(slices)
-            })
-        });
+        let pushed =
+            out.with_stream(|express, stream| express.push(self.0.id, frame, &mut |slices| send(stream, slices)));
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(peer = %shared.peer, %error, "a frame could not be written");
             shared.cut_off(&mut out, PEER_GONE);

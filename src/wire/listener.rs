@@ -34,23 +34,13 @@ impl WireListener {
     /// Serves `listener`. The flushers of wires that are behind run on `tasks`.
     #[must_use]
     pub fn new(listener: TcpListener, config: WireConfig, tasks: TaskTracker) -> Self {
-        Self {
-            listener,
-            config,
-            tasks,
-            ground: None,
-            logged: None,
-        }
+        Self { listener, config, tasks, ground: None, logged: None }
     }
 
     /// The runtime is known only once a connection is awaited.
     fn ground(&mut self) -> Arc<Ground> {
         let ground = self.ground.get_or_insert_with(|| {
-            Arc::new(Ground {
-                config: self.config.clone(),
-                tasks: self.tasks.clone(),
-                runtime: Handle::current(),
-            })
+            Arc::new(Ground { config: self.config.clone(), tasks: self.tasks.clone(), runtime: Handle::current() })
         });
         Arc::clone(ground)
     }
@@ -58,9 +48,7 @@ impl WireListener {
     fn log(&mut self, error: &io::Error) {
         let now = Instant::now();
         let code = error.raw_os_error();
-        let known = self
-            .logged
-            .is_some_and(|(last, at)| last == code && now - at < LOG_EVERY);
+        let known = self.logged.is_some_and(|(last, at)| last == code && now - at < LOG_EVERY);
         if !known {
             tracing::error!(%error, "connections cannot be accepted");
             self.logged = Some((code, now));
@@ -113,8 +101,6 @@ fn tune(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }

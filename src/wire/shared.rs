@@ -3,7 +3,7 @@
 //! Three locks, never held together: `out` (what is written), `reading` (pause and waker of the reading side) and
 //! `hooks`. Each operation changes the state under `out` and lets [`Shared::settle`] do the waking after it is released.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -105,6 +105,17 @@ impl Out {
     }
 }
 
+/// Gives the kernel what it takes. A single slice goes by `send`, which is cheaper than `writev`.
+///
+/// # Errors
+/// As `send`; `WouldBlock` when the kernel takes nothing.
+pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    match slices {
+        [only] => stream.try_write(only),
+        _ => stream.try_write_vectored(slices),
+    }
+}
+
 impl Shared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let limits = Limits {
@@ -161,9 +172,7 @@ impl Shared {
         out.express.abandon();
         if let Some(stream) = &out.stream {
             // It fails when the peer has reset the connection, which is as good.
-            SockRef::from(&**stream)
-                .shutdown(std::net::Shutdown::Both)
-                .ok();
+            SockRef::from(&**stream).shutdown(std::net::Shutdown::Both).ok();
         }
         self.dead.store(true, Ordering::Release);
     }
@@ -179,11 +188,7 @@ impl Shared {
     /// `news` tells that something happened which a running flusher cannot learn from the socket.
     pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
         let dead = self.is_dead();
-        let writer = if dead || (out.writer_waits && out.express.their_turn()) {
-            out.writer.take()
-        } else {
-            None
-        };
+        let writer = if dead || (out.writer_waits && out.express.their_turn()) { out.writer.take() } else { None };
         let running = out.flushing;
         let starts = !running && !dead && (out.closing || out.express.is_behind());
         if starts {
@@ -217,9 +222,7 @@ impl Shared {
     pub(super) fn linger(&self, out: &mut Out) {
         out.express.end();
         if let Some(stream) = &out.stream {
-            SockRef::from(&**stream)
-                .shutdown(std::net::Shutdown::Write)
-                .ok();
+            SockRef::from(&**stream).shutdown(std::net::Shutdown::Write).ok();
         }
         out.lingers_until = Some(Instant::now() + LINGER.min(self.ground.config.write_deadline));
     }

@@ -1,6 +1,6 @@
 //! A gateway as its own process, with ports, logs and signals of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -166,6 +166,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last = &log[log.len().saturating_sub(40)..];
+            std::io::stderr().write_all(format!("the gateway wrote last:\n{}\n", last.join("\n")).as_bytes()).ok();
+        }
         if self.process.try_wait().ok().flatten().is_none() {
             self.process.kill().ok();
             self.process.wait().ok();

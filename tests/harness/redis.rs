@@ -62,6 +62,21 @@ impl Redis {
         .await;
     }
 
+    /// Stops it in the middle of whatever it does; its connections stay open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.as_ref().expect("redis runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
     /// For `HALLWAY_REDIS__URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ::redis::aio::ConnectionManager;
-use ::redis::{RedisError, Value, cmd};
+use ::redis::{RedisError, cmd};
 use hallway_rooms::class::{Class, Classes, Delivery};
 use hallway_rooms::form::Segment;
 use metrics::gauge;
@@ -77,6 +77,14 @@ impl Function {
         Ok(())
     }
 
+    /// Loads the library where there is none.
+    pub(super) async fn provide(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
+        match self.loaded(redis).await? {
+            Loaded::Absent => self.ensure(redis).await,
+            Loaded::Older | Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
+        }
+    }
+
     /// Looks whether another node loaded another table meanwhile; loads only what is absent.
     pub(super) async fn watch(&self, redis: &mut ConnectionManager, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;
@@ -86,14 +94,17 @@ impl Function {
         let differs = found == Loaded::OtherTable;
         gauge!(FUNCTION_DIFFERS).set(if differs { 1.0 } else { 0.0 });
         if differs && !std::mem::replace(warned, true) {
-            tracing::warn!("Redis holds a function of other settings: give every node the same history, limits and rooms sections");
+            tracing::warn!(
+                "Redis holds a function of other settings: give every node the same history, limits and rooms sections"
+            );
         }
         *warned &= differs;
         Ok(())
     }
 
     async fn loaded(&self, redis: &mut ConnectionManager) -> Result<Loaded, RedisError> {
-        let info = cmd("FCALL_RO").arg(format!("{}_info", self.prefix)).arg(0).query_async::<(i64, String)>(redis).await;
+        let info =
+            cmd("FCALL_RO").arg(format!("{}_info", self.prefix)).arg(0).query_async::<(i64, String)>(redis).await;
         match info {
             Ok((version, _)) if version > VERSION => Ok(Loaded::Newer),
             Ok((version, _)) if version < VERSION => Ok(Loaded::Older),
@@ -156,13 +167,4 @@ const fn word(delivery: Delivery) -> &'static str {
 fn digest(text: &str) -> String {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
-}
-
-/// The first string in a reply, for replies whose form is not known.
-pub(super) fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
-    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ::redis::{AsyncCommands, RedisError, Value, cmd};
+use ::redis::{AsyncCommands, RedisError, cmd};
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, function, tell};
+use super::{RedisBroker, RedisSettings, tell};
 
 /// Canaries that may be out before the pub/sub connection is given up.
 const OVERDUE: u64 = 3;
@@ -27,13 +27,27 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings) {
     }
 }
 
-/// The function, the birth and the eviction policy.
+/// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
+/// before the birth. A Redis that restarted may have lost both.
+pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
+    note_birth(broker).await?;
+    broker.function.provide(&mut broker.connection()).await
+}
+
+async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
+    let mut redis = broker.connection();
+    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
+    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
+}
+
+/// The birth, the function and the eviction policy.
 async fn look(
     broker: &RedisBroker,
     settings: &RedisSettings,
     warned: &mut bool,
     loaded: &mut bool,
 ) -> Result<(), RedisError> {
+    note_birth(broker).await?;
     let mut redis = broker.connection();
     if *loaded {
         broker.function.watch(&mut redis, warned).await?;
@@ -41,20 +55,24 @@ async fn look(
         broker.function.ensure(&mut redis).await?;
         *loaded = true;
     }
-    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
-    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await?;
     let evicts = if settings.allow_eviction { None } else { evicting_policy(broker).await };
-    broker.link.set(Check::Policy, evicts.map(|policy| {
-        format!("maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction")
-    }));
+    broker.link.set(
+        Check::Policy,
+        evicts.map(|policy| {
+            format!(
+                "maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction"
+            )
+        }),
+    );
     Ok(())
 }
 
-/// The policy, if it evicts keys that do not expire or that do; a Redis that hides its config is believed.
+/// The policy, if it evicts keys; a Redis that hides its config is believed.
 async fn evicting_policy(broker: &RedisBroker) -> Option<String> {
-    let reply: Result<Vec<Value>, RedisError> =
-        cmd("CONFIG").arg("GET").arg("maxmemory-policy").query_async(&mut broker.connection()).await;
-    let policy = reply.ok()?.get(1).and_then(function::text_of)?;
+    let mut ask = cmd("CONFIG");
+    ask.arg("GET").arg("maxmemory-policy");
+    let reply: Result<Vec<String>, RedisError> = ask.query_async(&mut broker.connection()).await;
+    let policy = reply.ok()?.into_iter().nth(1)?;
     (policy != "noeviction").then_some(policy)
 }
 

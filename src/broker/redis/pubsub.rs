@@ -94,10 +94,10 @@ impl Subscriptions {
     fn canary_came(&self, number: u64) {
         let mut canary = self.canary.lock();
         canary.back = canary.back.max(number);
-        if let Some((sent, at)) = canary.sent {
-            if sent == number {
-                histogram!(names::CANARY).record(at.elapsed().as_secs_f64());
-            }
+        if let Some((sent, at)) = canary.sent
+            && sent == number
+        {
+            histogram!(names::CANARY).record(at.elapsed().as_secs_f64());
         }
     }
 }
@@ -121,12 +121,14 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
     }
 }
 
-/// Connects and subscribes to everything that is wanted.
+/// Sees to what must be in Redis, connects, and subscribes to everything that is wanted.
 async fn dial(
     broker: &RedisBroker,
     client: &Client,
     settings: &RedisSettings,
 ) -> Result<(PubSubSink, PubSubStream), String> {
+    let prepared = super::probe::prepare(broker).await;
+    prepared.map_err(|error| format!("Redis is out of reach for commands: {error}"))?;
     let describe = |error: RedisError| format!("Redis is out of reach for pub/sub: {error}");
     let connecting = timeout(settings.connect_timeout, client.get_async_pubsub()).await;
     let pubsub = connecting.map_err(|_| "Redis did not answer in redis.connect_timeout".to_owned())?;
@@ -217,7 +219,11 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     };
     let Ok(room) = broker.classes.room(room) else { return };
     if payload.first().is_none_or(|byte| *byte != b'1') {
-        return feed.offer(Feed::Plain(room, payload.to_vec()));
+        if payload.len() <= broker.event_bytes {
+            return feed.offer(Feed::Plain(room, payload.to_vec()));
+        }
+        counter!(names::EVENTS_REFUSED, "way" => "feed").increment(1);
+        return tracing::warn!(bytes = payload.len(), "a plain PUBLISH is larger than limits.event_bytes");
     }
     match Entry::parse(payload, &broker.classes) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),

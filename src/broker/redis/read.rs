@@ -36,9 +36,11 @@ pub(super) async fn history(
     let (time, birth, last, stored) = answer;
     let facts = facts_of(broker, (time, birth, last));
     let has_more = stored.len() > limit;
+    let wanted = stored.len().min(limit);
     let entries: Vec<Entry> = stored.into_iter().take(limit).filter_map(|s| entry(broker, s)).collect();
     let first = entries.first().and_then(|e| e.link(room)).map(|l| l.prev);
-    Ok(History { facts, complete: facts.complete(from, first), entries, has_more })
+    let complete = entries.len() == wanted && facts.complete(from, first);
+    Ok(History { facts, complete, entries, has_more })
 }
 
 fn known(broker: &RedisBroker, room: &Room) -> Pipeline {

@@ -111,10 +111,20 @@ mod tests {
     #[test]
     fn what_does_not_have_the_commands_shape_is_an_invalid_payload() {
         for argument in [
-            "", ",null", ",[]", ",\"x\"", ",5", ",{}", ",{\"room\":5}", ",{\"room\":null}",
-            ",{\"room\":\"order:1\",\"since\":-1}", ",{\"room\":\"order:1\",\"since\":1.5}",
-            ",{\"room\":\"order:1\",\"since\":\"1\"}", ",{\"room\":\"order:1\",\"after\":5}",
-            ",{\"room\":\"order:1\",\"after\":\"x\"}", ",{\"room\":\"order:1\",\"after\":\"1-1\",\"since\":1}",
+            "",
+            ",null",
+            ",[]",
+            ",\"x\"",
+            ",5",
+            ",{}",
+            ",{\"room\":5}",
+            ",{\"room\":null}",
+            ",{\"room\":\"order:1\",\"since\":-1}",
+            ",{\"room\":\"order:1\",\"since\":1.5}",
+            ",{\"room\":\"order:1\",\"since\":\"1\"}",
+            ",{\"room\":\"order:1\",\"after\":5}",
+            ",{\"room\":\"order:1\",\"after\":\"x\"}",
+            ",{\"room\":\"order:1\",\"after\":\"1-1\",\"since\":1}",
         ] {
             check(&format!("[\"join_room\"{argument}]"), Err(Refusal::InvalidPayload));
         }

@@ -81,23 +81,24 @@ impl Door {
         gauge!(names::SESSIONS).increment(1.0);
         let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
         socket.on_fallback(Inbox(connection));
-        let (service, leaving) = (self.service.clone(), session.clone());
-        socket.on_disconnect(async move || end(&service, &leaving, "left"));
-        let (service, cut) = (self.service.clone(), Arc::downgrade(session));
+        let (door, leaving) = (self.clone(), session.clone());
+        socket.on_disconnect(async move || door.end(&leaving, "left"));
+        self.expiry.watch(session);
+        let (door, cut) = (self.clone(), Arc::downgrade(session));
         wire.on_close(move |reason| {
             if let Some(session) = cut.upgrade() {
-                end(&service, &session, reason);
+                door.end(&session, reason);
             }
         });
-        self.expiry.watch(session);
     }
-}
 
-fn end(service: &crate::service::Service, session: &Session, reason: &'static str) {
-    if service.finish(session) {
-        gauge!(names::SESSIONS).decrement(1.0);
-        counter!(names::DISCONNECTS, "why" => reason).increment(1);
-        tracing::debug!(session = session.id(), reason, "a session ended");
+    fn end(&self, session: &Session, reason: &'static str) {
+        if self.service.finish(session) {
+            self.expiry.forget(session);
+            gauge!(names::SESSIONS).decrement(1.0);
+            counter!(names::DISCONNECTS, "why" => reason).increment(1);
+            tracing::debug!(session = session.id(), reason, "a session ended");
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Expiry: at a token's `exp` the transport is closed, without `41`, so that the client comes back with a new one.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,31 +15,38 @@ use crate::session::Session;
 /// The longest sleep: the wall clock may be set meanwhile.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// When a session ends, and which.
+type End = (u64, u64);
+
 /// Every session's end, on one timer.
 #[derive(Clone, Debug, Default)]
 pub struct Expiry(Arc<Ends>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Ends {
-    heap: Mutex<BinaryHeap<Reverse<End>>>,
+    by_time: Mutex<BTreeMap<End, Weak<Session>>>,
     earlier: Notify,
 }
 
-struct End {
-    at_ms: u64,
-    session: Weak<Session>,
+fn end_of(session: &Session) -> End {
+    (session.claims().expires_ms, session.id())
 }
 
 impl Expiry {
     /// Closes `session` when its token ends.
     pub fn watch(&self, session: &Arc<Session>) {
-        let end = End { at_ms: session.claims().expires_ms, session: Arc::downgrade(session) };
-        let mut heap = self.0.heap.lock();
-        let first = heap.peek().is_none_or(|Reverse(next)| end.at_ms < next.at_ms);
-        heap.push(Reverse(end));
+        let end = end_of(session);
+        let mut by_time = self.0.by_time.lock();
+        let first = by_time.first_key_value().is_none_or(|(next, _)| end < *next);
+        by_time.insert(end, Arc::downgrade(session));
         if first {
             self.0.earlier.notify_one();
         }
+    }
+
+    /// Forgets a session that is gone.
+    pub fn forget(&self, session: &Session) {
+        self.0.by_time.lock().remove(&end_of(session));
     }
 
     /// Closes sessions until `stop`.
@@ -55,44 +61,18 @@ impl Expiry {
         }
     }
 
-    /// Closes what is due and says how long until the next. Entries of sessions that are gone are dropped on the way.
+    /// Closes what is due and says how long until the next.
     fn close_due(&self, now_ms: u64) -> Duration {
-        let mut heap = self.0.heap.lock();
-        while let Some(Reverse(next)) = heap.peek() {
-            let session = next.session.upgrade().filter(|s| !s.is_finished());
-            match session {
-                None => {}
-                Some(session) if next.at_ms <= now_ms => session.close(Close::TokenExpired),
-                Some(_) => return Duration::from_millis(next.at_ms - now_ms).min(LONGEST),
+        let mut by_time = self.0.by_time.lock();
+        while let Some(next) = by_time.first_entry() {
+            let (at_ms, _) = *next.key();
+            if at_ms > now_ms {
+                return Duration::from_millis(at_ms - now_ms).min(LONGEST);
             }
-            heap.pop();
+            if let Some(session) = next.remove().upgrade() {
+                session.close(Close::TokenExpired);
+            }
         }
         LONGEST
-    }
-}
-
-impl std::fmt::Debug for Ends {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ends({})", self.heap.lock().len())
-    }
-}
-
-impl PartialEq for End {
-    fn eq(&self, other: &Self) -> bool {
-        self.at_ms == other.at_ms
-    }
-}
-
-impl Eq for End {}
-
-impl PartialOrd for End {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for End {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at_ms.cmp(&other.at_ms)
     }
 }

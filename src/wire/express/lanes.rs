@@ -28,11 +28,7 @@ impl Lanes {
         let id = LaneId(self.added);
         self.added += 1;
         if !opens_with.is_empty() {
-            self.closed.push(Closed {
-                id,
-                opens_with: opens_with.as_bytes().into(),
-                held: VecDeque::new(),
-            });
+            self.closed.push(Closed { id, opens_with: opens_with.as_bytes().into(), held: VecDeque::new() });
         }
         id
     }
@@ -40,9 +36,7 @@ impl Lanes {
     /// Forgets a lane; returns what it held.
     pub(super) fn remove(&mut self, id: LaneId) -> VecDeque<Bytes> {
         let place = self.closed.iter().position(|lane| lane.id == id);
-        place
-            .map(|place| self.closed.remove(place).held)
-            .unwrap_or_default()
+        place.map(|place| self.closed.remove(place).held).unwrap_or_default()
     }
 
     pub(super) fn is_closed(&self, id: LaneId) -> bool {
@@ -71,10 +65,6 @@ impl Lanes {
 
     /// The length of the longest start a closed lane waits for.
     pub(super) fn longest(&self) -> usize {
-        self.closed
-            .iter()
-            .map(|lane| lane.opens_with.len())
-            .max()
-            .unwrap_or(0)
+        self.closed.iter().map(|lane| lane.opens_with.len()).max().unwrap_or(0)
     }
 }

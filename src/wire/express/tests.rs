@@ -10,11 +10,7 @@ use crate::wire::text_frame;
 mod model;
 mod random;
 
-const LIMITS: Limits = Limits {
-    bytes: 1000,
-    frames: 4,
-    ephemeral_bytes: 100,
-};
+const LIMITS: Limits = Limits { bytes: 1000, frames: 4, ephemeral_bytes: 100 };
 
 /// A kernel that takes `room` bytes and then would block.
 #[derive(Default)]
@@ -50,11 +46,7 @@ fn bench() -> Bench {
     let mut express = Express::new(LIMITS);
     let lane = express.add_lane("");
     express.arm("nonce");
-    let mut bench = Bench {
-        express,
-        kernel: Kernel::default(),
-        lane,
-    };
+    let mut bench = Bench { express, kernel: Kernel::default(), lane };
     bench.room(1000);
     assert_eq!(bench.theirs(b"nonce\r\n\r\n"), Theirs::Wrote(9));
     bench.kernel = Kernel::default();
@@ -67,30 +59,21 @@ impl Bench {
     }
 
     fn theirs(&mut self, bytes: &[u8]) -> Theirs {
-        self.express
-            .write_theirs(bytes, &mut |slices| self.kernel.write(slices))
-            .unwrap()
+        self.express.write_theirs(bytes, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
     fn push(&mut self, payload: &str) -> Push {
         let frame = text_frame(payload.as_bytes());
-        self.express
-            .push(self.lane, frame, &mut |slices| self.kernel.write(slices))
-            .unwrap()
+        self.express.push(self.lane, frame, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
     fn pump(&mut self) {
-        self.express
-            .pump(&mut |slices| self.kernel.write(slices))
-            .unwrap();
+        self.express.pump(&mut |slices| self.kernel.write(slices)).unwrap();
     }
 
     #[track_caller]
     fn check_peer(&self, frames: &[&str]) {
-        let expected: Vec<Bytes> = frames
-            .iter()
-            .map(|payload| text_frame(payload.as_bytes()))
-            .collect();
+        let expected: Vec<Bytes> = frames.iter().map(|payload| text_frame(payload.as_bytes())).collect();
         assert_eq!(self.kernel.peer, expected.concat());
     }
 }
@@ -109,13 +92,7 @@ fn a_begun_frame_is_finished_before_theirs_go_on() {
     let mut bench = bench();
     bench.room(3);
     assert_eq!(bench.push("hello"), Push::Queued);
-    assert_eq!(
-        bench.express.pending(),
-        Pending {
-            frames: 1,
-            bytes: 4
-        }
-    );
+    assert_eq!(bench.express.pending(), Pending { frames: 1, bytes: 4 });
     assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Waits);
     bench.room(100);
     assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Wrote(8));
@@ -212,9 +189,7 @@ fn finishing_writes_the_rest_of_a_begun_frame_and_nothing_else() {
     bench.room(2);
     bench.push("begun");
     bench.push("never");
-    let Bench {
-        express, kernel, ..
-    } = &mut bench;
+    let Bench { express, kernel, .. } = &mut bench;
     assert!(!express.finish(&mut |slices| kernel.write(slices)).unwrap());
     assert!(express.is_behind());
     kernel.room = 100;

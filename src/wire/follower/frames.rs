@@ -44,13 +44,7 @@ struct Text {
 
 impl Frames {
     pub(super) fn new() -> Self {
-        Self {
-            header: [0; LONGEST_HEADER],
-            seen: 0,
-            left: None,
-            fragmented: false,
-            text: None,
-        }
+        Self { header: [0; LONGEST_HEADER], seen: 0, left: None, fragmented: false, text: None }
     }
 
     pub(super) fn at_boundary(&self) -> bool {
@@ -108,9 +102,7 @@ impl Frames {
         if self.seen < 2 + wanted {
             return None;
         }
-        let long = extended
-            .iter()
-            .fold(0, |length, &byte| length << 8 | u64::from(byte));
+        let long = extended.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
         Some(if wanted == 0 { u64::from(short) } else { long })
     }
 
@@ -119,10 +111,7 @@ impl Frames {
         if opcode == CONTINUATION || is_control(opcode) {
             return;
         }
-        self.text = (opcode == TEXT && capture > 0).then(|| Text {
-            start: Vec::new(),
-            wanted: capture,
-        });
+        self.text = (opcode == TEXT && capture > 0).then(|| Text { start: Vec::new(), wanted: capture });
     }
 
     fn remember(&mut self, payload: &[u8]) {
@@ -131,8 +120,7 @@ impl Frames {
         }
         if let Some(text) = &mut self.text {
             let missing = text.wanted - text.start.len();
-            text.start
-                .extend_from_slice(&payload[..missing.min(payload.len())]);
+            text.start.extend_from_slice(&payload[..missing.min(payload.len())]);
         }
     }
 

@@ -13,20 +13,14 @@ pub(super) struct Search {
 impl Search {
     /// `nonce` must not be empty.
     pub(super) fn new(nonce: &[u8]) -> Self {
-        Self {
-            nonce: nonce.into(),
-            tail: Vec::new(),
-        }
+        Self { nonce: nonce.into(), tail: Vec::new() }
     }
 
     /// Consumes `rest` up to the end of the nonce, or all of it. True when the nonce has passed.
     pub(super) fn advance(&mut self, rest: &mut &[u8]) -> bool {
         let known = self.tail.len();
         self.tail.extend_from_slice(rest);
-        let found = self
-            .tail
-            .windows(self.nonce.len())
-            .position(|window| window == &*self.nonce);
+        let found = self.tail.windows(self.nonce.len()).position(|window| window == &*self.nonce);
         if let Some(start) = found {
             *rest = &rest[start + self.nonce.len() - known..];
             return true;
@@ -53,11 +47,8 @@ impl HeadEnd {
     pub(super) fn advance(&mut self, rest: &mut &[u8]) -> bool {
         while let Some((&byte, after)) = rest.split_first() {
             *rest = after;
-            self.matched = if byte == HEAD_END[self.matched] {
-                self.matched + 1
-            } else {
-                usize::from(byte == HEAD_END[0])
-            };
+            self.matched =
+                if byte == HEAD_END[self.matched] { self.matched + 1 } else { usize::from(byte == HEAD_END[0]) };
             if self.matched == HEAD_END.len() {
                 return true;
             }

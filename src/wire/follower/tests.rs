@@ -43,10 +43,7 @@ fn frame(first: u8, payload: &[u8], length_bytes: u8) -> Vec<u8> {
 fn upgraded() -> Follower {
     let mut follower = Follower::new();
     follower.arm(NONCE);
-    follower.follow(
-        format!("HTTP/1.1 101 S\r\nx: {NONCE}\r\n\r\n").as_bytes(),
-        |_| {},
-    );
+    follower.follow(format!("HTTP/1.1 101 S\r\nx: {NONCE}\r\n\r\n").as_bytes(), |_| {});
     assert!(follower.at_boundary());
     follower
 }
@@ -157,10 +154,7 @@ fn a_masked_frame_is_none_of_a_server_and_ends_it() {
 #[test]
 fn a_length_beyond_memory_is_counted_not_stored() {
     let mut follower = upgraded();
-    follower.follow(
-        &[0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-        |_| {},
-    );
+    follower.follow(&[0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], |_| {});
     follower.follow(&[0; 4096], |_| {});
     assert!(!follower.at_boundary() && follower.is_framing());
 }

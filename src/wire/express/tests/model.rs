@@ -9,11 +9,7 @@ use crate::wire::text_frame;
 
 pub(super) const LANES: usize = 2;
 pub(super) const NONCE: &str = "4ed2a7c0";
-const ROOMY: Limits = Limits {
-    bytes: usize::MAX,
-    frames: usize::MAX,
-    ephemeral_bytes: usize::MAX,
-};
+const ROOMY: Limits = Limits { bytes: usize::MAX, frames: usize::MAX, ephemeral_bytes: usize::MAX };
 
 /// All that hyper is going to write, and where its parts lie.
 #[derive(Debug, Default, Clone)]
@@ -82,12 +78,7 @@ impl Model {
         let lanes = std::array::from_fn(|lane| express.add_lane(&format!("40/ns{lane},")));
         Self {
             express,
-            kernel: Kernel {
-                room: 0,
-                at_once: usize::MAX,
-                peer: Vec::new(),
-                theirs: Vec::new(),
-            },
+            kernel: Kernel { room: 0, at_once: usize::MAX, peer: Vec::new(), theirs: Vec::new() },
             script,
             written: 0,
             lanes,
@@ -122,32 +113,18 @@ impl Model {
     }
 
     pub(super) fn until_message_end(&self) -> usize {
-        let ends = [self.script.framing]
-            .into_iter()
-            .chain(self.script.messages.iter().map(|message| message.end));
-        ends.map(|end| end.saturating_sub(self.written))
-            .find(|&left| left > 0)
-            .unwrap_or(1)
+        let ends = [self.script.framing].into_iter().chain(self.script.messages.iter().map(|message| message.end));
+        ends.map(|end| end.saturating_sub(self.written)).find(|&left| left > 0).unwrap_or(1)
     }
 
     pub(super) fn push(&mut self, lane: usize, length: usize) {
         let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(length));
         self.pushed += 1;
         let frame = text_frame(payload.as_bytes());
-        let Self {
-            express, kernel, ..
-        } = self;
-        let pushed = express
-            .push(self.lanes[lane], frame.clone(), &mut |slices| {
-                kernel.write(slices, &[])
-            })
-            .unwrap();
+        let Self { express, kernel, .. } = self;
+        let pushed = express.push(self.lanes[lane], frame.clone(), &mut |slices| kernel.write(slices, &[])).unwrap();
         let over = self.script.close.is_some_and(|close| self.written > close);
-        assert_eq!(
-            pushed == Push::Closed,
-            over,
-            "closed exactly after their close frame has begun"
-        );
+        assert_eq!(pushed == Push::Closed, over, "closed exactly after their close frame has begun");
         match pushed {
             Push::Closed => {}
             Push::Sent | Push::Queued if self.open[lane] => self.enters(frame.to_vec()),
@@ -159,25 +136,17 @@ impl Model {
     }
 
     pub(super) fn pump(&mut self) {
-        let Self {
-            express, kernel, ..
-        } = self;
-        express
-            .pump(&mut |slices| kernel.write(slices, &[]))
-            .unwrap();
+        let Self { express, kernel, .. } = self;
+        express.pump(&mut |slices| kernel.write(slices, &[])).unwrap();
     }
 
     /// Offers up to `length` bytes of theirs.
     pub(super) fn write(&mut self, length: usize) -> Theirs {
         let end = self.script.bytes.len().min(self.written + length);
         let buf = self.script.bytes[self.written..end].to_vec();
-        let Self {
-            express, kernel, ..
-        } = self;
+        let Self { express, kernel, .. } = self;
         let before = kernel.peer.len();
-        let result = express
-            .write_theirs(&buf, &mut |slices| kernel.write(slices, &buf))
-            .unwrap();
+        let result = express.write_theirs(&buf, &mut |slices| kernel.write(slices, &buf)).unwrap();
         match result {
             Theirs::Wrote(count) => self.wrote(count, before),
             Theirs::Blocked | Theirs::Waits => {
@@ -190,20 +159,10 @@ impl Model {
     }
 
     fn wrote(&mut self, count: usize, before: usize) {
-        let first = before
-            + self.kernel.theirs[before..]
-                .iter()
-                .position(|&theirs| theirs)
-                .unwrap();
-        let ours = self.kernel.theirs[..first]
-            .iter()
-            .filter(|&&theirs| !theirs)
-            .count();
+        let first = before + self.kernel.theirs[before..].iter().position(|&theirs| theirs).unwrap();
+        let ours = self.kernel.theirs[..first].iter().filter(|&&theirs| !theirs).count();
         if let Some(place) = self.refused_after.take() {
-            assert_eq!(
-                ours, place,
-                "theirs go after what was queued when they were refused, before what came later"
-            );
+            assert_eq!(ours, place, "theirs go after what was queued when they were refused, before what came later");
         }
         let passed = self.written..self.written + count;
         self.written = passed.end;
@@ -223,8 +182,7 @@ impl Model {
     }
 
     fn at_boundary(&self) -> bool {
-        let inside =
-            |message: &Range<usize>| message.start < self.written && self.written < message.end;
+        let inside = |message: &Range<usize>| message.start < self.written && self.written < message.end;
         self.written >= self.script.framing && !self.script.messages.iter().any(inside)
     }
 
@@ -233,11 +191,7 @@ impl Model {
         let peer = std::mem::take(&mut self.kernel.peer);
         let script = &self.script;
         let framing = script.framing.min(self.written);
-        assert_eq!(
-            &peer[..framing],
-            &script.bytes[..framing],
-            "a clean HTTP prefix"
-        );
+        assert_eq!(&peer[..framing], &script.bytes[..framing], "a clean HTTP prefix");
         let mut rest = &peer[framing..];
         let mut theirs = script.messages.iter().peekable();
         while !rest.is_empty() {
@@ -246,35 +200,20 @@ impl Model {
                 self.fifo.pop_front();
                 continue;
             }
-            let message = theirs
-                .next()
-                .expect("a whole frame of ours or the next of theirs");
+            let message = theirs.next().expect("a whole frame of ours or the next of theirs");
             let passed = &script.bytes[message.start..message.end.min(self.written)];
-            assert!(
-                !passed.is_empty() && rest.starts_with(passed),
-                "their messages whole and in order"
-            );
+            assert!(!passed.is_empty() && rest.starts_with(passed), "their messages whole and in order");
             rest = &rest[passed.len()..];
             if script.close == Some(message.start) {
                 assert!(rest.is_empty(), "nothing after their close frame");
                 self.fifo.clear();
             }
         }
-        assert!(
-            self.fifo.is_empty(),
-            "every accepted frame of an open lane arrives"
-        );
-        assert_eq!(
-            theirs.peek().filter(|message| message.start < self.written),
-            None
-        );
+        assert!(self.fifo.is_empty(), "every accepted frame of an open lane arrives");
+        assert_eq!(theirs.peek().filter(|message| message.start < self.written), None);
         if self.script.close.is_none() {
             let held: usize = self.held.iter().map(Vec::len).sum();
-            assert_eq!(
-                self.express.pending().frames,
-                held,
-                "closed lanes hold theirs to the end"
-            );
+            assert_eq!(self.express.pending().frames, held, "closed lanes hold theirs to the end");
         }
     }
 }

@@ -67,13 +67,7 @@ fn responses() -> impl Strategy<Value = Vec<Vec<u8>>> {
         0..5,
     );
     vec(
-        body.prop_map(|parts| {
-            [
-                b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n".to_vec(),
-                parts.concat(),
-            ]
-            .concat()
-        }),
+        body.prop_map(|parts| [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n".to_vec(), parts.concat()].concat()),
         0..3,
     )
 }
@@ -90,15 +84,9 @@ fn encode(message: &Message, number: usize) -> (Vec<u8>, Option<usize>) {
         Message::Text(length) => (frame(1, true, &theirs(*length)), None),
         Message::Binary(length) => (frame(2, true, &theirs(*length)), None),
         Message::Control(opcode, length) => (frame(*opcode, true, &vec![b'c'; *length]), None),
-        Message::Opens(lane) => (
-            frame(1, true, format!("40/ns{lane},{{}}").as_bytes()),
-            Some(*lane),
-        ),
+        Message::Opens(lane) => (frame(1, true, format!("40/ns{lane},{{}}").as_bytes()), Some(*lane)),
         Message::OpensInTwo(lane) => {
-            let halves = [
-                frame(1, false, b"40/n"),
-                frame(0, true, format!("s{lane},{{}}").as_bytes()),
-            ];
+            let halves = [frame(1, false, b"40/n"), frame(0, true, format!("s{lane},{{}}").as_bytes())];
             (halves.concat(), Some(*lane))
         }
         Message::Fragments(lengths, pings) => {
@@ -116,14 +104,9 @@ fn encode(message: &Message, number: usize) -> (Vec<u8>, Option<usize>) {
 }
 
 fn script(responses: &[Vec<u8>], messages: &[Message], closes: bool) -> Script {
-    let mut script = Script {
-        bytes: responses.concat(),
-        ..Script::default()
-    };
+    let mut script = Script { bytes: responses.concat(), ..Script::default() };
     script.head = script.bytes.len();
-    let head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nx-hallway-wire: {NONCE}\r\nupgrade: websocket\r\n\r\n"
-    );
+    let head = format!("HTTP/1.1 101 Switching Protocols\r\nx-hallway-wire: {NONCE}\r\nupgrade: websocket\r\n\r\n");
     script.bytes.extend(head.as_bytes());
     script.framing = script.bytes.len();
     for (number, message) in messages.iter().enumerate() {
@@ -131,9 +114,7 @@ fn script(responses: &[Vec<u8>], messages: &[Message], closes: bool) -> Script {
         let (bytes, opens) = encode(message, number);
         script.bytes.extend(bytes);
         script.messages.push(start..script.bytes.len());
-        script
-            .openings
-            .extend(opens.map(|lane| (script.bytes.len(), lane)));
+        script.openings.extend(opens.map(|lane| (script.bytes.len(), lane)));
     }
     if closes {
         let start = script.bytes.len();
@@ -153,16 +134,8 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
         }
         match *act {
             Act::Write(_) | Act::WriteMessage => {
-                let length = if let Act::Write(length) = *act {
-                    length
-                } else {
-                    model.until_message_end()
-                };
-                let allowed = if armed {
-                    length
-                } else {
-                    length.min(model.until_head())
-                };
+                let length = if let Act::Write(length) = *act { length } else { model.until_message_end() };
+                let allowed = if armed { length } else { length.min(model.until_head()) };
                 if model.left() > 0 {
                     model.write(allowed);
                 }
@@ -178,10 +151,7 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
     model.kernel(usize::MAX, usize::MAX);
     model.pump();
     while model.left() > 0 {
-        assert!(
-            matches!(model.write(1 << 20), Theirs::Wrote(_)),
-            "nothing is in their way"
-        );
+        assert!(matches!(model.write(1 << 20), Theirs::Wrote(_)), "nothing is in their way");
     }
     model.pump();
     model.check();
