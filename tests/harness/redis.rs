@@ -115,6 +115,13 @@ impl Redis {
         Ok(Published { id, placed })
     }
 
+    /// `FCALL hallway_publish` with these keys and arguments as they stand.
+    pub async fn fcall_raw(&self, keys: &[String], arguments: &[&[u8]]) -> redis::RedisResult<redis::Value> {
+        let mut call = redis::cmd("FCALL");
+        call.arg("hallway_publish").arg(keys.len()).arg(keys).arg(arguments);
+        call.query_async(&mut self.client().await).await
+    }
+
     /// A plain `PUBLISH` to a room; returns how many nodes heard it.
     pub async fn publish(&self, room: &str, message: &[u8]) -> i64 {
         let mut publish = redis::cmd("PUBLISH");
