@@ -4,4 +4,5 @@ mod config;
 mod fleet;
 mod harness;
 mod outage;
+mod resume;
 mod smoke;

@@ -49,18 +49,17 @@ pub struct Facts {
 
 impl Facts {
     /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
-    /// before now, but not before the birth.
+    /// before now, but not before the birth, and well within what is remembered.
     #[must_use]
     pub fn head(&self) -> Offset {
-        let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS);
+        let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS.min(self.memory_ms() / 2));
         self.last.unwrap_or_else(|| Offset::at(quiet.max(self.birth())))
     }
 
     /// What the first entry of a room without a last offset names as its `prev`.
     #[must_use]
     pub fn horizon(&self) -> Offset {
-        let memory = u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX);
-        Offset::at(self.now_ms.saturating_sub(memory))
+        Offset::at(self.now_ms.saturating_sub(self.memory_ms()))
     }
 
     /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
@@ -73,6 +72,10 @@ impl Facts {
             Some(prev) => prev <= from.exclusive(),
             None => self.silent_since(from),
         }
+    }
+
+    fn memory_ms(&self) -> u64 {
+        u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn birth(&self) -> u64 {
