@@ -11,6 +11,7 @@ mod harness;
 mod keys;
 mod missed;
 mod outage;
+mod resume;
 mod smoke;
 mod tidy;
 mod tokens;
