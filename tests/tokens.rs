@@ -112,7 +112,8 @@ async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport(
 #[tokio::test]
 async fn a_payload_without_a_token_is_refused() {
     let node = Node::embedded().await;
-    let payloads = ["", "{}", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":5}"#, r#"{"token":{}}"#, "[]", r#""x""#];
+    let payloads =
+        ["", "{}", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":5}"#, r#"{"token":{}}"#, "[]", r#""x""#];
     for payload in payloads {
         let (mut client, _) = Client::open(node.main()).await;
         assert_eq!(client.offer(payload).await, UNAUTHORIZED, "{payload}");
