@@ -10,6 +10,7 @@ mod handshake;
 mod harness;
 mod keys;
 mod missed;
+mod idle;
 mod outage;
 mod resume;
 mod smoke;
