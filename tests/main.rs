@@ -6,3 +6,4 @@ mod harness;
 mod outage;
 mod resume;
 mod smoke;
+mod stalled;
