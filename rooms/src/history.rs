@@ -49,11 +49,13 @@ pub struct Facts {
 
 impl Facts {
     /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
-    /// before now, but not before the birth, and well within what is remembered.
+    /// before now, but not before the birth, and well within what is remembered. What is stored next is newer.
     #[must_use]
     pub fn head(&self) -> Offset {
-        let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS.min(self.memory_ms() / 2));
-        self.last.unwrap_or_else(|| Offset::at(quiet.max(self.birth())))
+        self.last.unwrap_or_else(|| {
+            let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS.min(self.memory_ms() / 2)).max(self.birth());
+            if quiet < self.now_ms { Offset::at(quiet) } else { Offset::before(self.now_ms) }
+        })
     }
 
     /// What the first entry of a room without a last offset names as its `prev`.
@@ -84,7 +86,7 @@ impl Facts {
 
     fn born_by(&self, from: From) -> bool {
         match from {
-            From::After(offset) => Offset::at(self.birth()) <= offset,
+            From::After(offset) => Offset::before(self.birth()) <= offset,
             From::Since(ms) => self.birth() <= ms,
         }
     }
