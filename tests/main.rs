@@ -1,5 +1,6 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
+mod broker;
 mod catch_up;
 mod commands;
 mod config;
@@ -8,12 +9,13 @@ mod expiry;
 mod fleet;
 mod handshake;
 mod harness;
+mod idle;
 mod keys;
 mod missed;
-mod idle;
 mod outage;
 mod resume;
 mod smoke;
+mod stalled;
 mod tidy;
 mod tokens;
 mod wire;
