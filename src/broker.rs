@@ -6,7 +6,7 @@
 //! - **Order.** Offsets of a room only grow, and every entry names the offset before it (`prev`).
 //! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
 //! - **A feed that never blocks.** Entries of subscribed rooms arrive in order. What the feed cannot hold it drops
-//!   and says so ([`Feed::Restored`]); the same word follows every break of the connection. Whoever reads the feed
+//!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
@@ -102,7 +102,9 @@ pub enum Feed {
     Entry(Entry),
     /// A plain `PUBLISH` of a service: live only.
     Plain(Room, Vec<u8>),
-    /// The feed had a break: read the histories.
+    /// Entries of these rooms were dropped: read their histories.
+    Missed(Vec<Room>),
+    /// The feed had a break: read every history.
     Restored,
 }
 

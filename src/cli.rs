@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Mode, environment, parse_duration};
+use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
 
 mod serve;
 mod token;
@@ -110,10 +110,19 @@ fn check(file: Option<&Path>) -> ExitCode {
 
 /// A publishing service needs the function's settings, not this node's keys: those may be missing here.
 fn function(file: Option<&Path>) -> ExitCode {
-    match load(file, Mode::Production).or_else(|_| load(file, Mode::Dev)) {
+    match lenient(file) {
         Ok(config) => print(crate::gateway::function(&config).code()),
-        Err(code) => code,
+        Err(errors) => {
+            complain(&errors.to_string());
+            ExitCode::from(EXIT_CONFIG)
+        }
     }
+}
+
+/// Loads a configuration that need not be fit to serve: without keys, what dev mode would use.
+fn lenient(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+    Config::load(file, environment(), Mode::Production)
+        .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
 
 #[expect(clippy::print_stdout, reason = "stdout is what this command is for")]

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use crate::broker::Broker;
 use crate::broker::Unavailable;
 
+mod assure;
 mod cast;
 mod deliver;
 mod feed;
@@ -32,6 +33,7 @@ struct Shared {
     broker: Arc<dyn Broker>,
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     linger: Duration,
+    memory: Duration,
     counts: cast::Counts,
     behind: feed::Behind,
     /// Breaks of the feed so far: a room that was opened across one may have missed something.
@@ -45,12 +47,21 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty hub. `linger`: how long a room is kept after its last local member left.
+    /// An empty hub. `linger`: how long a room is kept after its last local member left; `memory`: how long the broker
+    /// remembers a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, linger: Duration, memory: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
-        Self(Arc::new(Shared { broker, rooms: RwLock::default(), linger, counts, behind, breaks: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            broker,
+            rooms: RwLock::default(),
+            linger,
+            memory,
+            counts,
+            behind,
+            breaks: AtomicU64::new(0),
+        }))
     }
 
     /// The room if somebody here is in it, or was a moment ago.

@@ -3,21 +3,32 @@
 //! Included by each test with `mod harness;`, so not every test uses all of it.
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test uses a part of the harness")]
 
+pub mod checker;
 pub mod client;
 pub mod node;
+pub mod publisher;
 pub mod redis;
 pub mod token;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything that works needs, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A loopback address that is free right now.
+/// The lowest port that tests use: the range lies below the ports that the kernel gives to outgoing connections.
+const FIRST_PORT: u32 = 10_000;
+/// Ports of one test process, so that processes that run at once do not take each other's.
+const PORTS: u32 = 20;
+
+/// A loopback address that is free right now, and that no other test process asks for.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = FIRST_PORT + std::process::id() % 1000 * PORTS;
+    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 400);
+    let addresses = candidates.map(|port| SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("a port"))));
+    addresses.take(1000).find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
 /// Waits until `probe` gives something, looking often; panics with `what` when it takes longer than [`PATIENCE`].

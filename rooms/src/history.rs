@@ -52,15 +52,36 @@ impl Facts {
     /// before now, but not before the birth.
     #[must_use]
     pub fn head(&self) -> Offset {
-        let quiet = self.now_ms.saturating_sub(QUIET_HEAD_MS);
-        self.last.unwrap_or_else(|| Offset::at(quiet.max(self.birth())))
+        self.last.unwrap_or_else(|| self.quiet())
+    }
+
+    /// A place shortly before now that is still within the memory, but not before the birth.
+    #[must_use]
+    pub fn quiet(&self) -> Offset {
+        let back = QUIET_HEAD_MS.min(self.memory_ms() / 2);
+        Offset::at(self.now_ms.saturating_sub(back).max(self.birth()))
+    }
+
+    /// Whether a reader that delivered everything up to `at`, and knows of silence up to `reach`, misses nothing
+    /// before the first entry newer than `at` (whose `prev` is given), or before now.
+    #[must_use]
+    pub fn continues(&self, at: Offset, reach: Offset, first_prev: Option<Offset>) -> bool {
+        let born = Offset::at(self.birth()) <= at;
+        born && match (first_prev, self.last) {
+            (Some(prev), _) => prev <= reach,
+            (None, Some(last)) => last == at,
+            (None, None) => reach >= self.horizon(),
+        }
     }
 
     /// What the first entry of a room without a last offset names as its `prev`.
     #[must_use]
     pub fn horizon(&self) -> Offset {
-        let memory = u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX);
-        Offset::at(self.now_ms.saturating_sub(memory))
+        Offset::at(self.now_ms.saturating_sub(self.memory_ms()))
+    }
+
+    fn memory_ms(&self) -> u64 {
+        u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.

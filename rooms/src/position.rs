@@ -29,6 +29,8 @@ pub struct Position {
     at: Offset,
     /// Everything at or before this is past, whatever its id.
     floor: Offset,
+    /// Nothing was stored between `at` and here.
+    silent_to: Offset,
     recent: VecDeque<(Offset, u64)>,
 }
 
@@ -36,7 +38,7 @@ impl Position {
     /// Begins at a head: all up to it is past.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        Self { at: head, floor: head, recent: VecDeque::new() }
+        Self { at: head, floor: head, silent_to: head, recent: VecDeque::new() }
     }
 
     /// The newest offset delivered.
@@ -51,11 +53,23 @@ impl Position {
         self.floor
     }
 
+    /// Up to here nothing is missing: the newest offset delivered, or later where silence was proven.
+    #[must_use]
+    pub fn reach(&self) -> Offset {
+        self.at.max(self.silent_to)
+    }
+
+    /// Notes that the broker was seen to have stored nothing between the position and `to`. A room that is silent for
+    /// longer than offsets are remembered would look like one with a gap otherwise.
+    pub fn vouch(&mut self, to: Offset) {
+        self.silent_to = self.silent_to.max(to);
+    }
+
     /// What an entry is to this room.
     #[must_use]
     pub fn arrival(&self, link: Link, id: &EventId) -> Arrival {
         if link.offset > self.at {
-            return if link.prev <= self.at { Arrival::Next } else { Arrival::Gap };
+            return if link.prev <= self.reach() { Arrival::Next } else { Arrival::Gap };
         }
         let known = link.offset <= self.floor || self.delivered(id);
         if known { Arrival::Seen } else { Arrival::Late }
@@ -75,6 +89,7 @@ impl Position {
     /// Takes another place, because what lies between is lost: a room cut off, or a broker that forgot its newest.
     pub fn jump(&mut self, to: Offset) {
         self.at = to;
+        self.silent_to = to;
     }
 
     fn delivered(&self, id: &EventId) -> bool {
@@ -107,6 +122,15 @@ mod tests {
         assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Next);
         assert_eq!(position.arrival(link(12, 3), &id(1)), Arrival::Next);
         assert_eq!(position.arrival(link(12, 11), &id(1)), Arrival::Gap);
+    }
+
+    #[test]
+    fn proven_silence_is_no_gap() {
+        let mut position = Position::new(Offset::at(10));
+        position.vouch(Offset::at(50));
+        assert_eq!(position.at(), Offset::at(10));
+        assert_eq!(position.arrival(link(60, 50), &id(1)), Arrival::Next);
+        assert_eq!(position.arrival(link(60, 51), &id(1)), Arrival::Gap);
     }
 
     #[test]

@@ -82,6 +82,8 @@ impl RedisBroker {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, RedisError> {
+        // `rediss://` asks for a process-wide choice; a second broker finds it made.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let client = Client::open(settings.url.as_str())?;
         let commands = client.get_connection_manager_lazy(patience(settings))?;
         let keys = Keys::new(&settings.prefix);

@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
-use super::{EXIT_CONFIG, TokenArgs, complain, print};
+use super::{EXIT_CONFIG, TokenArgs, complain, lenient, print};
 use crate::auth::token::mint;
 use crate::clock::now_ms;
-use crate::config::{Config, Mode, environment};
 
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
     let minted = secret(args).and_then(|secret| {
@@ -25,9 +24,7 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
 
 /// The configured secret, or the dev secret where nothing is configured.
 fn secret(args: &TokenArgs) -> Result<String, String> {
-    let file = args.config.config.as_deref();
-    let config = Config::load(file, environment(), Mode::Production)
-        .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors.to_string()))?;
+    let config = lenient(args.config.config.as_deref()).map_err(|errors| errors.to_string())?;
     let secret = config.auth.hs256_secret.ok_or("only auth.hs256_secret can sign tokens; none is configured")?;
     Ok(secret.expose().to_owned())
 }

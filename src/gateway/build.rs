@@ -51,7 +51,7 @@ impl Building<'_> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed(limits.feed_items);
         let broker = self.broker(to_hub)?;
-        let hub = Hub::new(broker.clone(), self.config.redis.linger);
+        let hub = Hub::new(broker.clone(), self.config.redis.linger, self.classes.memory());
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
         self.tasks.spawn(async move { feeder.run(from_broker, stop).await });
         let stop = self.stop.clone();

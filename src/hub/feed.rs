@@ -7,6 +7,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::position::Arrival;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
@@ -41,10 +42,13 @@ impl Hub {
 
     async fn take_all(&self, mut feed: FeedReceiver) {
         let mut recent = Recent::default();
+        let mut assurance = tokio::time::interval(self.assurance_pause());
+        assurance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = self.0.behind.raised.notified() => self.heal(self.0.behind.take()).await,
+                _ = assurance.tick() => self.assure().await,
                 item = feed.recv() => match item {
                     Some(item) => self.take(item, &mut recent).await,
                     None => return,
@@ -55,15 +59,21 @@ impl Hub {
 
     async fn take(&self, item: Feed, recent: &mut Recent) {
         match item {
-            Feed::Entry(entry) if entry.places.iter().all(|p| p.link.is_none()) => {
+            Feed::Entry(entry) if self.is_passing(&entry) => {
                 if entry.places.len() == 1 || recent.first(&entry) {
                     self.deliver(&entry, &self.targets(&entry)).await;
                 }
             }
             Feed::Entry(entry) => self.take_entry(entry).await,
             Feed::Plain(room, text) => self.take_plain(room, text).await,
+            Feed::Missed(rooms) => self.heal(rooms.iter().filter_map(|room| self.find(room)).collect()).await,
             Feed::Restored => self.heal_all().await,
         }
+    }
+
+    /// Whether none of an entry's rooms here keeps it: then nothing but its id tells a second copy.
+    fn is_passing(&self, entry: &Entry) -> bool {
+        self.targets(entry).iter().all(|target| entry.places[target.place].link.is_none())
     }
 
     /// Delivers a stored entry, or reads what is missing before it.

@@ -97,20 +97,17 @@ impl Hub {
         tracing::warn!(room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
         let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await;
         local.jump(last);
-        match unseen {
-            Ok(unseen) => History { complete: true, ..unseen },
-            Err(_) => history,
-        }
+        unseen.unwrap_or(history)
     }
 
     /// Members of a room whose history does not reach back lose their transport: nothing is skipped silently.
     fn judge(&self, local: &LocalRoom, history: &History) {
-        if history.complete {
+        let Some(position) = local.position() else { return };
+        let first = history.entries.first().and_then(|e| e.link(local.room())).map(|link| link.prev);
+        if history.facts.continues(position.at(), position.reach(), first) {
             return;
         }
-        let first = history.entries.first().and_then(|e| e.link(local.room()));
-        let reaches_to = first.map_or(history.facts.head(), |link| link.prev);
-        local.jump(local.at().map_or(reaches_to, |at| at.max(reaches_to)));
+        local.jump(position.at().max(first.unwrap_or_else(|| history.facts.head())));
         self.0.counts.cut_off.increment(1);
         for member in local.members() {
             member.session.close(Close::HistoryLost);

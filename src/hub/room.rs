@@ -134,6 +134,12 @@ impl LocalRoom {
         self.state.lock().position.as_ref().map(Position::at)
     }
 
+    pub(super) fn vouch(&self, at: Offset, to: Offset) {
+        if let Some(position) = self.state.lock().position.as_mut().filter(|p| p.at() == at) {
+            position.vouch(to);
+        }
+    }
+
     pub(super) fn jump(&self, to: Offset) {
         if let Some(position) = &mut self.state.lock().position {
             position.jump(to);

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::PATIENCE;
@@ -30,8 +32,18 @@ impl Client {
 
     /// Opens a transport with this query.
     pub async fn open_with(address: SocketAddr, query: &str) -> (Self, Value) {
-        let url = format!("ws://{address}/socket.io/?{query}");
-        let (socket, _) = connect_async(url).await.expect("the upgrade is accepted");
+        Self::open_request(upgrade(address, query)).await
+    }
+
+    /// Opens a transport with this query and one header more.
+    pub async fn open_with_header(address: SocketAddr, query: &str, name: &'static str, value: &str) -> (Self, Value) {
+        let mut request = upgrade(address, query);
+        request.headers_mut().insert(name, value.parse().expect("a header's value"));
+        Self::open_request(request).await
+    }
+
+    async fn open_request(request: Request) -> (Self, Value) {
+        let (socket, _) = connect_async(request).await.expect("the upgrade is accepted");
         let mut client = Self { socket, namespace: "/realtime".to_owned(), next_ack: 0, aside: VecDeque::new() };
         let first = client.frame().await.expect("the handshake comes first");
         let handshake = first.strip_prefix('0').expect("an OPEN packet");
@@ -47,9 +59,14 @@ impl Client {
 
     /// Sends CONNECT with a token and takes the reply.
     pub async fn sign_in(&mut self, token: &str) {
-        self.send(&format!(r#"40{},{{"token":"{token}"}}"#, self.namespace)).await;
-        let reply = self.frame().await.expect("a reply to CONNECT");
+        let reply = self.offer(&format!(r#"{{"token":"{token}"}}"#)).await;
         assert!(reply.starts_with(&format!("40{},{{\"sid\":", self.namespace)), "{reply}");
+    }
+
+    /// Sends CONNECT with this payload and returns the next frame as it stands.
+    pub async fn offer(&mut self, payload: &str) -> String {
+        self.send(&format!("40{},{payload}", self.namespace)).await;
+        self.frame().await.expect("a reply to CONNECT")
     }
 
     /// Uses another namespace from now on.
@@ -65,6 +82,11 @@ impl Client {
     /// Sends a text frame, if the transport still takes it.
     pub async fn try_send(&mut self, frame: &str) -> bool {
         self.socket.send(Message::text(frame)).await.is_ok()
+    }
+
+    /// Sends a binary frame.
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.expect("the transport is open");
     }
 
     /// The next frame but pings, which are answered; none when the transport is closed.
@@ -93,6 +115,17 @@ impl Client {
 
     /// Sends a command with an ack id and returns the reply's map; frames that come before it are kept for later.
     pub async fn call(&mut self, command: &str, argument: &str) -> Value {
+        let reply = self.call_raw(command, argument).await;
+        serde_json::from_str(&reply).expect("a reply is exactly one map")
+    }
+
+    /// Sends a command without an ack id.
+    pub async fn tell(&mut self, command: &str, argument: &str) {
+        self.send(&format!(r#"42{},["{command}",{argument}]"#, self.namespace)).await;
+    }
+
+    /// Like [`call`](Self::call), with the reply as it was written.
+    pub async fn call_raw(&mut self, command: &str, argument: &str) -> String {
         let id = self.next_ack;
         self.next_ack += 1;
         self.send(&format!(r#"42{},{id}["{command}",{argument}]"#, self.namespace)).await;
@@ -101,7 +134,7 @@ impl Client {
         loop {
             let frame = self.frame().await.expect("a reply to the command");
             if let Some(body) = frame.strip_prefix(&head).and_then(|body| body.strip_suffix(']')) {
-                let reply = serde_json::from_str(body).expect("a reply is exactly one map");
+                let reply = body.to_owned();
                 before.append(&mut self.aside);
                 self.aside = before;
                 return reply;
@@ -159,8 +192,18 @@ impl Client {
         frames
     }
 
+    /// Like [`until_closed`](Self::until_closed), with no pong for any ping.
+    pub async fn until_closed_without_pongs(&mut self, limit: Duration) {
+        let all = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        timeout(limit, all).await.expect("the transport is closed in time");
+    }
+
     /// Closes the TCP connection without a word.
     pub fn drop_connection(self) {
         drop(self);
     }
+}
+
+fn upgrade(address: SocketAddr, query: &str) -> Request {
+    format!("ws://{address}/socket.io/?{query}").into_client_request().expect("a valid url")
 }

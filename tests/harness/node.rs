@@ -1,6 +1,6 @@
 //! A gateway as its own process, with ports, logs and signals of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -38,8 +38,20 @@ impl Node {
 
     /// One that listens, but need not be ready.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::launch(settings, |_| {}).await
+    }
+
+    /// One with further settings and a change to its command line or environment; ready when this returns.
+    pub async fn changed(settings: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
+        let node = Self::launch(settings, change).await;
+        node.ready().await;
+        node
+    }
+
+    async fn launch(settings: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
         let (main, admin) = (free_address(), free_address());
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hallway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hallway"));
+        command
             .arg("serve")
             .env("HALLWAY_SERVER__LISTEN", main.to_string())
             .env("HALLWAY_ADMIN__LISTEN", admin.to_string())
@@ -47,9 +59,9 @@ impl Node {
             .env("HALLWAY_API__KEY", API_KEY)
             .envs(settings.iter().copied())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the gateway starts");
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut process = command.spawn().expect("the gateway starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, sink) = (process.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || {
@@ -117,6 +129,13 @@ impl Node {
         (status, response.json().await.unwrap_or_default())
     }
 
+    /// How many of its sockets are in a room.
+    pub async fn room_size(&self, room: &str) -> u64 {
+        let (status, body) = self.get(&format!("/v1/rooms/{room}")).await;
+        assert_eq!(status, 200, "{body}");
+        body["size"].as_u64().expect("a number")
+    }
+
     /// Resident memory, KiB.
     pub fn rss_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
@@ -147,6 +166,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last = &log[log.len().saturating_sub(40)..];
+            std::io::stderr().write_all(format!("the gateway wrote last:\n{}\n", last.join("\n")).as_bytes()).ok();
+        }
         if self.process.try_wait().ok().flatten().is_none() {
             self.process.kill().ok();
             self.process.wait().ok();

@@ -62,6 +62,21 @@ impl Redis {
         .await;
     }
 
+    /// Stops it in the middle of whatever it does; its connections stay open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.as_ref().expect("redis runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
     /// For `HALLWAY_REDIS__URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
@@ -98,6 +113,13 @@ impl Redis {
         let id = redis::from_redis_value(reply.next().expect("an id"))?;
         let placed = reply.map(|place| Ok(redis::from_redis_value(place)?)).collect::<redis::RedisResult<_>>()?;
         Ok(Published { id, placed })
+    }
+
+    /// `FCALL hallway_publish` with these keys and arguments as they stand.
+    pub async fn fcall_raw(&self, keys: &[String], arguments: &[&[u8]]) -> redis::RedisResult<redis::Value> {
+        let mut call = redis::cmd("FCALL");
+        call.arg("hallway_publish").arg(keys.len()).arg(keys).arg(arguments);
+        call.query_async(&mut self.client().await).await
     }
 
     /// A plain `PUBLISH` to a room; returns how many nodes heard it.

@@ -77,6 +77,14 @@ impl Function {
         Ok(())
     }
 
+    /// Loads the library where there is none.
+    pub(super) async fn provide(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
+        match self.loaded(redis).await? {
+            Loaded::Absent => self.ensure(redis).await,
+            Loaded::Older | Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
+        }
+    }
+
     /// Looks whether another node loaded another table meanwhile; loads only what is absent.
     pub(super) async fn watch(&self, redis: &mut ConnectionManager, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;

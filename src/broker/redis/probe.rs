@@ -27,13 +27,27 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings) {
     }
 }
 
-/// The function, the birth and the eviction policy.
+/// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
+/// before the birth. A Redis that restarted may have lost both.
+pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
+    note_birth(broker).await?;
+    broker.function.provide(&mut broker.connection()).await
+}
+
+async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
+    let mut redis = broker.connection();
+    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
+    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
+}
+
+/// The birth, the function and the eviction policy.
 async fn look(
     broker: &RedisBroker,
     settings: &RedisSettings,
     warned: &mut bool,
     loaded: &mut bool,
 ) -> Result<(), RedisError> {
+    note_birth(broker).await?;
     let mut redis = broker.connection();
     if *loaded {
         broker.function.watch(&mut redis, warned).await?;
@@ -41,8 +55,6 @@ async fn look(
         broker.function.ensure(&mut redis).await?;
         *loaded = true;
     }
-    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
-    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await?;
     let evicts = if settings.allow_eviction { None } else { evicting_policy(broker).await };
     broker.link.set(
         Check::Policy,

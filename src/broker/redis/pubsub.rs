@@ -121,12 +121,14 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
     }
 }
 
-/// Connects and subscribes to everything that is wanted.
+/// Sees to what must be in Redis, connects, and subscribes to everything that is wanted.
 async fn dial(
     broker: &RedisBroker,
     client: &Client,
     settings: &RedisSettings,
 ) -> Result<(PubSubSink, PubSubStream), String> {
+    let prepared = super::probe::prepare(broker).await;
+    prepared.map_err(|error| format!("Redis is out of reach for commands: {error}"))?;
     let describe = |error: RedisError| format!("Redis is out of reach for pub/sub: {error}");
     let connecting = timeout(settings.connect_timeout, client.get_async_pubsub()).await;
     let pubsub = connecting.map_err(|_| "Redis did not answer in redis.connect_timeout".to_owned())?;

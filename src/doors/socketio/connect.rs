@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hallway_rooms::close::Close;
 use metrics::{counter, gauge};
@@ -24,6 +25,9 @@ use crate::wire::Wire;
 
 /// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
 const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
+
+/// How long a transport is not read from after a refused CONNECT.
+const BETWEEN_CONNECTS: Duration = Duration::from_millis(20);
 
 /// The CONNECT payload as it came.
 struct Auth(Option<String>);
@@ -68,12 +72,24 @@ impl Door {
         });
         let claims = claims.map_err(|why| {
             counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
+            self.pause(&wire);
             Unauthorized
         })?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
         self.settle(socket, &wire, &session, namespace);
         Ok(())
+    }
+
+    /// socketioxide ignores a CONNECT while the one before is not quite over, its reply already sent. A client that
+    /// tries again at once must not be read before that.
+    fn pause(&self, wire: &Wire) {
+        wire.pause_reads();
+        let wire = wire.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(BETWEEN_CONNECTS).await;
+            wire.resume_reads();
+        });
     }
 
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {

@@ -3,22 +3,15 @@
 //! hyper's read buffer.
 
 use axum::extract::connect_info::ConnectInfo;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use crate::connections::Tries;
 use crate::wire::Wire;
 
-/// Headers that somebody needs after the handshake, or during it.
-const KEPT: [HeaderName; 7] = [
-    HOST,
-    ORIGIN,
-    CONNECTION,
-    UPGRADE,
-    http::header::SEC_WEBSOCKET_KEY,
-    http::header::SEC_WEBSOCKET_VERSION,
-    AUTHORIZATION,
-];
+/// Headers that the handshake needs; they stay as long as the connection, so there are no others.
+const KEPT: [HeaderName; 4] =
+    [CONNECTION, UPGRADE, http::header::SEC_WEBSOCKET_KEY, http::header::SEC_WEBSOCKET_VERSION];
 
 /// The tokens that a request brought outside of its CONNECT packet.
 #[derive(Clone, Default)]

@@ -1,0 +1,160 @@
+//! Public keys: tokens signed with RSA, elliptic curves and Ed25519, and no way to confuse one for another (S4).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::client::Client;
+use crate::harness::node::Node;
+use crate::harness::token::{SECRET, now_s};
+
+const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
+const NO_SECRET: &str = "HALLWAY_AUTH__HS256_SECRET";
+
+/// A key pair made by openssl.
+struct Pair {
+    private: Vec<u8>,
+    public: PathBuf,
+}
+
+impl Pair {
+    fn make(folder: &TempDir, name: &str, options: &[&str]) -> Self {
+        let file = |suffix: &str| folder.path().join(format!("{name}.{suffix}"));
+        let (private, public) = (file("key"), file("pub"));
+        openssl(&[&["genpkey", "-out", text(&private)], options].concat());
+        openssl(&["pkey", "-in", text(&private), "-pubout", "-out", text(&public)]);
+        Self { private: std::fs::read(private).expect("openssl wrote it"), public }
+    }
+
+    fn rsa(folder: &TempDir, name: &str) -> Self {
+        Self::make(folder, name, &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
+    }
+
+    fn curve(folder: &TempDir, name: &str, curve: &str) -> Self {
+        Self::make(folder, name, &["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{curve}")])
+    }
+
+    fn ed25519(folder: &TempDir, name: &str) -> Self {
+        Self::make(folder, name, &["-algorithm", "ED25519"])
+    }
+
+    fn sign(&self, algorithm: Algorithm) -> String {
+        let key = if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) {
+            EncodingKey::from_ec_pem(&self.private)
+        } else if algorithm == Algorithm::EdDSA {
+            EncodingKey::from_ed_pem(&self.private)
+        } else {
+            EncodingKey::from_rsa_pem(&self.private)
+        };
+        sign(&Header::new(algorithm), &key.expect("a private key"))
+    }
+}
+
+fn sign(header: &Header, key: &EncodingKey) -> String {
+    encode(header, &json!({"sub": "u1", "exp": now_s() + 60}), key).expect("claims encode")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+fn openssl(arguments: &[&str]) {
+    let done = Command::new("openssl").args(arguments).output().expect("openssl is installed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A gateway that believes these keys and no secret.
+async fn believing(keys: &[&Pair]) -> Node {
+    let files: Vec<&str> = keys.iter().map(|pair| text(&pair.public)).collect();
+    let settings = [("HALLWAY_AUTH__PUBLIC_KEY_FILE", files.join(","))];
+    Node::changed(&settings.each_ref().map(|(name, files)| (*name, files.as_str())), |command| {
+        command.env_remove(NO_SECRET);
+    })
+    .await
+}
+
+async fn is_admitted(node: &Node, token: &str) -> bool {
+    let (mut client, _) = Client::open(node.main()).await;
+    let reply = client.offer(&json!({"token": token}).to_string()).await;
+    let admitted = reply.starts_with(r#"40/realtime,{"sid":"#);
+    assert!(admitted || reply == UNAUTHORIZED, "{reply}");
+    admitted
+}
+
+#[tokio::test]
+async fn a_token_of_each_kind_of_key_is_believed_and_one_of_another_key_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kinds = [
+        (Pair::rsa(&folder, "rsa"), Pair::rsa(&folder, "rsa2"), vec![Algorithm::RS256, Algorithm::PS512]),
+        (Pair::curve(&folder, "p256", "P-256"), Pair::curve(&folder, "p256b", "P-256"), vec![Algorithm::ES256]),
+        (Pair::curve(&folder, "p384", "P-384"), Pair::curve(&folder, "p384b", "P-384"), vec![Algorithm::ES384]),
+        (Pair::ed25519(&folder, "ed"), Pair::ed25519(&folder, "ed2"), vec![Algorithm::EdDSA]),
+    ];
+    for (known, unknown, algorithms) in &kinds {
+        let node = believing(&[known]).await;
+        for algorithm in algorithms {
+            assert!(is_admitted(&node, &known.sign(*algorithm)).await, "{algorithm:?}");
+            assert!(!is_admitted(&node, &unknown.sign(*algorithm)).await, "{algorithm:?}");
+        }
+        for (other, _, algorithms) in kinds.iter().filter(|(other, ..)| other.public != known.public) {
+            assert!(!is_admitted(&node, &other.sign(algorithms[0])).await, "{algorithms:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_keys_are_believed_at_once_for_rotation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (Pair::rsa(&folder, "old"), Pair::rsa(&folder, "new"));
+    let (curve, ed) = (Pair::curve(&folder, "curve", "P-256"), Pair::ed25519(&folder, "ed"));
+    let node = believing(&[&old, &new, &curve, &ed]).await;
+    for token in [
+        old.sign(Algorithm::RS256),
+        new.sign(Algorithm::RS256),
+        curve.sign(Algorithm::ES256),
+        ed.sign(Algorithm::EdDSA),
+    ] {
+        assert!(is_admitted(&node, &token).await, "{token}");
+    }
+    assert!(!is_admitted(&node, &sign(&Header::default(), &EncodingKey::from_secret(SECRET.as_bytes()))).await);
+}
+
+#[tokio::test]
+async fn a_public_key_is_never_taken_for_a_shared_secret() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pair = Pair::rsa(&folder, "rsa");
+    let pem = std::fs::read(&pair.public).expect("it is there");
+    let trimmed = pem.trim_ascii().to_vec();
+    let der = folder.path().join("der");
+    openssl(&["pkey", "-pubin", "-in", text(&pair.public), "-outform", "DER", "-out", text(&der)]);
+    let der = std::fs::read(der).expect("it is there");
+    let with_both = Node::with(&[("HALLWAY_AUTH__PUBLIC_KEY_FILE", text(&pair.public))]).await;
+    for node in [&believing(&[&pair]).await, &with_both] {
+        assert!(is_admitted(node, &pair.sign(Algorithm::RS256)).await);
+        for secret in [&pem, &trimmed, &der] {
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let forged = sign(&Header::new(algorithm), &EncodingKey::from_secret(secret));
+                assert!(!is_admitted(node, &forged).await, "{algorithm:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_a_token_brings_along_is_not_believed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (known, own) = (Pair::rsa(&folder, "known"), Pair::rsa(&folder, "own"));
+    let node = believing(&[&known]).await;
+    let key = EncodingKey::from_rsa_pem(&own.private).expect("a private key");
+    let mut header = Header::new(Algorithm::RS256);
+    header.jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&key, Algorithm::RS256).ok();
+    assert!(header.jwk.is_some(), "the key can be written into a header");
+    header.jku = Some(format!("http://{}/keys", node.main()));
+    header.x5u = header.jku.clone();
+    assert!(!is_admitted(&node, &sign(&header, &key)).await);
+    let known_key = EncodingKey::from_rsa_pem(&known.private).expect("a private key");
+    assert!(is_admitted(&node, &sign(&header, &known_key)).await, "what is ignored does no harm either");
+}

@@ -1,0 +1,177 @@
+//! Tokens: every place one may stand, which place decides, what is refused, and that no log ever holds one (S3, S4).
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use crate::harness::client::Client;
+use crate::harness::eventually;
+use crate::harness::node::Node;
+use crate::harness::token::{self, SECRET, now_s};
+
+const QUERY: &str = "EIO=4&transport=websocket";
+const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
+/// Where a token may stand, the place that decides first.
+const PLACES: [&str; 6] = ["token", "access_token", "accessToken", "authorization", "?token=", "Authorization:"];
+
+fn signed(header: &Header, claims: &Value, secret: &str) -> String {
+    encode(header, claims, &EncodingKey::from_secret(secret.as_bytes())).expect("claims encode")
+}
+
+/// Signs in with a token in each of some places and returns the reply.
+async fn sign_in(node: &Node, tokens: &[(&str, &str)]) -> String {
+    let at = |place: &str| tokens.iter().find(|(name, _)| *name == place).map(|(_, token)| *token);
+    let query = at("?token=").map_or_else(|| QUERY.to_owned(), |token| format!("{QUERY}&token={token}"));
+    let (mut client, _) = match at("Authorization:") {
+        Some(token) => Client::open_with_header(node.main(), &query, "authorization", token).await,
+        None => Client::open_with(node.main(), &query).await,
+    };
+    let members = tokens.iter().filter(|(place, _)| place.chars().all(|c| c.is_ascii_alphabetic() || c == '_'));
+    let payload: serde_json::Map<_, _> = members.map(|(place, token)| ((*place).to_owned(), json!(token))).collect();
+    let payload = if payload.is_empty() { String::new() } else { Value::from(payload).to_string() };
+    client.offer(&payload).await
+}
+
+fn is_in(reply: &str) -> bool {
+    reply.starts_with(r#"40/realtime,{"sid":""#)
+}
+
+#[tokio::test]
+async fn a_token_is_taken_from_every_place_it_may_stand_in() {
+    let node = Node::embedded().await;
+    let token = token::user("u1");
+    let bearer = format!("Bearer {token}");
+    for place in &PLACES[..4] {
+        assert!(is_in(&sign_in(&node, &[(place, &token)]).await), "{place}");
+        assert!(is_in(&sign_in(&node, &[(place, &bearer)]).await), "{place} with Bearer");
+    }
+    assert!(is_in(&sign_in(&node, &[("Authorization:", &bearer)]).await));
+    let encoded = format!("Bearer%20{}", token.replace('.', "%2E").replace('-', "%2D").replace('_', "%5f"));
+    for query in [token.as_str(), &encoded, &format!("Bearer+{token}")] {
+        assert!(is_in(&sign_in(&node, &[("?token=", query)]).await), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_place_that_holds_a_token_decides() {
+    let node = Node::embedded().await;
+    let good = token::user("u1");
+    let bad = signed(&Header::default(), &json!({"sub": "u1", "exp": now_s() + 60}), &"x".repeat(40));
+    for (i, first) in PLACES.iter().enumerate() {
+        for second in &PLACES[i + 1..] {
+            assert!(is_in(&sign_in(&node, &[(first, &good), (second, &bad)]).await), "{first} over {second}");
+            assert_eq!(sign_in(&node, &[(first, &bad), (second, &good)]).await, UNAUTHORIZED, "{first} over {second}");
+        }
+    }
+}
+
+fn bad_tokens() -> Vec<(&'static str, String)> {
+    let now = now_s();
+    let good = token::user("u1");
+    let parts: Vec<&str> = good.split('.').collect();
+    let hs256 = Header::default();
+    let with = |claims: Value| signed(&hs256, &claims, SECRET);
+    // {"alg":"none","typ":"JWT"} and {"alg":"None"}
+    let (none, none_in_capitals) = ("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0", "eyJhbGciOiJOb25lIn0");
+    vec![
+        ("not a JWT", "x".to_owned()),
+        ("blank", " ".to_owned()),
+        ("cut short", good[..good.len() - 1].to_owned()),
+        ("without a signature", format!("{}.{}.", parts[0], parts[1])),
+        ("two parts", format!("{}.{}", parts[0], parts[1])),
+        ("alg none", format!("{none}.{}.", parts[1])),
+        ("alg none with a signature", format!("{none}.{}.{}", parts[1], parts[2])),
+        ("alg None", format!("{none_in_capitals}.{}.", parts[1])),
+        ("expired", with(json!({"sub": "u1", "exp": now - 10}))),
+        ("not yet valid", with(json!({"sub": "u1", "exp": now + 600, "nbf": now + 300}))),
+        ("without exp", with(json!({"sub": "u1"}))),
+        ("exp as text", with(json!({"sub": "u1", "exp": (now + 60).to_string()}))),
+        ("without sub", with(json!({"exp": now + 60}))),
+        ("empty sub", with(json!({"sub": "", "exp": now + 60}))),
+        ("sub a number", with(json!({"sub": 5, "exp": now + 60}))),
+        ("longer than a week", with(json!({"sub": "u1", "iat": now, "exp": now + 8 * 86_400}))),
+        ("over 8 KiB", with(json!({"sub": "u1", "exp": now + 60, "pad": "x".repeat(8 * 1024)}))),
+        ("another secret", signed(&hs256, &json!({"sub": "u1", "exp": now + 60}), &"y".repeat(40))),
+    ]
+}
+
+#[tokio::test]
+async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport() {
+    let node = Node::embedded().await;
+    for (what, bad) in bad_tokens() {
+        let (mut client, _) = Client::open(node.main()).await;
+        assert_eq!(client.offer(&json!({"token": bad}).to_string()).await, UNAUTHORIZED, "{what}");
+        let good = r#"{"room":"user:u1","type":"t","payload":1}"#;
+        assert_eq!(node.post("/v1/publish", good).await.0, 200);
+        client.sign_in(&token::user("u1")).await;
+        client.join("user:u1").await;
+        let (_, published) = node.post("/v1/publish", good).await;
+        assert_eq!(client.event().await.1["event"]["id"], published["id"], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_without_a_token_is_refused() {
+    let node = Node::embedded().await;
+    let payloads =
+        ["", "{}", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":5}"#, r#"{"token":{}}"#, "[]", r#""x""#];
+    for payload in payloads {
+        let (mut client, _) = Client::open(node.main()).await;
+        assert_eq!(client.offer(payload).await, UNAUTHORIZED, "{payload}");
+        client.sign_in(&token::user("u1")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_longer_hmacs_are_believed_too() {
+    let node = Node::embedded().await;
+    for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        let token = signed(&Header::new(algorithm), &json!({"sub": "u1", "exp": now_s() + 60}), SECRET);
+        assert!(is_in(&sign_in(&node, &[("token", &token)]).await), "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_checked_where_they_are_configured() {
+    let node = Node::with(&[("HALLWAY_AUTH__ISSUER", "https://id"), ("HALLWAY_AUTH__AUDIENCE", "hallway")]).await;
+    for (claims, good) in [
+        (json!({"sub": "u1", "iss": "https://id", "aud": "hallway"}), true),
+        (json!({"sub": "u1", "iss": "https://id", "aud": ["other", "hallway"]}), true),
+        (json!({"sub": "u1", "iss": "https://id", "aud": "other"}), false),
+        (json!({"sub": "u1", "iss": "https://evil", "aud": "hallway"}), false),
+        (json!({"sub": "u1", "aud": "hallway"}), false),
+        (json!({"sub": "u1", "iss": "https://id"}), false),
+        (json!({"sub": "u1"}), false),
+    ] {
+        let reply = sign_in(&node, &[("token", &token::with(claims.clone()))]).await;
+        assert_eq!(is_in(&reply), good, "{claims}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_ever_logged() {
+    let node = Node::with(&[("HALLWAY_LOG__LEVEL", "trace")]).await;
+    let good = token::user("u1");
+    let expired = token::with(json!({"sub": "u1", "exp": now_s() - 100}));
+    for token in [&good, &expired] {
+        for place in PLACES {
+            sign_in(&node, &[(place, token)]).await;
+        }
+        for path in ["/socket.io/?EIO=4&transport=polling&token=", "/api/health?token=", "/?token="] {
+            let url = format!("http://{}{path}{token}", node.main());
+            reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("an answer");
+        }
+    }
+    Client::connect(node.main(), &good).await.drop_connection();
+    eventually("refusals and ends are logged at this level", || async {
+        let log = node.log();
+        let has = |words: &str| log.iter().any(|line| line.contains(words));
+        (has("a token was refused") && has("a session ended")).then_some(())
+    })
+    .await;
+    for token in [&good, &expired] {
+        for part in token.split('.').skip(1) {
+            let leaked: Vec<String> = node.log().into_iter().filter(|line| line.contains(part)).collect();
+            assert!(leaked.is_empty(), "{leaked:?}");
+        }
+    }
+}
