@@ -309,7 +309,8 @@ async fn a_feed_that_overflows_says_so(kind: Kind) {
     bench.publish_many(100, "user:1").await;
     loop {
         match bench.next().await {
-            Feed::Restored => break,
+            Feed::Missed(rooms) => break assert_eq!(rooms, [bench.room("user:1")]),
+            Feed::Restored => panic!("nothing broke"),
             Feed::Entry(entry) => assert_ne!(entry.id.as_str(), "many-99", "it never said so"),
             Feed::Plain(..) => panic!("nobody published it"),
         }

@@ -34,11 +34,8 @@ pub(super) struct Times {
     pub(super) id_window: Duration,
 }
 
-pub(super) const LONG: Times = Times {
-    ttl: Duration::from_hours(1),
-    memory: Duration::from_hours(7 * 24),
-    id_window: Duration::from_mins(10),
-};
+pub(super) const LONG: Times =
+    Times { ttl: Duration::from_hours(1), memory: Duration::from_hours(7 * 24), id_window: Duration::from_mins(10) };
 pub(super) const SHORT: Times = Times {
     ttl: Duration::from_millis(300),
     memory: Duration::from_millis(900),
@@ -183,7 +180,7 @@ impl Bench {
     pub(super) async fn entry(&mut self) -> Entry {
         match self.next().await {
             Feed::Entry(entry) => entry,
-            other @ (Feed::Plain(..) | Feed::Restored) => panic!("no entry: {other:?}"),
+            other @ (Feed::Plain(..) | Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
         }
     }
 
