@@ -1,7 +1,8 @@
 //! CONNECT: a token becomes a session, with its handlers in place before the reply leaves.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hallway_rooms::close::Close;
 use metrics::{counter, gauge};
@@ -25,6 +26,9 @@ use crate::wire::Wire;
 /// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
 const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
 
+/// Between two looks at whether socketioxide is done with a refused CONNECT.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The CONNECT payload as it came.
 struct Auth(Option<String>);
 
@@ -33,6 +37,17 @@ impl FromConnectParts<LocalAdapter> for Auth {
 
     fn from_connect_parts(_: &Arc<Socket<LocalAdapter>>, auth: &Option<Value>) -> Result<Self, Infallible> {
         Ok(Self(auth.as_ref().and_then(Value::as_str).map(|text| text.to_string())))
+    }
+}
+
+/// A CONNECT that socketioxide is at work on.
+struct Attempt(Weak<Socket<LocalAdapter>>);
+
+impl FromConnectParts<LocalAdapter> for Attempt {
+    type Error = Infallible;
+
+    fn from_connect_parts(socket: &Arc<Socket<LocalAdapter>>, _: &Option<Value>) -> Result<Self, Infallible> {
+        Ok(Self(Arc::downgrade(socket)))
     }
 }
 
@@ -45,8 +60,11 @@ impl Door {
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path));
-        let admit = move |socket: SocketRef, auth: Auth| {
+        let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| {
             let admitted = self.admit(&socket, auth, &namespace);
+            if admitted.is_err() {
+                self.wait_out(&socket, attempt);
+            }
             async move { admitted }
         };
         io.ns(path.to_owned(), (async || {}).with(admit));
@@ -74,6 +92,21 @@ impl Door {
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
         self.settle(socket, &wire, &session, namespace);
         Ok(())
+    }
+
+    /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
+    /// try again as soon as it hears of the refusal, nothing more is read from it until that work is over.
+    fn wait_out(&self, socket: &SocketRef, attempt: Attempt) {
+        let Some(wire) = head::wire(&socket.req_parts().extensions) else { return };
+        wire.pause_reads();
+        self.tasks.spawn(async move {
+            while attempt.0.strong_count() > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            // The socket goes a moment before socketioxide's own mark of it.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            wire.resume_reads();
+        });
     }
 
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
