@@ -110,6 +110,18 @@ async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport(
 }
 
 #[tokio::test]
+async fn who_tries_again_at_once_is_always_answered() {
+    let node = Node::embedded().await;
+    for _ in 0..10 {
+        let (mut client, _) = Client::open(node.main()).await;
+        for attempt in 0..20 {
+            assert_eq!(client.offer(r#"{"token":"x"}"#).await, UNAUTHORIZED, "attempt {attempt}");
+        }
+        client.sign_in(&token::user("u1")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_payload_without_a_token_is_refused() {
     let node = Node::embedded().await;
     let payloads =

@@ -72,12 +72,14 @@ impl Wire {
 
     /// Stops reading from the peer, so that its own sending stalls. Its end is not noticed either; a kill is.
     pub fn pause_reads(&self) {
-        self.0.reading.lock().paused = true;
+        self.0.reading.lock().pauses += 1;
     }
 
-    /// Reads from the peer again.
+    /// Takes one pause back; without any the peer is read from again.
     pub fn resume_reads(&self) {
-        self.0.reading.lock().paused = false;
+        let mut reading = self.0.reading.lock();
+        reading.pauses = reading.pauses.saturating_sub(1);
+        drop(reading);
         self.0.wake_reader();
     }
 

@@ -52,7 +52,7 @@ impl WireIo {
             MayRead::Dead
         } else if reading.discards {
             MayRead::Discard
-        } else if reading.paused {
+        } else if reading.pauses > 0 {
             MayRead::Paused
         } else {
             MayRead::Yes

@@ -72,7 +72,8 @@ pub(super) struct Out {
 /// The incoming side.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    pub(super) paused: bool,
+    /// How many have asked for a pause: there is none once each of them has resumed.
+    pub(super) pauses: u32,
     /// What arrives is thrown away until the peer closes.
     pub(super) discards: bool,
     pub(super) waker: Option<Waker>,

@@ -180,7 +180,7 @@ impl Bench {
     pub(super) async fn entry(&mut self) -> Entry {
         match self.next().await {
             Feed::Entry(entry) => entry,
-            other @ (Feed::Plain(..) | Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
+            other @ (Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! CONNECT: a token becomes a session, with its handlers in place before the reply leaves.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hallway_rooms::close::Close;
@@ -26,8 +26,8 @@ use crate::wire::Wire;
 /// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
 const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
 
-/// How long a transport is not read from after a refused CONNECT.
-const BETWEEN_CONNECTS: Duration = Duration::from_millis(20);
+/// Between two looks at whether socketioxide is done with a refused CONNECT.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The CONNECT payload as it came.
 struct Auth(Option<String>);
@@ -40,6 +40,17 @@ impl FromConnectParts<LocalAdapter> for Auth {
     }
 }
 
+/// A CONNECT that socketioxide is at work on.
+struct Attempt(Weak<Socket<LocalAdapter>>);
+
+impl FromConnectParts<LocalAdapter> for Attempt {
+    type Error = Infallible;
+
+    fn from_connect_parts(socket: &Arc<Socket<LocalAdapter>>, _: &Option<Value>) -> Result<Self, Infallible> {
+        Ok(Self(Arc::downgrade(socket)))
+    }
+}
+
 /// The only thing a refused client is told.
 #[derive(Debug, thiserror::Error)]
 #[error("unauthorized")]
@@ -49,8 +60,11 @@ impl Door {
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path));
-        let admit = move |socket: SocketRef, auth: Auth| {
+        let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| {
             let admitted = self.admit(&socket, auth, &namespace);
+            if admitted.is_err() {
+                self.wait_out(&socket, attempt);
+            }
             async move { admitted }
         };
         io.ns(path.to_owned(), (async || {}).with(admit));
@@ -72,7 +86,6 @@ impl Door {
         });
         let claims = claims.map_err(|why| {
             counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
-            self.pause(&wire);
             Unauthorized
         })?;
         let lane = wire.lane(&namespace.connected());
@@ -81,13 +94,17 @@ impl Door {
         Ok(())
     }
 
-    /// socketioxide ignores a CONNECT while the one before is not quite over, its reply already sent. A client that
-    /// tries again at once must not be read before that.
-    fn pause(&self, wire: &Wire) {
+    /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
+    /// try again as soon as it hears of the refusal, nothing more is read from it until that work is over.
+    fn wait_out(&self, socket: &SocketRef, attempt: Attempt) {
+        let Some(wire) = head::wire(&socket.req_parts().extensions) else { return };
         wire.pause_reads();
-        let wire = wire.clone();
         self.tasks.spawn(async move {
-            tokio::time::sleep(BETWEEN_CONNECTS).await;
+            while attempt.0.strong_count() > 0 && !wire.is_closed() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            // The socket goes a moment before socketioxide's own mark of it.
+            tokio::time::sleep(LOOK_AGAIN).await;
             wire.resume_reads();
         });
     }
