@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json};
 use socketioxide::SocketIo;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
-use socketioxide::handler::{ConnectHandler, FromConnectParts, Value};
-use socketioxide::socket::Socket;
+use socketioxide::handler::{ConnectHandler, DisconnectHandler, FromConnectParts, Value};
+use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::Door;
 use super::encode::Namespace;
@@ -48,6 +48,28 @@ impl FromConnectParts<LocalAdapter> for Attempt {
 
     fn from_connect_parts(socket: &Arc<Socket<LocalAdapter>>, _: &Option<Value>) -> Result<Self, Infallible> {
         Ok(Self(Arc::downgrade(socket)))
+    }
+}
+
+/// Ends a session while the reader stands at its `41`: what the client sends behind it finds the namespace left, as does
+/// a CONNECT, which socketioxide would else take for a second one and drop.
+struct Leave {
+    door: Arc<Door>,
+    session: Arc<Session>,
+}
+
+/// Tells this handler from closures; socketioxide asks for a type.
+struct AtOnce;
+
+impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket<LocalAdapter>>,
+        _: DisconnectReason,
+        remove: fn(Arc<Socket<LocalAdapter>>),
+    ) {
+        self.door.end(&self.session, "left");
+        remove(socket);
     }
 }
 
@@ -114,8 +136,7 @@ impl Door {
         gauge!(names::SESSIONS).increment(1.0);
         let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
         socket.on_fallback(Inbox(connection));
-        let (door, leaving) = (self.clone(), session.clone());
-        socket.on_disconnect(async move || door.end(&leaving, "left"));
+        socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
         self.expiry.watch(session);
         let (door, cut) = (self.clone(), Arc::downgrade(session));
         wire.on_close(move |reason| {

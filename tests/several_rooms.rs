@@ -1,0 +1,126 @@
+//! An event in several rooms: once for everybody who is in any of them, with true positions in each (S32).
+
+use serde_json::{Value, json};
+
+use crate::harness::client::Client;
+use crate::harness::node::Node;
+use crate::harness::redis::Redis;
+use crate::harness::token;
+
+const STOCK: &str = r#"{"type":"inventory.stock_updated","payload":{"storeId":"s","productId":"p","stock":18}}"#;
+const ROOMS: [&str; 3] = ["store:s", "product:p", "variant:v"];
+
+async fn member(node: &Node, rooms: &[&str]) -> Client {
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    for room in rooms {
+        client.join(room).await;
+    }
+    client
+}
+
+async fn meta(client: &mut Client) -> Value {
+    client.event().await.1["event"]["meta"].clone()
+}
+
+#[tokio::test]
+async fn each_member_gets_it_once_with_the_positions_of_its_own_rooms_only() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut in_all = member(&node, &["variant:v", "product:p", "store:s"]).await;
+    let mut in_two = member(&node, &["variant:v", "product:p"]).await;
+    let mut in_one = member(&node, &["product:p"]).await;
+    let mut in_another = member(&node, &["order:o"]).await;
+    redis.fcall(&["product:p"], r#"{"type":"t","payload":1}"#, &[]).await.expect("an offset of its own");
+    for client in [&mut in_all, &mut in_two, &mut in_one] {
+        assert_eq!(meta(client).await["room"], "product:p");
+    }
+    let placed = redis.fcall(&ROOMS, STOCK, &[]).await.expect("published").placed;
+    let at = |i: usize| placed[i].1.as_str();
+    assert_eq!(
+        meta(&mut in_all).await,
+        json!({"room": "store:s", "offset": at(0), "offsets": {"store:s": at(0), "product:p": at(1), "variant:v": at(2)}})
+    );
+    assert_eq!(
+        meta(&mut in_two).await,
+        json!({"room": "product:p", "offset": at(1), "offsets": {"product:p": at(1), "variant:v": at(2)}})
+    );
+    assert_eq!(meta(&mut in_one).await, json!({"room": "product:p", "offset": at(1)}));
+    for client in [&mut in_all, &mut in_two, &mut in_one, &mut in_another] {
+        client.nothing_came().await;
+    }
+}
+
+#[tokio::test]
+async fn a_later_join_from_either_position_is_complete_and_repeats_nothing() {
+    let redis = Redis::start().await;
+    for node in [Node::on(&redis.url()).await, Node::embedded().await] {
+        let mut client = member(&node, &ROOMS[..2]).await;
+        let publish = async |rooms: &[&str], id: &str| {
+            let body = json!({"rooms": rooms, "id": id, "type": "t", "payload": 1});
+            assert_eq!(node.post("/v1/publish", body.to_string()).await.0, 200);
+        };
+        publish(&ROOMS[..2], "both-1").await;
+        publish(&["product:p"], "product").await;
+        publish(&ROOMS[..2], "both-2").await;
+        publish(&["store:s"], "store").await;
+        let both = [meta(&mut client).await, meta(&mut client).await, meta(&mut client).await, meta(&mut client).await];
+        client.drop_connection();
+        for (room, offsets, behind) in [
+            ("store:s", &both[0]["offsets"], vec!["both-2", "store"]),
+            ("product:p", &both[0]["offsets"], vec!["product", "both-2"]),
+            ("store:s", &both[2]["offsets"], vec!["store"]),
+            ("product:p", &both[2]["offsets"], vec![]),
+        ] {
+            let mut client = member(&node, &[]).await;
+            let joined = client.resume(room, offsets[room].as_str().expect("a position in each room")).await;
+            let events = joined["events"].as_array().expect("a list");
+            assert_eq!(events.iter().map(|event| event["id"].as_str()).collect::<Vec<_>>(), behind.into_iter().map(Some).collect::<Vec<_>>());
+            assert_eq!(joined["complete"], true, "{room}: {joined}");
+            assert!(events.iter().all(|event| event["meta"]["room"] == room && event["meta"].get("offsets").is_none()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_is_heard_once_whichever_room_is_joined_or_left_around_that_moment() {
+    const EVENTS: u64 = 300;
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut client = member(&node, &["store:s"]).await;
+    let publish = async {
+        let mut pipe = redis.client().await;
+        for n in 0..EVENTS {
+            let mut call = redis::cmd("FCALL");
+            call.arg("hallway_publish").arg(2).arg("hallway:{product:p}").arg("hallway:{store:s}");
+            call.arg(format!(r#"{{"type":"t","payload":{n}}}"#));
+            call.query_async::<redis::Value>(&mut pipe).await.expect("published");
+        }
+    };
+    let toggle = async {
+        for _ in 0..60 {
+            client.join("product:p").await;
+            client.call("leave_room", r#"{"room":"product:p"}"#).await;
+        }
+    };
+    tokio::join!(publish, toggle);
+    for n in 0..EVENTS {
+        let (_, heard) = client.event().await;
+        assert_eq!(heard["event"]["payload"], n, "{heard}");
+    }
+    client.nothing_came().await;
+}
+
+#[tokio::test]
+async fn a_room_named_twice_and_rooms_derived_from_the_payload_count_once() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut client = member(&node, &["store:s", "product:p"]).await;
+    let placed = redis.fcall(&["store:s", "store:s"], STOCK, &[]).await.expect("published").placed;
+    assert_eq!(placed.len(), 1);
+    assert_eq!(meta(&mut client).await, json!({"room": "store:s", "offset": placed[0].1}));
+    let (status, reply) = node.post("/v1/publish", STOCK).await;
+    assert_eq!(status, 200, "{reply}");
+    assert_eq!(meta(&mut client).await["offsets"], reply["offsets"]);
+    assert_eq!(reply["offsets"].as_object().map(serde_json::Map::len), Some(2), "{reply}");
+    client.nothing_came().await;
+}
