@@ -28,7 +28,7 @@
 local VERSION = 1
 local TABLE = 'default'            -- digest of everything below in this block, written by the gateway
 local PREFIX = 'hallway'
-local MEMORY = 604800000           -- ms the last offset is kept (at least the class's ttl)
+local MEMORY = 604800000           -- ms the last offset is kept (at least every ttl)
 local ID_WINDOW = 600000           -- ms an event id is remembered
 local EVENT_BYTES = 65536          -- bytes of the event JSON text
 local FORMS = {                    -- segments ('*' = an id), max events, ttl ms, delivery
@@ -57,6 +57,7 @@ local MAX_ROOMS = 64
 local MAX_NAME = 128               -- bytes of an event id, a type, a segment of a room
 local MAX_DEPTH = 65               -- the event itself, and 64 levels of payload
 local MAX_INTEGER = 9007199254740992
+local LEEWAY = 60000               -- ms that a clock may be set back, if the memory is twice as long
 local NAME = '^[A-Za-z0-9_.:-]+$'
 local SEGMENT = '[A-Za-z0-9_.~-]+'
 local KEY_HEAD = PREFIX .. ':{'
@@ -122,7 +123,6 @@ local function class_from(form)
     max = integer(max),
     keeps = max > 0,
     ttl = integer(ttl),
-    memory = integer(math.max(MEMORY, ttl)),
     delivery = delivery,
   }
 end
@@ -444,8 +444,8 @@ local function give_offset(room, now, first_of_now)
   else
     room.offset = ms .. '-' .. integer(n + 1)
   end
-  -- Until the clock has passed the offset by so much: it may be behind.
-  room.kept = integer(math.max(ms - now, 0) + room.class.memory)
+  -- Until the clock has passed the offset by the memory for good: it may be behind, or be set back.
+  room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, MEMORY / 2))
 end
 
 local function is_stored(room, event)

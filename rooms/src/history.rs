@@ -47,6 +47,17 @@ pub struct Facts {
     pub memory: Duration,
 }
 
+/// How far a clock may be set back without any harm: the head of a quiet room lies so far back, and a last offset is
+/// kept so much longer than the memory.
+#[must_use]
+pub fn leeway_ms(memory: Duration) -> u64 {
+    QUIET_HEAD_MS.min(millis(memory) / 2)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Facts {
     /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
     /// before now. What is stored next is newer.
@@ -58,8 +69,7 @@ impl Facts {
     /// A place shortly before now, not before the birth, and well within what is remembered.
     #[must_use]
     pub fn quiet(&self) -> Offset {
-        let back = QUIET_HEAD_MS.min(self.memory_ms() / 2);
-        let quiet = self.now_ms.saturating_sub(back).max(self.birth());
+        let quiet = self.now_ms.saturating_sub(leeway_ms(self.memory)).max(self.birth());
         if quiet < self.now_ms { Offset::at(quiet) } else { Offset::before(self.now_ms) }
     }
 
@@ -78,23 +88,7 @@ impl Facts {
     /// What the first entry of a room without a last offset names as its `prev`.
     #[must_use]
     pub fn horizon(&self) -> Offset {
-        Offset::at(self.now_ms.saturating_sub(self.memory_ms()))
-    }
-
-    fn memory_ms(&self) -> u64 {
-        u64::try_from(self.memory.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
-    #[must_use]
-    pub fn complete(&self, from: From, first_prev: Option<Offset>) -> bool {
-        if !self.born_by(from) {
-            return false;
-        }
-        match first_prev {
-            Some(prev) => prev <= from.exclusive(),
-            None => self.silent_since(from),
-        }
+        Offset::at(self.now_ms.saturating_sub(millis(self.memory)))
     }
 
     fn birth(&self) -> u64 {

@@ -9,7 +9,7 @@ use hallway_rooms::class::{Classes, Delivery};
 use hallway_rooms::draft::Draft;
 use hallway_rooms::entry::{Entry, Link, Place};
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::{Facts, From, leeway_ms};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
@@ -104,7 +104,7 @@ impl MemoryBroker {
         stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
         stream.id_order.push_back(event.id.clone());
         stream.last = Some(offset);
-        stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms();
+        stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms() + leeway_ms(self.classes.memory());
         (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(link))
     }
 

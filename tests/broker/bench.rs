@@ -206,7 +206,7 @@ impl Bench {
 
     pub(super) async fn let_the_last_offset_be_forgotten(&self, room: &str) {
         let gone = async || self.facts(room).await.last.is_none();
-        self.live_through(self.times.memory, "the last offset is forgotten", gone).await;
+        self.live_through(2 * self.times.memory, "the last offset is forgotten", gone).await;
     }
 
     pub(super) async fn let_the_id_be_forgotten(&self, room: &str, id: &str) {
