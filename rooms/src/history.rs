@@ -91,6 +91,18 @@ impl Facts {
         Offset::at(self.now_ms.saturating_sub(millis(self.memory)))
     }
 
+    /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
+    #[must_use]
+    pub fn complete(&self, from: From, first_prev: Option<Offset>) -> bool {
+        if !self.born_by(from) {
+            return false;
+        }
+        match first_prev {
+            Some(prev) => prev <= from.exclusive(),
+            None => self.silent_since(from),
+        }
+    }
+
     fn birth(&self) -> u64 {
         self.birth_ms.unwrap_or(self.now_ms)
     }
