@@ -94,8 +94,17 @@ async fn more_than_a_page_follows_as_ordinary_events_before_newer_ones() {
         let rest = live(&mut client, 800).await;
         assert_eq!(rest.iter().map(number).collect::<Vec<_>>(), (1000..1800).collect::<Vec<_>>());
         client.nothing_came().await;
-        let (_, history) = node.get(&format!("/v1/rooms/order:o1/events?after={}", rest[799 - 500]["meta"]["offset"].as_str().expect("an offset"))).await;
-        assert_eq!(history["events"].as_array().map(Vec::as_slice), Some(&rest[300..]), "live and stored copies are equal");
+        let (_, history) = node
+            .get(&format!(
+                "/v1/rooms/order:o1/events?after={}",
+                rest[799 - 500]["meta"]["offset"].as_str().expect("an offset")
+            ))
+            .await;
+        assert_eq!(
+            history["events"].as_array().map(Vec::as_slice),
+            Some(&rest[300..]),
+            "live and stored copies are equal"
+        );
     }
 }
 

@@ -103,7 +103,8 @@ async fn what_is_no_payload_or_no_room_is_answered_and_the_socket_stays() {
     let node = Node::embedded().await;
     let mut client = Client::connect(node.main(), &token::staff()).await;
     for command in ["join_room", "leave_room", "get_missed_events"] {
-        for argument in ["null", "5", "true", r#""order:o1""#, "[]", r#"["order:o1"]"#, "{}", r#"{"Room":"order:o1"}"#] {
+        for argument in ["null", "5", "true", r#""order:o1""#, "[]", r#"["order:o1"]"#, "{}", r#"{"Room":"order:o1"}"#]
+        {
             assert_eq!(client.call(command, argument).await, refused("invalid-payload"), "{command} {argument}");
         }
         for value in [json!(null), json!(5), json!(true), json!([]), json!({})] {
@@ -112,8 +113,25 @@ async fn what_is_no_payload_or_no_room_is_answered_and_the_socket_stays() {
         }
         let (long, longer) = (format!("order:{}", "x".repeat(129)), format!("order:{}", "x".repeat(5000)));
         for key in [
-            "", " ", "order", "order:", ":o1", "order:o1:", "order:o1:x", "Order:o1", "orders:o1", "order:{o1}", "order:a b",
-            "order:é", "order:o1\n", "order:*", "store:s1:zone", "dashboard:x", "chat:1", &long, &longer,
+            "",
+            " ",
+            "order",
+            "order:",
+            ":o1",
+            "order:o1:",
+            "order:o1:x",
+            "Order:o1",
+            "orders:o1",
+            "order:{o1}",
+            "order:a b",
+            "order:é",
+            "order:o1\n",
+            "order:*",
+            "store:s1:zone",
+            "dashboard:x",
+            "chat:1",
+            &long,
+            &longer,
         ] {
             let argument = in_room(command, key.into());
             assert_eq!(client.call(command, &argument).await, refused("invalid-room"), "{command} {key:?}");
@@ -141,8 +159,15 @@ async fn a_command_without_any_argument_is_answered() {
 async fn rooms_that_the_policy_closes_are_forbidden_and_stay_silent() {
     let node = Node::embedded().await;
     let closed = [
-        "user:u2", "store:s1:orders", "zone:z1:agents", "agent:a1", "agent:a1:orders", "orders:active", "agents:all",
-        "stores:all", "dashboard:admin",
+        "user:u2",
+        "store:s1:orders",
+        "zone:z1:agents",
+        "agent:a1",
+        "agent:a1:orders",
+        "orders:active",
+        "agents:all",
+        "stores:all",
+        "dashboard:admin",
     ];
     let customer = json!({"sub": "u1"});
     let agent = json!({"sub": "u1", "role": "agent", "agentId": "a1", "zoneId": "z1"});

@@ -91,7 +91,8 @@ async fn a_timestamp_ahead_of_the_brokers_clock_is_brought_back_to_it() {
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     client.join("order:o1").await;
     fcall(&redis, &["order:o1"], r#"{"type":"t","timestamp":9000000000000000,"payload":1}"#).await;
-    let (status, _) = node.post("/v1/publish", r#"{"room":"order:o1","type":"t","timestamp":9000000000000000,"payload":1}"#).await;
+    let (status, _) =
+        node.post("/v1/publish", r#"{"room":"order:o1","type":"t","timestamp":9000000000000000,"payload":1}"#).await;
     assert_eq!(status, 200);
     for _ in 0..2 {
         let live = event(&mut client).await;
@@ -183,7 +184,10 @@ async fn an_id_that_is_published_again_is_stored_and_delivered_once() {
         assert_eq!(again.placed, [("order:o1".to_owned(), first.placed[0].1.clone(), 1)]);
     }
     let (status, reply) = node.post("/v1/publish", r#"{"room":"order:o1","id":"e1","type":"t","payload":4}"#).await;
-    assert_eq!((status, &reply["duplicate"], &reply["offsets"]["order:o1"]), (200, &json!(true), &json!(first.placed[0].1)));
+    assert_eq!(
+        (status, &reply["duplicate"], &reply["offsets"]["order:o1"]),
+        (200, &json!(true), &json!(first.placed[0].1))
+    );
     fcall(&redis, &["order:o1"], r#"{"id":"e2","type":"t","payload":5}"#).await;
     let (one, two) = (event(&mut client).await, event(&mut client).await);
     assert_eq!((&one["id"], &one["payload"], &two["id"]), (&json!("e1"), &json!(1), &json!("e2")));

@@ -42,10 +42,12 @@ impl Pair {
     }
 
     fn sign(&self, algorithm: Algorithm) -> String {
-        let key = match algorithm {
-            Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(&self.private),
-            Algorithm::EdDSA => EncodingKey::from_ed_pem(&self.private),
-            _ => EncodingKey::from_rsa_pem(&self.private),
+        let key = if [Algorithm::ES256, Algorithm::ES384].contains(&algorithm) {
+            EncodingKey::from_ec_pem(&self.private)
+        } else if algorithm == Algorithm::EdDSA {
+            EncodingKey::from_ed_pem(&self.private)
+        } else {
+            EncodingKey::from_rsa_pem(&self.private)
         };
         sign(&Header::new(algorithm), &key.expect("a private key"))
     }

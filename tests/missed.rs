@@ -63,8 +63,7 @@ async fn since_is_inclusive_and_after_is_not() {
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     for (i, offset) in offsets.iter().enumerate() {
         let since = millis(offset);
-        let expected: Vec<String> =
-            (0..6).filter(|n| millis(&offsets[*n]) >= since).map(|n| format!("e{n}")).collect();
+        let expected: Vec<String> = (0..6).filter(|n| millis(&offsets[*n]) >= since).map(|n| format!("e{n}")).collect();
         assert!(expected.contains(&format!("e{i}")));
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
         for since in [json!(since), json!(since as f64)] {
@@ -114,7 +113,8 @@ async fn a_page_is_bounded_in_bytes_and_holds_at_least_one_event() {
     let mut more = true;
     let mut reader = Client::connect(node.main(), &token::user("u2")).await;
     while more {
-        let reply = reader.call_raw("get_missed_events", &json!({"room": "order:o1", "after": after}).to_string()).await;
+        let reply =
+            reader.call_raw("get_missed_events", &json!({"room": "order:o1", "after": after}).to_string()).await;
         assert!(reply.len() < 1024 * 1024 + 16 * 1024, "{} bytes", reply.len());
         let data = serde_json::from_str::<Value>(&reply).expect("a map")["data"].clone();
         assert!(!ids(&data).is_empty());
@@ -161,12 +161,34 @@ async fn what_cannot_be_asked_for_is_an_invalid_payload() {
     let node = Node::embedded().await;
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     for rest in [
-        "", r#","since":-1"#, r#","since":1.5"#, r#","since":"1""#, r#","since":true"#, r#","since":[]"#, r#","since":null"#,
-        r#","since":1e300"#, r#","after":"""#, r#","after":"x""#, r#","after":"1""#, r#","after":"1-""#, r#","after":"-1""#,
-        r#","after":"1-1-1""#, r#","after":" 1-1""#, r#","after":"+1-1""#, r#","after":"(1-1""#, r#","after":"-""#,
-        r#","after":"1-99999999999999999999999""#, r#","after":1"#, r#","after":1.1"#, r#","since":1,"after":"1-1""#,
-        r#","since":1,"limit":0"#, r#","since":1,"limit":1001"#, r#","since":1,"limit":-1"#, r#","since":1,"limit":1.5"#,
-        r#","since":1,"limit":"5""#, r#","limit":5"#,
+        "",
+        r#","since":-1"#,
+        r#","since":1.5"#,
+        r#","since":"1""#,
+        r#","since":true"#,
+        r#","since":[]"#,
+        r#","since":null"#,
+        r#","since":1e300"#,
+        r#","after":"""#,
+        r#","after":"x""#,
+        r#","after":"1""#,
+        r#","after":"1-""#,
+        r#","after":"-1""#,
+        r#","after":"1-1-1""#,
+        r#","after":" 1-1""#,
+        r#","after":"+1-1""#,
+        r#","after":"(1-1""#,
+        r#","after":"-""#,
+        r#","after":"1-99999999999999999999999""#,
+        r#","after":1"#,
+        r#","after":1.1"#,
+        r#","since":1,"after":"1-1""#,
+        r#","since":1,"limit":0"#,
+        r#","since":1,"limit":1001"#,
+        r#","since":1,"limit":-1"#,
+        r#","since":1,"limit":1.5"#,
+        r#","since":1,"limit":"5""#,
+        r#","limit":5"#,
     ] {
         let reply = client.call("get_missed_events", &format!(r#"{{"room":"order:o1"{rest}}}"#)).await;
         assert_eq!(reply, json!({"ok": false, "error": "invalid-payload"}), "{rest}");

@@ -14,6 +14,8 @@ fn bad_events() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let text = |text: &str| text.as_bytes().to_vec();
     let payload = |payload: &str| text(&format!(r#"{{"type":"t","payload":{payload}}}"#));
     let nested = |open: &str, close: &str| payload(&format!("{}1{}", open.repeat(65), close.repeat(65)));
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(65), "}".repeat(65));
+    let meta = text(&format!(r#"{{"type":"t","payload":1,"meta":{deep}}}"#));
     let invalid = "invalid-event";
     let mut bad = vec![
         ("not JSON", text("nonsense"), invalid),
@@ -41,22 +43,42 @@ fn bad_events() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("meta a text", text(r#"{"type":"t","payload":1,"meta":"x"}"#), invalid),
         ("65 arrays", nested("[", "]"), invalid),
         ("65 objects", nested(r#"{"a":"#, "}"), invalid),
-        ("65 deep in meta", text(&format!(r#"{{"type":"t","payload":1,"meta":{}{}}}"#, r#"{"a":"#.repeat(65).replacen("{\"a\":", "{\"a\":", 1) + "1", "}".repeat(65))), invalid),
-        ("100,000 deep", payload(&"[".repeat(60_000)), invalid),
+        ("65 deep in meta", meta, invalid),
+        ("60,000 deep", payload(&"[".repeat(60_000)), invalid),
         ("65 KiB", payload(&format!("\"{}\"", "x".repeat(65 * 1024))), "event-too-large"),
         ("a control character", payload("\"a\u{1}b\""), invalid),
         ("a line break in a text", payload("\"a\nb\""), invalid),
     ];
-    for odd in ["NaN", "nan", "Infinity", "-Infinity", "inf", "0x10", "01", "1.", ".5", "+1", "1e", "-", "'x'", "[1,]", r#"{"a":1,}"#] {
+    for odd in [
+        "NaN",
+        "nan",
+        "Infinity",
+        "-Infinity",
+        "inf",
+        "0x10",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "-",
+        "'x'",
+        "[1,]",
+        r#"{"a":1,}"#,
+    ] {
         bad.push(("no number of JSON's", payload(odd), invalid));
     }
-    for lone in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\udc00\ud800""#, r#""\ud800x""#, r#"{"\udfff":1}"#] {
+    for lone in
+        [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\udc00\ud800""#, r#""\ud800x""#, r#"{"\udfff":1}"#]
+    {
         bad.push(("a lone surrogate", payload(lone), invalid));
     }
     for bytes in [&b"\xff"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\xf0\x9f\x92", b"\xc0\xaf", b"\xf5\x80\x80\x80"] {
         bad.push(("invalid UTF-8", [br#"{"type":"t","payload":""#, bytes, br#""}"#].concat(), invalid));
     }
-    for reserved in ["connect", "connect_error", "disconnect", "error", "ping", "reconnect", "room.revoked", "auth.expiring"] {
+    for reserved in
+        ["connect", "connect_error", "disconnect", "error", "ping", "reconnect", "room.revoked", "auth.expiring"]
+    {
         bad.push(("a reserved type", text(&format!(r#"{{"type":"{reserved}","payload":1}}"#)), invalid));
     }
     bad
@@ -108,14 +130,30 @@ async fn bad_keys_and_options_of_the_function_are_refused_with_a_reason() {
     let head = client.join("order:o1").await["offset"].clone();
     let good = GOOD.as_bytes();
     for bad in [
-        &[][..], &["{chat:1}"], &["{order:o1"], &["order:o1"], &["{}"], &["{order:a b}"], &["{order:o1}:last"],
-        &["{order:o1}:history"], &["{order:o1}:history", "{order:o2}:last"], &["{order:o1}:last", "{order:o1}:history"],
-        &["{order:o1}", "{order:o1}:history"], &["{order:o1}", "{order:o2}:x"], &["{order:o1}", "{nope:1}"],
+        &[][..],
+        &["{chat:1}"],
+        &["{order:o1"],
+        &["order:o1"],
+        &["{}"],
+        &["{order:a b}"],
+        &["{order:o1}:last"],
+        &["{order:o1}:history"],
+        &["{order:o1}:history", "{order:o2}:last"],
+        &["{order:o1}:last", "{order:o1}:history"],
+        &["{order:o1}", "{order:o1}:history"],
+        &["{order:o1}", "{order:o2}:x"],
+        &["{order:o1}", "{nope:1}"],
     ] {
         redis.fcall_raw(&keys(bad), &[good]).await.expect_err(&format!("{bad:?}"));
     }
     for options in [
-        &["ID"][..], &["ID", "a b"], &["ID", ""], &["ID", "a", "ID", "b"], &["NOPE"], &["ROOMS"], &["ROOMS", "order:o2"],
+        &["ID"][..],
+        &["ID", "a b"],
+        &["ID", ""],
+        &["ID", "a", "ID", "b"],
+        &["NOPE"],
+        &["ROOMS"],
+        &["ROOMS", "order:o2"],
         &["ID", "other"],
     ] {
         let arguments: Vec<&[u8]> = [GOOD].iter().chain(options).map(|text| text.as_bytes()).collect();
@@ -135,7 +173,17 @@ async fn a_bad_plain_publish_reaches_nobody() {
     for (_, event, _) in bad_events() {
         assert_eq!(redis.publish("order:o1", &event).await, 1);
     }
-    for odd in [&b"1"[..], b"1 ", b"1 x", b"1 id 1 0 order:o1 1-0", b"1 id 1 0\n{}", b"2 id 1 0 order:o1 1-0 0-0\n{}", b"\0", b"\n", b"{"] {
+    for odd in [
+        &b"1"[..],
+        b"1 ",
+        b"1 x",
+        b"1 id 1 0 order:o1 1-0",
+        b"1 id 1 0\n{}",
+        b"2 id 1 0 order:o1 1-0 0-0\n{}",
+        b"\0",
+        b"\n",
+        b"{",
+    ] {
         assert_eq!(redis.publish("order:o1", odd).await, 1);
     }
     assert_eq!(redis.publish("chat:1", GOOD.as_bytes()).await, 0, "nobody listens to a room of no known form");
@@ -165,9 +213,14 @@ async fn a_bad_event_by_http_is_refused_with_a_code_and_a_sentence() {
             assert!(what == "nothing" || error["code"] == code, "{what}: {text}: {reply}");
         }
         for (room, code) in [
-            (r#""room":"chat:1","#, "invalid-room"), (r#""room":"","#, "invalid-room"), (r#""rooms":[],"#, "invalid-room"),
-            (r#""rooms":["order:o1","chat:1"],"#, "invalid-room"), ("", "invalid-room"), (r#""room":5,"#, "invalid-event"),
-            (r#""rooms":"order:o1","#, "invalid-event"), (r#""room":"order:o1","x":1,"#, "invalid-event"),
+            (r#""room":"chat:1","#, "invalid-room"),
+            (r#""room":"","#, "invalid-room"),
+            (r#""rooms":[],"#, "invalid-room"),
+            (r#""rooms":["order:o1","chat:1"],"#, "invalid-room"),
+            ("", "invalid-room"),
+            (r#""room":5,"#, "invalid-event"),
+            (r#""rooms":"order:o1","#, "invalid-event"),
+            (r#""room":"order:o1","x":1,"#, "invalid-event"),
             (r#""room":"order:o1","requiresAck":"yes","#, "invalid-event"),
             (r#""room":"order:o1","delivery":"soon","#, "invalid-event"),
         ] {

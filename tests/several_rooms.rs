@@ -74,7 +74,10 @@ async fn a_later_join_from_either_position_is_complete_and_repeats_nothing() {
             let mut client = member(&node, &[]).await;
             let joined = client.resume(room, offsets[room].as_str().expect("a position in each room")).await;
             let events = joined["events"].as_array().expect("a list");
-            assert_eq!(events.iter().map(|event| event["id"].as_str()).collect::<Vec<_>>(), behind.into_iter().map(Some).collect::<Vec<_>>());
+            assert_eq!(
+                events.iter().map(|event| event["id"].as_str()).collect::<Vec<_>>(),
+                behind.into_iter().map(Some).collect::<Vec<_>>()
+            );
             assert_eq!(joined["complete"], true, "{room}: {joined}");
             assert!(events.iter().all(|event| event["meta"]["room"] == room && event["meta"].get("offsets").is_none()));
         }

@@ -124,7 +124,8 @@ async fn who_tries_again_at_once_is_always_answered() {
 #[tokio::test]
 async fn a_payload_without_a_token_is_refused() {
     let node = Node::embedded().await;
-    let payloads = ["", "{}", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":5}"#, r#"{"token":{}}"#, "[]", r#""x""#];
+    let payloads =
+        ["", "{}", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":5}"#, r#"{"token":{}}"#, "[]", r#""x""#];
     for payload in payloads {
         let (mut client, _) = Client::open(node.main()).await;
         assert_eq!(client.offer(payload).await, UNAUTHORIZED, "{payload}");
