@@ -51,6 +51,15 @@ pub struct Placed {
     pub duplicate: bool,
 }
 
+/// An id for an event whose publisher gave none: a UUID v7.
+///
+/// # Panics
+/// Never: a UUID's letters are those of an event id.
+#[must_use]
+pub fn event_id() -> EventId {
+    uuid::Uuid::now_v7().to_string().parse().expect("a UUID is an event id")
+}
+
 /// Why an event was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -100,8 +109,6 @@ impl History {
 pub enum Feed {
     /// An entry of one or more rooms; may come more than once.
     Entry(Entry),
-    /// A plain `PUBLISH` of a service: live only.
-    Plain(Room, Vec<u8>),
     /// Entries of these rooms were dropped: read their histories.
     Missed(Vec<Room>),
     /// The feed had a break: read every history.

@@ -12,7 +12,6 @@ pub mod connections;
 pub mod doors;
 pub mod gateway;
 pub mod hub;
-pub mod ingest;
 pub mod metrics;
 pub mod readiness;
 pub mod service;

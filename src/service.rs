@@ -18,7 +18,6 @@ use crate::hub::Hub;
 use crate::session::Session;
 
 mod catch_up;
-pub mod ids;
 mod join;
 mod leave;
 mod missed;

@@ -42,7 +42,7 @@ impl Pair {
     }
 
     fn sign(&self, algorithm: Algorithm) -> String {
-        let key = if [Algorithm::ES256, Algorithm::ES384].contains(&algorithm) {
+        let key = if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) {
             EncodingKey::from_ec_pem(&self.private)
         } else if algorithm == Algorithm::EdDSA {
             EncodingKey::from_ed_pem(&self.private)

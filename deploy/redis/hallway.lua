@@ -444,6 +444,8 @@ local function give_offset(room, now, first_of_now)
   else
     room.offset = ms .. '-' .. integer(n + 1)
   end
+  -- Until the clock has passed the offset by so much: it may be behind.
+  room.kept = integer(math.max(ms - now, 0) + room.class.memory)
 end
 
 local function is_stored(room, event)
@@ -507,7 +509,7 @@ local function store(room, message, id)
   local history, class = room.history_key, room.class
   redis.call('XADD', history, 'MAXLEN', '=', class.max, room.offset, 'm', message)
   redis.call('PEXPIRE', history, class.ttl)
-  redis.call('SET', room.last_key, room.offset, 'PX', class.memory)
+  redis.call('SET', room.last_key, room.offset, 'PX', room.kept)
   if id then redis.call('SET', room.channel .. ':id:' .. id, room.offset, 'PX', ID_WINDOW) end
 end
 

@@ -49,24 +49,25 @@ pub struct Facts {
 
 impl Facts {
     /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
-    /// before now, but not before the birth.
+    /// before now. What is stored next is newer.
     #[must_use]
     pub fn head(&self) -> Offset {
         self.last.unwrap_or_else(|| self.quiet())
     }
 
-    /// A place shortly before now that is still within the memory, but not before the birth.
+    /// A place shortly before now, not before the birth, and well within what is remembered.
     #[must_use]
     pub fn quiet(&self) -> Offset {
         let back = QUIET_HEAD_MS.min(self.memory_ms() / 2);
-        Offset::at(self.now_ms.saturating_sub(back).max(self.birth()))
+        let quiet = self.now_ms.saturating_sub(back).max(self.birth());
+        if quiet < self.now_ms { Offset::at(quiet) } else { Offset::before(self.now_ms) }
     }
 
     /// Whether a reader that delivered everything up to `at`, and knows of silence up to `reach`, misses nothing
     /// before the first entry newer than `at` (whose `prev` is given), or before now.
     #[must_use]
     pub fn continues(&self, at: Offset, reach: Offset, first_prev: Option<Offset>) -> bool {
-        let born = Offset::at(self.birth()) <= at;
+        let born = Offset::before(self.birth()) <= at;
         born && match (first_prev, self.last) {
             (Some(prev), _) => prev <= reach,
             (None, Some(last)) => last == at,
@@ -102,7 +103,7 @@ impl Facts {
 
     fn born_by(&self, from: From) -> bool {
         match from {
-            From::After(offset) => Offset::at(self.birth()) <= offset,
+            From::After(offset) => Offset::before(self.birth()) <= offset,
             From::Since(ms) => self.birth() <= ms,
         }
     }

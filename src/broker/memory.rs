@@ -104,7 +104,7 @@ impl MemoryBroker {
         stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
         stream.id_order.push_back(event.id.clone());
         stream.last = Some(offset);
-        stream.last_expires_ms = now_ms + self.memory_ms();
+        stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms();
         (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(link))
     }
 
@@ -137,7 +137,7 @@ impl Stream {
         if now_ms >= self.entries_expire_ms {
             self.entries.clear();
         }
-        if now_ms >= self.last_expires_ms {
+        if now_ms > self.last_expires_ms {
             self.last = None;
         }
     }

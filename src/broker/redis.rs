@@ -20,6 +20,7 @@ use super::{Broker, Health, History, Placed, Publication, PublishError, Unavaila
 pub mod function;
 mod keys;
 mod link;
+mod plain;
 mod probe;
 mod publish;
 mod pubsub;

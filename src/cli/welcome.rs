@@ -31,9 +31,10 @@ fn claims() -> Map<String, Value> {
 fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
     let redis = match &config.redis.url {
-        Some(_) => format!(
-            "Publish through Redis:\n\n  redis-cli FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
-            config.redis.prefix
+        Some(url) => format!(
+            "Publish through Redis:\n\n  redis-cli -u {1} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
+            config.redis.prefix,
+            url.expose(),
         ),
         None => {
             "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned()

@@ -24,19 +24,19 @@ section! {
         rooms_per_socket: usize = 128, check between(1, 100_000);
 
         /// Most commands of one socket that wait for their answer, 1 to 100000. Room for a reconnect that joins every
-        /// room at once.
+        /// room at once; past it the socket is not read from until half of them are done.
         pending_commands: usize = 256, check between(1, 100_000);
 
-        /// Most bytes that wait for one slow socket, 64KiB to 1GiB. Past it durable events are read from history when
-        /// the socket drains, and one that does not drain is closed.
+        /// Most bytes that wait for one slow socket, 64KiB to 1GiB. Past it the socket is closed,
+        /// and its client comes back with the last offset it saw.
         queue_bytes: ByteSize = ByteSize::mib(4), check between(ByteSize::kib(64), ByteSize::mib(1024));
 
         /// Most frames that wait for one slow socket, 16 to 1000000. Beside the bytes, because small frames cost more
         /// than their length.
         queue_frames: usize = 8_192, check between(16, 1_000_000);
 
-        /// Most messages from Redis that wait for delivery on this node, 16 to 1000000. Past it the feed counts as
-        /// broken, and the gaps are healed from history.
+        /// Most messages from Redis that wait for delivery on this node, 16 to 1000000. Past it they are
+        /// dropped, and what they were is read from the histories of their rooms.
         feed_items: usize = 8_192, check between(16, 1_000_000);
 
         /// Most connections on this node, 1 to 10000000. None by default: memory is the limit.

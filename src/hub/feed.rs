@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hallway_rooms::entry::{Entry, Place};
-use hallway_rooms::key::Room;
 use hallway_rooms::position::Arrival;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -65,7 +64,6 @@ impl Hub {
                 }
             }
             Feed::Entry(entry) => self.take_entry(entry).await,
-            Feed::Plain(room, text) => self.take_plain(room, text).await,
             Feed::Missed(rooms) => self.heal(rooms.iter().filter_map(|room| self.find(room)).collect()).await,
             Feed::Restored => self.heal_all().await,
         }
@@ -131,17 +129,5 @@ impl Hub {
             Some(Target { local, place, late: false })
         };
         entry.places.iter().enumerate().filter_map(here).collect()
-    }
-
-    /// A service's plain `PUBLISH`: live only, its missing fields filled in here.
-    async fn take_plain(&self, room: Room, text: Vec<u8>) {
-        let now_ms = crate::clock::now_ms();
-        match crate::ingest::plain::entry(room, text, now_ms) {
-            Ok(entry) => self.deliver(&entry, &self.targets(&entry)).await,
-            Err(error) => {
-                self.0.counts.invalid.increment(1);
-                tracing::warn!(%error, "a plain PUBLISH was no valid event and reaches nobody");
-            }
-        }
     }
 }

@@ -10,8 +10,8 @@ use hallway_rooms::key::Room;
 use hallway_rooms::limits::ROOMS_PER_EVENT;
 use metrics::{counter, histogram};
 
-use super::{Service, ids};
-use crate::broker::{Placed, Publication, PublishError};
+use super::Service;
+use crate::broker::{Placed, Publication, PublishError, event_id};
 
 /// An event as an API client wrote it.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Service {
         let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_string()))?;
         let keys = if request.rooms.is_empty() { derived_rooms(&draft) } else { request.rooms };
         let rooms = self.rooms(&keys)?;
-        let id = draft.id.clone().unwrap_or_else(ids::event_id);
+        let id = draft.id.clone().unwrap_or_else(event_id);
         let delivery = self.delivery(request.delivery, &draft, &rooms)?;
         let text = request.text.into_bytes();
         Ok(Publication { rooms, text, id, requires_ack: request.requires_ack, delivery })

@@ -51,27 +51,26 @@ impl Link {
         first.cloned().unwrap_or_default()
     }
 
-    /// Notes the outcome of a check and logs a change of the whole.
+    /// Notes the outcome of a check. A problem is logged when it is new, and so is the end of all problems.
     pub(super) fn set(&self, check: Check, problem: Option<String>) {
         let mut checks = self.checks.lock();
-        match check {
-            Check::PubSub => checks.pubsub = problem,
-            Check::Commands => checks.commands = problem,
-            Check::Policy => checks.policy = problem,
-        }
+        let slot = match check {
+            Check::PubSub => &mut checks.pubsub,
+            Check::Commands => &mut checks.commands,
+            Check::Policy => &mut checks.policy,
+        };
+        let news = problem.clone().filter(|problem| slot.as_ref() != Some(problem));
+        *slot = problem;
         let up = checks.pubsub.is_none() && checks.commands.is_none() && checks.policy.is_none();
         drop(checks);
-        if self.up.send_replace(up) != up {
-            self.tell(up);
+        if let Some(problem) = news {
+            tracing::error!(problem, "Redis cannot be relied on; this node is not ready");
         }
-    }
-
-    fn tell(&self, up: bool) {
-        self.gauge.set(if up { 1.0 } else { 0.0 });
-        if up {
-            tracing::info!("Redis is ready");
-        } else {
-            tracing::error!(problem = self.problem(), "Redis is not ready; this node is not ready");
+        if self.up.send_replace(up) != up {
+            self.gauge.set(if up { 1.0 } else { 0.0 });
+            if up {
+                tracing::info!("Redis is ready");
+            }
         }
     }
 }

@@ -9,15 +9,17 @@ use ::redis::aio::{PubSubSink, PubSubStream};
 use ::redis::{Client, Msg, RedisError};
 use futures_util::StreamExt;
 use hallway_rooms::entry::Entry;
+use hallway_rooms::key::Room;
 use metrics::{counter, histogram};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings};
+use super::{RedisBroker, RedisSettings, plain};
 use crate::broker::feed::FeedSender;
 use crate::broker::{Feed, Unavailable};
+use crate::clock::now_ms;
 use crate::metrics as names;
 
 /// Requests that may wait for the connection.
@@ -218,18 +220,21 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
         return broker.subscriptions.canary_came(number.unwrap_or_default());
     };
     let Ok(room) = broker.classes.room(room) else { return };
-    if payload.first().is_none_or(|byte| *byte != b'1') {
-        if payload.len() <= broker.event_bytes {
-            return feed.offer(Feed::Plain(room, payload.to_vec()));
-        }
-        counter!(names::EVENTS_REFUSED, "way" => "feed").increment(1);
-        return tracing::warn!(bytes = payload.len(), "a plain PUBLISH is larger than limits.event_bytes");
-    }
-    match Entry::parse(payload, &broker.classes) {
+    match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
-        Err(error) => {
-            counter!(names::EVENTS_REFUSED, "way" => "feed").increment(1);
-            tracing::warn!(%error, "a message on a room's channel is not of this version");
+        Err(problem) => {
+            counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
+            tracing::warn!(problem, "a message on a room's channel is no event and reaches nobody");
         }
     }
+}
+
+fn read(broker: &RedisBroker, room: Room, payload: &[u8]) -> Result<Entry, String> {
+    if payload.first() == Some(&b'1') {
+        return Entry::parse(payload, &broker.classes).map_err(|error| error.to_string());
+    }
+    if payload.len() > broker.event_bytes {
+        return Err(format!("it has {} bytes, more than limits.event_bytes", payload.len()));
+    }
+    plain::entry(room, payload, now_ms()).map_err(|error| error.to_string())
 }

@@ -12,10 +12,12 @@ use crate::broker::History;
 const MESSAGE: &[u8] = b"m";
 
 type Stored = (String, Vec<(Vec<u8>, Vec<u8>)>);
-type Known = ((u64, u64), Option<u64>, Option<String>);
+/// Birth, last offset, time.
+type Known = (Option<u64>, Option<String>, (u64, u64));
 
 pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, RedisError> {
-    let known: Known = known(broker, room).query_async(&mut broker.connection()).await?;
+    let mut read = known(broker, room);
+    let known: Known = read.cmd("TIME").query_async(&mut broker.connection()).await?;
     Ok(facts_of(broker, known))
 }
 
@@ -31,10 +33,10 @@ pub(super) async fn history(
     };
     let mut read = known(broker, room);
     read.cmd("XRANGE").arg(broker.keys.history(room)).arg(start).arg("+").arg("COUNT").arg(limit + 1);
-    let answer: ((u64, u64), Option<u64>, Option<String>, Vec<Stored>) =
-        read.query_async(&mut broker.connection()).await?;
-    let (time, birth, last, stored) = answer;
-    let facts = facts_of(broker, (time, birth, last));
+    let answer: (Option<u64>, Option<String>, Vec<Stored>, (u64, u64)) =
+        read.cmd("TIME").query_async(&mut broker.connection()).await?;
+    let (birth, last, stored, time) = answer;
+    let facts = facts_of(broker, (birth, last, time));
     let has_more = stored.len() > limit;
     let wanted = stored.len().min(limit);
     let entries: Vec<Entry> = stored.into_iter().take(limit).filter_map(|s| entry(broker, s)).collect();
@@ -43,13 +45,14 @@ pub(super) async fn history(
     Ok(History { facts, complete, entries, has_more })
 }
 
+/// The time is asked for last: what was forgotten must have been so at that time.
 fn known(broker: &RedisBroker, room: &Room) -> Pipeline {
     let mut read = pipe();
-    read.atomic().cmd("TIME").cmd("GET").arg(broker.keys.birth()).cmd("GET").arg(broker.keys.last(room));
+    read.atomic().cmd("GET").arg(broker.keys.birth()).cmd("GET").arg(broker.keys.last(room));
     read
 }
 
-fn facts_of(broker: &RedisBroker, ((seconds, micros), birth_ms, last): Known) -> Facts {
+fn facts_of(broker: &RedisBroker, (birth_ms, last, (seconds, micros)): Known) -> Facts {
     Facts {
         now_ms: seconds * 1000 + micros / 1000,
         birth_ms,

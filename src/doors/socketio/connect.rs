@@ -122,7 +122,7 @@ impl Door {
         let Some(wire) = head::wire(&socket.req_parts().extensions) else { return };
         wire.pause_reads();
         self.tasks.spawn(async move {
-            while attempt.0.strong_count() > 0 {
+            while attempt.0.strong_count() > 0 && !wire.is_closed() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             // The socket goes a moment before socketioxide's own mark of it.

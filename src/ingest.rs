@@ -1,3 +1,0 @@
-//! What services write to Redis themselves, read at the door.
-
-pub mod plain;

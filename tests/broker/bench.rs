@@ -1,0 +1,266 @@
+//! The brokers on the bench: each with its feed, its way to let time go by, and few enough words to say what is tried.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hallway::broker::feed::{FeedReceiver, feed};
+use hallway::broker::memory::{MemoryBroker, MemoryLimits};
+use hallway::broker::redis::{RedisBroker, RedisSettings};
+use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};
+use hallway_rooms::class::{Classes, Delivery, Retention};
+use hallway_rooms::entry::Entry;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::harness::redis::Redis;
+use crate::harness::{PATIENCE, eventually};
+
+pub(super) const MAX_EVENTS: u64 = 500;
+/// Of rooms `order:…`.
+pub(super) const FEW_EVENTS: u64 = 5;
+pub(super) const EVENT_BYTES: usize = 4096;
+const FEED_ITEMS: usize = 1000;
+
+/// How long things are remembered; Redis has to live through it.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) ttl: Duration,
+    pub(super) memory: Duration,
+    pub(super) id_window: Duration,
+}
+
+pub(super) const LONG: Times =
+    Times { ttl: Duration::from_hours(1), memory: Duration::from_hours(7 * 24), id_window: Duration::from_mins(10) };
+pub(super) const SHORT: Times = Times {
+    ttl: Duration::from_millis(300),
+    memory: Duration::from_millis(900),
+    id_window: Duration::from_millis(300),
+};
+
+/// Which broker.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Memory,
+    Redis,
+}
+
+enum Behind {
+    Memory { clock: Arc<AtomicU64> },
+    Redis { redis: Redis, stop: CancellationToken },
+}
+
+/// A broker to be tried.
+pub(super) struct Bench {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) feed: FeedReceiver,
+    pub(super) times: Times,
+    classes: Arc<Classes>,
+    behind: Behind,
+}
+
+fn classes(times: Times) -> Arc<Classes> {
+    let retention = Retention { max_events: MAX_EVENTS, ttl: times.ttl };
+    let mut classes = Classes::built_in(retention, times.memory);
+    let few = Retention { max_events: FEW_EVENTS, ttl: times.ttl };
+    classes.configure("order:{orderId}", few, |class| class.retention = few).expect("a form");
+    let none = Retention { max_events: 0, ttl: times.ttl };
+    classes.configure("zone:{zoneId}", none, |class| class.retention = none).expect("a form");
+    classes.into()
+}
+
+impl Bench {
+    pub(super) async fn new(kind: Kind, times: Times) -> Self {
+        Self::with_feed(kind, times, FEED_ITEMS).await
+    }
+
+    pub(super) async fn with_feed(kind: Kind, times: Times, items: usize) -> Self {
+        let (classes, (to, from)) = (classes(times), feed(items));
+        let (broker, behind): (Arc<dyn Broker>, _) = match kind {
+            Kind::Memory => {
+                let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+                let id_window_ms = u64::try_from(times.id_window.as_millis()).expect("not that long");
+                let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES };
+                let time = clock.clone();
+                let now = Arc::new(move || time.load(Ordering::Relaxed));
+                (Arc::new(MemoryBroker::new(classes.clone(), limits, now, to)), Behind::Memory { clock })
+            }
+            Kind::Redis => {
+                let (redis, stop) = (Redis::start().await, CancellationToken::new());
+                let settings = RedisSettings {
+                    url: redis.url(),
+                    prefix: "hallway".to_owned(),
+                    connect_timeout: Duration::from_secs(2),
+                    response_timeout: Duration::from_secs(5),
+                    canary: Duration::from_secs(2),
+                    allow_eviction: false,
+                    id_window: times.id_window,
+                    event_bytes: EVENT_BYTES,
+                };
+                let broker = RedisBroker::start(&settings, classes.clone(), to, &TaskTracker::new(), &stop);
+                (broker.expect("a valid url"), Behind::Redis { redis, stop })
+            }
+        };
+        eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
+        let mut bench = Self { broker, feed: from, times, classes, behind };
+        if let Kind::Redis = kind {
+            assert!(matches!(bench.next().await, Feed::Restored), "a new connection says that it is one");
+        }
+        bench
+    }
+
+    pub(super) fn room(&self, key: &str) -> Room {
+        self.classes.room(key).expect("a room")
+    }
+
+    pub(super) fn publication(&self, id: &str, rooms: &[&str], text: &str) -> Publication {
+        let rooms = rooms.iter().map(|key| self.room(key)).collect();
+        let id = id.parse().expect("an id");
+        Publication { rooms, text: text.as_bytes().to_vec(), id, requires_ack: false, delivery: None }
+    }
+
+    pub(super) async fn try_publish(&self, id: &str, rooms: &[&str], text: &str) -> Result<Vec<Placed>, PublishError> {
+        self.broker.publish(self.publication(id, rooms, text)).await
+    }
+
+    /// Publishes a plain event.
+    pub(super) async fn publish(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
+        self.try_publish(id, rooms, r#"{"type":"a.thing","payload":{"n":1}}"#).await.expect("it is published")
+    }
+
+    /// Publishes so many plain events to one room and returns their offsets.
+    pub(super) async fn publish_many(&self, count: usize, room: &str) -> Vec<Offset> {
+        let mut offsets = Vec::new();
+        for i in 0..count {
+            offsets.push(self.publish(&format!("many-{i}"), &[room]).await[0].offset.expect("it is stored"));
+        }
+        offsets
+    }
+
+    /// Publishes an event that is to be kept nowhere.
+    pub(super) async fn publish_ephemeral(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
+        let event = self.publication(id, rooms, r#"{"type":"a.thing","payload":{"n":1}}"#);
+        let event = Publication { delivery: Some(Delivery::Ephemeral), ..event };
+        self.broker.publish(event).await.expect("it is published")
+    }
+
+    pub(super) async fn subscribe(&self, room: &str) {
+        self.broker.subscribe(&self.room(room)).await.expect("the broker is up");
+    }
+
+    pub(super) async fn history(&self, room: &str, from: From, limit: usize) -> History {
+        self.broker.history(&self.room(room), from, limit).await.expect("the broker is up")
+    }
+
+    pub(super) async fn facts(&self, room: &str) -> Facts {
+        self.broker.facts(&self.room(room)).await.expect("the broker is up")
+    }
+
+    /// The verdict on a resume.
+    pub(super) async fn complete(&self, room: &str, from: From) -> bool {
+        self.history(room, from, 1000).await.complete
+    }
+
+    /// The whole history's offsets.
+    pub(super) async fn offsets(&self, room: &str) -> Vec<Offset> {
+        let history = self.history(room, From::Since(0), 100_000).await;
+        history.entries.iter().map(|entry| entry.link(&self.room(room)).expect("it is of the room").offset).collect()
+    }
+
+    /// The next item of the feed.
+    pub(super) async fn next(&mut self) -> Feed {
+        timeout(PATIENCE, self.feed.recv()).await.expect("in time").expect("the broker lives")
+    }
+
+    /// The next item of the feed, which must be an entry.
+    pub(super) async fn entry(&mut self) -> Entry {
+        match self.next().await {
+            Feed::Entry(entry) => entry,
+            other @ (Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
+        }
+    }
+
+    /// Lets time go by until `over`; a millisecond at least.
+    async fn live_through(&self, time: Duration, what: &str, over: impl AsyncFn() -> bool) {
+        match &self.behind {
+            Behind::Memory { clock } => {
+                self.pass(clock, time);
+                assert!(over().await, "{what}");
+            }
+            Behind::Redis { .. } => eventually(what, || async { over().await.then_some(()) }).await,
+        }
+    }
+
+    fn pass(&self, clock: &AtomicU64, time: Duration) {
+        clock.fetch_add(u64::try_from(time.as_millis()).expect("not that long") + 1, Ordering::Relaxed);
+    }
+
+    pub(super) async fn let_the_stream_expire(&self, room: &str) {
+        let gone = async || self.offsets(room).await.is_empty();
+        self.live_through(self.times.ttl, "the stream expires", gone).await;
+    }
+
+    pub(super) async fn let_the_last_offset_be_forgotten(&self, room: &str) {
+        let gone = async || self.facts(room).await.last.is_none();
+        self.live_through(self.times.memory, "the last offset is forgotten", gone).await;
+    }
+
+    pub(super) async fn let_the_id_be_forgotten(&self, room: &str, id: &str) {
+        let key = format!("hallway:{{{room}}}:id:{id}");
+        let gone = async || match &self.behind {
+            Behind::Memory { .. } => true,
+            Behind::Redis { redis, .. } => {
+                let mut exists = redis::cmd("EXISTS");
+                exists.arg(&key).query_async::<i64>(&mut redis.client().await).await.expect("redis is up") == 0
+            }
+        };
+        self.live_through(self.times.id_window, "the id is forgotten", gone).await;
+    }
+
+    /// Makes the broker's clock lag behind a room by so much: from now on its last offset lies ahead.
+    pub(super) async fn set_the_clock_back(&self, room: &str, by: Duration) -> Offset {
+        let by_ms = u64::try_from(by.as_millis()).expect("not that long");
+        match &self.behind {
+            Behind::Memory { clock } => {
+                clock.fetch_add(by_ms, Ordering::Relaxed);
+                let placed = self.publish("ahead", &[room]).await;
+                clock.fetch_sub(by_ms, Ordering::Relaxed);
+                placed[0].offset.expect("it is stored")
+            }
+            Behind::Redis { redis, .. } => {
+                let ahead = Offset { ms: self.facts(room).await.now_ms + by_ms, n: 4 };
+                let mut set = redis::cmd("SET");
+                set.arg(format!("hallway:{{{room}}}:last")).arg(ahead.to_string());
+                set.query_async::<()>(&mut redis.client().await).await.expect("redis is up");
+                ahead
+            }
+        }
+    }
+
+    /// Lets idle time go by; only the memory broker's clock can be asked for it.
+    pub(super) fn idle(&self, time: Duration) {
+        let Behind::Memory { clock } = &self.behind else { panic!("hours cannot be lived through") };
+        self.pass(clock, time);
+    }
+
+    /// How much longer a room's last offset is remembered, where that can be asked.
+    pub(super) async fn last_is_kept_for(&self, room: &str) -> Option<Duration> {
+        let Behind::Redis { redis, .. } = &self.behind else { return None };
+        let mut left = redis::cmd("PTTL");
+        left.arg(format!("hallway:{{{room}}}:last"));
+        let left: u64 = left.query_async(&mut redis.client().await).await.expect("it expires");
+        Some(Duration::from_millis(left))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Behind::Redis { stop, .. } = &self.behind {
+            stop.cancel();
+        }
+    }
+}
