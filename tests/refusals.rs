@@ -49,6 +49,15 @@ fn bad_events() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a control character", payload("\"a\u{1}b\""), invalid),
         ("a line break in a text", payload("\"a\nb\""), invalid),
     ];
+    bad.extend(bad_scalars(invalid));
+    bad
+}
+
+/// Payloads and types that one character makes wrong.
+fn bad_scalars(invalid: &'static str) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let payload = |payload: &str| text(&format!(r#"{{"type":"t","payload":{payload}}}"#));
+    let mut bad = Vec::new();
     for odd in [
         "NaN",
         "nan",
