@@ -24,6 +24,9 @@ pub use expiry::Expiry;
 /// Attachments a binary packet may announce: no command has any use for one.
 const MAX_BINARIES: usize = 4;
 
+/// Where packets go that name no namespace.
+const ROOT: &str = "/";
+
 /// What the door needs to know.
 #[derive(Clone, Debug)]
 pub struct SocketIoSettings {
@@ -84,6 +87,9 @@ impl Door {
             .build_layer();
         for namespace in &settings.namespaces {
             self.clone().serve(&io, namespace);
+        }
+        if !settings.namespaces.iter().any(|namespace| namespace == ROOT) {
+            connect::turn_away(&io, ROOT);
         }
         layer
     }

@@ -78,6 +78,17 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
 #[error("unauthorized")]
 struct Unauthorized;
 
+/// What a client is told of a namespace that is not served.
+#[derive(Debug, thiserror::Error)]
+#[error("Invalid namespace")]
+struct NotServed;
+
+/// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
+/// costs the transport.
+pub(super) fn turn_away(io: &SocketIo, path: &'static str) {
+    io.ns(path, (async || {}).with(async || Err::<(), _>(NotServed)));
+}
+
 impl Door {
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
