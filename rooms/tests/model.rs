@@ -166,7 +166,10 @@ impl Room {
         let (found, complete) = self.read(From::After(place.offset));
         let missed: Vec<Link> = self.ever[place.seen..].iter().map(|(link, _)| *link).collect();
         let facts = self.facts();
-        prop_assert!(!complete || found == missed, "called complete: {place:?} in {facts:?} gets {found:?} of {missed:?}");
+        prop_assert!(
+            !complete || found == missed,
+            "called complete: {place:?} in {facts:?} gets {found:?} of {missed:?}"
+        );
         let owed = self.is_owed_completeness(place);
         prop_assert!(complete || !owed, "nothing is lost, but not called complete: {place:?} in {facts:?}");
         Ok(())
@@ -266,7 +269,8 @@ impl Node {
             Step::Heal => self.heal(room)?,
             // Data is lost with the connection: whatever messages are lost as well, the feed says so.
             Step::Flush if self.lacks => self.heal(room)?,
-            _ => {}
+            Step::Hear | Step::Lose | Step::Repeat(_) | Step::Flush => {}
+            Step::Store | Step::Pass(_) | Step::SetBack(_) | Step::Join | Step::ResumeFrom(..) | Step::Since(_) => {}
         }
         Ok(())
     }

@@ -112,15 +112,15 @@ impl Histories {
         let (name, meta, id) = (&record.name, &event["meta"], event["id"].as_str().expect("an id"));
         let places = self.events.get(id).unwrap_or_else(|| panic!("{name}: {id} is in no history"));
         let is_owed = |(room, at): &&(String, Offset)| record.joined.get(room).is_some_and(|since| at > since);
-        let owed: Vec<(&str, Offset)> =
-            places.iter().filter(is_owed).map(|(room, at)| (room.as_str(), *at)).collect();
+        let owed: Vec<(&str, Offset)> = places.iter().filter(is_owed).map(|(room, at)| (room.as_str(), *at)).collect();
         assert!(!owed.is_empty(), "{name}: {event} is of no room it is in");
         assert_eq!((meta["room"].as_str(), offset(&meta["offset"])), (Some(owed[0].0), owed[0].1), "{name}: {event}");
         let named: BTreeMap<&str, Offset> = meta["offsets"]
             .as_object()
             .map(|offsets| offsets.iter().map(|(room, at)| (room.as_str(), offset(at))).collect())
             .unwrap_or_default();
-        let wanted: BTreeMap<&str, Offset> = if owed.len() > 1 { owed.iter().copied().collect() } else { BTreeMap::new() };
+        let wanted: BTreeMap<&str, Offset> =
+            if owed.len() > 1 { owed.iter().copied().collect() } else { BTreeMap::new() };
         assert_eq!(named, wanted, "{name}: {event}");
         owed
     }
@@ -191,7 +191,7 @@ mod checks {
         assert!(!is_accepted(&both, vec![one.clone(), three.clone()]), "a gap");
         assert!(!is_accepted(&both, vec![one.clone(), two.clone()]), "the end is missing");
         assert!(!is_accepted(&both, vec![two.clone(), one.clone(), three.clone()]), "out of order");
-        assert!(!is_accepted(&both, vec![one.clone(), two.clone(), two.clone(), three.clone()]), "twice");
+        assert!(!is_accepted(&both, vec![one, two.clone(), two, three]), "twice");
         let mut wrong = all;
         wrong[1]["meta"]["offsets"]["order:b"] = "9-0".into();
         assert!(!is_accepted(&both, wrong), "a false offset");

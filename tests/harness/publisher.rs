@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 
-use super::token::API_KEY;
 use super::eventually;
+use super::token::API_KEY;
 
 /// Events in one pipeline or batch.
 const CHUNK: usize = 20;
@@ -41,7 +41,7 @@ impl Plan {
 pub fn plans(name: &str, count: usize, rooms: &[String]) -> Vec<Plan> {
     let plan = |i: usize| {
         let first = (i * 7 + name.len() * 3 + i / 5) % rooms.len();
-        let several = if i % 3 > 0 { 1 } else { 2 + i % 2 };
+        let several = if i.is_multiple_of(3) { 2 + i % 2 } else { 1 };
         let rooms = (0..several).map(|step| rooms[(first + step * 5) % rooms.len()].clone()).collect();
         Plan { id: format!("{name}-{i}"), rooms }
     };
@@ -103,9 +103,7 @@ pub async fn by_http(node: SocketAddr, plans: Vec<Plan>, progress: Progress) -> 
 }
 
 async fn batch(http: &reqwest::Client, node: SocketAddr, plans: &[Plan]) -> Option<Vec<Receipt>> {
-    let event = |plan: &Plan| {
-        json!({"id": plan.id, "rooms": plan.rooms, "type": "order.status_changed", "payload": {"for": plan.id}})
-    };
+    let event = |plan: &Plan| json!({"id": plan.id, "rooms": plan.rooms, "type": "order.status_changed", "payload": {"for": plan.id}});
     let body = json!({"events": plans.iter().map(event).collect::<Vec<_>>()}).to_string();
     let request = http.post(format!("http://{node}/v1/publish/batch")).bearer_auth(API_KEY).body(body);
     let reply: Value = request.send().await.expect("the gateway answers").json().await.expect("JSON");
