@@ -206,3 +206,33 @@ async fn a_redis_that_forgot_everything_costs_its_members_their_transports_and_i
         assert_eq!(idle.resume(room, after).await["complete"], false, "{room}, with an event");
     }
 }
+
+#[tokio::test]
+async fn a_redis_that_lost_its_newest_entries_costs_nobody_what_comes_next() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut member = Client::connect(node.main(), &token::staff()).await;
+    member.join("order:r").await;
+    let event = r#"{"type":"order.status_changed","payload":{}}"#;
+    let mut offsets = Vec::new();
+    for _ in 0..4 {
+        let published = redis.fcall(&["order:r"], event, &[]).await.expect("it is published");
+        assert_eq!(member.event().await.1["event"]["id"], published.id.as_str());
+        offsets.push(published.placed[0].1.clone());
+    }
+    let mut lose = redis::pipe();
+    lose.cmd("XDEL").arg("hallway:{order:r}:history").arg(&offsets[2..]);
+    lose.cmd("SET").arg("hallway:{order:r}:last").arg(&offsets[1]);
+    lose.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
+    lose.exec_async(&mut redis.client().await).await.expect("redis is up");
+    let rewound = || async { (node.metric("hallway_rooms_rewound_total").await > 0.0).then_some(()) };
+    eventually("the node notices", rewound).await;
+    becomes(&node, 200).await;
+    let mut other = Client::connect(node.main(), &token::staff()).await;
+    assert_eq!(other.resume("order:r", &offsets[3]).await["complete"], false);
+    let published = redis.fcall(&["order:r"], event, &[]).await.expect("it is published");
+    for client in [&mut member, &mut other] {
+        assert_eq!(client.event().await.1["event"]["id"], published.id.as_str());
+        client.nothing_came().await;
+    }
+}

@@ -269,7 +269,8 @@ impl Node {
             Step::Heal => self.heal(room)?,
             // Data is lost with the connection: whatever messages are lost as well, the feed says so.
             Step::Flush if self.lacks => self.heal(room)?,
-            _ => {}
+            Step::Hear | Step::Lose | Step::Repeat(_) | Step::Flush => {}
+            Step::Store | Step::Pass(_) | Step::SetBack(_) | Step::Join | Step::ResumeFrom(..) | Step::Since(_) => {}
         }
         Ok(())
     }
