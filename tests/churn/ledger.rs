@@ -1,6 +1,6 @@
 //! What was published, and whether a client's transcript is true to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 use hallway_rooms::offset::Offset;
@@ -27,6 +27,8 @@ struct Reader<'a> {
     /// Events that came by themselves, with the stays that brought them.
     seen: HashMap<String, Vec<(String, usize)>>,
     stays: usize,
+    /// Stays that the client has asked to end.
+    moving: HashSet<(String, usize)>,
 }
 
 impl Truth {
@@ -48,7 +50,8 @@ impl Truth {
         let name = format!("{about}, {}", log.name);
         assert!(!log.stuck, "{name}: the last words of its rooms did not come");
         let (rooms, seen) = (BTreeMap::new(), HashMap::new());
-        let mut reader = Reader { truth: self, name: name.clone(), lossy, rooms, seen, stays: 0 };
+        let mut reader =
+            Reader { truth: self, name: name.clone(), lossy, rooms, seen, stays: 0, moving: HashSet::new() };
         for (n, item) in log.items.iter().enumerate() {
             reader.name = format!("{name}, item {n}");
             reader.take(item);
@@ -70,6 +73,9 @@ impl Reader<'_> {
             Item::Connected => {
                 self.rooms.clear();
                 self.seen.clear();
+            }
+            Item::Moves(room) => {
+                self.moving.extend(self.rooms.get(room).map(|(_, stay)| (room.clone(), *stay)));
             }
             Item::Closed => assert!(self.lossy, "{}: the transport was closed", self.name),
             Item::Left(room) => {
@@ -143,7 +149,7 @@ impl Reader<'_> {
     fn assert_new(&self, id: &str, named: &[(&str, Offset)]) {
         let stays = self.seen.get(id).map(Vec::as_slice).unwrap_or_default();
         let lasts = |(room, stay): &&(String, usize)| self.rooms.get(room).is_some_and(|(_, now)| now == stay);
-        let first = stays.iter().find(lasts);
+        let first = stays.iter().filter(lasts).find(|stay| !self.moving.contains(stay));
         assert!(first.is_none(), "{}: {id} came by {first:?} and again by {named:?}", self.name);
     }
 

@@ -16,6 +16,8 @@ use crate::harness::token;
 pub(super) enum Item {
     /// A new transport: all before is another connection's.
     Connected,
+    /// The client asked to leave a room or to have it again from an offset on: its stay may end from here.
+    Moves(String),
     Joined {
         room: String,
         after: Option<String>,
@@ -150,6 +152,9 @@ impl Wanderer {
 
     /// Sends a command; half of the time it goes on before the answer has come.
     async fn ask(&mut self, command: &str, argument: &str, mut asked: Asked) {
+        if !matches!(asked.join, Some(None)) {
+            self.log.items.push(Item::Moves(asked.room.clone()));
+        }
         self.next_ack += 1;
         asked.head = format!("43/realtime,{}[", self.next_ack);
         self.asked.push(asked);
