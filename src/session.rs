@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Place;
+use hallway_rooms::entry::{Entry, Place};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
@@ -40,6 +40,8 @@ pub struct Session {
     /// Made when a room first had to be caught up.
     once: Mutex<Option<VecDeque<u64>>>,
     remembers: AtomicBool,
+    /// Held by the one room that is being read to it.
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// A session's place among a room's members.
@@ -56,7 +58,7 @@ pub struct Joined {
 pub enum Standing {
     /// It is being read to from the history, up to here so far: nothing live.
     CatchingUp(Offset),
-    /// Everything newer than this.
+    /// It has had everything up to here, and gets what is newer.
     Live(Offset),
     /// Nothing any more.
     Left,
@@ -64,24 +66,33 @@ pub enum Standing {
 
 /// A session's standing in one room.
 #[derive(Debug)]
-pub struct Membership(Mutex<Standing>);
+pub struct Membership {
+    since: Offset,
+    standing: Mutex<Standing>,
+}
 
 impl Membership {
-    /// Begins with a standing.
+    /// Begins at the offset that the client is told.
     #[must_use]
-    pub fn new(standing: Standing) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(standing)))
+    pub fn catching_up(since: Offset) -> Arc<Self> {
+        Arc::new(Self { since, standing: Mutex::new(Standing::CatchingUp(since)) })
+    }
+
+    /// Begins at the offset that the client is told, with nothing missing.
+    #[must_use]
+    pub fn live(since: Offset) -> Arc<Self> {
+        Arc::new(Self { since, standing: Mutex::new(Standing::Live(since)) })
     }
 
     /// Its standing right now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        *self.0.lock()
+        *self.standing.lock()
     }
 
     /// Changes the standing, unless the room was left: that is for good.
     pub fn set(&self, to: Standing) {
-        let mut standing = self.0.lock();
+        let mut standing = self.standing.lock();
         if *standing != Standing::Left {
             *standing = to;
         }
@@ -94,6 +105,28 @@ impl Membership {
             (Standing::Live(from), Some(offset)) => offset > from,
             (Standing::Live(_), None) => true,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
+        }
+    }
+
+    /// Whether an event is news to it; if so, it is no longer.
+    #[must_use]
+    pub fn hear(&self, offset: Option<Offset>) -> bool {
+        let mut standing = self.standing.lock();
+        match (&mut *standing, offset) {
+            (Standing::Live(to), Some(offset)) if offset > *to => {
+                *to = offset;
+                true
+            }
+            (Standing::Live(_), offset) => offset.is_none(),
+            (Standing::CatchingUp(_) | Standing::Left, _) => false,
+        }
+    }
+
+    /// Whether what is at `offset` came since it joined, live or from the history.
+    fn has_had(&self, offset: Offset) -> bool {
+        match self.standing() {
+            Standing::CatchingUp(to) | Standing::Live(to) => self.since < offset && offset <= to,
+            Standing::Left => false,
         }
     }
 }
@@ -111,6 +144,7 @@ impl Session {
             closed: AtomicBool::new(false),
             once: Mutex::default(),
             remembers: AtomicBool::new(false),
+            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -170,18 +204,33 @@ impl Session {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Waits until no other of its rooms is being read to it.
+    pub async fn reading(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reading.lock().await
+    }
+
     /// From now on remembers ids of events in several rooms, since two ways may bring them.
     pub fn remember_ids(&self) {
         self.once.lock().get_or_insert_default();
         self.remembers.store(true, Ordering::Release);
     }
 
-    /// Whether an event in several rooms has not been sent to it by another way.
+    /// Whether an event in several rooms, which now comes by those of `mask` (a bit per place), has not come another way:
+    /// by another of its rooms, whose position tells, or by one that it has left, which the last ids tell.
     #[must_use]
-    pub fn first_copy(&self, id: &EventId) -> bool {
-        if !self.remembers.load(Ordering::Acquire) {
-            return true;
-        }
+    pub fn first_copy(&self, entry: &Entry, mask: u64) -> bool {
+        !self.remembers.load(Ordering::Acquire) || !self.came_by_another(entry, mask) && self.first_time(&entry.id)
+    }
+
+    fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
+        let rooms = self.rooms.lock();
+        entry.places.iter().enumerate().any(|(i, place)| {
+            let joined = if mask & (1 << i) == 0 { rooms.get(&place.room) } else { None };
+            joined.zip(place.link).is_some_and(|(joined, link)| joined.membership.has_had(link.offset))
+        })
+    }
+
+    fn first_time(&self, id: &EventId) -> bool {
         let digest = digest(id);
         let mut once = self.once.lock();
         let Some(ids) = once.as_mut() else { return true };

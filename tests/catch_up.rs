@@ -167,3 +167,47 @@ async fn a_member_that_joins_again_from_an_offset_gets_all_behind_it_once_more_a
     assert_eq!(live(&mut client, 10).await.iter().map(number).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     client.nothing_came().await;
 }
+
+/// So many bytes that the answers of a few rooms are more than a wire may hold back.
+const BULK: usize = 30_000;
+
+#[tokio::test]
+async fn many_rooms_resumed_at_once_by_a_client_that_reads_slowly_are_read_to_it_at_its_pace() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let rooms: Vec<String> = (0..16).map(|n| format!("order:{n}")).collect();
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    let mut heads = Vec::new();
+    for room in &rooms {
+        heads.push(client.join(room).await["offset"].as_str().expect("an offset").to_owned());
+    }
+    client.drop_connection();
+    for n in 0..60 {
+        let event = format!(r#"{{"type":"t","payload":{{"n":{n},"fill":"{}"}}}}"#, "x".repeat(BULK));
+        for room in &rooms {
+            redis.fcall(&[room], &event, &[]).await.expect("it is published");
+        }
+    }
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    for (room, head) in rooms.iter().zip(&heads) {
+        client.send(&format!(r#"42/realtime,7["join_room",{{"room":"{room}","after":"{head}"}}]"#)).await;
+    }
+    let mut got = vec![Vec::new(); rooms.len()];
+    while got.iter().map(Vec::len).sum::<usize>() < 60 * rooms.len() {
+        node.metric("hallway_sessions").await;
+        let frame = client.frame().await.expect("the transport stays open");
+        let events = match frame.strip_prefix("43/realtime,7") {
+            Some(body) => {
+                let reply: Value = serde_json::from_str(body).expect("JSON");
+                assert_eq!(reply[0]["data"]["complete"], true, "{}", &body[..200.min(body.len())]);
+                reply[0]["data"]["events"].as_array().expect("a list").clone()
+            }
+            None => vec![client.parse_event(&frame).expect("an event").1["event"].clone()],
+        };
+        for event in events {
+            let at = rooms.iter().position(|room| event["meta"]["room"] == room.as_str()).expect("one of its rooms");
+            got[at].push(event["payload"]["n"].as_u64().expect("a number"));
+        }
+    }
+    assert!(got.iter().all(|numbers| numbers.iter().copied().eq(0..60)), "{got:?}");
+}

@@ -2,6 +2,7 @@
 
 mod broker;
 mod catch_up;
+mod churn;
 mod commands;
 mod config;
 mod dart;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use crate::class::Classes;
 use crate::event::EventId;
 use crate::key::Room;
+use crate::limits::ROOMS_PER_EVENT;
 use crate::offset::Offset;
 
 /// An event's place in the history of one room.
@@ -100,6 +101,9 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
         };
         let room = classes.room(key).map_err(|_| InvalidEntry("an unknown room"))?;
         places.push(Place { room, link: link(offset, prev)? });
+    }
+    if places.len() > ROOMS_PER_EVENT {
+        return Err(InvalidEntry("too many rooms"));
     }
     if places.is_empty() { Err(InvalidEntry("no room")) } else { Ok(places) }
 }

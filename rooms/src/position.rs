@@ -86,10 +86,16 @@ impl Position {
         self.recent.push_back((link.offset, digest(id)));
     }
 
-    /// Takes another place, because what lies between is lost: a room cut off, or a broker that forgot its newest.
-    pub fn jump(&mut self, to: Offset) {
+    /// Takes an earlier place, because the broker forgot its newest entries. What was delivered is still known.
+    pub fn rewind(&mut self, to: Offset) {
         self.at = to;
         self.silent_to = to;
+    }
+
+    /// Takes a later place, because what lies between is lost: should some of it still arrive, it is past.
+    pub fn cut(&mut self, to: Offset) {
+        self.rewind(to);
+        self.floor = self.floor.max(to);
     }
 
     fn delivered(&self, id: &EventId) -> bool {
@@ -140,6 +146,17 @@ mod tests {
         assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Seen);
         assert_eq!(position.arrival(link(11, 10), &id(2)), Arrival::Late);
         assert_eq!(position.arrival(link(10, 9), &id(3)), Arrival::Seen);
+    }
+
+    #[test]
+    fn what_a_cut_passed_over_is_past_and_what_a_rewind_did_is_not() {
+        let mut position = Position::new(Offset::at(10));
+        position.cut(Offset::at(50));
+        assert_eq!(position.arrival(link(40, 30), &id(1)), Arrival::Seen);
+        assert_eq!(position.arrival(link(51, 50), &id(2)), Arrival::Next);
+        position.advance(link(70, 60), &id(3));
+        position.rewind(Offset::at(60));
+        assert_eq!(position.arrival(link(55, 51), &id(4)), Arrival::Late);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct FeedSender {
 pub struct FeedReceiver {
     items: mpsc::Receiver<Feed>,
     breaks: Arc<Breaks>,
+    /// Items that waited when a break was told: they go before the next break.
+    waiting: usize,
 }
 
 /// What was dropped since the hub last asked.
@@ -55,7 +57,7 @@ pub fn feed(items: usize) -> (FeedSender, FeedReceiver) {
     let (to, from) = mpsc::channel(items.max(1));
     let dropped = counter!(crate::metrics::FEED_DROPPED);
     let breaks = Arc::new(Breaks { lost: Mutex::default(), raised: Notify::new(), dropped });
-    (FeedSender { items: to, breaks: breaks.clone() }, FeedReceiver { items: from, breaks })
+    (FeedSender { items: to, breaks: breaks.clone() }, FeedReceiver { items: from, breaks, waiting: 0 })
 }
 
 impl FeedSender {
@@ -92,19 +94,72 @@ impl Lost {
 }
 
 impl FeedReceiver {
-    /// The next item; a break goes first. None when the broker is gone.
+    /// The next item; a break goes first, but not before what waited at the last one: else a queue that stays full,
+    /// because it is not emptied while histories are read, would never be. None when the broker is gone.
     pub async fn recv(&mut self) -> Option<Feed> {
         loop {
-            match std::mem::take(&mut *self.breaks.lost.lock()) {
-                Lost::Nothing => {}
-                Lost::In(rooms) => return Some(Feed::Missed(rooms.into_iter().collect())),
-                Lost::Everywhere => return Some(Feed::Restored),
+            if let Some(told) = self.told() {
+                self.waiting = self.items.len();
+                return Some(told);
             }
             tokio::select! {
                 biased;
                 () = self.breaks.raised.notified() => {}
-                item = self.items.recv() => return item,
+                item = self.items.recv() => {
+                    self.waiting = self.waiting.saturating_sub(1);
+                    return item;
+                }
             }
         }
+    }
+
+    fn told(&self) -> Option<Feed> {
+        if self.waiting > 0 {
+            return None;
+        }
+        match std::mem::take(&mut *self.breaks.lost.lock()) {
+            Lost::Nothing => None,
+            Lost::In(rooms) => Some(Feed::Missed(rooms.into_iter().collect())),
+            Lost::Everywhere => Some(Feed::Restored),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hallway_rooms::class::{Classes, Retention};
+    use hallway_rooms::entry::Entry;
+
+    use super::*;
+
+    fn entry(n: u64) -> Feed {
+        let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
+        let classes = Classes::built_in(retention, Duration::from_secs(99));
+        let text = format!("1 e{n} 1 0 order:{n} {n}-0 0-0\n{{}}");
+        Feed::Entry(Entry::parse(text.as_bytes(), &classes).expect("an entry"))
+    }
+
+    async fn next(from: &mut FeedReceiver) -> String {
+        match from.recv().await.expect("the sender is there") {
+            Feed::Entry(entry) => entry.id.to_string(),
+            Feed::Missed(rooms) => format!("missed in {} room", rooms.len()),
+            Feed::Restored => "restored".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_gets_its_turn_between_two_breaks() {
+        let (to, mut from) = feed(2);
+        (1..=3).for_each(|n| to.offer(entry(n)));
+        assert_eq!(next(&mut from).await, "missed in 1 room");
+        to.offer(entry(4));
+        assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);
+        assert_eq!(next(&mut from).await, "missed in 1 room");
+        to.offer(entry(5));
+        assert_eq!(next(&mut from).await, "e5");
+        to.restored();
+        assert_eq!(next(&mut from).await, "restored");
     }
 }

@@ -52,7 +52,8 @@ impl Hub {
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                let hears = || member.membership.hears(news) && (alone || member.session.first_copy(&entry.id));
+                let copy = || member.membership.hears(news) && member.session.first_copy(entry, mask);
+                let hears = || (alone || copy()) & member.membership.hear(news);
                 let push = push(member, cast, mask, hears);
                 self.0.counts.count(&push, &mut sent);
             });
@@ -120,8 +121,9 @@ impl Receiver {
         let ephemeral = cast.ephemeral;
         let frame = || {
             let mask = self.mask();
-            let hears = mask != 0 && self.session.first_copy(&cast.entry.id);
-            hears.then(|| cast.frame(&self.session, mask))
+            let first = mask != 0 && self.session.first_copy(cast.entry, mask);
+            self.standings.iter().for_each(|(membership, _, news)| _ = membership.hear(*news));
+            first.then(|| cast.frame(&self.session, mask))
         };
         if ephemeral { self.session.lane().push_ephemeral_if(frame) } else { self.session.lane().push_if(frame) }
     }

@@ -78,7 +78,10 @@ impl Hub {
         loop {
             let from = From::After(local.at()?);
             match self.0.broker.history(local.room(), from, PAGE_EVENTS).await {
-                Ok(history) if is_behind(&history, local) => return Some(self.rewind(local, history).await),
+                Ok(history) if is_behind(&history, local) => match self.rewind(local, &history).await {
+                    Some(unseen) => return Some(unseen),
+                    None => tokio::time::sleep(RETRY).await,
+                },
                 Ok(history) => return Some(history),
                 Err(Unavailable(error)) => {
                     if !std::mem::replace(&mut told, true) {
@@ -91,13 +94,14 @@ impl Hub {
     }
 
     /// The broker lost the newest entries of a room: what is new among those it has is what no id here knows.
-    async fn rewind(&self, local: &LocalRoom, history: History) -> History {
+    /// None when they cannot be read.
+    async fn rewind(&self, local: &LocalRoom, history: &History) -> Option<History> {
+        let (position, last) = (local.position()?, history.facts.last?);
+        let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await.ok()?;
         self.0.counts.rewound.increment(1);
-        let (Some(position), Some(last)) = (local.position(), history.facts.last) else { return history };
         tracing::warn!(room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
-        let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await;
-        local.jump(last);
-        unseen.unwrap_or(history)
+        local.rewind(last);
+        Some(unseen)
     }
 
     /// Members of a room whose history does not reach back lose their transport: nothing is skipped silently.
@@ -107,7 +111,7 @@ impl Hub {
         if history.facts.continues(position.at(), position.reach(), first) {
             return;
         }
-        local.jump(position.at().max(first.unwrap_or_else(|| history.facts.head())));
+        local.cut(position.at().max(first.unwrap_or_else(|| history.facts.head())));
         self.0.counts.cut_off.increment(1);
         for member in local.members() {
             member.session.close(Close::HistoryLost);

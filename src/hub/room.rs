@@ -140,9 +140,15 @@ impl LocalRoom {
         }
     }
 
-    pub(super) fn jump(&self, to: Offset) {
+    pub(super) fn rewind(&self, to: Offset) {
         if let Some(position) = &mut self.state.lock().position {
-            position.jump(to);
+            position.rewind(to);
+        }
+    }
+
+    pub(super) fn cut(&self, to: Offset) {
+        if let Some(position) = &mut self.state.lock().position {
+            position.cut(to);
         }
     }
 

@@ -16,8 +16,6 @@ use super::{Service, page};
 use crate::hub::LocalRoom;
 use crate::session::{Membership, Session, Standing};
 
-/// Bytes that may wait for a peer before the next page is read for it.
-const BACKLOG_BYTES: usize = 256 * 1024;
 /// Between two looks at a peer that lags, or at a broker that does not answer.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -37,9 +35,10 @@ impl Service {
     async fn catch_up(&self, session: &Session, local: &LocalRoom, membership: &Membership, from: Offset) {
         let mut cursor = from;
         while is_behind(membership) && !session.is_finished() {
-            if session.lane().wire().pending().bytes > BACKLOG_BYTES {
-                tokio::time::sleep(PAUSE).await;
-                continue;
+            let turn = session.reading().await;
+            self.room_for_more(session).await;
+            if session.is_finished() {
+                return;
             }
             let read = self.0.broker.history(local.room(), From::After(cursor), PAGE_EVENTS).await;
             let Ok(mut history) = read else {
@@ -47,15 +46,32 @@ impl Service {
                 continue;
             };
             if !history.complete {
-                return session.close(Close::HistoryLost);
+                if is_behind(membership) {
+                    session.close(Close::HistoryLost);
+                }
+                return;
             }
             page::cut(&mut history);
-            history.entries.iter().for_each(|entry| send(session, membership, local.room(), entry));
+            for entry in &history.entries {
+                self.room_for_more(session).await;
+                send(session, membership, local.room(), entry);
+            }
             cursor = history.offset(local.room()).max(cursor);
             membership.set(Standing::CatchingUp(cursor));
             if !history.has_more && go_live(local, membership, cursor) {
                 return;
             }
+            drop(turn);
+            if history.entries.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Waits until little waits for a peer, so that what is read for it does not drive it over its bound.
+    pub(super) async fn room_for_more(&self, session: &Session) {
+        while session.lane().wire().is_crowded() && !session.is_finished() {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -74,11 +90,12 @@ fn go_live(local: &LocalRoom, membership: &Membership, cursor: Offset) -> bool {
 }
 
 fn send(session: &Session, membership: &Membership, room: &Room, entry: &Entry) {
-    let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
-    let Ok(envelope) = Envelope::of(entry) else { return };
+    let Some(at) = entry.places.iter().position(|p| p.room == *room) else { return };
+    let (Some(link), Ok(envelope)) = (entry.places[at].link, Envelope::of(entry)) else { return };
     let alone = entry.places.len() == 1;
     session.lane().push_if(|| {
-        let wanted = is_behind(membership) && (alone || session.first_copy(&entry.id));
-        wanted.then(|| session.dialect().frame(&envelope, &[place]))
+        let first = is_behind(membership) && (alone || session.first_copy(entry, 1 << at));
+        membership.set(Standing::CatchingUp(link.offset));
+        first.then(|| session.dialect().frame(&envelope, &[&entry.places[at]]))
     });
 }

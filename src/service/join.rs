@@ -58,6 +58,9 @@ impl Service {
             return Err(Refusal::TooManyRooms);
         }
         while !session.is_finished() {
+            if from.is_some() {
+                self.room_for_more(session).await;
+            }
             let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
             let (head, page) = self.look(&room, from).await?;
             if self.enter(session, &local, head, page.as_ref(), answer) {
@@ -94,7 +97,7 @@ impl Service {
         }
         let behind = page.is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
-        let membership = Membership::new(if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) });
+        let membership = if behind { Membership::catching_up(offset) } else { Membership::live(offset) };
         if behind {
             session.remember_ids();
         }
@@ -123,7 +126,7 @@ impl Service {
         let Some(joined) = session.joined(room) else { return false };
         let offset = match joined.membership.standing() {
             Standing::CatchingUp(offset) => offset,
-            Standing::Live(from) => from.max(seated.served()),
+            Standing::Live(to) => to.max(seated.served()),
             Standing::Left => return false,
         };
         if let Some(frame) = answer.take() {

@@ -21,6 +21,8 @@ use lanes::Lanes;
 
 /// Frames handed to the kernel in one call while a backlog is written.
 const BATCH: usize = 32;
+/// The part of a bound behind which a wire is crowded.
+const CROWDED: usize = 16;
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,12 @@ impl Express {
 
     pub(super) fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// Whether a good part of the bounds is used up.
+    pub(super) fn is_crowded(&self) -> bool {
+        let Limits { bytes, frames, .. } = self.limits;
+        self.pending.bytes > bytes / CROWDED || self.pending.frames > frames / CROWDED
     }
 
     /// Whether ephemeral frames are dropped for now.

@@ -89,6 +89,12 @@ impl Wire {
         self.0.out.lock().express.pending()
     }
 
+    /// Whether so much waits that whoever has a choice had better wait too: a sixteenth of what the wire may hold back.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.0.out.lock().express.is_crowded()
+    }
+
     /// Whether nothing of ours is accepted any more: killed, closing, ended by hyper or by a close frame of theirs.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -1,0 +1,161 @@
+//! What was published, and whether a client's transcript is true to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+
+use hallway_rooms::offset::Offset;
+use serde_json::Value;
+
+use super::wanderer::{Item, Log};
+use crate::harness::checker::offset;
+use crate::harness::publisher::Receipt;
+
+/// All that was ever stored.
+#[derive(Default)]
+pub(super) struct Truth {
+    rooms: BTreeMap<String, BTreeMap<Offset, String>>,
+    events: HashMap<String, Vec<(String, Offset)>>,
+}
+
+/// What a client must have had so far, on one connection.
+struct Reader<'a> {
+    truth: &'a Truth,
+    name: String,
+    lossy: bool,
+    /// Where it stands in each of its rooms, and which of its stays there this is.
+    rooms: BTreeMap<String, (Offset, usize)>,
+    /// Events that came by themselves, with the stays that brought them.
+    seen: HashMap<String, Vec<(String, usize)>>,
+    stays: usize,
+    /// Stays that the client has asked to end.
+    moving: HashSet<(String, usize)>,
+}
+
+impl Truth {
+    pub(super) fn new(receipts: &[Receipt]) -> Self {
+        let mut truth = Self::default();
+        for receipt in receipts {
+            let place = |(room, at): &(String, String)| (room.clone(), at.parse().expect("an offset"));
+            let places: Vec<(String, Offset)> = receipt.offsets.iter().map(place).collect();
+            for (room, at) in &places {
+                truth.rooms.entry(room.clone()).or_default().insert(*at, receipt.id.clone());
+            }
+            truth.events.insert(receipt.id.clone(), places);
+        }
+        truth
+    }
+
+    /// Asserts that a transcript is true; `about` is said when it is not.
+    pub(super) fn check(&self, log: &Log, lossy: bool, about: &str) {
+        let name = format!("{about}, {}", log.name);
+        assert!(!log.stuck, "{name}: the last words of its rooms did not come");
+        let (rooms, seen) = (BTreeMap::new(), HashMap::new());
+        let mut reader =
+            Reader { truth: self, name: name.clone(), lossy, rooms, seen, stays: 0, moving: HashSet::new() };
+        for (n, item) in log.items.iter().enumerate() {
+            reader.name = format!("{name}, item {n}");
+            reader.take(item);
+        }
+        reader.end();
+    }
+
+    /// What is newer than `after` in a room, up to `to`.
+    fn between(&self, room: &str, after: Offset, to: Offset) -> impl Iterator<Item = &String> {
+        let bounds = (Bound::Excluded(after), Bound::Included(to.max(after)));
+        let stored = self.rooms.get(room).filter(|_| after < to);
+        stored.into_iter().flat_map(move |stored| stored.range(bounds)).map(|(_, id)| id)
+    }
+}
+
+impl Reader<'_> {
+    fn take(&mut self, item: &Item) {
+        match item {
+            Item::Connected => {
+                self.rooms.clear();
+                self.seen.clear();
+            }
+            Item::Moves(room) => {
+                self.moving.extend(self.rooms.get(room).map(|(_, stay)| (room.clone(), *stay)));
+            }
+            Item::Closed => assert!(self.lossy, "{}: the transport was closed", self.name),
+            Item::Left(room) => {
+                self.rooms.remove(room);
+            }
+            Item::Joined { room, after: Some(after), data } => self.resumed(room, after, data),
+            Item::Joined { room, after: None, data } => self.joined(room, offset(&data["offset"])),
+            Item::Event(event) => self.event(event),
+        }
+    }
+
+    fn resumed(&mut self, room: &str, after: &str, data: &Value) {
+        let (name, after, to) = (&self.name, after.parse().expect("an offset"), offset(&data["offset"]));
+        let events = data["events"].as_array().expect("events");
+        let got: Vec<&str> = events.iter().map(|event| event["id"].as_str().expect("an id")).collect();
+        let owed: Vec<&String> = self.truth.between(room, after, to).collect();
+        let whole = data["complete"] == true;
+        let from_one_on = after == Offset { ms: 1, n: 0 };
+        assert!(whole || self.lossy || from_one_on, "{name}: {room} after {after} is called incomplete");
+        let owed = if whole { &owed[..] } else { &owed[owed.len() - got.len().min(owed.len())..] };
+        assert_eq!(got, owed, "{name}: the events of {room} between {after} and {to}");
+        self.stays += 1;
+        self.rooms.insert(room.to_owned(), (to, self.stays));
+    }
+
+    fn joined(&mut self, room: &str, head: Offset) {
+        let Some((at, stay)) = self.rooms.get(room).copied() else {
+            self.stays += 1;
+            self.rooms.insert(room.to_owned(), (head, self.stays));
+            return;
+        };
+        self.assert_had(room, at, head);
+        self.rooms.insert(room.to_owned(), (at.max(head), stay));
+    }
+
+    /// Asserts that all between two places came by another room.
+    fn assert_had(&self, room: &str, after: Offset, to: Offset) {
+        for id in self.truth.between(room, after, to) {
+            assert!(self.seen.contains_key(id), "{}: {id} is missing in {room} between {after} and {to}", self.name);
+        }
+    }
+
+    fn event(&mut self, event: &Value) {
+        let (name, meta, id) = (self.name.clone(), &event["meta"], event["id"].as_str().expect("an id"));
+        let places = self.truth.events.get(id).unwrap_or_else(|| panic!("{name}: {id} was never published"));
+        let mut named: Vec<(&str, Offset)> = vec![(meta["room"].as_str().expect("a room"), offset(&meta["offset"]))];
+        if let Some(offsets) = meta["offsets"].as_object() {
+            let all = places.iter().filter_map(|(room, _)| Some((room.as_str(), offset(offsets.get(room)?))));
+            let all: Vec<_> = all.collect();
+            assert_eq!((all.len(), all[0]), (offsets.len(), named[0]), "{name}: {event}");
+            named = all;
+        }
+        self.assert_new(id, &named);
+        for (room, at) in &named {
+            assert!(places.contains(&((*room).to_owned(), *at)), "{name}: {id} is not at {at} in {room}");
+            let Some((stood, stay)) = self.rooms.get(*room).copied() else {
+                panic!("{name}: {id} is of {room}, where it is not")
+            };
+            assert!(stood < *at, "{name}: {id} at {at} in {room}, where it stood at {stood}");
+            let before = Offset { ms: at.ms, n: at.n };
+            for missed in self.truth.between(room, stood, before).filter(|missed| *missed != id) {
+                assert!(self.seen.contains_key(missed), "{name}: {missed} is missing in {room} before {id}");
+            }
+            self.rooms.insert((*room).to_owned(), (*at, stay));
+        }
+        let stays = named.iter().map(|(room, _)| ((*room).to_owned(), self.rooms[*room].1)).collect();
+        self.seen.insert(id.to_owned(), stays);
+    }
+
+    /// Asserts that no stay that still lasts has brought the event before.
+    fn assert_new(&self, id: &str, named: &[(&str, Offset)]) {
+        let stays = self.seen.get(id).map(Vec::as_slice).unwrap_or_default();
+        let lasts = |(room, stay): &&(String, usize)| self.rooms.get(room).is_some_and(|(_, now)| now == stay);
+        let first = stays.iter().filter(lasts).find(|stay| !self.moving.contains(stay));
+        assert!(first.is_none(), "{}: {id} came by {first:?} and again by {named:?}", self.name);
+    }
+
+    fn end(&self) {
+        for (room, (at, _)) in &self.rooms {
+            self.assert_had(room, *at, Offset { ms: u64::MAX, n: 0 });
+        }
+    }
+}
