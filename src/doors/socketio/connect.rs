@@ -117,12 +117,9 @@ impl Door {
         let (door, leaving) = (self.clone(), session.clone());
         socket.on_disconnect(async move || door.end(&leaving, "left"));
         self.expiry.watch(session);
-        let (door, cut) = (self.clone(), Arc::downgrade(session));
-        wire.on_close(move |reason| {
-            if let Some(session) = cut.upgrade() {
-                door.end(&session, reason);
-            }
-        });
+        // Not a weak reference: socketioxide drops a socket whose CONNECT reply it cannot send, without its handler.
+        let (door, cut) = (self.clone(), session.clone());
+        wire.on_close(move |reason| door.end(&cut, reason));
     }
 
     fn end(&self, session: &Session, reason: &'static str) {
