@@ -9,6 +9,7 @@ mod expiry;
 mod fleet;
 mod handshake;
 mod harness;
+mod hostile;
 mod idle;
 mod keys;
 mod missed;
