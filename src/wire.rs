@@ -48,6 +48,9 @@ pub struct WireConfig {
     ///
     /// It measures progress, not the age of a write: a slow peer that keeps reading is not killed by it.
     pub write_deadline: Duration,
+    /// How long a connection that was not upgraded may go without a response written to it: silent, idle between two
+    /// requests, or at an endless head or body. Then it is killed. Without this each would hold a descriptor for ever.
+    pub request_deadline: Duration,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged before the kernel gives up. Zero leaves the
     /// system's default.
     pub user_timeout: Duration,
@@ -68,6 +71,7 @@ impl Default for WireConfig {
     fn default() -> Self {
         Self {
             write_deadline: Duration::from_secs(10),
+            request_deadline: Duration::from_secs(30),
             user_timeout: Duration::from_secs(10),
             send_buffer: 128 * 1024,
             queue_bytes: 4 * 1024 * 1024,

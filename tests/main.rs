@@ -14,6 +14,7 @@ mod frames;
 mod handshake;
 mod harness;
 mod heartbeat;
+mod hostile;
 mod idle;
 mod keys;
 mod missed;

@@ -236,3 +236,40 @@ async fn a_redis_that_lost_its_newest_entries_costs_nobody_what_comes_next() {
         client.nothing_came().await;
     }
 }
+
+#[tokio::test]
+async fn an_evicting_redis_keeps_a_node_not_ready_also_where_config_is_forbidden() {
+    let redis = Redis::start().await;
+    let mut client = redis.client().await;
+    let policy = |policy| redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy).to_owned();
+    policy("volatile-lru").exec_async(&mut client).await.expect("redis is up");
+    let mut user = redis::cmd("ACL");
+    user.arg(&["SETUSER", "gateway", "on", ">secret", "~*", "&*", "+@all", "-config"]);
+    user.exec_async(&mut client).await.expect("redis is up");
+    let url = format!("redis://gateway:secret@{}", redis.address());
+    let node = Node::start(&[("HALLWAY_REDIS__URL", &url)]).await;
+    eventually("the policy is noticed", || async {
+        node.log().iter().any(|line| line.contains("maxmemory-policy is volatile-lru")).then_some(())
+    })
+    .await;
+    assert_eq!(node.readyz().await, 503);
+    policy("noeviction").exec_async(&mut client).await.expect("redis is up");
+    node.ready().await;
+}
+
+#[tokio::test]
+async fn a_batch_in_an_outage_is_answered_after_one_time_out_not_after_one_per_event() {
+    let redis = Redis::start().await;
+    let settings = [("HALLWAY_REDIS__URL", redis.url()), ("HALLWAY_REDIS__RESPONSE_TIMEOUT", "500ms".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let node = Node::with(&settings).await;
+    redis.pause();
+    let event = r#"{"room":"order:r","type":"order.status_changed","payload":{}}"#;
+    let batch = format!(r#"{{"events":[{}]}}"#, vec![event; 50].join(","));
+    let answer = tokio::time::timeout(Duration::from_secs(10), node.post("/v1/publish/batch", batch)).await;
+    redis.go_on();
+    let (status, reply) = answer.expect("it is answered");
+    let results = reply["results"].as_array().expect("results");
+    assert_eq!((status, results.len()), (200, 50));
+    assert!(results.iter().all(|result| result["error"]["code"] == "unavailable"), "{reply}");
+}

@@ -83,8 +83,12 @@ pub(super) async fn batch(
         return Err(ApiError::new(Refusal::EventTooLarge, &message));
     }
     let mut results = Vec::with_capacity(batch.events.len());
+    let mut out_of_reach = false;
     for event in batch.events {
-        results.push(publish(&state, event.get()).await.unwrap_or_else(ApiError::into_result));
+        // Waiting for each in turn would take an outage's time-out a thousand times.
+        let outcome = if out_of_reach { Err(not_tried()) } else { publish(&state, event.get()).await };
+        out_of_reach |= outcome.as_ref().is_err_and(ApiError::is_unavailable);
+        results.push(outcome.unwrap_or_else(ApiError::into_result));
     }
     Ok(Json(json!({ "results": results })))
 }
@@ -98,6 +102,14 @@ fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
 
 fn text(body: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(body).map_err(|_| invalid("the request is not valid UTF-8"))
+}
+
+fn not_tried() -> ApiError {
+    metrics::counter!(crate::metrics::EVENTS_REFUSED, "way" => "http").increment(1);
+    ApiError::new(
+        Refusal::Unavailable,
+        "not tried, because the broker was out of reach for an earlier event; try again",
+    )
 }
 
 fn invalid(message: &str) -> ApiError {

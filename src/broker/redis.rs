@@ -25,6 +25,7 @@ mod probe;
 mod publish;
 mod pubsub;
 mod read;
+mod remedy;
 
 use function::Function;
 use keys::Keys;

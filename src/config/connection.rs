@@ -34,8 +34,8 @@ section! {
         /// ping within the sum of both.
         ping_timeout: Duration = Duration::from_secs(20), check between(MILLI, HOUR);
 
-        /// How long a transport may stay without joining a namespace, 1ms to 1h. It holds resources and has shown no
-        /// token.
+        /// How long a transport may stay without joining a namespace, 1ms to 1h, and a connection without becoming one
+        /// or getting a response. It holds resources and has shown no token.
         connect_timeout: Duration = Duration::from_secs(30), check between(MILLI, HOUR);
     }
 }

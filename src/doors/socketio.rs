@@ -23,6 +23,9 @@ pub use expiry::Expiry;
 
 /// Attachments a binary packet may announce: no command has any use for one.
 const MAX_BINARIES: usize = 4;
+/// Packets of socketioxide that may wait for one peer: pings and replies to CONNECT. Such a reply repeats the name of an
+/// unknown namespace, which may be as long as a frame, to a client that has shown no token and need not read.
+const WAITING_PACKETS: usize = 16;
 
 /// Where packets go that name no namespace.
 const ROOT: &str = "/";
@@ -79,6 +82,7 @@ impl Door {
             .ping_interval(settings.ping_interval)
             .ping_timeout(settings.ping_timeout)
             .connect_timeout(settings.connect_timeout)
+            .max_buffer_size(WAITING_PACKETS)
             .max_payload(settings.frame_bytes as u64)
             .ws_max_message_size(settings.frame_bytes)
             .ws_max_frame_size(settings.frame_bytes)

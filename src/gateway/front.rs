@@ -80,13 +80,14 @@ impl Gateway {
             self.serve_wires(*address, main.clone(), wire_config(config)).await?;
         }
         if let Some(address) = config.api.listen {
-            self.serve_plain(address, guarded(front.v1.clone())).await?;
+            self.serve_plain("api.listen", address, guarded(front.v1.clone())).await?;
         }
-        self.serve_plain(config.admin.listen, guarded(admin::routes(front.readiness, metrics))).await
+        let admin = guarded(admin::routes(front.readiness, metrics));
+        self.serve_plain("admin.listen", config.admin.listen, admin).await
     }
 
     async fn serve_wires(&mut self, address: SocketAddr, router: Router, wire: WireConfig) -> Result<(), StartError> {
-        let listener = self.bind_one(address).await?;
+        let listener = self.bind_one("server.listen", address).await?;
         let listener = WireListener::new(listener, wire, self.wires.clone());
         let service = router.into_make_service_with_connect_info::<Wire>();
         let closing = self.closing.clone().cancelled_owned();
@@ -97,8 +98,8 @@ impl Gateway {
         Ok(())
     }
 
-    async fn serve_plain(&mut self, address: SocketAddr, router: Router) -> Result<(), StartError> {
-        let listener = self.bind_one(address).await?;
+    async fn serve_plain(&mut self, key: &str, address: SocketAddr, router: Router) -> Result<(), StartError> {
+        let listener = self.bind_one(key, address).await?;
         let closing = self.stop.clone().cancelled_owned();
         self.servers.spawn(async move {
             let served = axum::serve(listener, router).with_graceful_shutdown(closing).await;
@@ -107,8 +108,9 @@ impl Gateway {
         Ok(())
     }
 
-    async fn bind_one(&mut self, address: SocketAddr) -> Result<TcpListener, StartError> {
-        let listener = TcpListener::bind(address).await.map_err(|e| format!("{address} cannot be bound: {e}"))?;
+    async fn bind_one(&mut self, key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+        let problem = |e| format!("{address} cannot be bound: {e}; free it, or give {key} another address");
+        let listener = TcpListener::bind(address).await.map_err(problem)?;
         self.addresses.push(listener.local_addr()?);
         Ok(listener)
     }
@@ -118,6 +120,7 @@ fn wire_config(config: &Config) -> WireConfig {
     let queue_bytes = config.limits.queue_bytes.get();
     WireConfig {
         write_deadline: config.wire.write_deadline,
+        request_deadline: config.socketio.connect_timeout.max(config.redis.response_timeout * 2),
         user_timeout: config.wire.user_timeout,
         send_buffer: config.wire.send_buffer.get(),
         queue_bytes,

@@ -228,6 +228,11 @@ impl Express {
         Ok(Theirs::Wrote(wrote))
     }
 
+    /// Whether the head of the upgrade has wholly passed.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.follower.is_framing() || self.follower.is_over()
+    }
+
     /// Whether a write of theirs that was refused may go now.
     pub(super) fn their_turn(&self) -> bool {
         self.turn.is_some() && self.theirs_next()

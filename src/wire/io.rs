@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::Wire;
 use super::express::Theirs;
@@ -25,13 +26,16 @@ const SCRAP: usize = 1024;
 pub struct WireIo {
     wire: Wire,
     stream: Arc<TcpStream>,
+    /// Until the upgrade: when the peer has been waited for long enough.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl WireIo {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let stream = Arc::new(stream);
+        let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
         let shared = Shared::new(Arc::clone(&stream), peer, ground);
-        Self { wire: Wire(Arc::new(shared)), stream }
+        Self { wire: Wire(Arc::new(shared)), stream, deadline }
     }
 
     /// The handle of this connection.
@@ -85,6 +89,24 @@ impl WireIo {
         }
     }
 
+    /// Whether the deadline of a connection that was not upgraded has passed.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = &mut self.deadline else { return false };
+        if self.wire.0.out.lock().express.is_upgraded() {
+            self.deadline = None;
+            return false;
+        }
+        deadline.as_mut().poll(cx).is_ready()
+    }
+
+    /// A response was written: the peer has as long again for its next request.
+    fn grant_another(&mut self) {
+        let until = Instant::now() + self.shared().ground.config.request_deadline;
+        if let Some(deadline) = &mut self.deadline {
+            deadline.as_mut().reset(until);
+        }
+    }
+
     /// The reading side has seen the end: nothing of ours has a reader any more.
     fn ended(&self) {
         let reader = self.shared().reading.lock().waker.take();
@@ -122,9 +144,12 @@ enum MayRead {
 }
 
 impl AsyncRead for WireIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
+        }
+        if self.is_overdue(cx) {
+            self.shared().kill(super::PEER_GONE);
         }
         let read = ready!(self.poll_bytes(cx, buf));
         if !matches!(read, Ok(count) if count > 0) {
@@ -135,10 +160,11 @@ impl AsyncRead for WireIo {
 }
 
 impl AsyncWrite for WireIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        self.grant_another();
         let mut out = self.shared().out.lock();
         if self.shared().is_dead() {
             return Poll::Ready(Err(self.shared().error()));

@@ -51,15 +51,17 @@ impl Link {
         first.cloned().unwrap_or_default()
     }
 
-    /// Notes the outcome of a check. A problem is logged when it is new, and so is the end of all problems.
+    /// Notes the outcome of a check. A problem is logged when it is new, once though several checks have it, and so is
+    /// the end of all problems.
     pub(super) fn set(&self, check: Check, problem: Option<String>) {
         let mut checks = self.checks.lock();
+        let known = [&checks.policy, &checks.pubsub, &checks.commands].into_iter().any(|other| *other == problem);
         let slot = match check {
             Check::PubSub => &mut checks.pubsub,
             Check::Commands => &mut checks.commands,
             Check::Policy => &mut checks.policy,
         };
-        let news = problem.clone().filter(|problem| slot.as_ref() != Some(problem));
+        let news = problem.clone().filter(|_| !known);
         *slot = problem;
         let up = checks.pubsub.is_none() && checks.commands.is_none() && checks.policy.is_none();
         drop(checks);

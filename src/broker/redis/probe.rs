@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::redis::{AsyncCommands, RedisError, cmd};
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, tell};
+use super::{RedisBroker, RedisSettings, remedy, tell};
 
 /// Canaries that may be out before the pub/sub connection is given up.
 const OVERDUE: u64 = 3;
@@ -17,7 +17,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings) {
     loop {
         turns.tick().await;
         let outcome = look(&broker, &settings, &mut warned, &mut loaded).await;
-        let problem = outcome.err().map(|error| format!("Redis is out of reach for commands: {error}"));
+        let problem = outcome.err().map(|error| remedy::problem("commands", &error));
         let reached = problem.is_none();
         broker.link.set(Check::Commands, problem);
         if reached {
@@ -67,12 +67,11 @@ async fn look(
     Ok(())
 }
 
-/// The policy, if it evicts keys; a Redis that hides its config is believed.
+/// The policy, if it evicts keys. Managed servers take `CONFIG` away, and often evict by default, so it is read from
+/// `INFO`; a Redis that hides that too is believed.
 async fn evicting_policy(broker: &RedisBroker) -> Option<String> {
-    let mut ask = cmd("CONFIG");
-    ask.arg("GET").arg("maxmemory-policy");
-    let reply: Result<Vec<String>, RedisError> = ask.query_async(&mut broker.connection()).await;
-    let policy = reply.ok()?.into_iter().nth(1)?;
+    let reply: Result<String, RedisError> = cmd("INFO").arg("memory").query_async(&mut broker.connection()).await;
+    let policy = reply.ok()?.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))?.to_owned();
     (policy != "noeviction").then_some(policy)
 }
 
@@ -84,6 +83,6 @@ async fn send_canary(broker: &RedisBroker, number: u64) {
     }
     let sent = tell(broker, &broker.canary, number.to_string().as_bytes()).await;
     if let Err(error) = sent {
-        broker.link.set(Check::Commands, Some(format!("Redis is out of reach for commands: {error}")));
+        broker.link.set(Check::Commands, Some(remedy::problem("commands", &error)));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, plain};
+use super::{RedisBroker, RedisSettings, plain, remedy};
 use crate::broker::feed::FeedSender;
 use crate::broker::{Feed, Unavailable};
 use crate::clock::now_ms;
@@ -28,6 +28,8 @@ const REQUESTS: usize = 4096;
 const BATCH: usize = 512;
 /// Between two tries to connect.
 const RETRY: Duration = Duration::from_millis(200);
+/// Between two log lines about what is no event: whoever sends one may send thousands a second. The metric has them all.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Which channels are wanted, and the way to ask for more.
 pub(super) struct Subscriptions {
@@ -37,6 +39,7 @@ pub(super) struct Subscriptions {
     patience: Duration,
     canary: Mutex<Canary>,
     redial: Notify,
+    complained: Mutex<Option<Instant>>,
 }
 
 enum Request {
@@ -61,6 +64,7 @@ impl Subscriptions {
             patience,
             canary: Mutex::default(),
             redial: Notify::new(),
+            complained: Mutex::default(),
         }
     }
 
@@ -91,6 +95,16 @@ impl Subscriptions {
     pub(super) fn redial(&self, number: u64) {
         self.canary.lock().back = number;
         self.redial.notify_one();
+    }
+
+    /// Whether the last complaint was long enough ago for another.
+    fn may_complain(&self) -> bool {
+        let mut complained = self.complained.lock();
+        let may = complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+        if may {
+            *complained = Some(Instant::now());
+        }
+        may
     }
 
     fn canary_came(&self, number: u64) {
@@ -130,10 +144,11 @@ async fn dial(
     settings: &RedisSettings,
 ) -> Result<(PubSubSink, PubSubStream), String> {
     let prepared = super::probe::prepare(broker).await;
-    prepared.map_err(|error| format!("Redis is out of reach for commands: {error}"))?;
-    let describe = |error: RedisError| format!("Redis is out of reach for pub/sub: {error}");
+    prepared.map_err(|error| remedy::problem("commands", &error))?;
+    let describe = |error: RedisError| remedy::problem("pub/sub", &error);
     let connecting = timeout(settings.connect_timeout, client.get_async_pubsub()).await;
-    let pubsub = connecting.map_err(|_| "Redis did not answer in redis.connect_timeout".to_owned())?;
+    let pubsub = connecting
+        .map_err(|_| "Redis did not answer in redis.connect_timeout; see redis.url and whether it runs".to_owned())?;
     let (mut sink, stream) = pubsub.map_err(describe)?.split();
     let mut channels: Vec<String> = broker.subscriptions.wanted.lock().iter().cloned().collect();
     channels.push(broker.canary.clone());
@@ -224,7 +239,9 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
-            tracing::warn!(problem, "a message on a room's channel is no event and reaches nobody");
+            if broker.subscriptions.may_complain() {
+                tracing::warn!(problem, "a message on a room's channel is no event and reaches nobody");
+            }
         }
     }
 }

@@ -149,12 +149,9 @@ impl Door {
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
         self.expiry.watch(session);
-        let (door, cut) = (self.clone(), Arc::downgrade(session));
-        wire.on_close(move |reason| {
-            if let Some(session) = cut.upgrade() {
-                door.end(&session, reason);
-            }
-        });
+        // Not a weak reference: socketioxide drops a socket whose CONNECT reply it cannot send, without its handler.
+        let (door, cut) = (self.clone(), session.clone());
+        wire.on_close(move |reason| door.end(&cut, reason));
     }
 
     fn end(&self, session: &Session, reason: &'static str) {
