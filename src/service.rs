@@ -37,6 +37,8 @@ pub struct ServiceLimits {
     pub rooms_per_socket: usize,
     /// Bytes of an event's JSON.
     pub event_bytes: usize,
+    /// Bytes of event text in one answer.
+    pub page_bytes: usize,
     /// How long a join that nobody can be told about waits for the broker.
     pub join_wait: Duration,
 }

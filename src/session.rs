@@ -219,7 +219,16 @@ impl Session {
     /// by another of its rooms, whose position tells, or by one that it has left, which the last ids tell.
     #[must_use]
     pub fn first_copy(&self, entry: &Entry, mask: u64) -> bool {
+        if !entry.earlier.is_empty() && self.came_earlier(entry) {
+            return false;
+        }
         !self.remembers.load(Ordering::Acquire) || !self.came_by_another(entry, mask) && self.first_time(&entry.id)
+    }
+
+    fn came_earlier(&self, entry: &Entry) -> bool {
+        let rooms = self.rooms.lock();
+        let had = |(room, offset): &(Room, Offset)| rooms.get(room).is_some_and(|j| j.membership.has_had(*offset));
+        entry.earlier.iter().any(had)
     }
 
     fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {

@@ -211,3 +211,17 @@ async fn many_rooms_resumed_at_once_by_a_client_that_reads_slowly_are_read_to_it
     }
     assert!(got.iter().all(|numbers| numbers.iter().copied().eq(0..60)), "{got:?}");
 }
+
+#[tokio::test]
+async fn who_asks_without_an_ack_id_gets_what_was_missed_as_events() {
+    let redis = Redis::start().await;
+    for node in [Node::embedded().await, Node::on(&redis.url()).await] {
+        let head = leaves_and_misses(&node, 20).await;
+        let mut client = Client::connect(node.main(), &token::user("u1")).await;
+        client.send(&format!(r#"42/realtime,["join_room",{{"room":"order:o1","after":"{head}"}}]"#)).await;
+        assert_eq!(live(&mut client, 20).await.iter().map(number).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        publish(&node, "order:o1", 20..25).await;
+        assert_eq!(live(&mut client, 5).await.iter().map(number).collect::<Vec<_>>(), (20..25).collect::<Vec<_>>());
+        client.nothing_came().await;
+    }
+}

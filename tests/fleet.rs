@@ -78,3 +78,18 @@ async fn every_member_on_every_node_has_every_event_once_in_history_order() {
         outsider.nothing_came().await;
     }
 }
+
+#[tokio::test]
+async fn an_event_published_again_to_a_further_room_reaches_a_socket_in_both_once() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut client = Client::connect(node.main(), &token::staff()).await;
+    client.join("store:s").await;
+    client.join("product:p").await;
+    let event = r#"{"type":"inventory.stock_updated","payload":{}}"#;
+    redis.fcall(&["store:s"], event, &["ID", "e1"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "e1");
+    redis.fcall(&["store:s", "product:p"], event, &["ID", "e1"]).await.expect("it is published");
+    redis.fcall(&["product:p"], event, &["ID", "e2"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "e2");
+}

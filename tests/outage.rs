@@ -273,3 +273,29 @@ async fn a_batch_in_an_outage_is_answered_after_one_time_out_not_after_one_per_e
     assert_eq!((status, results.len()), (200, 50));
     assert!(results.iter().all(|result| result["error"]["code"] == "unavailable"), "{reply}");
 }
+
+#[tokio::test]
+async fn what_a_redis_lost_and_is_given_again_reaches_nobody_twice() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut member = Client::connect(node.main(), &token::staff()).await;
+    member.join("order:r").await;
+    let event = r#"{"type":"order.status_changed","payload":{}}"#;
+    let kept = redis.fcall(&["order:r"], event, &["ID", "kept"]).await.expect("it is published");
+    let lost = redis.fcall(&["order:r"], event, &["ID", "lost"]).await.expect("it is published");
+    for id in ["kept", "lost"] {
+        assert_eq!(member.event().await.1["event"]["id"], id);
+    }
+    let mut lose = redis::pipe();
+    lose.cmd("XDEL").arg("hallway:{order:r}:history").arg(&lost.placed[0].1);
+    lose.cmd("SET").arg("hallway:{order:r}:last").arg(&kept.placed[0].1);
+    lose.cmd("DEL").arg("hallway:{order:r}:id:lost");
+    lose.cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
+    lose.exec_async(&mut redis.client().await).await.expect("redis is up");
+    let rewound = || async { (node.metric("hallway_rooms_rewound_total").await > 0.0).then_some(()) };
+    eventually("the node notices", rewound).await;
+    let again = redis.fcall(&["order:r"], event, &["ID", "lost"]).await.expect("it is published again");
+    assert_eq!(again.placed[0].2, 0, "Redis had forgotten it");
+    redis.fcall(&["order:r"], event, &["ID", "next"]).await.expect("it is published");
+    assert_eq!(member.event().await.1["event"]["id"], "next");
+}

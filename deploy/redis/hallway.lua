@@ -21,8 +21,8 @@
 --
 --   1 <id> <timestamp> <ack 0|1> <room> <offset> <prev> [<room> <offset> <prev> …]
 --
--- `prev` is the room's offset before this one. A room that stores nothing has `-` twice; one that knew the id is left
--- out.
+-- `prev` is the room's offset before this one. A room that stores nothing has `-` twice; one that knew the id has the
+-- offset it has there, and `=`.
 
 -- <settings>
 local VERSION = 1
@@ -470,11 +470,9 @@ end
 local function line_of(timestamp, ack, rooms)
   local words = { integer(timestamp), ack }
   for _, room in ipairs(rooms) do
-    if not room.known then
-      words[#words + 1] = room.name
-      words[#words + 1] = room.offset or '-'
-      words[#words + 1] = room.prev or '-'
-    end
+    words[#words + 1] = room.name
+    words[#words + 1] = room.known or room.offset or '-'
+    words[#words + 1] = room.known and '=' or room.prev or '-'
   end
   return table.concat(words, ' ')
 end

@@ -1,7 +1,8 @@
 //! Entries: an event with its place in each of its rooms, and the text in which brokers store and pass it on.
 //!
 //! `1 <id> <timestamp> <ack> <room> <offset> <prev> …` on one line, then the publisher's JSON, untouched. It never
-//! begins with `{`, so that no plain `PUBLISH` can pass for a stored entry.
+//! begins with `{`, so that no plain `PUBLISH` can pass for a stored entry. A room that stores nothing has `-` for both
+//! offsets; one where the id stood already has `=` for the second.
 
 use std::fmt::Write as _;
 
@@ -40,6 +41,8 @@ pub struct Entry {
     pub requires_ack: bool,
     /// Its rooms, in the publisher's order.
     pub places: Vec<Place>,
+    /// Further rooms that it was published to, where the same id stood already: there it has been delivered.
+    pub earlier: Vec<(Room, Offset)>,
     /// The publisher's JSON.
     pub text: Vec<u8>,
 }
@@ -59,6 +62,10 @@ impl Entry {
                 Some(link) => write!(head, " {} {} {}", place.room, link.offset, link.prev),
                 None => write!(head, " {} - -", place.room),
             };
+            debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        }
+        for (room, offset) in &self.earlier {
+            let written = write!(head, " {room} {offset} =");
             debug_assert!(written.is_ok(), "writing to a string cannot fail");
         }
         head.push('\n');
@@ -82,8 +89,8 @@ impl Entry {
         let id = word()?.parse().map_err(|_| InvalidEntry("the id"))?;
         let timestamp = word()?.parse().map_err(|_| InvalidEntry("the timestamp"))?;
         let requires_ack = word()? == "1";
-        let places = places(words, classes)?;
-        Ok(Self { id, timestamp, requires_ack, places, text: bytes[end + 1..].to_vec() })
+        let (places, earlier) = places(words, classes)?;
+        Ok(Self { id, timestamp, requires_ack, places, earlier, text: bytes[end + 1..].to_vec() })
     }
 
     /// Its link in `room`, if it is stored there.
@@ -93,19 +100,25 @@ impl Entry {
     }
 }
 
-fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<Vec<Place>, InvalidEntry> {
-    let mut places = Vec::new();
+type Places = (Vec<Place>, Vec<(Room, Offset)>);
+
+fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<Places, InvalidEntry> {
+    let (mut places, mut earlier) = (Vec::new(), Vec::new());
     while let Some(key) = words.next() {
         let (Some(offset), Some(prev)) = (words.next(), words.next()) else {
             return Err(InvalidEntry("a room without its offsets"));
         };
         let room = classes.room(key).map_err(|_| InvalidEntry("an unknown room"))?;
-        places.push(Place { room, link: link(offset, prev)? });
+        if prev == "=" {
+            earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
+        } else {
+            places.push(Place { room, link: link(offset, prev)? });
+        }
     }
-    if places.len() > ROOMS_PER_EVENT {
+    if places.len() + earlier.len() > ROOMS_PER_EVENT {
         return Err(InvalidEntry("too many rooms"));
     }
-    if places.is_empty() { Err(InvalidEntry("no room")) } else { Ok(places) }
+    if places.is_empty() { Err(InvalidEntry("no room")) } else { Ok((places, earlier)) }
 }
 
 fn link(offset: &str, prev: &str) -> Result<Option<Link>, InvalidEntry> {
@@ -135,7 +148,7 @@ mod tests {
         #[test]
         fn an_entry_comes_back_as_it_was_written(
             id in "[A-Za-z0-9_.:-]{1,128}", timestamp: u64, requires_ack: bool,
-            places in proptest::collection::vec(arbitrary_place(), 1..5), text: Vec<u8>,
+            places in proptest::collection::vec(arbitrary_place(), 1..5), earlier: Option<u64>, text: Vec<u8>,
         ) {
             let classes = classes();
             let place = |(key, link): (String, Option<(u64, u64, u64)>)| Place {
@@ -143,7 +156,8 @@ mod tests {
                 link: link.map(|(ms, n, p)| Link { offset: Offset { ms, n }, prev: Offset::at(p) }),
             };
             let places = places.into_iter().map(place).collect();
-            let entry = Entry { id: id.parse().expect("an id"), timestamp, requires_ack, places, text };
+            let earlier = earlier.map(|ms| (classes.room("zone:z").expect("a room"), Offset::at(ms))).into_iter().collect();
+            let entry = Entry { id: id.parse().expect("an id"), timestamp, requires_ack, places, earlier, text };
             prop_assert_eq!(Entry::parse(&entry.encode(), &classes), Ok(entry));
         }
 

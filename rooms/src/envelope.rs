@@ -113,6 +113,7 @@ mod tests {
             timestamp: 1_735_689_600_000,
             requires_ack: false,
             places: rooms.iter().map(place).collect(),
+            earlier: Vec::new(),
             text: text.as_bytes().to_vec(),
         }
     }

@@ -21,6 +21,8 @@ pub enum Arrival {
     Late,
     /// A second copy, or too old to tell: drop it.
     Seen,
+    /// Stored again by a broker that had forgotten it: the position moves on, nobody gets it twice.
+    Again,
 }
 
 /// How far a node has delivered a room.
@@ -31,6 +33,8 @@ pub struct Position {
     floor: Offset,
     /// Nothing was stored between `at` and here.
     silent_to: Offset,
+    /// Whether the broker ever forgot something that was delivered.
+    rewound: bool,
     recent: VecDeque<(Offset, u64)>,
 }
 
@@ -38,7 +42,7 @@ impl Position {
     /// Begins at a head: all up to it is past.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        Self { at: head, floor: head, silent_to: head, recent: VecDeque::new() }
+        Self { at: head, floor: head, silent_to: head, rewound: false, recent: VecDeque::new() }
     }
 
     /// The newest offset delivered.
@@ -69,6 +73,9 @@ impl Position {
     #[must_use]
     pub fn arrival(&self, link: Link, id: &EventId) -> Arrival {
         if link.offset > self.at {
+            if self.rewound && link.prev <= self.reach() && self.delivered(id) {
+                return Arrival::Again;
+            }
             return if link.prev <= self.reach() { Arrival::Next } else { Arrival::Gap };
         }
         let known = link.offset <= self.floor || self.delivered(id);
@@ -90,11 +97,13 @@ impl Position {
     pub fn rewind(&mut self, to: Offset) {
         self.at = to;
         self.silent_to = to;
+        self.rewound = true;
     }
 
     /// Takes a later place, because what lies between is lost: should some of it still arrive, it is past.
     pub fn cut(&mut self, to: Offset) {
-        self.rewind(to);
+        self.at = to;
+        self.silent_to = to;
         self.floor = self.floor.max(to);
     }
 
@@ -157,6 +166,8 @@ mod tests {
         position.advance(link(70, 60), &id(3));
         position.rewind(Offset::at(60));
         assert_eq!(position.arrival(link(55, 51), &id(4)), Arrival::Late);
+        assert_eq!(position.arrival(link(80, 60), &id(3)), Arrival::Again);
+        assert_eq!(position.arrival(link(80, 60), &id(5)), Arrival::Next);
     }
 
     #[test]

@@ -228,6 +228,7 @@ impl Node {
             Arrival::Next | Arrival::Late => self.deliver(room, number),
             Arrival::Seen => Ok(()),
             Arrival::Gap => Err(TestCaseError::fail("a gap is left after healing")),
+            Arrival::Again => Err(TestCaseError::fail("nothing was ever forgotten")),
         }
     }
 

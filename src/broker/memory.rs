@@ -168,7 +168,7 @@ impl Broker for MemoryBroker {
         let draft = Draft::parse(&event.text).map_err(|e| PublishError::Invalid(e.to_string()))?;
         let mut state = self.state.lock();
         let now_ms = (self.clock)();
-        let (mut placed, mut places) = (Vec::new(), Vec::new());
+        let (mut placed, mut places, mut earlier) = (Vec::new(), Vec::new(), Vec::new());
         for room in &event.rooms {
             if self.delivery(&event, &draft, room) != Delivery::Durable {
                 placed.push(Placed { room: room.clone(), offset: None, duplicate: false });
@@ -176,13 +176,16 @@ impl Broker for MemoryBroker {
                 continue;
             }
             let (at, link) = self.place(&mut state, &event, room, now_ms);
-            places.extend(link.map(|link| Place { room: room.clone(), link: Some(link) }));
+            match link {
+                Some(_) => places.push(Place { room: room.clone(), link }),
+                None => earlier.extend(at.offset.map(|offset| (room.clone(), offset))),
+            }
             placed.push(at);
         }
         let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);
         let heard = places.iter().any(|p| state.subscribed.contains(&p.room));
         let Publication { text, id, requires_ack, .. } = event;
-        let entry = Entry { id, timestamp, requires_ack, places, text };
+        let entry = Entry { id, timestamp, requires_ack, places, earlier, text };
         self.store(&mut state, &entry, now_ms);
         self.sweep(&mut state, now_ms);
         if heard {

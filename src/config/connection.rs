@@ -43,8 +43,8 @@ section! {
 section! {
     /// How the node goes away on SIGTERM.
     pub struct Shutdown for mode {
-        /// The time over which connections are closed, 0s to 1h; 0s is all at once. Spread, so that the other nodes are
-        /// not hit by everybody's reconnect in one second. Kubernetes' terminationGracePeriodSeconds must be longer.
+        /// How long the last bytes of closing connections may take, 0s to 1h. Kubernetes'
+        /// terminationGracePeriodSeconds must be longer.
         drain: Duration = Duration::from_secs(10), check between(Duration::ZERO, HOUR);
     }
 }

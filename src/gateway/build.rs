@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use hallway_rooms::class::Classes;
+use hallway_rooms::limits::PAGE_BYTES;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,8 @@ impl Building<'_> {
             limits: ServiceLimits {
                 rooms_per_socket: limits.rooms_per_socket,
                 event_bytes: limits.event_bytes.get(),
+                // An answer must find room beside what else waits for its socket.
+                page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
             },
             tasks: self.tasks.clone(),

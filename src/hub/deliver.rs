@@ -48,7 +48,7 @@ impl Hub {
     async fn deliver_in_one(&self, cast: &mut Cast<'_>, target: &Target) -> u64 {
         let news = news(cast.entry, target);
         let (entry, mask) = (cast.entry, 1 << target.place);
-        let alone = entry.places.len() == 1;
+        let alone = entry.places.len() + entry.earlier.len() == 1;
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {

@@ -101,6 +101,7 @@ impl Hub {
                     gaps.push(target.local.clone());
                     targets.push(target);
                 }
+                Some(Arrival::Again) => target.local.advance(link, &entry.id),
                 Some(Arrival::Seen) | None => {}
             }
         }

@@ -23,7 +23,7 @@ use super::room::LocalRoom;
 use crate::broker::{History, Unavailable};
 
 /// Rooms read at once.
-const READS: usize = 64;
+const READS: usize = 32;
 /// Between two tries while the broker does not answer.
 const RETRY: Duration = Duration::from_millis(100);
 

@@ -51,7 +51,7 @@ impl Service {
                 }
                 return;
             }
-            page::cut(&mut history);
+            page::cut(&mut history, self.0.limits.page_bytes);
             for entry in &history.entries {
                 self.room_for_more(session).await;
                 send(session, membership, local.room(), entry);
@@ -92,7 +92,7 @@ fn go_live(local: &LocalRoom, membership: &Membership, cursor: Offset) -> bool {
 fn send(session: &Session, membership: &Membership, room: &Room, entry: &Entry) {
     let Some(at) = entry.places.iter().position(|p| p.room == *room) else { return };
     let (Some(link), Ok(envelope)) = (entry.places[at].link, Envelope::of(entry)) else { return };
-    let alone = entry.places.len() == 1;
+    let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let first = is_behind(membership) && (alone || session.first_copy(entry, 1 << at));
         membership.set(Standing::CatchingUp(link.offset));

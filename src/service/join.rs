@@ -62,7 +62,7 @@ impl Service {
                 self.room_for_more(session).await;
             }
             let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
-            let (head, page) = self.look(&room, from).await?;
+            let (head, page) = self.look(&room, from, answer.is_some()).await?;
             if self.enter(session, &local, head, page.as_ref(), answer) {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
@@ -71,13 +71,18 @@ impl Service {
         Ok(())
     }
 
-    async fn look(&self, room: &Room, from: Option<From>) -> Result<(Offset, Option<Page>), Refusal> {
+    /// The head, or the page that was asked for and its end. Who can be told nothing gets what it missed as events.
+    async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
             let facts = self.0.broker.facts(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
         let history = self.0.broker.history(room, from, PAGE_EVENTS).await.map_err(|_| Refusal::Unavailable)?;
-        let page = Page::of(history, room);
+        let mut page = Page::of(history, room, self.0.limits.page_bytes);
+        if !told && page.complete {
+            page.has_more = true;
+            return Ok((from.exclusive(), Some(page)));
+        }
         Ok((page.offset, Some(page)))
     }
 

@@ -53,6 +53,6 @@ impl Service {
             return Err(Refusal::HistoryDisabled);
         }
         let read = self.0.broker.history(room, window.from, window.limit).await;
-        read.map(|history| Page::of(history, room)).map_err(|_| Refusal::Unavailable)
+        read.map(|history| Page::of(history, room, self.0.limits.page_bytes)).map_err(|_| Refusal::Unavailable)
     }
 }

@@ -3,7 +3,6 @@
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::key::Room;
-use hallway_rooms::limits::PAGE_BYTES;
 use hallway_rooms::offset::Offset;
 
 use crate::broker::History;
@@ -22,9 +21,9 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Cuts a history to a page of `room`.
-    pub(super) fn of(mut history: History, room: &Room) -> Self {
-        cut(&mut history);
+    /// Cuts a history to a page of `room`, of at most `bytes` of event text.
+    pub(super) fn of(mut history: History, room: &Room, bytes: usize) -> Self {
+        cut(&mut history, bytes);
         let mut events = String::from("[");
         for entry in &history.entries {
             write_event(entry, room, &mut events);
@@ -39,11 +38,11 @@ impl Page {
 }
 
 /// Keeps the page within its bytes.
-pub(super) fn cut(history: &mut History) {
-    let mut bytes = 0;
+pub(super) fn cut(history: &mut History, bytes: usize) {
+    let mut taken = 0;
     let mut fits = |entry: &Entry| {
-        bytes += entry.text.len();
-        bytes <= PAGE_BYTES
+        taken += entry.text.len();
+        taken <= bytes
     };
     let kept = history.entries.iter().map_while(|e| fits(e).then_some(())).count().max(1);
     if kept < history.entries.len() {

@@ -14,5 +14,6 @@ pub(super) fn entry(room: Room, text: &[u8], now_ms: u64) -> Result<Entry, Inval
     let draft = Draft::parse(text)?;
     let id = draft.id.unwrap_or_else(event_id);
     let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);
-    Ok(Entry { id, timestamp, requires_ack: false, places: vec![Place { room, link: None }], text: text.to_vec() })
+    let places = vec![Place { room, link: None }];
+    Ok(Entry { id, timestamp, requires_ack: false, places, earlier: Vec::new(), text: text.to_vec() })
 }

@@ -61,7 +61,8 @@ async fn send(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, P
     let now = now_ms();
     let Publication { rooms, text, id, requires_ack, .. } = event;
     let places = rooms.iter().map(|room| entry::Place { room: room.clone(), link: None }).collect();
-    let entry = Entry { id, timestamp: stamped.unwrap_or(now).min(now), requires_ack, places, text };
+    let entry =
+        Entry { id, timestamp: stamped.unwrap_or(now).min(now), requires_ack, places, earlier: Vec::new(), text };
     let message = entry.encode();
     for room in &rooms {
         tell(broker, &broker.keys.channel(room), &message).await.map_err(|e| unavailable(&e))?;

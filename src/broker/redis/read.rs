@@ -4,9 +4,13 @@ use ::redis::{Pipeline, RedisError, pipe};
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
+use hallway_rooms::limits::PAGE_BYTES;
 
 use super::RedisBroker;
 use crate::broker::History;
+
+/// Entries of the first step.
+const FIRST: usize = 64;
 
 /// The field of a stream entry that holds the live message.
 const MESSAGE: &[u8] = b"m";
@@ -21,12 +25,34 @@ pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, Re
     Ok(facts_of(broker, known))
 }
 
+/// Reads in two steps, so that large events are not fetched a thousand at a time to be thrown away: how many more are
+/// worth reading is known from the size of the first ones.
 pub(super) async fn history(
     broker: &RedisBroker,
     room: &Room,
     from: From,
     limit: usize,
 ) -> Result<History, RedisError> {
+    let mut history = page(broker, room, from, limit.min(FIRST)).await?;
+    let last = history.entries.last().and_then(|entry| entry.link(room));
+    let wanted = worth_reading(&history, limit);
+    let (Some(last), true) = (last, history.has_more && wanted > 0) else { return Ok(history) };
+    let rest = page(broker, room, From::After(last.offset), wanted).await?;
+    if rest.complete {
+        history.facts = rest.facts;
+        history.has_more = rest.has_more;
+        history.entries.extend(rest.entries);
+    }
+    Ok(history)
+}
+
+fn worth_reading(history: &History, limit: usize) -> usize {
+    let bytes: usize = history.entries.iter().map(|entry| entry.text.len()).sum();
+    let read = history.entries.len().max(1);
+    (PAGE_BYTES / (bytes / read).max(1)).min(limit.saturating_sub(read))
+}
+
+async fn page(broker: &RedisBroker, room: &Room, from: From, limit: usize) -> Result<History, RedisError> {
     let start = match from {
         From::After(offset) => format!("({offset}"),
         From::Since(ms) => format!("{ms}-0"),
