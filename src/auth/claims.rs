@@ -1,5 +1,7 @@
 //! What a valid token says about its bearer.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// The claims of a token whose signature, times and issuer have been checked.
@@ -20,6 +22,16 @@ impl Claims {
         self.all.get(name).and_then(Value::as_str)
     }
 
+    /// A claim that names something: a string, or a whole number as many issuers write ids.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.all.get(name)? {
+            Value::String(id) => Some(Cow::Borrowed(id)),
+            Value::Number(id) if id.is_u64() => Some(Cow::Owned(id.to_string())),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
     /// The role, if the token names one.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
@@ -28,7 +40,7 @@ impl Claims {
 
     /// The agent this is: role `agent`, with `agentId` or else the subject.
     #[must_use]
-    pub fn agent(&self) -> Option<&str> {
-        (self.role() == Some("agent")).then(|| self.text("agentId").unwrap_or(&self.subject))
+    pub fn agent(&self) -> Option<Cow<'_, str>> {
+        (self.role() == Some("agent")).then(|| self.id("agentId").unwrap_or(Cow::Borrowed(&self.subject)))
     }
 }

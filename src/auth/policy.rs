@@ -48,12 +48,12 @@ impl Policy for DefaultRules {
         let shape: Vec<&str> = room.key().split(':').collect();
         match shape.as_slice() {
             ["user", _] => claims.subject == id || self.is_staff(claims),
-            ["agent", _] | ["agent", _, "orders"] => claims.agent() == Some(id) || self.is_staff(claims),
+            ["agent", _] | ["agent", _, "orders"] => claims.agent().as_deref() == Some(id) || self.is_staff(claims),
             ["zone", _, "agents"] => {
-                let in_zone = claims.agent().is_some() && claims.text("zoneId") == Some(id);
+                let in_zone = claims.agent().is_some() && claims.id("zoneId").as_deref() == Some(id);
                 in_zone || self.is_staff(claims)
             }
-            ["store", _, "orders"] => claims.text("storeId") == Some(id) || self.is_staff(claims),
+            ["store", _, "orders"] => claims.id("storeId").as_deref() == Some(id) || self.is_staff(claims),
             ["orders", "active"] | ["agents" | "stores", "all"] => self.is_staff(claims),
             ["dashboard", "admin"] => claims.role() == Some("admin"),
             _ => true,
@@ -124,6 +124,18 @@ mod tests {
     #[test]
     fn a_store_sees_its_orders() {
         check(&claims(json!({"sub": "x", "role": "store", "storeId": "s1"})), &["store:s1:orders"]);
+    }
+
+    #[test]
+    fn an_id_may_be_a_whole_number() {
+        let classes =
+            Classes::built_in(Retention { max_events: 1, ttl: Duration::from_secs(1) }, Duration::from_secs(1));
+        let rules = DefaultRules::new(Vec::new());
+        let room = classes.room("store:7:orders").expect("a room");
+        assert!(rules.allows(&claims(json!({"sub": "x", "storeId": 7})), &room, &classes));
+        for other in [json!(8), json!(7.5), json!(-7), json!(null), json!([7]), json!(true)] {
+            assert!(!rules.allows(&claims(json!({"sub": "x", "storeId": other})), &room, &classes));
+        }
     }
 
     #[test]
