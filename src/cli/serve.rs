@@ -32,6 +32,7 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
     for key in config.not_in_effect() {
         tracing::warn!(key, "this setting has no effect in this version");
     }
+    raise_open_files();
     let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let gateway = Gateway::bind(&config, mode, numbers).await?;
     for address in gateway.addresses() {
@@ -47,4 +48,12 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
     tracing::info!("stopping");
     gateway.shutdown(config.shutdown.drain).await;
     Ok(())
+}
+
+/// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(open_files) => tracing::info!(open_files, "each connection takes one"),
+        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+    }
 }
