@@ -279,7 +279,7 @@ async fn rooms_joined_the_moment_the_socket_connects_are_all_joined() {
         let mut socket = Dart::io(node.main(), || token::user("u1")).await;
         let asked = socket.emit_with_callback("join_room", json!({"room": format!("order:o{n}")})).await;
         assert_eq!(socket.next().await, Told::Connect);
-        let answer = tokio::time::timeout(Duration::from_secs(5), socket.next()).await;
+        let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await;
         match answer {
             Ok(Told::Ack(id, data)) => assert_eq!((id, &data["ok"]), (asked, &json!(true))),
             Ok(other) => panic!("no answer: {other:?}"),

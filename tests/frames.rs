@@ -6,7 +6,7 @@ use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::{eventually, token};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// Somebody who must not notice anything.
 struct Witness<'a> {

@@ -6,7 +6,7 @@ use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::token;
 
-const SHORT: (&str, &str) = ("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "500ms");
+const SHORT: (&str, &str) = ("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "2s");
 
 async fn publish(node: &Node, room: &str) -> String {
     let (status, reply) = node.post("/v1/publish", format!(r#"{{"room":"{room}","type":"t","payload":1}}"#)).await;
@@ -104,10 +104,10 @@ async fn a_transport_on_which_nothing_was_joined_is_closed_after_the_connect_tim
     lost.set_namespace("/nope");
     lost.offer("{}").await;
     for client in [&mut silent, &mut refused, &mut lost] {
-        let frames = client.until_closed(Duration::from_secs(5)).await;
+        let frames = client.until_closed(Duration::from_secs(20)).await;
         assert_eq!(frames.iter().filter(|frame| *frame != "1").count(), 0, "{frames:?}");
     }
-    assert!(began.elapsed() >= Duration::from_millis(450), "closed after {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(1900), "closed after {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_transport_that_signed_in_outlives_the_connect_timeout() {
     second_try.offer(r#"{"token":"x"}"#).await;
     second_try.sign_in(&token::user("u1")).await;
     for client in [&mut client, &mut second_try] {
-        assert!(client.frame_within(Duration::from_millis(800)).await.is_err(), "nothing comes, least of all the end");
+        assert!(client.frame_within(Duration::from_millis(2300)).await.is_err(), "nothing comes, least of all the end");
         hears(client, &node, "order:o1").await;
     }
 }

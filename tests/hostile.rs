@@ -15,7 +15,7 @@ use crate::harness::{eventually, token};
 
 const ROOM: &str = "order:r";
 /// An event reaches a well-behaved member by then, whatever the others do.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(8);
 /// A hostile transport is closed by then.
 const SOON: Duration = Duration::from_secs(10);
 

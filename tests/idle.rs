@@ -8,10 +8,10 @@ use crate::harness::token;
 
 const EVENT: &str = r#"{"type":"order.status_changed","payload":{}}"#;
 
-/// A gateway that remembers last offsets for two seconds.
+/// A gateway that remembers last offsets for four seconds.
 async fn forgetful_node(redis: &Redis) -> Node {
     let url = redis.url();
-    Node::with(&[("HALLWAY_REDIS__URL", &url), ("HALLWAY_HISTORY__TTL", "1s"), ("HALLWAY_HISTORY__MEMORY", "2s")]).await
+    Node::with(&[("HALLWAY_REDIS__URL", &url), ("HALLWAY_HISTORY__TTL", "1s"), ("HALLWAY_HISTORY__MEMORY", "4s")]).await
 }
 
 /// Waits until Redis no longer knows the room's last offset.

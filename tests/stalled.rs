@@ -12,7 +12,7 @@ use crate::harness::{eventually, token, within};
 
 const ROOM: &str = "order:r";
 /// Whoever reads has an event by then, whatever the others do.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(8);
 
 async fn member(node: &Node) -> Client {
     let mut client = Client::connect(node.main(), &token::staff()).await;

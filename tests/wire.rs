@@ -169,7 +169,7 @@ async fn the_write_deadline_counts_when_only_hyper_writes() {
 
 #[tokio::test]
 async fn a_slow_peer_that_keeps_reading_is_not_killed() {
-    let config = WireConfig { write_deadline: Duration::from_secs(1), ..patient() };
+    let config = WireConfig { write_deadline: Duration::from_secs(4), ..patient() };
     let mut pair = pair(config).await;
     let lane = pair.lane().await;
     let serving = serve(pair.io);

@@ -36,11 +36,8 @@ pub(super) struct Times {
 
 pub(super) const LONG: Times =
     Times { ttl: Duration::from_hours(1), memory: Duration::from_hours(7 * 24), id_window: Duration::from_mins(10) };
-pub(super) const SHORT: Times = Times {
-    ttl: Duration::from_millis(300),
-    memory: Duration::from_millis(900),
-    id_window: Duration::from_millis(300),
-};
+pub(super) const SHORT: Times =
+    Times { ttl: Duration::from_millis(500), memory: Duration::from_secs(4), id_window: Duration::from_secs(2) };
 
 /// Which broker.
 #[derive(Clone, Copy)]
