@@ -1,13 +1,15 @@
 //! S30 to S32 across a fleet: every member has every event of its rooms once, in history order; nobody else has any.
 
+use std::sync::atomic::Ordering;
+
 use tokio::task::JoinSet;
 
 use crate::harness::checker::{Histories, Record};
 use crate::harness::client::Client;
 use crate::harness::node::Node;
-use crate::harness::publisher::{self, Progress, plans};
+use crate::harness::publisher::{self, Progress, plans, progressed};
 use crate::harness::redis::Redis;
-use crate::harness::token;
+use crate::harness::{eventually, token};
 
 const NODES: usize = 3;
 const MEMBERS: usize = 56;
@@ -31,9 +33,23 @@ fn rooms_of(member: usize, rooms: &[String]) -> Vec<String> {
     mine
 }
 
-#[tokio::test]
-async fn every_member_on_every_node_has_every_event_once_in_history_order() {
-    let redis = Redis::start().await;
+/// Kills Redis and brings it back when a third of the events is published.
+async fn kill_and_restart(redis: &mut Redis, nodes: &[Node], progress: &Progress) {
+    progressed(progress, 4 * EVENTS_EACH / 3).await;
+    redis.kill();
+    for node in nodes {
+        eventually("readyz says 503", || async { (node.readyz().await == 503).then_some(()) }).await;
+    }
+    assert!(progress.load(Ordering::Relaxed) < 4 * EVENTS_EACH, "it was killed too late");
+    redis.restart().await;
+    for node in nodes {
+        node.ready().await;
+    }
+}
+
+/// 5,000 events from four publishers to three nodes with 60 sockets, held against the histories.
+async fn course(killed: bool) {
+    let mut redis = Redis::start().await;
     let settings = [("HALLWAY_REDIS__URL", redis.url()), ("HALLWAY_HISTORY__MAX_EVENTS", "10000".to_owned())];
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let mut nodes = Vec::new();
@@ -65,6 +81,9 @@ async fn every_member_on_every_node_has_every_event_once_in_history_order() {
     for (name, node) in ["http-a", "http-second"].iter().zip(&nodes) {
         publishers.spawn(publisher::by_http(node.main(), plans(name, EVENTS_EACH, &rooms), progress.clone()));
     }
+    if killed {
+        kill_and_restart(&mut redis, &nodes, &progress).await;
+    }
     let mut receipts: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
     receipts.push(publisher::last_word(&redis.url(), "the-last-word", &rooms).await);
 
@@ -77,6 +96,16 @@ async fn every_member_on_every_node_has_every_event_once_in_history_order() {
     for outsider in &mut outsiders {
         outsider.nothing_came().await;
     }
+}
+
+#[tokio::test]
+async fn every_member_on_every_node_has_every_event_once_in_history_order() {
+    course(false).await;
+}
+
+#[tokio::test]
+async fn a_fleet_loses_nothing_and_repeats_nothing_while_redis_is_killed_and_restarted() {
+    course(true).await;
 }
 
 #[tokio::test]
