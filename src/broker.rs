@@ -10,6 +10,7 @@
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
+//! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
 
@@ -141,6 +142,10 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// Reads a room from a place on: at most `limit` entries.
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable>;
+
+    /// The newest event of each key that a room keeps beside its history, none older than the class's `ttl`, in the order
+    /// of their stamps. Beside no promise of the history: it is another look at the room.
+    async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable>;
 
     /// What is known of a room, without its entries.
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable>;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hallway_rooms::class::{Classes, Retention};
+use hallway_rooms::class::{Classes, Retention, TypeRule};
 use hallway_rooms::close::Close;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::timeout;
@@ -52,6 +52,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(2);
 pub fn classes(config: &Config) -> Result<Classes, StartError> {
     let retention = Retention { max_events: config.history.max_events, ttl: config.history.ttl };
     let mut classes = Classes::built_in(retention, config.history.memory);
+    classes.keep_latest(config.history.max_latest);
     for (form, settings) in &config.rooms {
         let own = Retention {
             max_events: settings.history.max_events.unwrap_or(retention.max_events),
@@ -63,7 +64,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
         })?;
     }
     for (name, settings) in &config.types {
-        classes.configure_type(name, settings.delivery);
+        classes.configure_type(name, TypeRule { delivery: settings.delivery, key: settings.key.clone() });
     }
     Ok(classes)
 }

@@ -21,8 +21,10 @@ mod deliver;
 mod feed;
 mod heal;
 mod linger;
+mod newest;
 mod room;
 
+pub use newest::Watch;
 pub use room::{LocalRoom, Seated};
 
 /// See the module.

@@ -27,6 +27,8 @@ pub const EVENTS_FANNED_OUT: &str = "hallway_events_fanned_out_total";
 pub const DELIVERED: &str = "hallway_deliveries_total";
 /// Ephemeral events dropped for peers that lag.
 pub const EPHEMERAL_DROPPED: &str = "hallway_ephemeral_dropped_total";
+/// `latest` events that gave way to newer ones of their key before a peer that lags had taken them.
+pub const LATEST_REPLACED: &str = "hallway_latest_replaced_total";
 /// Feed items dropped because the feed was full; durable ones are read again.
 pub const FEED_DROPPED: &str = "hallway_feed_dropped_total";
 /// Events that the live feed did not bring and the histories did.
@@ -76,6 +78,7 @@ fn describe() {
     describe_counter!(EVENTS_FANNED_OUT, "Events fanned out to local members.");
     describe_counter!(DELIVERED, "Frames handed to sockets by fan-out.");
     describe_counter!(EPHEMERAL_DROPPED, "Ephemeral events dropped for peers that lag.");
+    describe_counter!(LATEST_REPLACED, "Events that gave way to newer ones of their key, for peers that lag.");
     describe_counter!(FEED_DROPPED, "Feed items dropped because the feed was full; durable ones are read again.");
     describe_counter!(HEALED, "Events that the live feed did not bring and the histories did.");
     describe_counter!(REWOUND, "Times that the broker had forgotten the newest entries of a room.");

@@ -18,6 +18,7 @@ use crate::hub::Hub;
 use crate::session::Session;
 
 mod catch_up;
+mod current;
 mod join;
 mod leave;
 mod missed;

@@ -222,6 +222,9 @@ impl Session {
         if !entry.earlier.is_empty() && self.came_earlier(entry) {
             return false;
         }
+        if entry.places.iter().all(|place| place.link().is_none()) {
+            return true;
+        }
         !self.remembers.load(Ordering::Acquire) || !self.came_by_another(entry, mask) && self.first_time(&entry.id)
     }
 
@@ -235,7 +238,7 @@ impl Session {
         let rooms = self.rooms.lock();
         entry.places.iter().enumerate().any(|(i, place)| {
             let joined = if mask & (1 << i) == 0 { rooms.get(&place.room) } else { None };
-            joined.zip(place.link).is_some_and(|(joined, link)| joined.membership.has_had(link.offset))
+            joined.zip(place.link()).is_some_and(|(joined, link)| joined.membership.has_had(link.offset))
         })
     }
 

@@ -26,7 +26,7 @@ mod listener;
 mod shared;
 mod stamp;
 
-pub use express::{Pending, Push};
+pub use express::{Pending, Push, Weight};
 pub use frame::text_frame;
 pub use handle::Wire;
 pub use io::WireIo;

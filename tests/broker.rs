@@ -66,7 +66,7 @@ async fn an_event_of_several_rooms_has_a_place_in_each(kind: Kind) {
     assert_eq!(rooms, ["user:2", "user:1", "user:3"]);
     let heard = bench.entry().await;
     for (place, placed) in heard.places.iter().zip(&placed) {
-        assert_eq!((&place.room, place.link.map(|l| l.offset)), (&placed.room, placed.offset));
+        assert_eq!((&place.room, place.link().map(|l| l.offset)), (&placed.room, placed.offset));
         let stored = bench.history(&placed.room.to_string(), From::Since(0), 10).await.entries;
         assert_eq!(stored.last(), Some(&heard));
     }
@@ -271,7 +271,7 @@ async fn what_is_not_durable_is_heard_and_leaves_nothing(kind: Kind) {
     for (placed, id) in [(asked, "asked-for"), (by_type, "by-type"), (by_class, "by-class")] {
         assert_eq!((placed[0].offset, placed[0].duplicate), (None, false), "{id}");
         let heard = bench.entry().await;
-        assert_eq!((heard.id.as_str(), heard.places[0].link), (id, None));
+        assert_eq!((heard.id.as_str(), heard.places[0].link()), (id, None));
         let room = placed[0].room.to_string();
         assert_eq!((bench.offsets(&room).await, bench.facts(&room).await.last), (vec![], None), "{id}");
     }

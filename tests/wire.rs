@@ -10,7 +10,7 @@ use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hallway::wire::{
-    Lane, PEER_GONE, Pending, Push, SLOW_CONSUMER, WRITE_STALLED, Wire, WireConfig, WireIo, WireListener, text_frame,
+    Lane, PEER_GONE, Pending, Push, SLOW_CONSUMER, WRITE_STALLED, Weight, Wire, WireConfig, WireIo, WireListener, text_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -307,10 +307,10 @@ async fn overflow_kills_the_slow_consumer_and_nobody_else() {
 async fn ephemeral_frames_are_dropped_and_unwanted_ones_skipped_while_behind() {
     let mut pair = pair(WireConfig { ephemeral_bytes: 0, ..patient() }).await;
     let lane = pair.lane().await;
-    assert_eq!(lane.push_ephemeral_if(|| Some(text_frame(b"typing"))), Push::Sent);
+    assert_eq!(lane.push_as(Weight::Ephemeral, || Some(text_frame(b"typing"))), Push::Sent);
     fill(&lane);
     let before = pair.wire.pending();
-    assert_eq!(lane.push_ephemeral_if(|| panic!("not asked for")), Push::Dropped);
+    assert_eq!(lane.push_as(Weight::Ephemeral, || panic!("not asked for")), Push::Dropped);
     assert_eq!(lane.push_if(|| None), Push::Skipped);
     assert_eq!(pair.wire.pending(), before);
 }

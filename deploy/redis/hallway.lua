@@ -16,21 +16,23 @@
 --   <prefix>:{R}:history    stream: entry id = offset, field `m` = the live message; expires ttl after its last entry
 --   <prefix>:{R}:last       string: the newest offset, kept longer than the stream
 --   <prefix>:{R}:id:<id>    string: the offset that an event with an id of the publisher's got
+--   <prefix>:{R}:latest     hash: of `latest` events the newest per key; a value is a stamp, a blank, the live message
 --
 -- A live message is a line of words, then the event as it came:
 --
 --   1 <id> <timestamp> <ack 0|1> <room> <offset> <prev> [<room> <offset> <prev> …]
 --
 -- `prev` is the room's offset before this one. A room that stores nothing has `-` twice; one that knew the id has the
--- offset it has there, and `=`.
+-- offset it has there, and `=`; one that keeps the newest per key has its stamp, `<ms>-<n>`, and `~<digest of the key>`.
 
 -- <settings>
-local VERSION = 1
+local VERSION = 2
 local TABLE = 'default'            -- digest of everything below in this block, written by the gateway
 local PREFIX = 'hallway'
 local MEMORY = 604800000           -- ms the last offset is kept (at least every ttl)
 local ID_WINDOW = 600000           -- ms an event id is remembered
 local EVENT_BYTES = 65536          -- bytes of the event JSON text
+local MAX_LATEST = 1000            -- keys of `latest` events per room
 local FORMS = {                    -- segments ('*' = an id), max events, ttl ms, delivery
   { {'user', '*'}, 100, 3600000, 'durable' },
   { {'order', '*'}, 100, 3600000, 'durable' },
@@ -48,8 +50,8 @@ local FORMS = {                    -- segments ('*' = an id), max events, ttl ms
   { {'store', '*', 'zone', '*'}, 100, 3600000, 'durable' },
   { {'dashboard', 'admin'}, 100, 3600000, 'durable' },
 }
-local TYPES = {                    -- a type's delivery wins over the class's
-  ['agent.location_updated'] = 'latest',
+local TYPES = {                    -- a type's delivery wins over the class's; the member of the payload that tells keys apart
+  ['agent.location_updated'] = { 'latest', 'agentId' },
 }
 -- </settings>
 
@@ -121,7 +123,7 @@ local function class_from(form)
     segments = segments,
     pattern = '^' .. table.concat(parts, ':') .. '$',
     max = integer(max),
-    keeps = max > 0,
+    keeps = { durable = max > 0, latest = delivery == 'latest' or delivery == 'durable' and max > 0 },
     ttl = integer(ttl),
     delivery = delivery,
   }
@@ -178,7 +180,13 @@ end
 
 local function room_of(name)
   local channel = KEY_HEAD .. name .. '}'
-  return { name = name, channel = channel, history_key = channel .. ':history', last_key = channel .. ':last' }
+  return {
+    name = name,
+    channel = channel,
+    history_key = channel .. ':history',
+    last_key = channel .. ':last',
+    latest_key = channel .. ':latest',
+  }
 end
 
 local function check_keys(room, suffix, next_key, short)
@@ -448,20 +456,78 @@ local function give_offset(room, now, first_of_now)
   room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, MEMORY / 2))
 end
 
-local function is_stored(room, event)
-  return (TYPES[event.type] or room.class.delivery) == 'durable' and room.class.keeps
+-- The newest per key
+
+-- What an event is the newest of: its type, and what the payload says in the member that the type names.
+local function key_of(event)
+  local member = TYPES[event.type] and TYPES[event.type][2]
+  local value = member and type(event.payload) == 'table' and event.payload[member]
+  if type(value) == 'number' then value = string.format('%.14g', value) end
+  return type(value) == 'string' and event.type .. ' ' .. value or event.type
+end
+
+local function parse_latest(value)
+  return (value or ''):match('^(%d+)%-(%d+) 1 (%S+) ')
+end
+
+-- A stamp is newer than any of its key before, also when the clock is behind.
+local function give_stamp(room, key, id, now, first_of_now)
+  local ms, n, newest_id = parse_latest(redis.call('HGET', room.latest_key, key))
+  room.key = key
+  room.repeated = id ~= nil and newest_id == id
+  if room.repeated then
+    room.stamp = ms .. '-' .. n
+  elseif ms and now <= tonumber(ms) then
+    room.stamp = ms .. '-' .. integer(n + 1)
+  else
+    room.stamp = first_of_now
+  end
+end
+
+-- The oldest keys but the one just written, a tenth at a time so that a full room is not gone through by every event.
+local function thin_out(room, now)
+  local kept, gone = {}, {}
+  local all = redis.call('HGETALL', room.latest_key)
+  for i = 1, #all, 2 do
+    local ms = tonumber((parse_latest(all[i + 1])))
+    if not ms or ms <= now - tonumber(room.class.ttl) then
+      gone[#gone + 1] = all[i]
+    elseif all[i] ~= room.key then
+      kept[#kept + 1] = { ms, all[i] }
+    end
+  end
+  table.sort(kept, function(a, b) return a[1] < b[1] end)
+  for i = 1, #kept + 1 - (MAX_LATEST - math.floor(MAX_LATEST / 10)) do gone[#gone + 1] = kept[i][2] end
+  for i = 1, #gone, 1000 do redis.call('HDEL', room.latest_key, unpack(gone, i, math.min(i + 999, #gone))) end
+end
+
+local function keep_newest(room, message, now)
+  redis.call('HSET', room.latest_key, room.key, room.stamp .. ' ' .. message)
+  redis.call('PEXPIRE', room.latest_key, room.class.ttl)
+  if redis.call('HLEN', room.latest_key) > MAX_LATEST then thin_out(room, now) end
+end
+
+-- A room's part of an event
+
+local function delivery_in(room, event)
+  local wanted = TYPES[event.type] and TYPES[event.type][1] or room.class.delivery
+  return room.class.keeps[wanted] and wanted or 'ephemeral'
 end
 
 local function position_rooms(rooms, event, id, now)
-  local stored = {}
+  local stored, latest = {}, {}
   for _, room in ipairs(rooms) do
-    if is_stored(room, event) then stored[#stored + 1] = room end
+    local delivery = delivery_in(room, event)
+    if delivery == 'durable' then stored[#stored + 1] = room end
+    if delivery == 'latest' then latest[#latest + 1] = room end
   end
   if #stored > 0 then read_rooms(stored, id) end
   local first_of_now = integer(now) .. '-0'
   for _, room in ipairs(stored) do
     if not room.known then give_offset(room, now, first_of_now) end
   end
+  local key = #latest > 0 and key_of(event)
+  for _, room in ipairs(latest) do give_stamp(room, key, id, now, first_of_now) end
 end
 
 -- The message
@@ -471,8 +537,8 @@ local function line_of(timestamp, ack, rooms)
   local words = { integer(timestamp), ack }
   for _, room in ipairs(rooms) do
     words[#words + 1] = room.name
-    words[#words + 1] = room.known or room.offset or '-'
-    words[#words + 1] = room.known and '=' or room.prev or '-'
+    words[#words + 1] = room.known or room.offset or room.stamp or '-'
+    words[#words + 1] = room.known and '=' or room.prev or room.key and '~' .. redis.sha1hex(room.key):sub(1, 16) or '-'
   end
   return table.concat(words, ' ')
 end
@@ -499,6 +565,11 @@ local function check_rights(rooms, publish_command)
       check_right('PEXPIRE', room.history_key)
       check_right('SET', room.last_key)
     end
+    if room.stamp then
+      for _, command in ipairs({ 'HSET', 'PEXPIRE', 'HLEN', 'HGETALL', 'HDEL' }) do
+        check_right(command, room.latest_key)
+      end
+    end
     if not room.known then check_right(publish_command, room.channel) end
   end
 end
@@ -514,7 +585,7 @@ end
 local function reply_of(id, rooms)
   local reply = { id }
   for _, room in ipairs(rooms) do
-    reply[#reply + 1] = { room.name, room.known or room.offset or '', room.known and 1 or 0 }
+    reply[#reply + 1] = { room.name, room.known or room.offset or '', (room.known or room.repeated) and 1 or 0 }
   end
   return reply
 end
@@ -545,9 +616,10 @@ local function publish(keys, args)
   check_rights(rooms, publish_command)
   for _, room in ipairs(rooms) do
     if room.offset then store(room, message, id_given) end
+    if room.stamp and not room.repeated then keep_newest(room, message, now) end
   end
   for _, room in ipairs(rooms) do
-    if not room.known then redis.call(publish_command, room.channel, message) end
+    if not (room.known or room.repeated) then redis.call(publish_command, room.channel, message) end
   end
   return reply_of(id, rooms)
 end

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::draft::Draft;
 use crate::event::EventType;
 use crate::form::{BUILT_IN, Form, InvalidForm};
 use crate::key::{ClassId, InvalidRoom, Room};
-use crate::limits::ROOM_KEY_BYTES;
+use crate::limits::{PAGE_EVENTS, ROOM_KEY_BYTES};
 
 /// How events of a class or a type are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,20 +42,35 @@ pub struct Class {
 }
 
 impl Class {
-    /// Whether rooms of this class have a history at all.
+    /// Whether rooms of this class keep anything that could be asked for later.
     #[must_use]
     pub fn has_history(&self) -> bool {
-        self.retention.max_events > 0 && self.delivery == Delivery::Durable
+        match self.delivery {
+            Delivery::Durable => self.retention.max_events > 0,
+            Delivery::Latest => true,
+            Delivery::Ephemeral => false,
+        }
     }
+}
+
+/// What a type says of its events, whatever the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeRule {
+    /// How they are delivered.
+    pub delivery: Delivery,
+    /// The member of the payload that tells apart what each is the newest of, such as `agentId`. Without one, or where
+    /// it is no string or number, all events of the type are of one key.
+    pub key: Option<String>,
 }
 
 /// Every class there is, and the types that say their own delivery.
 #[derive(Clone, Debug)]
 pub struct Classes {
     classes: Vec<Class>,
-    types: BTreeMap<String, Delivery>,
+    types: BTreeMap<String, TypeRule>,
     /// How long a room's last offset is kept: at least every `ttl`.
     memory: Duration,
+    max_latest: usize,
 }
 
 impl Classes {
@@ -69,8 +85,10 @@ impl Classes {
             retention,
             delivery: Delivery::Durable,
         };
-        let types = BTreeMap::from([("agent.location_updated".to_owned(), Delivery::Latest)]);
-        let mut all = Self { classes: BUILT_IN.iter().map(class).collect(), types, memory };
+        let rule = TypeRule { delivery: Delivery::Latest, key: Some("agentId".to_owned()) };
+        let types = BTreeMap::from([("agent.location_updated".to_owned(), rule)]);
+        let classes = BUILT_IN.iter().map(class).collect();
+        let mut all = Self { classes, types, memory, max_latest: PAGE_EVENTS };
         all.memory = all.memory.max(retention.ttl);
         all
     }
@@ -99,8 +117,19 @@ impl Classes {
     }
 
     /// Lets a type decide its own delivery, whatever the room.
-    pub fn configure_type(&mut self, name: &str, delivery: Delivery) {
-        self.types.insert(name.to_owned(), delivery);
+    pub fn configure_type(&mut self, name: &str, rule: TypeRule) {
+        self.types.insert(name.to_owned(), rule);
+    }
+
+    /// Has a room keep the newest `latest` event of so many keys at most.
+    pub fn keep_latest(&mut self, max_latest: usize) {
+        self.max_latest = max_latest.max(1);
+    }
+
+    /// Keys of `latest` events that a room keeps at most.
+    #[must_use]
+    pub fn max_latest(&self) -> usize {
+        self.max_latest
     }
 
     /// Checks a key and finds its class. Of several forms that match, the one with the most words wins.
@@ -123,12 +152,27 @@ impl Classes {
         &self.classes[usize::from(room.class().0)]
     }
 
-    /// How an event of `kind` is delivered in `room`.
+    /// How an event of `kind` is delivered in `room`: as its type says, or else as the class says, but never kept where
+    /// the class keeps nothing of the sort.
     #[must_use]
     pub fn delivery(&self, kind: &EventType, room: &Room) -> Delivery {
         let class = self.of(room);
-        let wanted = self.types.get(kind.as_str()).copied().unwrap_or(class.delivery);
-        if wanted == Delivery::Durable && class.retention.max_events == 0 { Delivery::Ephemeral } else { wanted }
+        let wanted = self.types.get(kind.as_str()).map_or(class.delivery, |rule| rule.delivery);
+        let kept = match wanted {
+            Delivery::Durable => class.retention.max_events > 0,
+            Delivery::Latest => class.has_history(),
+            Delivery::Ephemeral => false,
+        };
+        if kept { wanted } else { Delivery::Ephemeral }
+    }
+
+    /// What an event is the newest of where only the newest is kept: its type, and what its payload says in the
+    /// member that the type's rule names.
+    #[must_use]
+    pub fn latest_key(&self, draft: &Draft<'_>) -> String {
+        let member = self.types.get(draft.kind.as_str()).and_then(|rule| rule.key.as_deref());
+        let value = member.and_then(|member| draft.payload_text(member));
+        value.map_or_else(|| draft.kind.to_string(), |value| format!("{} {value}", draft.kind))
     }
 
     /// Every class, built-in ones first.
@@ -138,8 +182,8 @@ impl Classes {
     }
 
     /// The types that say their own delivery.
-    pub fn types(&self) -> impl Iterator<Item = (&str, Delivery)> {
-        self.types.iter().map(|(name, delivery)| (name.as_str(), *delivery))
+    pub fn types(&self) -> impl Iterator<Item = (&str, &TypeRule)> {
+        self.types.iter().map(|(name, rule)| (name.as_str(), rule))
     }
 
     /// How long a room's last offset is kept.
@@ -216,6 +260,36 @@ mod tests {
         assert_eq!(classes.of(&active).form.to_string(), "orders:active");
         let other = classes.room("orders:x").expect("a room");
         assert_eq!(classes.of(&other).retention.max_events, 7);
+    }
+
+    #[test]
+    fn a_class_that_keeps_nothing_makes_every_delivery_ephemeral() {
+        let mut classes = classes();
+        let none = Retention { max_events: 0, ttl: Duration::from_secs(1) };
+        classes.configure("order:{id}", none, |c| c.retention = none).expect("a form");
+        classes.configure("zone:{id}", none, |c| (c.retention, c.delivery) = (none, Delivery::Latest)).expect("a form");
+        let delivery = |kind: &str, key: &str| {
+            let kind = kind.parse().expect("a type");
+            classes.delivery(&kind, &classes.room(key).expect("a room"))
+        };
+        assert_eq!(delivery("order.created", "order:1"), Delivery::Ephemeral);
+        assert_eq!(delivery("agent.location_updated", "order:1"), Delivery::Ephemeral);
+        assert_eq!(delivery("agent.location_updated", "agent:1"), Delivery::Latest);
+        assert_eq!(delivery("weather", "zone:1"), Delivery::Latest);
+        assert_eq!(delivery("weather", "user:1"), Delivery::Durable);
+    }
+
+    #[test]
+    fn the_key_of_a_latest_event_is_its_type_and_what_its_payload_names() {
+        let classes = classes();
+        let key = |text: &str| classes.latest_key(&Draft::parse(text.as_bytes()).expect("an event"));
+        let located = |payload: &str| key(&format!(r#"{{"type":"agent.location_updated","payload":{payload}}}"#));
+        assert_eq!(located(r#"{"agentId":"a 1","location":{"agentId":"x"}}"#), "agent.location_updated a 1");
+        assert_eq!(located(r#"{"agentId":17}"#), "agent.location_updated 17");
+        for payload in [r#"{"agentId":null}"#, r#"{"agentId":["a"]}"#, "{}", "[]", "5", r#""agentId""#] {
+            assert_eq!(located(payload), "agent.location_updated", "{payload}");
+        }
+        assert_eq!(key(r#"{"type":"weather","payload":{"agentId":"a"}}"#), "weather");
     }
 
     #[test]

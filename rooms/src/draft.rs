@@ -88,6 +88,14 @@ impl<'a> Draft<'a> {
             meta,
         })
     }
+
+    /// A member of the payload that is a string or a number, as text.
+    #[must_use]
+    pub fn payload_text(&self, member: &str) -> Option<String> {
+        let payload: serde_json::Value = serde_json::from_str(self.payload.get()).ok()?;
+        let value = payload.get(member)?;
+        value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string))
+    }
 }
 
 fn millis(number: &serde_json::Number) -> Result<u64, InvalidEvent> {

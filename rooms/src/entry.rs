@@ -2,7 +2,8 @@
 //!
 //! `1 <id> <timestamp> <ack> <room> <offset> <prev> …` on one line, then the publisher's JSON, untouched. It never
 //! begins with `{`, so that no plain `PUBLISH` can pass for a stored entry. A room that stores nothing has `-` for both
-//! offsets; one where the id stood already has `=` for the second.
+//! offsets; one that keeps the newest of each key has the stamp, and `~` with the key's digest; one where the id stood
+//! already has `=` for the second.
 
 use std::fmt::Write as _;
 
@@ -12,13 +13,33 @@ use crate::key::Room;
 use crate::limits::ROOMS_PER_EVENT;
 use crate::offset::Offset;
 
-/// An event's place in the history of one room.
+/// What an event is to one of its rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The room.
     pub room: Room,
-    /// Where it is stored, with the offset that came before it; none where the room keeps nothing of it.
-    pub link: Option<Link>,
+    /// What the room keeps of it.
+    pub keep: Keep,
+}
+
+/// What a room keeps of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: who is there gets it.
+    Nothing,
+    /// The newest of its key, beside the history and no link of its chain.
+    Newest(Stamp),
+    /// A place in the history.
+    Stored(Link),
+}
+
+/// Where a `latest` event stands among those of its key in one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Digest of what it is the newest of: its type, and for instance an agent.
+    pub key: u64,
+    /// When it was kept; only grows for one key.
+    pub at: Offset,
 }
 
 /// A link of a room's chain.
@@ -58,9 +79,10 @@ impl Entry {
     pub fn encode(&self) -> Vec<u8> {
         let mut head = format!("1 {} {} {}", self.id, self.timestamp, u8::from(self.requires_ack));
         for place in &self.places {
-            let written = match place.link {
-                Some(link) => write!(head, " {} {} {}", place.room, link.offset, link.prev),
-                None => write!(head, " {} - -", place.room),
+            let written = match place.keep {
+                Keep::Stored(link) => write!(head, " {} {} {}", place.room, link.offset, link.prev),
+                Keep::Newest(stamp) => write!(head, " {} {} ~{:016x}", place.room, stamp.at, stamp.key),
+                Keep::Nothing => write!(head, " {} - -", place.room),
             };
             debug_assert!(written.is_ok(), "writing to a string cannot fail");
         }
@@ -96,7 +118,33 @@ impl Entry {
     /// Its link in `room`, if it is stored there.
     #[must_use]
     pub fn link(&self, room: &Room) -> Option<Link> {
-        self.places.iter().find(|p| p.room == *room).and_then(|p| p.link)
+        self.places.iter().find(|p| p.room == *room).and_then(Place::link)
+    }
+
+    /// Its stamp in `room`, if it is the newest of its key there.
+    #[must_use]
+    pub fn stamp(&self, room: &Room) -> Option<Stamp> {
+        self.places.iter().find(|p| p.room == *room).and_then(Place::stamp)
+    }
+}
+
+impl Place {
+    /// Its link, if it is stored.
+    #[must_use]
+    pub fn link(&self) -> Option<Link> {
+        match self.keep {
+            Keep::Stored(link) => Some(link),
+            Keep::Newest(_) | Keep::Nothing => None,
+        }
+    }
+
+    /// Its stamp, if only the newest of its key is kept.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self.keep {
+            Keep::Newest(stamp) => Some(stamp),
+            Keep::Stored(_) | Keep::Nothing => None,
+        }
     }
 }
 
@@ -112,7 +160,7 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
         if prev == "=" {
             earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
         } else {
-            places.push(Place { room, link: link(offset, prev)? });
+            places.push(Place { room, keep: keep(offset, prev)? });
         }
     }
     if places.len() + earlier.len() > ROOMS_PER_EVENT {
@@ -121,12 +169,17 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
     if places.is_empty() { Err(InvalidEntry("no room")) } else { Ok((places, earlier)) }
 }
 
-fn link(offset: &str, prev: &str) -> Result<Option<Link>, InvalidEntry> {
+fn keep(offset: &str, prev: &str) -> Result<Keep, InvalidEntry> {
     if offset == "-" {
-        return Ok(None);
+        return Ok(Keep::Nothing);
     }
     let parse = |text: &str| text.parse::<Offset>().map_err(|_| InvalidEntry("an offset"));
-    Ok(Some(Link { offset: parse(offset)?, prev: parse(prev)? }))
+    let offset = parse(offset)?;
+    if let Some(digest) = prev.strip_prefix('~') {
+        let key = u64::from_str_radix(digest, 16).map_err(|_| InvalidEntry("a key's digest"))?;
+        return Ok(Keep::Newest(Stamp { key, at: offset }));
+    }
+    Ok(Keep::Stored(Link { offset, prev: parse(prev)? }))
 }
 
 #[cfg(test)]
@@ -140,8 +193,18 @@ mod tests {
         Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99))
     }
 
-    fn arbitrary_place() -> impl Strategy<Value = (String, Option<(u64, u64, u64)>)> {
-        ("(order|user|store):[a-zA-Z0-9_.~-]{1,12}", proptest::option::of(any::<(u64, u64, u64)>()))
+    fn arbitrary_keep() -> impl Strategy<Value = Keep> {
+        let at = |(ms, n)| Offset { ms, n };
+        prop_oneof![
+            Just(Keep::Nothing),
+            any::<(u64, u64, u64)>().prop_map(move |(ms, n, key)| Keep::Newest(Stamp { key, at: at((ms, n)) })),
+            any::<(u64, u64, u64)>()
+                .prop_map(move |(ms, n, p)| Keep::Stored(Link { offset: at((ms, n)), prev: Offset::at(p) })),
+        ]
+    }
+
+    fn arbitrary_place() -> impl Strategy<Value = (String, Keep)> {
+        ("(order|user|store):[a-zA-Z0-9_.~-]{1,12}", arbitrary_keep())
     }
 
     proptest! {
@@ -151,10 +214,7 @@ mod tests {
             places in proptest::collection::vec(arbitrary_place(), 1..5), earlier: Option<u64>, text: Vec<u8>,
         ) {
             let classes = classes();
-            let place = |(key, link): (String, Option<(u64, u64, u64)>)| Place {
-                room: classes.room(&key).expect("a room"),
-                link: link.map(|(ms, n, p)| Link { offset: Offset { ms, n }, prev: Offset::at(p) }),
-            };
+            let place = |(key, keep): (String, Keep)| Place { room: classes.room(&key).expect("a room"), keep };
             let places = places.into_iter().map(place).collect();
             let earlier = earlier.map(|ms| (classes.room("zone:z").expect("a room"), Offset::at(ms))).into_iter().collect();
             let entry = Entry { id: id.parse().expect("an id"), timestamp, requires_ack, places, earlier, text };

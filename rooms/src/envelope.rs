@@ -53,10 +53,10 @@ impl Envelope {
     /// order. `meta.room` and `meta.offset` are the first durable place's; with several, `meta.offsets` has them all.
     pub fn write_event(&self, places: &[&Place], out: &mut String) {
         out.push_str(&self.head);
-        let first = places.iter().find(|p| p.link.is_some()).or_else(|| places.first());
+        let first = places.iter().find(|p| p.link().is_some()).or_else(|| places.first());
         if let Some(place) = first {
             push(out, format_args!(r#""room":"{}""#, place.room));
-            if let Some(link) = place.link {
+            if let Some(link) = place.link() {
                 push(out, format_args!(r#","offset":"{}""#, link.offset));
             }
         }
@@ -76,7 +76,7 @@ impl Envelope {
 }
 
 fn write_offsets(places: &[&Place], out: &mut String) {
-    let stored = || places.iter().filter_map(|p| p.link.map(|link| (&p.room, link.offset)));
+    let stored = || places.iter().filter_map(|p| p.link().map(|link| (&p.room, link.offset)));
     if stored().count() < 2 {
         return;
     }
@@ -97,7 +97,7 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::class::{Classes, Retention};
-    use crate::entry::Link;
+    use crate::entry::{Keep, Link};
     use crate::offset::Offset;
     use std::time::Duration;
 
@@ -106,7 +106,7 @@ mod tests {
             Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99));
         let place = |(key, ms): &(&str, Option<u64>)| Place {
             room: classes.room(key).expect("a room"),
-            link: ms.map(|ms| Link { offset: Offset::at(ms), prev: Offset::at(0) }),
+            keep: ms.map_or(Keep::Nothing, |ms| Keep::Stored(Link { offset: Offset::at(ms), prev: Offset::at(0) })),
         };
         Entry {
             id: "u1".parse().expect("an id"),

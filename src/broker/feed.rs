@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use hallway_rooms::entry::Keep;
 use hallway_rooms::key::Room;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
@@ -66,8 +67,8 @@ impl FeedSender {
         let Err(refused) = self.items.try_send(item) else { return };
         self.breaks.dropped.increment(1);
         if let Feed::Entry(entry) = refused.into_inner() {
-            let stored = entry.places.into_iter().filter(|place| place.link.is_some());
-            self.breaks.lost.lock().add(stored.map(|place| place.room));
+            let kept = entry.places.into_iter().filter(|place| place.keep != Keep::Nothing);
+            self.breaks.lost.lock().add(kept.map(|place| place.room));
             self.breaks.raised.notify_one();
         }
     }

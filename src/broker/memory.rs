@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallway_rooms::class::{Classes, Delivery};
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::{Entry, Link, Place};
+use hallway_rooms::entry::{Entry, Keep, Link, Place};
 use hallway_rooms::event::EventId;
 use hallway_rooms::history::{Facts, From, leeway_ms};
 use hallway_rooms::key::Room;
@@ -15,7 +15,11 @@ use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
 use super::feed::FeedSender;
+use newest::Newest;
+
 use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, Unavailable};
+
+mod newest;
 
 /// Publishes between two looks for rooms that have expired.
 const SWEEP_EVERY: u64 = 1024;
@@ -57,6 +61,7 @@ struct Stream {
     last_expires_ms: u64,
     ids: HashMap<EventId, (Offset, u64)>,
     id_order: VecDeque<EventId>,
+    newest: Newest,
 }
 
 impl fmt::Debug for MemoryBroker {
@@ -91,7 +96,7 @@ impl MemoryBroker {
     }
 
     /// Gives the event its place in one room, or finds the one it has.
-    fn place(&self, state: &mut State, event: &Publication, room: &Room, now_ms: u64) -> (Placed, Option<Link>) {
+    fn place(&self, state: &mut State, event: &Publication, room: &Room, now_ms: u64) -> (Placed, Option<Keep>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         stream.expire(now_ms);
         stream.forget_ids(now_ms);
@@ -105,12 +110,23 @@ impl MemoryBroker {
         stream.id_order.push_back(event.id.clone());
         stream.last = Some(offset);
         stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms() + leeway_ms(self.classes.memory());
-        (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(link))
+        (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(Keep::Stored(link)))
+    }
+
+    /// Gives the event its stamp in one room, unless it is the newest of its key there already.
+    fn stamp(state: &mut State, id: &EventId, room: &Room, key: &str, now_ms: u64) -> (Placed, Option<Keep>) {
+        let stream = state.rooms.entry(room.clone()).or_default();
+        let stamp = stream.newest.stamp(key, id, now_ms);
+        let placed = Placed { room: room.clone(), offset: None, duplicate: stamp.is_none() };
+        (placed, stamp.map(Keep::Newest))
     }
 
     fn store(&self, state: &mut State, entry: &Entry, now_ms: u64) {
         for place in &entry.places {
-            let (Some(link), Some(stream)) = (place.link, state.rooms.get_mut(&place.room)) else { continue };
+            if let (Some(stamp), Some(stream)) = (place.stamp(), state.rooms.get_mut(&place.room)) {
+                stream.newest.keep(stamp, entry.clone(), self.classes.max_latest());
+            }
+            let (Some(link), Some(stream)) = (place.link(), state.rooms.get_mut(&place.room)) else { continue };
             let retention = self.classes.of(&place.room).retention;
             stream.entries.push_back((link.offset, entry.clone()));
             while stream.entries.len() as u64 > retention.max_events {
@@ -123,10 +139,11 @@ impl MemoryBroker {
     fn sweep(&self, state: &mut State, now_ms: u64) {
         state.publishes += 1;
         if state.publishes.is_multiple_of(SWEEP_EVERY) {
-            state.rooms.retain(|_, stream| {
+            state.rooms.retain(|room, stream| {
                 stream.expire(now_ms);
                 stream.forget_ids(now_ms);
-                stream.last.is_some()
+                stream.newest.expire(now_ms.saturating_sub(millis(self.classes.of(room).retention.ttl)));
+                stream.last.is_some() || !stream.newest.is_empty()
             });
         }
     }
@@ -169,15 +186,17 @@ impl Broker for MemoryBroker {
         let mut state = self.state.lock();
         let now_ms = (self.clock)();
         let (mut placed, mut places, mut earlier) = (Vec::new(), Vec::new(), Vec::new());
+        let key = self.classes.latest_key(&draft);
         for room in &event.rooms {
-            if self.delivery(&event, &draft, room) != Delivery::Durable {
-                placed.push(Placed { room: room.clone(), offset: None, duplicate: false });
-                places.push(Place { room: room.clone(), link: None });
-                continue;
-            }
-            let (at, link) = self.place(&mut state, &event, room, now_ms);
-            match link {
-                Some(_) => places.push(Place { room: room.clone(), link }),
+            let (at, keep) = match self.delivery(&event, &draft, room) {
+                Delivery::Durable => self.place(&mut state, &event, room, now_ms),
+                Delivery::Latest => Self::stamp(&mut state, &event.id, room, &key, now_ms),
+                Delivery::Ephemeral => {
+                    (Placed { room: room.clone(), offset: None, duplicate: false }, Some(Keep::Nothing))
+                }
+            };
+            match keep {
+                Some(keep) => places.push(Place { room: room.clone(), keep }),
                 None => earlier.extend(at.offset.map(|offset| (room.clone(), offset))),
             }
             placed.push(at);
@@ -215,6 +234,12 @@ impl Broker for MemoryBroker {
         wanted.truncate(limit);
         let first = wanted.first().and_then(|e| e.link(room)).map(|l| l.prev);
         Ok(History { facts, complete: facts.complete(from, first), entries: wanted, has_more })
+    }
+
+    async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
+        let state = self.state.lock();
+        let oldest = (self.clock)().saturating_sub(millis(self.classes.of(room).retention.ttl));
+        Ok(state.rooms.get(room).map(|stream| stream.newest.current(oldest)).unwrap_or_default())
     }
 
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {

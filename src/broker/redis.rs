@@ -9,6 +9,7 @@ use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::{AsyncCommands, Client, RedisError};
 use async_trait::async_trait;
 use hallway_rooms::class::Classes;
+use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use super::{Broker, Health, History, Placed, Publication, PublishError, Unavaila
 
 pub mod function;
 mod keys;
+mod latest;
 mod link;
 mod plain;
 mod probe;
@@ -146,6 +148,10 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
         read::history(self, room, from, limit).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
+        latest::latest(self, room).await.map_err(|e| unavailable(&e))
     }
 
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {

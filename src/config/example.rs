@@ -26,7 +26,8 @@ const ROOMS: &str = r#"
 # `join`, a policy of one's own, is refused in this version, and `presence = true` has no effect yet.
 
 # Types of events whose delivery differs from their room's: "durable" (kept, never skipped), "latest" (only the newest
-# per key is kept) or "ephemeral" (not kept, may be dropped). Of an agent's locations only the newest matters.
+# per key is kept) or "ephemeral" (not kept, may be dropped). Of an agent's locations only the newest matters: `key` names
+# the member of the payload that tells the agents apart. Without one a room keeps the newest of the whole type.
 "#;
 
 const LATER: &str =
@@ -44,6 +45,7 @@ pub(super) fn write(sections: &[SectionDoc]) -> String {
     for (name, delivery) in default_types() {
         text.push_str(&format!("# [types.{}]\n", toml_string(&name)));
         text.push_str(&format!("# delivery = {}\n", delivery.delivery.shown().unwrap_or_default()));
+        text.push_str(&format!("# key = {}\n", delivery.key.shown().unwrap_or_default()));
     }
     text.push_str(LATER);
     sections.iter().filter(all_later).for_each(|section| write_section(&mut text, section));

@@ -17,6 +17,9 @@ section! {
         /// and a restart of the app; who was away for longer should load the state anew.
         ttl: Duration = Duration::from_hours(1), check between(Duration::from_millis(10), LONGEST);
 
+        /// Most keys of `latest` events kept per room, 1 to 10000: so many agents can be on one map. Past it the oldest go.
+        max_latest: usize = 1_000, check between(1, 10_000);
+
         /// How long a room's last offset is remembered, up to 10 years and never less than a ttl. While it is,
         /// "nothing missed" can be told from "gone" in rooms that were idle; it costs one small key per room.
         memory: Duration = Duration::from_hours(7 * 24), check between(Duration::from_secs(1), LONGEST);

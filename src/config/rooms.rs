@@ -7,7 +7,7 @@ use hallway_rooms::{class::Delivery, event::EventType, form::Form};
 use super::{
     Mode,
     error::Complaint,
-    rule::{between, each, refused},
+    rule::{between, each, member, refused},
     scope::Scope,
     section::{Section, section},
     value::words,
@@ -48,11 +48,14 @@ section! {
 pub struct TypeConfig {
     /// How events of the type are delivered, whatever the room's class says.
     pub delivery: Delivery,
+    /// The member of the payload that tells apart what each `latest` event is the newest of.
+    pub key: Option<String>,
 }
 
 /// The types that are not delivered as their room's class says: of an agent's locations only the newest matters.
 pub(super) fn default_types() -> BTreeMap<String, TypeConfig> {
-    BTreeMap::from([("agent.location_updated".to_owned(), TypeConfig { delivery: Delivery::Latest })])
+    let location = TypeConfig { delivery: Delivery::Latest, key: Some("agentId".to_owned()) };
+    BTreeMap::from([("agent.location_updated".to_owned(), location)])
 }
 
 /// Reads `[rooms]`: by form, every class the file names.
@@ -103,9 +106,11 @@ pub(super) fn read_types(scope: &mut Scope<'_>) -> BTreeMap<String, TypeConfig> 
             continue;
         }
         let mut inner = scope.child(&name);
-        inner.refuse_unknown(&["delivery"]);
-        if let Some(delivery) = inner.key("delivery", None, &[]) {
-            types.insert(name, TypeConfig { delivery });
+        inner.refuse_unknown(&["delivery", "key"]);
+        let known = types.get(&name).and_then(|known| known.key.clone());
+        let key = inner.key("key", known, &[&each(member)]);
+        if let Some(delivery) = inner.key("delivery", types.get(&name).map(|known| known.delivery), &[]) {
+            types.insert(name, TypeConfig { delivery, key });
         }
     }
     types

@@ -38,6 +38,12 @@ pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
     }
 }
 
+/// The name of a member of a JSON object.
+pub(super) fn member(name: &String) -> Verdict {
+    let fine = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if fine { Ok(()) } else { Err(Complaint::new("is no name of a member", "use 1 to 64 letters, digits and `_`")) }
+}
+
 /// A key whose feature would guard something and does not exist yet: set, it stops the start.
 pub(super) fn refused<T>(name: &'static str, remedy: &'static str) -> impl Fn(&T) -> Verdict {
     move |_| Err(Complaint::new(format!("{name} not available in this version"), remedy))

@@ -1,6 +1,7 @@
 //! One event on its way to many: composed once, framed once per dialect and set of rooms.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use super::room::LocalRoom;
 use crate::metrics as names;
 use crate::session::{Dialect, Session};
-use crate::wire::Push;
+use crate::wire::{Push, Weight};
 
 /// One of an event's rooms that has members here.
 #[derive(Clone, Debug)]
@@ -24,21 +25,52 @@ pub(super) struct Target {
     pub(super) late: bool,
 }
 
+impl Target {
+    /// Whether the room has not passed on anything newer of the event's key.
+    pub(super) fn is_news(&self, entry: &Entry) -> bool {
+        entry.places[self.place].stamp().is_none_or(|stamp| self.local.passed(|passed| passed.is_news(stamp)))
+    }
+}
+
 /// An event with its frames.
 #[derive(Debug)]
 pub(super) struct Cast<'a> {
     pub(super) entry: &'a Entry,
     envelope: Envelope,
     frames: Vec<(usize, u64, Bytes)>,
-    /// Whether it may be dropped for a peer that lags.
-    pub(super) ephemeral: bool,
+    keeps: Keeps,
+}
+
+/// The most that any of its rooms keeps of an event.
+#[derive(Clone, Copy, Debug)]
+enum Keeps {
+    History,
+    Newest(u64),
+    Nothing,
 }
 
 impl<'a> Cast<'a> {
     /// Composes an entry's event.
     pub(super) fn of(entry: &'a Entry) -> Result<Self, InvalidEvent> {
-        let ephemeral = entry.places.iter().all(|p| p.link.is_none());
-        Ok(Self { entry, envelope: Envelope::of(entry)?, frames: Vec::new(), ephemeral })
+        let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
+        let stored = entry.places.iter().any(|place| place.link().is_some());
+        let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
+        Ok(Self { entry, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
+    }
+
+    /// What becomes of its frame at a peer that lags. Of `latest` events one gives way to the next of its key, if both
+    /// came by the same rooms.
+    pub(super) fn weight(&self, mask: u64) -> Weight {
+        match self.keeps {
+            Keeps::History => Weight::Durable,
+            Keeps::Nothing => Weight::Ephemeral,
+            Keeps::Newest(key) => {
+                let mut hasher = std::hash::DefaultHasher::new();
+                key.hash(&mut hasher);
+                self.chosen(mask).for_each(|place| place.room.hash(&mut hasher));
+                Weight::Latest(hasher.finish())
+            }
+        }
     }
 
     /// The frame for a session in the rooms of `mask`, a bit per place.
@@ -54,9 +86,13 @@ impl<'a> Cast<'a> {
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {
-        let chosen = |(i, _): &(usize, &Place)| mask & (1 << i) != 0;
-        let places: Vec<&Place> = self.entry.places.iter().enumerate().filter(chosen).map(|(_, p)| p).collect();
+        let places: Vec<&Place> = self.chosen(mask).collect();
         dialect.frame(&self.envelope, &places)
+    }
+
+    fn chosen(&self, mask: u64) -> impl Iterator<Item = &Place> {
+        let all = self.entry.places.iter().enumerate();
+        all.filter(move |(i, _)| mask & (1 << i) != 0).map(|(_, place)| place)
     }
 }
 
@@ -66,6 +102,7 @@ pub(super) struct Counts {
     pub(super) events: Counter,
     pub(super) invalid: Counter,
     pub(super) dropped: Counter,
+    pub(super) replaced: Counter,
     pub(super) healed: Counter,
     pub(super) rewound: Counter,
     pub(super) cut_off: Counter,
@@ -79,6 +116,7 @@ impl Counts {
             events: counter!(names::EVENTS_FANNED_OUT),
             invalid: counter!(names::EVENTS_REFUSED, "way" => "feed"),
             dropped: counter!(names::EPHEMERAL_DROPPED),
+            replaced: counter!(names::LATEST_REPLACED),
             healed: counter!(names::HEALED),
             rewound: counter!(names::REWOUND),
             cut_off: counter!(names::ROOMS_CUT_OFF),
@@ -90,14 +128,18 @@ impl Counts {
         match push {
             Push::Sent | Push::Queued => *sent += 1,
             Push::Dropped => self.dropped.increment(1),
+            Push::Replaced => self.replaced.increment(1),
             Push::Skipped | Push::Closed | Push::Overflow => {}
         }
     }
 }
 
-/// Remembers the last events that were stored nowhere, since they come once per channel of their rooms.
+/// Remembers the last events that were kept nowhere, since they come once per channel of their rooms.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<String>);
+pub(super) struct Recent {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+}
 
 impl Recent {
     /// Events in flight between the first and the last channel of one.
@@ -105,14 +147,18 @@ impl Recent {
 
     /// Whether this is its first copy.
     pub(super) fn first(&mut self, entry: &Entry) -> bool {
-        let id = entry.id.as_str();
-        if self.0.iter().any(|known| known == id) {
+        let mut hasher = std::hash::DefaultHasher::new();
+        entry.id.hash(&mut hasher);
+        let digest = hasher.finish();
+        if !self.known.insert(digest) {
             return false;
         }
-        if self.0.len() == Self::KEPT {
-            self.0.pop_front();
+        if self.order.len() == Self::KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
-        self.0.push_back(id.to_owned());
+        self.order.push_back(digest);
         true
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hallway_rooms::entry::Entry;
+use hallway_rooms::entry::{Entry, Place};
 use hallway_rooms::offset::Offset;
 use tokio::task::yield_now;
 
@@ -79,7 +79,7 @@ impl Hub {
     }
 
     fn note_lag(&self, entry: &Entry) {
-        let stored = entry.places.iter().find_map(|p| p.link).map(|l| l.offset.ms);
+        let stored = entry.places.iter().find_map(Place::link).map(|l| l.offset.ms);
         if let Some(ms) = stored {
             let lag = crate::clock::now_ms().saturating_sub(ms);
             self.0.counts.lag.record(std::time::Duration::from_millis(lag).as_secs_f64());
@@ -89,15 +89,12 @@ impl Hub {
 
 /// What a member's standing is compared with: nothing for what is stored nowhere or comes late.
 fn news(entry: &Entry, target: &Target) -> Option<Offset> {
-    if target.late { None } else { entry.places[target.place].link.map(|l| l.offset) }
+    if target.late { None } else { entry.places[target.place].link().map(|l| l.offset) }
 }
 
 fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
     let session = &member.session;
-    if cast.ephemeral {
-        return session.lane().push_ephemeral_if(|| hears().then(|| cast.frame(session, mask)));
-    }
-    session.lane().push_if(|| hears().then(|| cast.frame(session, mask)))
+    session.lane().push_as(cast.weight(mask), || hears().then(|| cast.frame(session, mask)))
 }
 
 fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
@@ -118,14 +115,15 @@ fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
 
 impl Receiver {
     fn push(&self, cast: &mut Cast<'_>) -> Push {
-        let ephemeral = cast.ephemeral;
+        // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
+        let weight = cast.weight(self.mask());
         let frame = || {
             let mask = self.mask();
             let first = mask != 0 && self.session.first_copy(cast.entry, mask);
             self.standings.iter().for_each(|(membership, _, news)| _ = membership.hear(*news));
             first.then(|| cast.frame(&self.session, mask))
         };
-        if ephemeral { self.session.lane().push_ephemeral_if(frame) } else { self.session.lane().push_if(frame) }
+        self.session.lane().push_as(weight, frame)
     }
 
     fn mask(&self) -> u64 {

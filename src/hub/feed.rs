@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hallway_rooms::entry::{Entry, Place};
+use futures_util::future::join_all;
+use hallway_rooms::entry::{Entry, Keep, Place};
 use hallway_rooms::position::Arrival;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,6 +15,9 @@ use super::cast::{Recent, Target};
 use super::room::LocalRoom;
 use crate::broker::Feed;
 use crate::broker::feed::FeedReceiver;
+
+/// Rooms read at once.
+const READS: usize = 256;
 
 /// Rooms that were opened when something newer had already arrived.
 #[derive(Debug, Default)]
@@ -58,20 +62,44 @@ impl Hub {
 
     async fn take(&self, item: Feed, recent: &mut Recent) {
         match item {
-            Feed::Entry(entry) if self.is_passing(&entry) => {
-                if entry.places.len() == 1 || recent.first(&entry) {
-                    self.deliver(&entry, &self.targets(&entry)).await;
-                }
-            }
+            Feed::Entry(entry) if self.is_passing(&entry) => self.pass_on(&entry, recent).await,
             Feed::Entry(entry) => self.take_entry(entry).await,
-            Feed::Missed(rooms) => self.heal(rooms.iter().filter_map(|room| self.find(room)).collect()).await,
+            Feed::Missed(rooms) => {
+                let rooms: Vec<_> = rooms.iter().filter_map(|room| self.find(room)).collect();
+                self.heal(rooms.clone()).await;
+                self.renew(&rooms).await;
+            }
             Feed::Restored => self.heal_all().await,
         }
     }
 
-    /// Whether none of an entry's rooms here keeps it: then nothing but its id tells a second copy.
+    /// Whether none of an entry's rooms here has it in its history.
     fn is_passing(&self, entry: &Entry) -> bool {
-        self.targets(entry).iter().all(|target| entry.places[target.place].link.is_none())
+        self.targets(entry).iter().all(|target| entry.places[target.place].link().is_none())
+    }
+
+    /// Delivers what is in no history. A second copy, which comes by the channel of another of its rooms, is told by its
+    /// stamp, or else by its id.
+    async fn pass_on(&self, entry: &Entry, recent: &mut Recent) {
+        let mut targets = self.targets(entry);
+        targets.retain(|target| target.is_news(entry));
+        let unstamped = |target: &Target| entry.places[target.place].keep == Keep::Nothing;
+        if entry.places.len() > 1 && targets.iter().any(unstamped) && !recent.first(entry) {
+            targets.retain(|target| !unstamped(target));
+        }
+        self.deliver_next(entry, targets).await;
+    }
+
+    /// Delivers what these rooms keep of `latest` events and the live feed has not brought: after a break of it.
+    pub(super) async fn renew(&self, rooms: &[Arc<LocalRoom>]) {
+        for chunk in rooms.chunks(READS) {
+            let reads = chunk.iter().map(|local| self.0.broker.latest(local.room()));
+            for entry in join_all(reads).await.into_iter().flatten().flatten() {
+                let mut targets = self.targets(&entry);
+                targets.retain(|target| entry.places[target.place].stamp().is_some() && target.is_news(&entry));
+                self.deliver_next(&entry, targets).await;
+            }
+        }
     }
 
     /// Delivers a stored entry, or reads what is missing before it.
@@ -90,8 +118,8 @@ impl Hub {
     pub(super) fn weigh(&self, entry: &Entry) -> (Vec<Target>, Vec<Arc<LocalRoom>>) {
         let (mut targets, mut gaps) = (Vec::new(), Vec::new());
         for target in self.targets(entry) {
-            let Some(link) = entry.places[target.place].link else {
-                targets.push(target);
+            let Some(link) = entry.places[target.place].link() else {
+                targets.extend(target.is_news(entry).then_some(target));
                 continue;
             };
             match target.local.arrival(link, &entry.id) {
@@ -105,7 +133,7 @@ impl Hub {
                 Some(Arrival::Seen) | None => {}
             }
         }
-        let stored = |t: &Target| entry.places[t.place].link.is_some();
+        let stored = |t: &Target| entry.places[t.place].link().is_some();
         if !targets.iter().any(stored) {
             targets.clear();
         }
@@ -115,8 +143,10 @@ impl Hub {
     /// Advances the rooms and delivers to their members.
     pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<Target>) {
         for target in &targets {
-            if let Some(link) = entry.places[target.place].link {
-                target.local.advance(link, &entry.id);
+            match entry.places[target.place].keep {
+                Keep::Stored(link) => target.local.advance(link, &entry.id),
+                Keep::Newest(stamp) => target.local.passed(|passed| passed.note(stamp, entry)),
+                Keep::Nothing => {}
             }
         }
         self.deliver(entry, &targets).await;

@@ -47,7 +47,8 @@ impl Hub {
             return;
         }
         tracing::info!(rooms = rooms.len(), "the feed had a break; reading the histories");
-        self.heal(rooms).await;
+        self.heal(rooms.clone()).await;
+        self.renew(&rooms).await;
         tracing::info!("the histories are read; live delivery goes on");
     }
 

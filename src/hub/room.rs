@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hallway_rooms::entry::Link;
+use hallway_rooms::entry::{Entry, Link};
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
@@ -11,6 +11,7 @@ use hallway_rooms::position::{Arrival, Position};
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
+use super::newest::Passed;
 use crate::session::{Joined, Membership, Session};
 
 /// Whether a room may still be opened.
@@ -41,6 +42,7 @@ struct State {
     /// The newest offset that arrived before the position was known.
     early: Option<Offset>,
     empty_since: Instant,
+    passed: Passed,
 }
 
 /// A session in a room.
@@ -62,6 +64,7 @@ impl LocalRoom {
             served: Offset::default(),
             early: None,
             empty_since: Instant::now(),
+            passed: Passed::default(),
         };
         Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
     }
@@ -152,6 +155,11 @@ impl LocalRoom {
         }
     }
 
+    /// What it has passed on of `latest` events.
+    pub(super) fn passed<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
+        look(&mut self.state.lock().passed)
+    }
+
     pub(super) fn members(&self) -> Vec<Member> {
         self.state.lock().members.iter().map(|(_, member)| member.clone()).collect()
     }
@@ -193,6 +201,12 @@ impl Seated<'_> {
         self.0.position.as_ref()?;
         let seat = self.0.members.insert(Member { session, membership: membership.clone() });
         Some(Joined { membership, seat })
+    }
+
+    /// The newest `latest` event of each key that came while somebody watched; see [`Watch`](super::Watch).
+    #[must_use]
+    pub fn came(&self) -> Vec<Entry> {
+        self.0.passed.came()
     }
 
     /// Lets the room go.

@@ -12,28 +12,36 @@ use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
 
+use super::current::Current;
 use super::{Service, page};
-use crate::hub::LocalRoom;
+use crate::hub::{LocalRoom, Watch};
 use crate::session::{Membership, Session, Standing};
+
+/// A member that is behind.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    /// Over its room since before the first read.
+    pub(super) watch: Watch,
+    /// Its standing.
+    pub(super) membership: Arc<Membership>,
+    /// What it has.
+    pub(super) from: Offset,
+    /// What is to follow the history.
+    pub(super) current: Current,
+}
 
 /// Between two looks at a peer that lags, or at a broker that does not answer.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Service {
-    pub(super) fn spawn_catch_up(
-        &self,
-        session: Arc<Session>,
-        local: Arc<LocalRoom>,
-        membership: Arc<Membership>,
-        from: Offset,
-    ) {
+    pub(super) fn spawn_catch_up(&self, session: Arc<Session>, task: CatchUp) {
         let service = self.clone();
-        let task = async move { service.catch_up(&session, &local, &membership, from).await };
-        self.0.tasks.spawn(task);
+        self.0.tasks.spawn(async move { service.catch_up(&session, task).await });
     }
 
-    async fn catch_up(&self, session: &Session, local: &LocalRoom, membership: &Membership, from: Offset) {
-        let mut cursor = from;
+    async fn catch_up(&self, session: &Session, task: CatchUp) {
+        let CatchUp { watch, membership, from: mut cursor, mut current } = task;
+        let (local, membership) = (watch.room(), membership.as_ref());
         while is_behind(membership) && !session.is_finished() {
             let turn = session.reading().await;
             self.room_for_more(session).await;
@@ -58,8 +66,11 @@ impl Service {
             }
             cursor = history.offset(local.room()).max(cursor);
             membership.set(Standing::CatchingUp(cursor));
-            if !history.has_more && go_live(local, membership, cursor) {
-                return;
+            if !history.has_more {
+                current.send(session);
+                if go_live(session, local, membership, cursor, &mut current) {
+                    return;
+                }
             }
             drop(turn);
             if history.entries.is_empty() {
@@ -80,10 +91,19 @@ fn is_behind(membership: &Membership) -> bool {
     matches!(membership.standing(), Standing::CatchingUp(_))
 }
 
-fn go_live(local: &LocalRoom, membership: &Membership, cursor: Offset) -> bool {
+/// Goes over to live events if nothing is missing, behind the newest of what came meanwhile.
+fn go_live(
+    session: &Session,
+    local: &LocalRoom,
+    membership: &Membership,
+    cursor: Offset,
+    current: &mut Current,
+) -> bool {
     let seated = local.hold();
     let level = seated.at().is_none_or(|at| at <= cursor);
-    if level {
+    if level && is_behind(membership) {
+        current.update(&seated.came(), local.room());
+        current.send(session);
         membership.set(Standing::Live(cursor));
     }
     level
@@ -91,7 +111,7 @@ fn go_live(local: &LocalRoom, membership: &Membership, cursor: Offset) -> bool {
 
 fn send(session: &Session, membership: &Membership, room: &Room, entry: &Entry) {
     let Some(at) = entry.places.iter().position(|p| p.room == *room) else { return };
-    let (Some(link), Ok(envelope)) = (entry.places[at].link, Envelope::of(entry)) else { return };
+    let (Some(link), Ok(envelope)) = (entry.places[at].link(), Envelope::of(entry)) else { return };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let first = is_behind(membership) && (alone || session.first_copy(entry, 1 << at));

@@ -12,9 +12,10 @@ use hallway_rooms::offset::Offset;
 use metrics::counter;
 use tokio::time::Instant;
 
+use super::catch_up::CatchUp;
 use super::page::Page;
-use super::{Answer, Service, reply};
-use crate::hub::{LocalRoom, Seated};
+use super::{Answer, Service, Window, reply};
+use crate::hub::{Seated, Watch};
 use crate::session::{Membership, Session, Standing};
 
 /// Between two tries of a join that waits for the broker.
@@ -62,8 +63,9 @@ impl Service {
                 self.room_for_more(session).await;
             }
             let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
+            let watch = Watch::over(&local);
             let (head, page) = self.look(&room, from, answer.is_some()).await?;
-            if self.enter(session, &local, head, page.as_ref(), answer) {
+            if self.enter(session, watch, head, page, answer) {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
             }
@@ -77,8 +79,7 @@ impl Service {
             let facts = self.0.broker.facts(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
-        let history = self.0.broker.history(room, from, PAGE_EVENTS).await.map_err(|_| Refusal::Unavailable)?;
-        let mut page = Page::of(history, room, self.0.limits.page_bytes);
+        let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;
         if !told && page.complete {
             page.has_more = true;
             return Ok((from.exclusive(), Some(page)));
@@ -90,17 +91,21 @@ impl Service {
     fn enter(
         &self,
         session: &Arc<Session>,
-        local: &Arc<LocalRoom>,
+        watch: Watch,
         head: Offset,
-        page: Option<&Page>,
+        mut page: Option<Page>,
         answer: &mut Answer,
     ) -> bool {
+        let local = watch.room();
         let mut seated = local.hold();
         let Some(at) = seated.at() else { return false };
         if page.is_none() && Self::reassure(session, local.room(), &seated, answer) {
             return true;
         }
-        let behind = page.is_some_and(|page| page.has_more || at > head);
+        if let Some(page) = &mut page {
+            page.update(&seated.came(), local.room());
+        }
+        let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
         let membership = if behind { Membership::catching_up(offset) } else { Membership::live(offset) };
         if behind {
@@ -117,11 +122,16 @@ impl Service {
             return true;
         }
         if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(local.room(), seated.size(), offset, page)));
+            session.send(frame(&reply::joined(local.room(), seated.size(), offset, page.as_ref())));
+            page.iter_mut().filter(|page| !page.has_more).for_each(|page| page.current.told());
+        }
+        let mut current = page.map(|page| page.current).unwrap_or_default();
+        if !behind {
+            current.send(session);
         }
         drop(seated);
         if behind {
-            self.spawn_catch_up(session.clone(), local.clone(), membership, offset);
+            self.spawn_catch_up(session.clone(), CatchUp { watch, membership, from: offset, current });
         }
         true
     }

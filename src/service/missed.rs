@@ -34,7 +34,8 @@ impl Service {
     /// # Errors
     /// `history-disabled` or `unavailable`.
     pub async fn events(&self, room: &Room, window: Window) -> Result<String, Refusal> {
-        let Page { events, offset, complete, has_more } = self.page(room, window).await?;
+        let page = self.page(room, window).await?;
+        let (events, Page { offset, complete, has_more, .. }) = (page.list(), page);
         Ok(format!(
             r#"{{"room":"{room}","events":{events},"offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#
         ))
@@ -52,7 +53,14 @@ impl Service {
         if !self.0.classes.of(room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
-        let read = self.0.broker.history(room, window.from, window.limit).await;
-        read.map(|history| Page::of(history, room, self.0.limits.page_bytes)).map_err(|_| Refusal::Unavailable)
+        self.read(room, window).await
+    }
+
+    /// A part of a history with what is current behind it.
+    pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
+        let broker = &self.0.broker;
+        let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
+        let (history, latest) = read.map_err(|_| Refusal::Unavailable)?;
+        Ok(Page::of(history, &latest, room, self.0.limits.page_bytes))
     }
 }

@@ -3,37 +3,69 @@
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::key::Room;
+use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
 
+use super::current::Current;
 use crate::broker::History;
 
 /// A page ready to be sent.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// A JSON array of bare events.
-    pub(super) events: String,
+    /// Bare events, a JSON array without its brackets.
+    events: String,
+    /// How many, and the bytes of their text.
+    taken: (usize, usize),
     /// Where the reader stands behind it.
     pub(super) offset: Offset,
     /// Whether nothing from the asked place on is missing.
     pub(super) complete: bool,
     /// Whether more follow.
     pub(super) has_more: bool,
+    /// What is current, which belongs behind the last of the history.
+    pub(super) current: Current,
+    bytes: usize,
 }
 
 impl Page {
-    /// Cuts a history to a page of `room`, of at most `bytes` of event text.
-    pub(super) fn of(mut history: History, room: &Room, bytes: usize) -> Self {
+    /// Cuts a history to a page of `room`, of at most `bytes` of event text, with what is `latest` behind it. If the
+    /// history fills the page so that nothing of that fits, more follows.
+    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, bytes: usize) -> Self {
         cut(&mut history, bytes);
-        let mut events = String::from("[");
+        let mut events = String::new();
         for entry in &history.entries {
             write_event(entry, room, &mut events);
         }
-        if events.ends_with(',') {
-            events.pop();
+        let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
+        let current = Current::of(latest, room);
+        let History { complete, has_more, .. } = history;
+        let mut page = Self { events, taken, offset: history.offset(room), complete, has_more, current, bytes };
+        if !page.has_more && !page.fit() && taken.0 > 0 {
+            page.has_more = true;
         }
-        events.push(']');
-        let offset = history.offset(room);
-        Self { events, offset, complete: history.complete, has_more: history.has_more }
+        page
+    }
+
+    /// Takes in what came while it was read.
+    pub(super) fn update(&mut self, came: &[Entry], room: &Room) {
+        self.current.update(came, room);
+        if !self.has_more {
+            self.fit();
+        }
+    }
+
+    /// The events as a JSON array; of what is current nothing while more follows.
+    pub(super) fn list(&self) -> String {
+        let mut list = self.events.clone();
+        if !self.has_more {
+            self.current.write(&mut list);
+        }
+        format!("[{list}]")
+    }
+
+    fn fit(&mut self) -> bool {
+        let (events, bytes) = self.taken;
+        self.current.fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes))
     }
 }
 
@@ -55,8 +87,10 @@ fn write_event(entry: &Entry, room: &Room, out: &mut String) {
     let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
     match Envelope::of(entry) {
         Ok(envelope) => {
+            if !out.is_empty() {
+                out.push(',');
+            }
             envelope.write_event(&[place], out);
-            out.push(',');
         }
         Err(error) => tracing::debug!(id = %entry.id, %error, "a stored event is not fit to be passed on"),
     }

@@ -15,14 +15,27 @@ use bytes::Bytes;
 use super::follower::Follower;
 
 mod lanes;
+mod latest;
 
 pub(super) use lanes::LaneId;
 use lanes::Lanes;
+use latest::Latest;
 
 /// Frames handed to the kernel in one call while a backlog is written.
 const BATCH: usize = 32;
 /// The part of a bound behind which a wire is crowded.
 const CROWDED: usize = 16;
+
+/// What may become of a frame while the peer lags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// It waits.
+    Durable,
+    /// It waits, and gives way to the next of its key.
+    Latest(u64),
+    /// It is dropped.
+    Ephemeral,
+}
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub enum Push {
     Queued,
     /// The closure returned no frame.
     Skipped,
+    /// It goes out in the place of an older one of its key, which is dropped.
+    Replaced,
     /// It was ephemeral and the wire is behind.
     Dropped,
     /// The wire accepts nothing any more.
@@ -79,6 +94,7 @@ pub(super) struct Express {
     /// Frames of the queue that go before the write of theirs that was refused, if one was.
     turn: Option<usize>,
     lanes: Lanes,
+    latest: Latest,
     pending: Pending,
     limits: Limits,
     accepts: bool,
@@ -94,6 +110,7 @@ impl Express {
             cut: 0,
             turn: None,
             lanes: Lanes::default(),
+            latest: Latest::default(),
             pending: Pending::default(),
             limits,
             accepts: true,
@@ -148,7 +165,7 @@ impl Express {
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
-    pub(super) fn push<W>(&mut self, lane: LaneId, frame: Bytes, write: &mut W) -> io::Result<Push>
+    pub(super) fn push<W>(&mut self, lane: LaneId, weight: Weight, frame: Bytes, write: &mut W) -> io::Result<Push>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
@@ -163,6 +180,9 @@ impl Express {
                 return Ok(Push::Sent);
             }
             self.cut = wrote;
+        } else if let Some(index) = self.giving_way(closed, weight, &frame) {
+            self.replace(index, frame);
+            return Ok(Push::Replaced);
         } else if self.is_full(&frame) {
             self.abandon();
             return Ok(Push::Overflow);
@@ -172,9 +192,27 @@ impl Express {
         if closed {
             self.lanes.hold(lane, frame);
         } else {
+            if let Weight::Latest(key) = weight {
+                self.latest.note(key, self.queue.len());
+            }
             self.queue.push_back(frame);
         }
         Ok(Push::Queued)
+    }
+
+    /// Where an older frame of the same key waits that has not begun, if this one fits in its place.
+    fn giving_way(&self, closed: bool, weight: Weight, frame: &Bytes) -> Option<usize> {
+        let Weight::Latest(key) = weight else { return None };
+        let index = self.latest.index(key).filter(|index| !closed && (*index > 0 || !self.is_begun()))?;
+        let older = self.queue.get(index)?;
+        (self.pending.bytes - older.len() + frame.len() <= self.limits.bytes).then_some(index)
+    }
+
+    fn replace(&mut self, index: usize, frame: Bytes) {
+        if let Some(older) = self.queue.get_mut(index) {
+            self.pending.bytes = self.pending.bytes - older.len() + frame.len();
+            *older = frame;
+        }
     }
 
     /// Writes the frames of ours whose turn it is, until the writer would block.
@@ -274,6 +312,7 @@ impl Express {
     pub(super) fn abandon(&mut self) {
         self.accepts = false;
         self.lanes = Lanes::default();
+        self.latest = Latest::default();
         self.follower.capture(0);
         self.queue = VecDeque::new();
         self.cut = 0;
@@ -329,6 +368,7 @@ impl Express {
         while let Some(front) = self.queue.front().filter(|front| front.len() <= self.cut) {
             self.cut -= front.len();
             self.queue.pop_front();
+            self.latest.advance();
             self.pending.frames -= 1;
             self.turn = self.turn.map(|ahead| ahead - 1);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::express::LaneId;
 use super::shared::send;
-use super::{PEER_GONE, Push, SLOW_CONSUMER, Wire};
+use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
 
 /// One source of frames of a wire, for instance one namespace of a socket.
 ///
@@ -36,35 +36,31 @@ impl Lane {
     /// Sends one complete server frame, made by [`text_frame`](super::text_frame). It writes to the socket from the
     /// calling thread if nothing waits, and never blocks on it.
     pub fn push(&self, frame: Bytes) -> Push {
-        self.push_when(false, || Some(frame))
+        self.push_as(Weight::Durable, || Some(frame))
     }
 
     /// As [`Lane::push`], with a frame that is made, or refused, under the lock of the wire: what `frame` checks and the
     /// place the frame gets are one act. `frame` must not touch this wire, nor drop a lane of it.
     pub fn push_if(&self, frame: impl FnOnce() -> Option<Bytes>) -> Push {
-        self.push_when(false, frame)
+        self.push_as(Weight::Durable, frame)
     }
 
-    /// As [`Lane::push_if`], for a frame that may be lost: while the backlog is over `ephemeral_bytes` it is dropped, and
-    /// `frame` is not called.
-    pub fn push_ephemeral_if(&self, frame: impl FnOnce() -> Option<Bytes>) -> Push {
-        self.push_when(true, frame)
-    }
-
-    fn push_when(&self, ephemeral: bool, frame: impl FnOnce() -> Option<Bytes>) -> Push {
+    /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral one is
+    /// dropped, and `frame` is not called.
+    pub fn push_as(&self, weight: Weight, frame: impl FnOnce() -> Option<Bytes>) -> Push {
         let shared = &self.0.wire.0;
         let mut out = shared.out.lock();
         if !out.express.accepts() {
             return Push::Closed;
         }
-        if ephemeral && out.express.drops_ephemeral() {
+        if weight == Weight::Ephemeral && out.express.drops_ephemeral() {
             return Push::Dropped;
         }
         let Some(frame) = frame() else {
             return Push::Skipped;
         };
         let pushed =
-            out.with_stream(|express, stream| express.push(self.0.id, frame, &mut |slices| send(stream, slices)));
+            out.with_stream(|express, stream| express.push(self.0.id, weight, frame, &mut |slices| send(stream, slices)));
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(peer = %shared.peer, %error, "a frame could not be written");
             shared.cut_off(&mut out, PEER_GONE);

@@ -15,7 +15,7 @@ use crate::metrics::FUNCTION_DIFFERS;
 /// The library as it stands in the repository, with the default settings.
 const SOURCE: &str = include_str!("../../../deploy/redis/hallway.lua");
 /// Raised with every change of the library that is not its settings.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const BEGIN: &str = "-- <settings>\n";
 const END: &str = "-- </settings>\n";
 
@@ -123,16 +123,18 @@ pub(super) fn is_absent(error: &RedisError) -> bool {
 
 fn settings(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: usize) -> String {
     let mut out = format!(
-        "local PREFIX = '{prefix}'\nlocal MEMORY = {}\nlocal ID_WINDOW = {}\nlocal EVENT_BYTES = {event_bytes}\nlocal FORMS = {{\n",
+        "local PREFIX = '{prefix}'\nlocal MEMORY = {}\nlocal ID_WINDOW = {}\nlocal EVENT_BYTES = {event_bytes}\nlocal MAX_LATEST = {}\nlocal FORMS = {{\n",
         classes.memory().as_millis(),
         id_window.as_millis(),
+        classes.max_latest(),
     );
     for class in classes.all() {
         out.push_str(&form(class));
     }
     out.push_str("}\nlocal TYPES = {\n");
-    for (name, delivery) in classes.types() {
-        let written = writeln!(out, "  ['{name}'] = '{}',", word(delivery));
+    for (name, rule) in classes.types() {
+        let key = rule.key.as_ref().map_or_else(String::new, |key| format!(", '{key}'"));
+        let written = writeln!(out, "  ['{name}'] = {{ '{}'{key} }},", word(rule.delivery));
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
     out.push_str("}\n");

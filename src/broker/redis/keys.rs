@@ -27,6 +27,10 @@ impl Keys {
         format!("{}:{{{room}}}:last", self.prefix)
     }
 
+    pub(super) fn latest(&self, room: &Room) -> String {
+        format!("{}:{{{room}}}:latest", self.prefix)
+    }
+
     /// When the data began.
     pub(super) fn birth(&self) -> String {
         format!("{}:birth", self.prefix)

@@ -3,7 +3,7 @@
 use ::redis::{RedisError, Value, cmd, from_redis_value};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::{self, Entry};
+use hallway_rooms::entry::{self, Entry, Keep};
 use hallway_rooms::key::Room;
 
 use super::{RedisBroker, function, tell, unavailable};
@@ -60,7 +60,7 @@ async fn send(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, P
     let stamped = Draft::parse(&event.text).ok().and_then(|draft| draft.timestamp);
     let now = now_ms();
     let Publication { rooms, text, id, requires_ack, .. } = event;
-    let places = rooms.iter().map(|room| entry::Place { room: room.clone(), link: None }).collect();
+    let places = rooms.iter().map(|room| entry::Place { room: room.clone(), keep: Keep::Nothing }).collect();
     let entry =
         Entry { id, timestamp: stamped.unwrap_or(now).min(now), requires_ack, places, earlier: Vec::new(), text };
     let message = entry.encode();

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::{Express, LaneId, Limits, Pending, Push, Theirs};
+use super::{Express, LaneId, Limits, Pending, Push, Theirs, Weight};
 use crate::wire::text_frame;
 
 mod model;
@@ -64,7 +64,12 @@ impl Bench {
 
     fn push(&mut self, payload: &str) -> Push {
         let frame = text_frame(payload.as_bytes());
-        self.express.push(self.lane, frame, &mut |slices| self.kernel.write(slices)).unwrap()
+        self.express.push(self.lane, Weight::Durable, frame, &mut |slices| self.kernel.write(slices)).unwrap()
+    }
+
+    fn push_latest(&mut self, key: u64, payload: &str) -> Push {
+        let frame = text_frame(payload.as_bytes());
+        self.express.push(self.lane, Weight::Latest(key), frame, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
     fn pump(&mut self) {
@@ -124,6 +129,36 @@ fn a_write_of_theirs_that_blocked_is_not_overtaken() {
     bench.check_peer(&[]);
     bench.theirs(&text_frame(b"theirs"));
     bench.check_peer(&["theirs", "later"]);
+}
+
+#[test]
+fn an_older_frame_gives_way_to_a_newer_one_of_its_key() {
+    let mut bench = bench();
+    assert_eq!(bench.push_latest(1, "one"), Push::Queued);
+    assert_eq!(bench.push("always"), Push::Queued);
+    assert_eq!(bench.push_latest(2, "two"), Push::Queued);
+    assert_eq!(bench.push_latest(1, "one, moved"), Push::Replaced);
+    assert_eq!(bench.push_latest(2, "2"), Push::Replaced);
+    assert_eq!(bench.express.pending(), Pending { frames: 3, bytes: 12 + 8 + 3 });
+    bench.room(14);
+    bench.pump();
+    assert_eq!(bench.push_latest(1, "one, again"), Push::Queued);
+    bench.room(100);
+    bench.pump();
+    bench.check_peer(&["one, moved", "always", "2", "one, again"]);
+    assert_eq!(bench.express.pending(), Pending::default());
+}
+
+#[test]
+fn a_frame_that_has_begun_gives_way_to_nothing() {
+    let mut bench = bench();
+    bench.room(3);
+    assert_eq!(bench.push_latest(1, "first"), Push::Queued);
+    assert_eq!(bench.push_latest(1, "second"), Push::Queued);
+    assert_eq!(bench.push_latest(1, "third"), Push::Replaced);
+    bench.room(100);
+    bench.pump();
+    bench.check_peer(&["first", "third"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A model of both sides and of the peer, which knows what must arrive from what was accepted.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use crate::wire::express::{Express, LaneId, Limits, Push, Theirs};
+use crate::wire::express::{Express, LaneId, Limits, Push, Theirs, Weight};
 use crate::wire::text_frame;
 
 pub(super) const LANES: usize = 2;
@@ -70,6 +70,8 @@ pub(super) struct Model {
     /// Bytes of ours that must precede the write of theirs that was refused.
     refused_after: Option<usize>,
     pushed: usize,
+    /// The frame of each key that was queued or took a place last.
+    newest: HashMap<u64, Vec<u8>>,
 }
 
 impl Model {
@@ -88,6 +90,7 @@ impl Model {
             fifo_bytes: 0,
             refused_after: None,
             pushed: 0,
+            newest: HashMap::new(),
         }
     }
 
@@ -117,17 +120,23 @@ impl Model {
         ends.map(|end| end.saturating_sub(self.written)).find(|&left| left > 0).unwrap_or(1)
     }
 
-    pub(super) fn push(&mut self, lane: usize, length: usize) {
+    pub(super) fn push(&mut self, lane: usize, length: usize, key: Option<u64>) {
         let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(length));
         self.pushed += 1;
         let frame = text_frame(payload.as_bytes());
         let Self { express, kernel, .. } = self;
-        let pushed = express.push(self.lanes[lane], frame.clone(), &mut |slices| kernel.write(slices, &[])).unwrap();
+        let weight = key.map_or(Weight::Durable, Weight::Latest);
+        let write = &mut |slices: &[IoSlice<'_>]| kernel.write(slices, &[]);
+        let pushed = express.push(self.lanes[lane], weight, frame.clone(), write).unwrap();
         let over = self.script.close.is_some_and(|close| self.written > close);
         assert_eq!(pushed == Push::Closed, over, "closed exactly after their close frame has begun");
         match pushed {
             Push::Closed => {}
-            Push::Sent | Push::Queued if self.open[lane] => self.enters(frame.to_vec()),
+            Push::Replaced => self.replaces(key.expect("only a newer one of its key takes a place"), frame.to_vec()),
+            Push::Sent | Push::Queued if self.open[lane] => {
+                self.newest.extend(key.map(|key| (key, frame.to_vec())));
+                self.enters(frame.to_vec());
+            }
             Push::Queued => self.held[lane].push(frame.to_vec()),
             Push::Sent | Push::Skipped | Push::Dropped | Push::Overflow => {
                 panic!("unexpected {pushed:?}")
@@ -179,6 +188,19 @@ impl Model {
     fn enters(&mut self, frame: Vec<u8>) {
         self.fifo_bytes += frame.len();
         self.fifo.push_back(frame);
+    }
+
+    /// The last one of its key has not begun, and is never seen.
+    fn replaces(&mut self, key: u64, frame: Vec<u8>) {
+        let older = self.newest.insert(key, frame.clone()).expect("there was an older one");
+        let at = self.fifo.iter().rposition(|waiting| *waiting == older).expect("it was accepted");
+        let before: usize = self.fifo.iter().take(at).map(Vec::len).sum();
+        assert!(before >= self.kernel.theirs.iter().filter(|&&theirs| !theirs).count(), "it had not begun");
+        if let Some(place) = self.refused_after.as_mut().filter(|place| **place > before) {
+            *place = *place + frame.len() - older.len();
+        }
+        self.fifo_bytes = self.fifo_bytes + frame.len() - older.len();
+        self.fifo[at] = frame;
     }
 
     fn at_boundary(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Random scripts of theirs, random pushes, a random kernel.
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use super::Theirs;
@@ -23,7 +24,7 @@ enum Act {
     Write(usize),
     /// Writes up to the end of the current message.
     WriteMessage,
-    Push(usize, usize),
+    Push(usize, usize, Option<u64>),
     Kernel(usize, usize),
     Pump,
 }
@@ -47,7 +48,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => Just(Act::WriteMessage),
         2 => prop_oneof![1_usize..5, 1_usize..200, Just(1 << 20)].prop_map(Act::Write),
-        5 => (0..LANES, length()).prop_map(|(lane, length)| Act::Push(lane, length)),
+        5 => (0..LANES, length(), option::of(0_u64..3)).prop_map(|(lane, length, key)| Act::Push(lane, length, key)),
         3 => (prop_oneof![Just(0_usize), 1_usize..10, 1_usize..300, Just(1 << 20)], prop_oneof![1_usize..8, Just(1 << 20)])
             .prop_map(|(room, at_once)| Act::Kernel(room, at_once)),
         2 => Just(Act::Pump),
@@ -140,7 +141,7 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
                     model.write(allowed);
                 }
             }
-            Act::Push(lane, length) => model.push(lane, length),
+            Act::Push(lane, length, key) => model.push(lane, length, key),
             Act::Kernel(room, at_once) => model.kernel(room, at_once),
             Act::Pump => model.pump(),
         }

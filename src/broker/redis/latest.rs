@@ -1,0 +1,33 @@
+//! The newest event of each key, from the hash that the function keeps beside a room's history. A value is the stamp, a
+//! blank, and the live message.
+
+use std::collections::HashMap;
+
+use ::redis::{RedisError, pipe};
+use hallway_rooms::entry::Entry;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+
+use super::RedisBroker;
+
+/// What is current, oldest first. Bounded by `history.max_latest` and `limits.event_bytes`, which the function enforces.
+pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entry>, RedisError> {
+    let mut read = pipe();
+    read.atomic().cmd("HGETALL").arg(broker.keys.latest(room)).cmd("TIME");
+    let (kept, (seconds, micros)): (HashMap<Vec<u8>, Vec<u8>>, (u64, u64)) =
+        read.query_async(&mut broker.connection()).await?;
+    let ttl = u64::try_from(broker.classes.of(room).retention.ttl.as_millis()).unwrap_or(u64::MAX);
+    let oldest = (seconds * 1000 + micros / 1000).saturating_sub(ttl);
+    let mut current: Vec<(Offset, Entry)> = kept.values().filter_map(|value| entry(broker, room, value)).collect();
+    current.retain(|(at, _)| at.ms > oldest);
+    current.sort_unstable_by_key(|(at, _)| *at);
+    Ok(current.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// A value that nobody of ours wrote is passed over, and said.
+fn entry(broker: &RedisBroker, room: &Room, value: &[u8]) -> Option<(Offset, Entry)> {
+    let blank = value.iter().position(|byte| *byte == b' ')?;
+    let entry = Entry::parse(&value[blank + 1..], &broker.classes);
+    let entry = entry.inspect_err(|error| tracing::warn!(%error, "a room's newest hold what is not ours")).ok()?;
+    Some((entry.stamp(room)?.at, entry))
+}
