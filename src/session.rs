@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::{Entry, Place};
+use hallway_rooms::entry::{Entry, Keep, Place, Stamp};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
@@ -68,56 +68,76 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Membership {
     since: Offset,
-    standing: Mutex<Standing>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    standing: Standing,
+    /// By key, `latest` events that it was told before they came by the feed; made on first use.
+    ahead: Option<Box<HashMap<u64, Offset>>>,
 }
 
 impl Membership {
+    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
+        Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
+    }
+
     /// Begins at the offset that the client is told.
     #[must_use]
     pub fn catching_up(since: Offset) -> Arc<Self> {
-        Arc::new(Self { since, standing: Mutex::new(Standing::CatchingUp(since)) })
+        Self::begin(since, Standing::CatchingUp(since))
     }
 
     /// Begins at the offset that the client is told, with nothing missing.
     #[must_use]
     pub fn live(since: Offset) -> Arc<Self> {
-        Arc::new(Self { since, standing: Mutex::new(Standing::Live(since)) })
+        Self::begin(since, Standing::Live(since))
     }
 
     /// Its standing right now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        *self.standing.lock()
+        self.state.lock().standing
     }
 
     /// Changes the standing, unless the room was left: that is for good.
     pub fn set(&self, to: Standing) {
-        let mut standing = self.standing.lock();
-        if *standing != Standing::Left {
-            *standing = to;
+        let mut state = self.state.lock();
+        if state.standing != Standing::Left {
+            state.standing = to;
         }
     }
 
-    /// Whether an event at `offset` is news to it; one without an offset always is.
+    /// Notes `latest` events that it has been told and the feed has yet to bring, older ones of their keys included.
+    pub fn set_ahead(&self, stamps: impl Iterator<Item = Stamp>) {
+        let ahead: HashMap<u64, Offset> = stamps.map(|stamp| (stamp.key, stamp.at)).collect();
+        self.state.lock().ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
+    }
+
+    /// Whether an event that the room keeps so is news to it.
     #[must_use]
-    pub fn hears(&self, offset: Option<Offset>) -> bool {
-        match (self.standing(), offset) {
-            (Standing::Live(from), Some(offset)) => offset > from,
-            (Standing::Live(_), None) => true,
+    pub fn hears(&self, keep: Keep) -> bool {
+        let state = self.state.lock();
+        match (state.standing, keep) {
+            (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
+            (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
+            (Standing::Live(_), Keep::Nothing) => true,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
         }
     }
 
     /// Whether an event is news to it; if so, it is no longer.
     #[must_use]
-    pub fn hear(&self, offset: Option<Offset>) -> bool {
-        let mut standing = self.standing.lock();
-        match (&mut *standing, offset) {
-            (Standing::Live(to), Some(offset)) if offset > *to => {
-                *to = offset;
+    pub fn hear(&self, keep: Keep) -> bool {
+        let mut state = self.state.lock();
+        match (&mut state.standing, keep) {
+            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
+                *to = link.offset;
                 true
             }
-            (Standing::Live(_), offset) => offset.is_none(),
+            (Standing::Live(_), Keep::Newest(stamp)) => state.reaches(stamp),
+            (Standing::Live(_), Keep::Stored(_) | Keep::Nothing) => keep == Keep::Nothing,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
         }
     }
@@ -128,6 +148,27 @@ impl Membership {
             Standing::CatchingUp(to) | Standing::Live(to) => self.since < offset && offset <= to,
             Standing::Left => false,
         }
+    }
+}
+
+impl State {
+    /// Whether it was told this one, or a newer one of its key.
+    fn is_behind(&self, stamp: Stamp) -> bool {
+        self.ahead.as_ref().and_then(|ahead| ahead.get(&stamp.key)).is_some_and(|told| stamp.at <= *told)
+    }
+
+    /// Whether this one is news; from the one that was told on, all of its key are.
+    fn reaches(&mut self, stamp: Stamp) -> bool {
+        let behind = self.is_behind(stamp);
+        if let Some(ahead) = &mut self.ahead
+            && ahead.get(&stamp.key).is_some_and(|told| stamp.at >= *told)
+        {
+            ahead.remove(&stamp.key);
+            if ahead.is_empty() {
+                self.ahead = None;
+            }
+        }
+        !behind
     }
 }
 

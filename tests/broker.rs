@@ -8,7 +8,7 @@ use hallway_rooms::offset::Offset;
 
 mod bench;
 
-use bench::{Bench, EVENT_BYTES, FEW_EVENTS, Kind, LONG, SHORT};
+use bench::{Bench, EVENT_BYTES, FEW_EVENTS, Kind, LONG, MAX_LATEST, SHORT};
 
 /// Each promise as a test of either broker.
 macro_rules! promises {
@@ -38,6 +38,10 @@ promises! {
     a_clock_set_back_neither_breaks_the_chain_nor_forgets_too_early
     timestamps_are_filled_in_and_never_lie_in_the_future
     what_is_not_durable_is_heard_and_leaves_nothing
+    of_latest_events_the_newest_of_each_key_is_kept_beside_the_history
+    a_latest_event_that_comes_again_is_told_once
+    a_full_room_gives_up_the_oldest_key
+    what_is_newest_of_its_key_but_old_is_not_told
     what_is_refused_leaves_nothing
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     a_feed_that_overflows_says_so
@@ -275,6 +279,56 @@ async fn what_is_not_durable_is_heard_and_leaves_nothing(kind: Kind) {
         let room = placed[0].room.to_string();
         assert_eq!((bench.offsets(&room).await, bench.facts(&room).await.last), (vec![], None), "{id}");
     }
+}
+
+async fn of_latest_events_the_newest_of_each_key_is_kept_beside_the_history(kind: Kind) {
+    let mut bench = Bench::new(kind, LONG).await;
+    bench.subscribe("user:1").await;
+    bench.publish("durable", &["user:1"]).await;
+    let stored = bench.entry().await;
+    let mut heard = Vec::new();
+    for (id, agent) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("a3", "a")] {
+        let placed = bench.locate(id, &["order:1", "user:1"], agent).await;
+        assert_eq!((placed[0].offset, placed[1].offset), (None, None));
+        heard.push(bench.entry().await);
+    }
+    let stamps: Vec<_> = heard.iter().map(|entry| entry.stamp(&bench.room("user:1")).expect("it is kept")).collect();
+    assert!(stamps[0].at < stamps[2].at && stamps[2].at < stamps[3].at, "{stamps:?}");
+    assert!(stamps[0].key == stamps[2].key && stamps[0].key != stamps[1].key, "{stamps:?}");
+    for room in ["user:1", "order:1"] {
+        let latest = bench.broker.latest(&bench.room(room)).await.expect("the broker is up");
+        assert_eq!(latest, [heard[1].clone(), heard[3].clone()], "{room}");
+    }
+    assert_eq!(bench.history("user:1", From::Since(0), 10).await.entries, [stored], "they are no links of the chain");
+}
+
+async fn a_latest_event_that_comes_again_is_told_once(kind: Kind) {
+    let mut bench = Bench::new(kind, LONG).await;
+    bench.subscribe("user:1").await;
+    assert!(!bench.locate("a1", &["user:1"], "a").await[0].duplicate);
+    assert!(bench.locate("a1", &["user:1"], "a").await[0].duplicate);
+    bench.locate("a2", &["user:1"], "a").await;
+    assert_eq!([bench.entry().await, bench.entry().await].map(|entry| entry.id.to_string()), ["a1", "a2"]);
+}
+
+async fn a_full_room_gives_up_the_oldest_key(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    for n in 0..3 * MAX_LATEST {
+        bench.tick("user:1").await;
+        bench.locate(&format!("e{n}"), &["user:1"], &format!("agent-{n}")).await;
+        let latest = bench.latest("user:1").await;
+        assert!(latest.len() <= MAX_LATEST && latest.len() >= MAX_LATEST.min(n + 1) * 9 / 10, "{latest:?}");
+        let newest: Vec<String> = (n + 1 - latest.len()..=n).map(|n| format!("e{n}")).collect();
+        assert_eq!(latest, newest);
+    }
+}
+
+async fn what_is_newest_of_its_key_but_old_is_not_told(kind: Kind) {
+    let bench = Bench::new(kind, SHORT).await;
+    bench.locate("old", &["user:1"], "a").await;
+    bench.let_the_newest_grow_old("user:1", "b").await;
+    let latest = bench.latest("user:1").await;
+    assert!(latest.is_empty() || latest == ["again"], "{latest:?}");
 }
 
 async fn what_is_refused_leaves_nothing(kind: Kind) {

@@ -57,7 +57,10 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.auth.max_token_ttl, Duration::from_secs(7 * 86_400));
     assert_eq!(config.history.ttl, Duration::from_secs(3_600));
     assert_eq!(config.limits.event_bytes, ByteSize::kib(64));
-    assert_eq!(config.types["agent.location_updated"], TypeConfig { delivery: Delivery::Latest, key: Some("agentId".to_owned()) });
+    assert_eq!(
+        config.types["agent.location_updated"],
+        TypeConfig { delivery: Delivery::Latest, key: Some("agentId".to_owned()) }
+    );
     assert_eq!(config.log.format, LogFormat::Json);
 }
 

@@ -17,6 +17,7 @@ mod heartbeat;
 mod hostile;
 mod idle;
 mod keys;
+mod latest;
 mod missed;
 mod outage;
 mod payloads;

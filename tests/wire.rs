@@ -10,7 +10,8 @@ use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hallway::wire::{
-    Lane, PEER_GONE, Pending, Push, SLOW_CONSUMER, WRITE_STALLED, Weight, Wire, WireConfig, WireIo, WireListener, text_frame,
+    Lane, PEER_GONE, Pending, Push, SLOW_CONSUMER, WRITE_STALLED, Weight, Wire, WireConfig, WireIo, WireListener,
+    text_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hallway_rooms::entry::{Entry, Place};
-use hallway_rooms::offset::Offset;
+use hallway_rooms::entry::{Entry, Keep, Place};
 use tokio::task::yield_now;
 
 use super::Hub;
@@ -19,7 +18,7 @@ const CHUNK: usize = 256;
 /// A session with its standing in each of the event's rooms that it sits in.
 struct Receiver {
     session: Arc<Session>,
-    standings: Vec<(Arc<Membership>, usize, Option<Offset>)>,
+    standings: Vec<(Arc<Membership>, usize, Keep)>,
 }
 
 impl Hub {
@@ -87,9 +86,9 @@ impl Hub {
     }
 }
 
-/// What a member's standing is compared with: nothing for what is stored nowhere or comes late.
-fn news(entry: &Entry, target: &Target) -> Option<Offset> {
-    if target.late { None } else { entry.places[target.place].link().map(|l| l.offset) }
+/// What a member's standing is compared with: nothing for what comes late.
+fn news(entry: &Entry, target: &Target) -> Keep {
+    if target.late { Keep::Nothing } else { entry.places[target.place].keep }
 }
 
 fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {

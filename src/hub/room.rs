@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hallway_rooms::entry::{Entry, Link};
+use hallway_rooms::entry::{Entry, Link, Stamp};
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
@@ -207,6 +207,12 @@ impl Seated<'_> {
     #[must_use]
     pub fn came(&self) -> Vec<Entry> {
         self.0.passed.came()
+    }
+
+    /// Whether a `latest` event has yet to be passed on here.
+    #[must_use]
+    pub fn is_to_come(&self, stamp: Stamp) -> bool {
+        self.0.passed.is_news(stamp)
     }
 
     /// Lets the room go.

@@ -104,6 +104,7 @@ fn go_live(
     if level && is_behind(membership) {
         current.update(&seated.came(), local.room());
         current.send(session);
+        membership.set_ahead(current.stamps().filter(|stamp| seated.is_to_come(*stamp)));
         membership.set(Standing::Live(cursor));
     }
     level

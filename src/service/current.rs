@@ -64,6 +64,11 @@ impl Current {
         }
     }
 
+    /// The stamps of all of them.
+    pub(super) fn stamps(&self) -> impl Iterator<Item = Stamp> {
+        self.0.iter().map(|known| known.stamp)
+    }
+
     /// Notes that everything has been told.
     pub(super) fn told(&mut self) {
         self.0.iter_mut().for_each(|known| known.told = true);

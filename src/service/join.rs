@@ -128,6 +128,7 @@ impl Service {
         let mut current = page.map(|page| page.current).unwrap_or_default();
         if !behind {
             current.send(session);
+            membership.set_ahead(current.stamps().filter(|stamp| seated.is_to_come(*stamp)));
         }
         drop(seated);
         if behind {

@@ -59,8 +59,8 @@ impl Lane {
         let Some(frame) = frame() else {
             return Push::Skipped;
         };
-        let pushed =
-            out.with_stream(|express, stream| express.push(self.0.id, weight, frame, &mut |slices| send(stream, slices)));
+        let pushed = out
+            .with_stream(|express, stream| express.push(self.0.id, weight, frame, &mut |slices| send(stream, slices)));
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(peer = %shared.peer, %error, "a frame could not be written");
             shared.cut_off(&mut out, PEER_GONE);

@@ -24,6 +24,7 @@ pub(super) const MAX_EVENTS: u64 = 500;
 /// Of rooms `order:…`.
 pub(super) const FEW_EVENTS: u64 = 5;
 pub(super) const EVENT_BYTES: usize = 4096;
+pub(super) const MAX_LATEST: usize = 20;
 const FEED_ITEMS: usize = 1000;
 
 /// How long things are remembered; Redis has to live through it.
@@ -67,6 +68,7 @@ fn classes(times: Times) -> Arc<Classes> {
     classes.configure("order:{orderId}", few, |class| class.retention = few).expect("a form");
     let none = Retention { max_events: 0, ttl: times.ttl };
     classes.configure("zone:{zoneId}", none, |class| class.retention = none).expect("a form");
+    classes.keep_latest(MAX_LATEST);
     classes.into()
 }
 
@@ -143,6 +145,34 @@ impl Bench {
         let event = self.publication(id, rooms, r#"{"type":"a.thing","payload":{"n":1}}"#);
         let event = Publication { delivery: Some(Delivery::Ephemeral), ..event };
         self.broker.publish(event).await.expect("it is published")
+    }
+
+    /// Publishes an agent's location, of which the newest is kept.
+    pub(super) async fn locate(&self, id: &str, rooms: &[&str], agent: &str) -> Vec<Placed> {
+        let text = format!(r#"{{"type":"agent.location_updated","payload":{{"agentId":"{agent}"}}}}"#);
+        self.try_publish(id, rooms, &text).await.expect("it is published")
+    }
+
+    /// The ids of what is current.
+    pub(super) async fn latest(&self, room: &str) -> Vec<String> {
+        let latest = self.broker.latest(&self.room(room)).await.expect("the broker is up");
+        latest.iter().map(|entry| entry.id.to_string()).collect()
+    }
+
+    /// Lets the broker's clock tick.
+    pub(super) async fn tick(&self, room: &str) {
+        let before = self.facts(room).await.now_ms;
+        let later = async || self.facts(room).await.now_ms > before;
+        self.live_through(Duration::from_millis(1), "the clock ticks", later).await;
+    }
+
+    /// Lets time go by until what was current is too old, while another key of the room is renewed.
+    pub(super) async fn let_the_newest_grow_old(&self, room: &str, other: &str) {
+        let gone = async || {
+            self.locate("again", &[room], other).await;
+            !self.latest(room).await.contains(&"old".to_owned())
+        };
+        self.live_through(self.times.ttl, "what is current grows old", gone).await;
     }
 
     pub(super) async fn subscribe(&self, room: &str) {

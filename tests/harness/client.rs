@@ -163,6 +163,12 @@ impl Client {
         self.parse_event(&frame).unwrap_or_else(|| panic!("no event: {frame}"))
     }
 
+    /// The events that came before the last reply.
+    pub fn events_aside(&mut self) -> Vec<(String, Value)> {
+        let frames = std::mem::take(&mut self.aside);
+        frames.iter().map(|frame| self.parse_event(frame).unwrap_or_else(|| panic!("no event: {frame}"))).collect()
+    }
+
     /// Reads an EVENT packet of this namespace, which must have exactly one argument and no ack id.
     pub fn parse_event(&self, frame: &str) -> Option<(String, Value)> {
         let body = frame.strip_prefix(&format!("42{},", self.namespace))?;
