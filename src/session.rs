@@ -75,6 +75,7 @@ pub struct Membership {
 struct State {
     standing: Standing,
     /// By key, `latest` events that it was told before they came by the feed; made on first use.
+    #[expect(clippy::box_collection, reason = "a node has many memberships, and few of them have any")]
     ahead: Option<Box<HashMap<u64, Offset>>>,
 }
 
