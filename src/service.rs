@@ -16,8 +16,10 @@ use crate::auth::policy::Policy;
 use crate::broker::Broker;
 use crate::hub::Hub;
 use crate::session::Session;
+use crate::sessions::Sessions;
 
 mod catch_up;
+mod farewell;
 mod join;
 mod leave;
 mod missed;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub policy: Arc<dyn Policy>,
     /// Bounds.
     pub limits: ServiceLimits,
+    /// Who is signed in on this node.
+    pub sessions: Sessions,
     /// Owns the tasks that bring late members up to date.
     pub tasks: TaskTracker,
 }
@@ -81,6 +85,11 @@ impl Service {
     #[must_use]
     pub fn health(&self) -> crate::broker::Health {
         self.0.broker.health()
+    }
+
+    /// Begins a session, before anything it does.
+    pub fn begin(&self, session: &Arc<Session>) {
+        self.0.sessions.add(session);
     }
 
     /// Checks a key.

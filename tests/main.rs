@@ -6,6 +6,7 @@ mod churn;
 mod commands;
 mod config;
 mod dart;
+mod drain;
 mod e2e;
 mod events;
 mod expiry;

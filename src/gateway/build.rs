@@ -21,6 +21,7 @@ use crate::config::{Config, Mode};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::service::{Parts, Service, ServiceLimits};
+use crate::sessions::Sessions;
 
 /// What is shared while building.
 pub(super) struct Building<'a> {
@@ -69,6 +70,7 @@ impl Building<'_> {
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
             },
+            sessions: Sessions::default(),
             tasks: self.tasks.clone(),
         }))
     }

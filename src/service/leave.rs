@@ -25,6 +25,7 @@ impl Service {
         if !session.finish() {
             return false;
         }
+        self.0.sessions.remove(session);
         let rooms = session.with_rooms(std::mem::take);
         for (room, joined) in &rooms {
             self.unseat(room, joined);
