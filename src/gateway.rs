@@ -125,15 +125,21 @@ impl Gateway {
     }
 
     /// Stops in order: not ready, no new connections, every session told, transports closed (their clients come back
-    /// elsewhere), then everything else. Takes at most `shutdown.drain` and a moment.
+    /// elsewhere) and no longer counted, then everything else. Takes at most `shutdown.drain` and a moment.
     pub async fn shutdown(self, settings: &Shutdown) {
         self.readiness.shut();
         self.closing.cancel();
         self.service.announce_drain(settings.reconnect_spread).await;
         self.connections.close(Close::Draining.code());
         self.wires.close();
-        let gone = timeout(settings.drain, self.wires.wait()).await.is_ok();
-        if !gone {
+        let gone = timeout(settings.drain, self.wires.wait());
+        let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.resign()));
+        if resigned.is_err() {
+            tracing::warn!(
+                "the broker did not take this node's word in time; the others forget it within half a minute"
+            );
+        }
+        if gone.is_err() {
             tracing::warn!(left = self.connections.count(), "some peers did not take their last bytes in time");
         }
         self.stop.cancel();

@@ -26,6 +26,7 @@ mod missed;
 mod page;
 pub mod publish;
 pub mod reply;
+mod size;
 
 pub use missed::Window;
 
@@ -98,12 +99,6 @@ impl Service {
     /// `invalid-room` when it has no known form.
     pub fn room(&self, key: &str) -> Result<Room, Refusal> {
         self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
-    }
-
-    /// How many sessions of this node are in a room.
-    #[must_use]
-    pub fn room_size(&self, room: &Room) -> usize {
-        self.0.hub.size(room)
     }
 
     /// Checks a key and whether its bearer may enter.

@@ -11,6 +11,7 @@ mod e2e;
 mod events;
 mod expiry;
 mod fleet;
+mod fleet_size;
 mod frames;
 mod handshake;
 mod harness;

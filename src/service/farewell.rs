@@ -1,10 +1,11 @@
-//! A node on its way out: its sessions are told to come back elsewhere.
+//! A node on its way out: its sessions are told to come back elsewhere, and the other nodes to count without it.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Service;
+use crate::broker::Unavailable;
 
 /// Sessions told before other tasks get a turn.
 const AT_ONCE: usize = 128;
@@ -20,6 +21,13 @@ impl Service {
                 session.notify("server.draining", &json!({"reconnectInMs": pause}));
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes this node's sockets out of the counts of the fleet.
+    pub async fn resign(&self) {
+        if let Err(Unavailable(error)) = self.0.hub.resign().await {
+            tracing::warn!(error, "the other nodes could not be told; they forget this one within half a minute");
         }
     }
 }

@@ -62,7 +62,8 @@ impl Service {
                 self.room_for_more(session).await;
             }
             let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
-            let (head, page) = self.look(&room, from, answer.is_some()).await?;
+            let (looked, _) = tokio::join!(self.look(&room, from, answer.is_some()), self.others(&room));
+            let (head, page) = looked?;
             if self.enter(session, &local, head, page.as_ref(), answer) {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
@@ -107,6 +108,7 @@ impl Service {
             session.remember_ids();
         }
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
+        self.0.hub.recount(local.room());
         let before = session.with_rooms(|rooms| rooms.insert(local.room().clone(), joined.clone()));
         if let Some(before) = before {
             before.membership.set(Standing::Left);
@@ -117,7 +119,7 @@ impl Service {
             return true;
         }
         if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(local.room(), seated.size(), offset, page)));
+            session.send(frame(&reply::joined(local.room(), seated.size_everywhere(), offset, page)));
         }
         drop(seated);
         if behind {
@@ -135,7 +137,7 @@ impl Service {
             Standing::Left => return false,
         };
         if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(room, seated.size(), offset, None)));
+            session.send(frame(&reply::joined(room, seated.size_everywhere(), offset, None)));
         }
         true
     }
