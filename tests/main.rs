@@ -6,6 +6,7 @@ mod churn;
 mod commands;
 mod config;
 mod dart;
+mod deaf;
 mod drain;
 mod e2e;
 mod events;
