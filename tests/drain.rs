@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::harness::client::Client;
 use crate::harness::node::Node;
-use crate::harness::{PATIENCE, token};
+use crate::harness::redis::Redis;
+use crate::harness::{PATIENCE, eventually, token};
 
 const NAMESPACES: [(&str, &str); 1] = [("HALLWAY_SERVER__ALIASES", "/other")];
 
@@ -85,4 +86,23 @@ async fn a_transport_with_two_sockets_is_told_in_both_namespaces() {
         let (name, argument) = client.parse_event(frame).expect("an event of its namespace");
         assert_eq!(pause(&name, &argument), 0);
     }
+}
+
+#[tokio::test]
+async fn a_node_stops_in_order_while_redis_is_out_of_reach() {
+    let mut redis = Redis::start().await;
+    let (mut first, mut second) = (Node::on(&redis.url()).await, Node::on(&redis.url()).await);
+    let mut clients =
+        [Client::connect(first.main(), &token::staff()).await, Client::connect(second.main(), &token::staff()).await];
+    for client in &mut clients {
+        client.join("order:o1").await;
+    }
+    let [one, two] = &mut clients;
+    redis.pause();
+    let (status, frames) = tokio::join!(first.terminate(), one.until_closed(PATIENCE));
+    assert_eq!((status.code(), frames.len()), (Some(0), 1), "{frames:?}");
+    redis.kill();
+    eventually("readyz says 503", || async { (second.readyz().await == 503).then_some(()) }).await;
+    let (status, frames) = tokio::join!(second.terminate(), two.until_closed(PATIENCE));
+    assert_eq!((status.code(), frames.len()), (Some(0), 1), "{frames:?}");
 }
