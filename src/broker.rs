@@ -150,6 +150,9 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Tells the other nodes how many sessions of this one are in each of these rooms, in place of what it told before.
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
 
+    /// How often the broker has forgotten what this node told of its rooms, which must then be told again.
+    fn forgotten(&self) -> u64;
+
     /// How many sessions of the other nodes are in a room, as far as they have told. Fails at once while the broker is
     /// known to be out of reach.
     async fn others(&self, room: &Room) -> Result<usize, Unavailable>;

@@ -225,6 +225,10 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    fn forgotten(&self) -> u64 {
+        0
+    }
+
     async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
         Ok(0)
     }

@@ -111,7 +111,7 @@ impl RedisBroker {
             canary,
             event_bytes: settings.event_bytes,
         });
-        tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone(), feed.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));
@@ -167,6 +167,10 @@ impl Broker for RedisBroker {
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.reachable()?;
         fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.fleet.forgotten()
     }
 
     async fn others(&self, room: &Room) -> Result<usize, Unavailable> {

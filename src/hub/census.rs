@@ -31,7 +31,8 @@ pub(super) struct Census {
 #[derive(Debug, Default)]
 struct Turn {
     over: bool,
-    breaks: u64,
+    /// Breaks of the feed and lapses of the broker so far: after one the broker may have lost every count.
+    losses: (u64, u64),
     renewal: Renewal,
     /// Whether a failure has been logged that still lasts.
     complained: bool,
@@ -95,8 +96,8 @@ impl Hub {
         if turn.over {
             return;
         }
-        let breaks = self.breaks();
-        if std::mem::replace(&mut turn.breaks, breaks) != breaks {
+        let losses = (self.breaks(), self.0.broker.forgotten());
+        if std::mem::replace(&mut turn.losses, losses) != losses {
             self.populated().iter().for_each(|room| self.recount(room));
         }
         turn.renewal.next(|| self.populated()).for_each(|room| self.recount(&room));

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::{RedisError, cmd, pipe};
@@ -14,7 +15,6 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 
 use super::RedisBroker;
-use crate::broker::feed::FeedSender;
 use crate::metrics as names;
 
 /// A node whose counter stood still for so long is dead: seven heartbeats at their default, and well within the 30 s
@@ -34,6 +34,8 @@ pub(super) struct Fleet {
     others: Mutex<HashMap<String, Peer>>,
     /// Held over a bump, so that none follows the end.
     turn: tokio::sync::Mutex<Turn>,
+    /// How often this node's name was gone.
+    forgotten: AtomicU64,
     live: Gauge,
 }
 
@@ -74,7 +76,18 @@ fn seen(before: &HashMap<String, Peer>, counters: HashMap<String, i64>, after: D
 impl Fleet {
     pub(super) fn new(node: String, heartbeat: Duration) -> Self {
         let live = gauge!(names::NODES);
-        Self { node, heartbeat, others: Mutex::default(), turn: tokio::sync::Mutex::default(), live }
+        Self {
+            node,
+            heartbeat,
+            others: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            live,
+        }
+    }
+
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
     }
 
     /// Notes a look at all counters; says who is dead for long.
@@ -97,19 +110,19 @@ impl Fleet {
 }
 
 /// Bumps this node's counter and looks at the others' for ever.
-pub(super) async fn run(broker: Arc<RedisBroker>, feed: FeedSender) {
+pub(super) async fn run(broker: Arc<RedisBroker>) {
     let mut turns = tokio::time::interval(broker.fleet.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        if let Err(error) = bump(&broker, &feed).await {
+        if let Err(error) = bump(&broker).await {
             // The probe tells an operator what is wrong with Redis.
             tracing::debug!(%error, "no heartbeat");
         }
     }
 }
 
-async fn bump(broker: &RedisBroker, feed: &FeedSender) -> Result<(), RedisError> {
+async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
     let (fleet, table) = (&broker.fleet, broker.keys.nodes());
     let mut turn = fleet.turn.lock().await;
     if turn.resigned {
@@ -119,8 +132,8 @@ async fn bump(broker: &RedisBroker, feed: &FeedSender) -> Result<(), RedisError>
     both.cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
     let (bumped, counters): (i64, HashMap<String, i64>) = both.query_async(&mut broker.connection()).await?;
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
-        tracing::warn!("Redis had forgotten this node; reading the histories and counting the members again");
-        feed.restored();
+        tracing::warn!("Redis had forgotten this node; telling it again how many members rooms have here");
+        fleet.forgotten.fetch_add(1, Ordering::SeqCst);
     }
     let buried = fleet.note(&mut turn, counters);
     if buried.is_empty() {
