@@ -9,6 +9,8 @@
 //!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
+//! - **A counted fleet.** What nodes tell of their rooms is known to the others at once, and a dead node's word is not
+//!   believed for longer than 30 s.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
@@ -149,6 +151,19 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// What is known of a room, without its entries.
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable>;
+
+    /// Tells the other nodes how many sessions of this one are in each of these rooms, in place of what it told before.
+    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
+
+    /// How often the broker has forgotten what this node told of its rooms, which must then be told again.
+    fn forgotten(&self) -> u64;
+
+    /// How many sessions of the other nodes are in a room, as far as they have told. Fails at once while the broker is
+    /// known to be out of reach.
+    async fn others(&self, room: &Room) -> Result<usize, Unavailable>;
+
+    /// Takes this node out of the fleet for good: nothing it told counts any more.
+    async fn resign(&self) -> Result<(), Unavailable>;
 
     /// How it is.
     fn health(&self) -> Health;

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::redis::function::Function;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
 use crate::readiness::Readiness;
+use crate::service::Service;
 
 mod build;
 mod front;
@@ -31,6 +32,7 @@ pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
+    service: Service,
     readiness: Readiness,
     /// Cancelled first: no new connections.
     closing: CancellationToken,
@@ -97,12 +99,13 @@ impl Gateway {
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
-            v1: building.api(service),
+            v1: building.api(service.clone()),
             readiness: readiness.clone(),
             connections: connections.clone(),
         };
         let mut gateway = Self {
             addresses: Vec::new(),
+            service,
             readiness: readiness.clone(),
             connections,
             closing: CancellationToken::new(),
@@ -122,15 +125,22 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Stops in order: not ready, no new connections, transports closed (their clients come back elsewhere), then
-    /// everything else. Takes at most `budget` and a moment.
-    pub async fn shutdown(self, budget: Duration) {
+    /// Stops in order: not ready, no new connections, every session told, transports closed (their clients come back
+    /// elsewhere) and no longer counted, then everything else. Takes at most `shutdown.drain` and a moment.
+    pub async fn shutdown(self, settings: &Shutdown) {
         self.readiness.shut();
         self.closing.cancel();
+        self.service.announce_drain(settings.reconnect_spread).await;
         self.connections.close(Close::Draining.code());
         self.wires.close();
-        let gone = timeout(budget, self.wires.wait()).await.is_ok();
-        if !gone {
+        let gone = timeout(settings.drain, self.wires.wait());
+        let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.resign()));
+        if resigned.is_err() {
+            tracing::warn!(
+                "the broker did not take this node's word in time; the others forget it within half a minute"
+            );
+        }
+        if gone.is_err() {
             tracing::warn!(left = self.connections.count(), "some peers did not take their last bytes in time");
         }
         self.stop.cancel();

@@ -17,6 +17,7 @@ use crate::broker::Unavailable;
 
 mod assure;
 mod cast;
+mod census;
 mod deliver;
 mod feed;
 mod heal;
@@ -38,6 +39,7 @@ struct Shared {
     memory: Duration,
     counts: cast::Counts,
     behind: feed::Behind,
+    census: census::Census,
     /// Breaks of the feed so far: a room that was opened across one may have missed something.
     breaks: AtomicU64,
 }
@@ -62,6 +64,7 @@ impl Hub {
             memory,
             counts,
             behind,
+            census: census::Census::default(),
             breaks: AtomicU64::new(0),
         }))
     }

@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod readiness;
 pub mod service;
 pub mod session;
+pub mod sessions;
 pub mod telemetry;
 pub mod wire;

@@ -49,6 +49,8 @@ pub const PUBSUB_CONNECTS: &str = "hallway_pubsub_connects_total";
 pub const CANARY: &str = "hallway_canary_seconds";
 /// 1 while Redis holds a function of another settings table than this node's.
 pub const FUNCTION_DIFFERS: &str = "hallway_function_differs";
+/// Nodes that are alive as seen from here, this one included.
+pub const NODES: &str = "hallway_nodes";
 
 /// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -88,5 +90,6 @@ fn describe() {
     describe_gauge!(BROKER_UP, "1 while the broker's connections work.");
     describe_counter!(PUBSUB_CONNECTS, "Times that the pub/sub connection was made.");
     describe_histogram!(CANARY, Unit::Seconds, "Time that a canary took through Redis.");
+    describe_gauge!(NODES, "Nodes that are alive as seen from here, this one included.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
 }

@@ -16,15 +16,18 @@ use crate::auth::policy::Policy;
 use crate::broker::Broker;
 use crate::hub::Hub;
 use crate::session::Session;
+use crate::sessions::Sessions;
 
 mod catch_up;
 mod current;
+mod farewell;
 mod join;
 mod leave;
 mod missed;
 mod page;
 pub mod publish;
 pub mod reply;
+mod size;
 
 pub use missed::Window;
 
@@ -61,6 +64,8 @@ pub struct Parts {
     pub policy: Arc<dyn Policy>,
     /// Bounds.
     pub limits: ServiceLimits,
+    /// Who is signed in on this node.
+    pub sessions: Sessions,
     /// Owns the tasks that bring late members up to date.
     pub tasks: TaskTracker,
 }
@@ -84,18 +89,17 @@ impl Service {
         self.0.broker.health()
     }
 
+    /// Begins a session, before anything it does.
+    pub fn begin(&self, session: &Arc<Session>) {
+        self.0.sessions.add(session);
+    }
+
     /// Checks a key.
     ///
     /// # Errors
     /// `invalid-room` when it has no known form.
     pub fn room(&self, key: &str) -> Result<Room, Refusal> {
         self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
-    }
-
-    /// How many sessions of this node are in a room.
-    #[must_use]
-    pub fn room_size(&self, room: &Room) -> usize {
-        self.0.hub.size(room)
     }
 
     /// Checks a key and whether its bearer may enter.

@@ -45,6 +45,18 @@ promises! {
     what_is_refused_leaves_nothing
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     a_feed_that_overflows_says_so
+    what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
+}
+
+async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    let room = bench.room("order:1");
+    for size in [3, 0, 2] {
+        bench.broker.tell_sizes(&[(room.clone(), size)]).await.expect("it is told");
+        assert_eq!(bench.broker.others(&room).await.expect("it is known"), 0);
+    }
+    bench.broker.resign().await.expect("it is taken out");
+    assert_eq!(bench.broker.others(&room).await.expect("it is known"), 0);
 }
 
 async fn what_is_stored_is_heard_and_read_alike(kind: Kind) {

@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod client;
 pub mod node;
+pub mod proxy;
 pub mod publisher;
 pub mod redis;
 pub mod token;

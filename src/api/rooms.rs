@@ -54,8 +54,8 @@ fn sentence(refusal: Refusal) -> ApiError {
 
 pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
     let room = parse(&state, &key)?;
-    let head = state.service.head(&room).await.map_err(sentence)?;
-    let size = state.service.room_size(&room);
+    let (head, size) = tokio::join!(state.service.head(&room), state.service.room_size(&room));
+    let head = head.map_err(sentence)?;
     Ok(Json(json!({"room": room.key(), "size": size, "head": head.to_string()})))
 }
 

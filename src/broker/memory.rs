@@ -246,6 +246,22 @@ impl Broker for MemoryBroker {
         Ok(self.read(&mut self.state.lock(), room))
     }
 
+    async fn tell_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    fn forgotten(&self) -> u64 {
+        0
+    }
+
+    async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
+        Ok(0)
+    }
+
+    async fn resign(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     fn health(&self) -> Health {
         Health { ready: true, kind: "embedded", problem: None }
     }

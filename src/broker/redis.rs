@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::feed::FeedSender;
 use super::{Broker, Health, History, Placed, Publication, PublishError, Unavailable};
 
+mod fleet;
 pub mod function;
 mod keys;
 mod latest;
@@ -29,6 +30,7 @@ mod pubsub;
 mod read;
 mod remedy;
 
+use fleet::Fleet;
 use function::Function;
 use keys::Keys;
 use link::Link;
@@ -41,6 +43,10 @@ pub struct RedisSettings {
     pub url: String,
     /// The first word of every key.
     pub prefix: String,
+    /// This node's name among the others: another one with every start.
+    pub node: String,
+    /// Between two signs of life of this node.
+    pub heartbeat: Duration,
     /// For making a connection.
     pub connect_timeout: Duration,
     /// For a reply.
@@ -63,6 +69,7 @@ pub struct RedisBroker {
     function: Function,
     subscriptions: Subscriptions,
     link: Link,
+    fleet: Fleet,
     /// This node's own canary channel.
     canary: String,
     event_bytes: usize,
@@ -94,7 +101,7 @@ impl RedisBroker {
         let function = Function::render(&settings.prefix, &classes, settings.id_window, settings.event_bytes);
         let link = Link::new();
         let subscriptions = Subscriptions::new(settings.response_timeout);
-        let canary = keys.canary(&uuid::Uuid::now_v7().to_string());
+        let canary = keys.canary(&settings.node);
         let broker = Arc::new(Self {
             classes,
             keys,
@@ -102,13 +109,20 @@ impl RedisBroker {
             function,
             subscriptions,
             link,
+            fleet: Fleet::new(settings.node.clone(), settings.heartbeat),
             canary,
             event_bytes: settings.event_bytes,
         });
+        tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));
         Ok(broker)
+    }
+
+    /// What is refused at once while Redis is out of reach, instead of waiting for an answer that may not come.
+    fn reachable(&self) -> Result<(), Unavailable> {
+        if self.link.is_up() { Ok(()) } else { Err(Unavailable(self.link.problem())) }
     }
 
     fn connection(&self) -> ConnectionManager {
@@ -136,9 +150,7 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
-        if !self.link.is_up() {
-            return Err(Unavailable(self.link.problem()));
-        }
+        self.reachable()?;
         self.subscriptions.add(self.keys.channel(room)).await
     }
 
@@ -156,6 +168,25 @@ impl Broker for RedisBroker {
 
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
         read::facts(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+        self.reachable()?;
+        fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.fleet.forgotten()
+    }
+
+    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
+        self.reachable()?;
+        fleet::others(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn resign(&self) -> Result<(), Unavailable> {
+        self.reachable()?;
+        fleet::resign(self).await.map_err(|e| unavailable(&e))
     }
 
     fn health(&self) -> Health {

@@ -46,7 +46,7 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
         _ = interrupted.recv() => {}
     }
     tracing::info!("stopping");
-    gateway.shutdown(config.shutdown.drain).await;
+    gateway.shutdown(&config.shutdown).await;
     Ok(())
 }
 

@@ -46,5 +46,9 @@ section! {
         /// How long the last bytes of closing connections may take, 0s to 1h. Kubernetes'
         /// terminationGracePeriodSeconds must be longer.
         drain: Duration = Duration::from_secs(10), check between(Duration::ZERO, HOUR);
+
+        /// The notice `server.draining` tells each client another time to come back, from 0 to this, 0s to 1h. Long
+        /// enough that the other nodes can take a whole node's clients, short enough that nobody notices.
+        reconnect_spread: Duration = Duration::from_secs(5), check between(Duration::ZERO, HOUR);
     }
 }

@@ -44,5 +44,9 @@ section! {
         /// How often a canary is sent through every pub/sub connection, 1ms to 1m. /readyz fails when it does not come
         /// back, so this is how soon a deaf connection is noticed.
         canary: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
+
+        /// How often a node gives the others a sign of life, 100ms to 5s. One that gives none for 15s is dead to them:
+        /// its sockets are no longer counted in `roomSize`.
+        heartbeat: Duration = Duration::from_secs(2), check between(MILLI * 100, Duration::from_secs(5));
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{Config, Mode};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::service::{Parts, Service, ServiceLimits};
+use crate::sessions::Sessions;
 
 /// What is shared while building.
 pub(super) struct Building<'a> {
@@ -57,6 +58,8 @@ impl Building<'_> {
         self.tasks.spawn(async move { feeder.run(from_broker, stop).await });
         let stop = self.stop.clone();
         self.tasks.spawn(async move { tidier.tidy(stop).await });
+        let (census, stop) = (hub.clone(), self.stop.clone());
+        self.tasks.spawn(async move { census.take_census(stop).await });
         Ok(Service::new(Parts {
             hub,
             broker,
@@ -69,6 +72,7 @@ impl Building<'_> {
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
             },
+            sessions: Sessions::default(),
             tasks: self.tasks.clone(),
         }))
     }
@@ -84,6 +88,8 @@ impl Building<'_> {
         let settings = RedisSettings {
             url: url.expose().to_owned(),
             prefix: redis.prefix.clone(),
+            node: uuid::Uuid::now_v7().to_string(),
+            heartbeat: redis.heartbeat,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
             canary: redis.canary,

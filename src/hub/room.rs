@@ -43,6 +43,8 @@ struct State {
     early: Option<Offset>,
     empty_since: Instant,
     passed: Passed,
+    /// Sessions of other nodes in it, when last heard of.
+    others: usize,
 }
 
 /// A session in a room.
@@ -65,6 +67,7 @@ impl LocalRoom {
             early: None,
             empty_since: Instant::now(),
             passed: Passed::default(),
+            others: 0,
         };
         Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
     }
@@ -79,6 +82,17 @@ impl LocalRoom {
     #[must_use]
     pub fn size(&self) -> usize {
         self.state.lock().members.len()
+    }
+
+    /// How many sessions of other nodes were in it when last heard of.
+    #[must_use]
+    pub fn others(&self) -> usize {
+        self.state.lock().others
+    }
+
+    /// Notes how many sessions of other nodes are in it.
+    pub fn note_others(&self, others: usize) {
+        self.state.lock().others = others;
     }
 
     /// Stops the room for a moment.
@@ -194,6 +208,12 @@ impl Seated<'_> {
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.members.len()
+    }
+
+    /// How many sessions are in it on all nodes, as far as is known.
+    #[must_use]
+    pub fn size_everywhere(&self) -> usize {
+        self.size() + self.0.others
     }
 
     /// Gives a session a seat; none in a room that was let go, which must then be opened anew.

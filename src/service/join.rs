@@ -64,7 +64,8 @@ impl Service {
             }
             let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
             let watch = Watch::over(&local);
-            let (head, page) = self.look(&room, from, answer.is_some()).await?;
+            let (looked, _) = tokio::join!(self.look(&room, from, answer.is_some()), self.others(&room));
+            let (head, page) = looked?;
             if self.enter(session, watch, head, page, answer) {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
@@ -112,6 +113,7 @@ impl Service {
             session.remember_ids();
         }
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
+        self.0.hub.recount(local.room());
         let before = session.with_rooms(|rooms| rooms.insert(local.room().clone(), joined.clone()));
         if let Some(before) = before {
             before.membership.set(Standing::Left);
@@ -122,7 +124,7 @@ impl Service {
             return true;
         }
         if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(local.room(), seated.size(), offset, page.as_ref())));
+            session.send(frame(&reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref())));
             page.iter_mut().filter(|page| !page.has_more).for_each(|page| page.current.told());
         }
         let mut current = page.map(|page| page.current).unwrap_or_default();
@@ -146,7 +148,7 @@ impl Service {
             Standing::Left => return false,
         };
         if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(room, seated.size(), offset, None)));
+            session.send(frame(&reply::joined(room, seated.size_everywhere(), offset, None)));
         }
         true
     }

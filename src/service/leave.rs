@@ -8,8 +8,9 @@ use super::{Answer, Service, reply};
 use crate::session::{Joined, Session, Standing};
 
 impl Service {
-    /// Takes a session out of a room; behind the answer nothing of the room arrives. Not being in it is fine.
-    pub fn leave(&self, session: &Arc<Session>, key: &str, answer: Answer) {
+    /// Takes a session out of a room at once, and answers; behind the answer nothing of the room arrives. Not being in it
+    /// is fine.
+    pub async fn leave(&self, session: &Arc<Session>, key: &str, answer: Answer) {
         let room = match self.room(key) {
             Ok(room) => room,
             Err(refusal) => return Self::respond(session, answer, &reply::refused(refusal)),
@@ -17,7 +18,10 @@ impl Service {
         if let Some(joined) = session.with_rooms(|rooms| rooms.remove(&room)) {
             self.unseat(&room, &joined);
         }
-        Self::respond(session, answer, &reply::left(&room, self.0.hub.size(&room)));
+        if answer.is_some() {
+            let size = self.room_size(&room).await;
+            Self::respond(session, answer, &reply::left(&room, size));
+        }
     }
 
     /// Ends a session: it leaves all rooms at once. True the first time.
@@ -25,6 +29,7 @@ impl Service {
         if !session.finish() {
             return false;
         }
+        self.0.sessions.remove(session);
         let rooms = session.with_rooms(std::mem::take);
         for (room, joined) in &rooms {
             self.unseat(room, joined);
@@ -36,6 +41,7 @@ impl Service {
         joined.membership.set(Standing::Left);
         if let Some(local) = self.0.hub.find(room) {
             local.hold().leave(joined);
+            self.0.hub.recount(room);
         }
     }
 }

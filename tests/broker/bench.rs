@@ -93,6 +93,8 @@ impl Bench {
                 let settings = RedisSettings {
                     url: redis.url(),
                     prefix: "hallway".to_owned(),
+                    node: "a-node".to_owned(),
+                    heartbeat: Duration::from_secs(2),
                     connect_timeout: Duration::from_secs(2),
                     response_timeout: Duration::from_secs(5),
                     canary: Duration::from_secs(2),

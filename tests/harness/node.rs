@@ -129,7 +129,7 @@ impl Node {
         (status, response.json().await.unwrap_or_default())
     }
 
-    /// How many of its sockets are in a room.
+    /// How many sockets of all nodes are in a room, as this one knows.
     pub async fn room_size(&self, room: &str) -> u64 {
         let (status, body) = self.get(&format!("/v1/rooms/{room}")).await;
         assert_eq!(status, 200, "{body}");

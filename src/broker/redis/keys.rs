@@ -36,6 +36,16 @@ impl Keys {
         format!("{}:birth", self.prefix)
     }
 
+    /// The nodes, each with a counter that it bumps.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}:nodes", self.prefix)
+    }
+
+    /// How many members of a room each node has.
+    pub(super) fn members(&self, room: &Room) -> String {
+        format!("{}:{{{room}}}:members", self.prefix)
+    }
+
     /// A node's own canary channel.
     pub(super) fn canary(&self, node: &str) -> String {
         format!("{}:canary:{node}", self.prefix)

@@ -145,6 +145,7 @@ impl Door {
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
+        self.service.begin(session);
         let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });

@@ -10,7 +10,7 @@ impl Connection {
         let service = &self.door.service;
         match command.verb {
             Ok(Verb::Join { room, from }) => service.join(&self.session, &room, from, answer).await,
-            Ok(Verb::Leave { room }) => service.leave(&self.session, &room, answer),
+            Ok(Verb::Leave { room }) => service.leave(&self.session, &room, answer).await,
             Ok(Verb::Missed { room, window }) => service.missed(&self.session, &room, window, answer).await,
             Err(refusal) => {
                 if let Some(frame) = answer {
