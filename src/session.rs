@@ -16,6 +16,7 @@ use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
 use crate::auth::claims::Claims;
+use crate::clock::now_ms;
 use crate::wire::{Lane, Push};
 
 /// Ids of events in several rooms that a session which caught up remembers, to get each once.
@@ -25,7 +26,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// How a door writes an event on its wire. Sessions that share one share its frames.
 pub trait Dialect: Send + Sync + fmt::Debug {
-    /// The complete frame of an event for a receiver that is in `places`' rooms.
+    /// The complete frame of an event for a receiver that is in `places`' rooms; a notice is of none.
     fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
 }
 
@@ -180,6 +181,13 @@ impl Session {
     /// Sends what must not be lost; over the bound the transport is closed.
     pub fn send(&self, frame: Bytes) -> Push {
         self.lane.push(frame)
+    }
+
+    /// Sends a notice of the gateway itself, such as `room.revoked`; lost with the transport, as it is of no history.
+    pub fn notify(&self, name: &'static str, payload: &serde_json::Value) -> Push {
+        let id = uuid::Uuid::now_v7().to_string();
+        let notice = Envelope::notice(name, &id, now_ms(), payload);
+        self.send(self.dialect.frame(&notice, &[]))
     }
 
     /// The rooms it is in, with its standing.

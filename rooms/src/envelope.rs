@@ -43,6 +43,15 @@ impl Envelope {
         Self { kind: draft.kind.clone(), head, requires_ack }
     }
 
+    /// Composes a notice: an event of the gateway itself, which is of no room and asks for no acknowledgement.
+    #[must_use]
+    pub fn notice(name: &'static str, id: &str, timestamp: u64, payload: &serde_json::Value) -> Self {
+        let head = format!(
+            r#"{{"id":"{id}","type":"{name}","priority":"NORMAL","timestamp":{timestamp},"payload":{payload},"meta":{{"source":"hallway","#
+        );
+        Self { kind: EventType::notice(name), head, requires_ack: false }
+    }
+
     /// The event's type, its name on the wire.
     #[must_use]
     pub fn kind(&self) -> &EventType {
@@ -153,6 +162,17 @@ mod tests {
         let entry = entry(r#"{"type":"x","payload":1}"#, &[("store:s", None), ("product:p", Some(7))]);
         assert!(argument(&entry, &[0, 1]).contains(r#""meta":{"room":"product:p","offset":"7-0"}"#));
         assert!(argument(&entry, &[0]).contains(r#""meta":{"room":"store:s"}"#));
+    }
+
+    #[test]
+    fn a_notice_is_an_event_of_no_room() {
+        let payload = serde_json::json!({"reconnectInMs": 1200});
+        let mut out = String::new();
+        Envelope::notice("server.draining", "n1", 1_735_689_600_000, &payload).write_argument(&[], &mut out);
+        assert_eq!(
+            out,
+            r#"{"event":{"id":"n1","type":"server.draining","priority":"NORMAL","timestamp":1735689600000,"payload":{"reconnectInMs":1200},"meta":{"source":"hallway"}},"requiresAck":false}"#
+        );
     }
 
     #[test]
