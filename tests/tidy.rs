@@ -27,15 +27,16 @@ const FORBIDDEN: [(&str, &str); 5] = [
 const NEUTRAL: [&str; 2] = ["clock", "metrics"];
 
 /// Who may import whom; `gateway` may import everybody, because it builds everything.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
     ("doors", &["service", "session", "auth", "wire", "readiness", "connections"]),
     ("api", &["service", "session", "auth", "wire", "readiness"]),
-    ("service", &["hub", "broker", "auth", "session"]),
+    ("service", &["hub", "broker", "auth", "session", "rate"]),
     ("hub", &["broker", "session", "wire"]),
-    ("session", &["auth", "wire"]),
+    ("session", &["auth", "wire", "rate"]),
     ("broker", &[]),
+    ("rate", &[]),
     ("readiness", &["service", "connections", "broker"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
