@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::feed::FeedSender;
 use super::{Broker, Health, History, Placed, Publication, PublishError, Unavailable};
 
+mod access;
 pub mod function;
 mod keys;
 mod link;
