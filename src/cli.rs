@@ -150,7 +150,7 @@ fn check(file: Option<&Path>) -> ExitCode {
 
 /// A publishing service needs the function's settings, not this node's keys: those may be missing here.
 fn function(file: Option<&Path>) -> ExitCode {
-    match lenient(file) {
+    match publishing(file) {
         Ok(config) => print(crate::gateway::function(&config).code()),
         Err(errors) => refuse(&errors),
     }
@@ -159,6 +159,12 @@ fn function(file: Option<&Path>) -> ExitCode {
 fn refuse(errors: &ConfigErrors) -> ExitCode {
     complain(&errors.to_string());
     ExitCode::from(EXIT_CONFIG)
+}
+
+/// Loads a configuration for publishing, which verifies no token.
+fn publishing(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+    Config::load_without_keys(file, environment())
+        .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
 
 /// Loads a configuration that need not be fit to serve: without keys, what dev mode would use.

@@ -31,7 +31,9 @@ async fn watcher(node: &Node, rooms: &[&str]) -> Client {
 
 /// Sends a location until there is a token for it.
 async fn locate(client: &mut Client, argument: &str) {
+    let mut beat = interval(Duration::from_millis(50));
     for _ in 0..200 {
+        beat.tick().await;
         let reply = client.call("update_location", argument).await;
         if reply == json!({"ok": true}) {
             return;

@@ -135,7 +135,9 @@ async fn an_event_published_by_http_reaches_the_members_of_its_rooms() {
         assert_eq!(event["payload"], json!({"status": "ready"}));
         assert_eq!(heard["requiresAck"], more.contains(&"--requires-ack"));
     }
+    let remote = [("HALLWAY_REDIS__URL", "redis://redis.internal"), ("HALLWAY_SERVER__LISTEN", anywhere.as_str())];
     let named = ["--http", base.as_str(), "--key", API_KEY, "--id", "my-1"];
+    assert_eq!(published("order:o1", &named[..4], &remote)["duplicate"], false, "a publisher needs no key for tokens");
     assert_eq!(published("order:o1", &named, &[])["duplicate"], false);
     assert_eq!(published("order:o1", &named, &[])["duplicate"], true);
 }

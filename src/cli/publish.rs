@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{PublishArgs, complain, lenient, print, refuse};
+use super::{PublishArgs, complain, print, publishing, refuse};
 use crate::config::{Config, Mode, environment};
 
 mod http;
@@ -33,7 +33,7 @@ enum Target {
 
 pub(super) fn run(args: &PublishArgs) -> ExitCode {
     let file = args.config.config.as_deref();
-    let loaded = if args.dev { Config::load(file, environment(), Mode::Dev) } else { lenient(file) };
+    let loaded = if args.dev { Config::load(file, environment(), Mode::Dev) } else { publishing(file) };
     let config = match loaded {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
@@ -71,11 +71,17 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
         return Ok(Target::Redis(url));
     }
     let base = args.http.clone().unwrap_or_else(|| http::configured(config));
-    let key = args.key.clone().or_else(|| config.api.key.as_ref().map(|key| key.expose().to_owned()));
-    let key = key.ok_or_else(|| {
+    let key = args.key.clone().or_else(|| api_key(config)).ok_or_else(|| {
         Problem::Failed("there is no API key to publish with; pass --key, or set api.key (HALLWAY_API__KEY)".to_owned())
     })?;
     Ok(Target::Http { base, key })
+}
+
+/// The configured key; where no gateway is configured at all, that of dev mode.
+fn api_key(config: &Config) -> Option<String> {
+    let nothing = config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty();
+    let dev = nothing.then(|| Config::DEV_API_KEY.to_owned());
+    config.api.key.as_ref().map(|key| key.expose().to_owned()).or(dev)
 }
 
 /// The event as both ways write it.

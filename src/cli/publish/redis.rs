@@ -76,9 +76,8 @@ fn sentence(error: &RedisError, config: &Config) -> String {
             .to_owned();
     }
     match detail.split(' ').next().unwrap_or_default() {
-        "invalid-event" | "invalid-room" | "event-too-large" | "usage" => {
-            format!("the function refused the event: {detail}")
-        }
+        "invalid-event" | "invalid-room" | "usage" => format!("the function refused the event: {detail}"),
+        "event-too-large" => format!("the function refused the event: {detail} (limits.event_bytes)"),
         _ => format!("Redis did not take the event: {error}; see its URL (--redis or redis.url) and whether it runs"),
     }
 }
