@@ -85,10 +85,10 @@ struct PublishArgs {
     /// Use what `serve --dev` uses.
     #[arg(long)]
     dev: bool,
-    /// The rooms, such as order:ord_123.
+    /// The rooms, such as `order:ord_123`.
     #[arg(required = true, value_name = "ROOM")]
     rooms: Vec<String>,
-    /// What happened, such as order.status_changed.
+    /// What happened, such as `order.status_changed`.
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
     /// Any JSON; `-` reads it from standard input.
