@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
 
+mod publish;
 mod serve;
 mod token;
 mod welcome;
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Print a token, signed with the configured (or the dev) secret.
     Token(TokenArgs),
+    /// Publish an event and print what became of it; over the configured Redis, or else by HTTP.
+    Publish(PublishArgs),
     /// Say everything that is wrong with the configuration.
     CheckConfig {
         #[command(flatten)]
@@ -75,6 +78,45 @@ struct TokenArgs {
     ttl: Duration,
 }
 
+#[derive(Args, Debug)]
+struct PublishArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Use what `serve --dev` uses.
+    #[arg(long)]
+    dev: bool,
+    /// The rooms, such as `order:ord_123`.
+    #[arg(required = true, value_name = "ROOM")]
+    rooms: Vec<String>,
+    /// What happened, such as `order.status_changed`.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: String,
+    /// Any JSON; `-` reads it from standard input.
+    #[arg(long, value_name = "JSON", allow_negative_numbers = true, value_parser = publish::payload)]
+    payload: String,
+    /// Names the event, so that trying again stores it once.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// How urgent it is.
+    #[arg(long, ignore_case = true, value_parser = ["LOW", "NORMAL", "HIGH", "CRITICAL"])]
+    priority: Option<String>,
+    /// A JSON object to pass on as `meta`.
+    #[arg(long, value_name = "JSON", value_parser = publish::meta)]
+    meta: Option<String>,
+    /// Ask receivers to acknowledge it.
+    #[arg(long)]
+    requires_ack: bool,
+    /// Publish over this Redis.
+    #[arg(long, value_name = "URL", conflicts_with = "http")]
+    redis: Option<String>,
+    /// Publish by HTTP to this gateway.
+    #[arg(long, value_name = "URL")]
+    http: Option<String>,
+    /// The API key, in the place of the configured one.
+    #[arg(long, value_name = "API_KEY")]
+    key: Option<String>,
+}
+
 impl Cli {
     /// Carries the command out.
     #[must_use]
@@ -82,6 +124,7 @@ impl Cli {
         match self.command {
             Command::Serve { config, dev } => serve::run(config.config.as_deref(), mode(dev)),
             Command::Token(args) => token::run(&args),
+            Command::Publish(args) => publish::run(&args),
             Command::CheckConfig { config } => check(config.config.as_deref()),
             Command::ExampleConfig => print(&Config::example()),
             Command::RedisFunction { config } => function(config.config.as_deref()),
@@ -95,10 +138,7 @@ const fn mode(dev: bool) -> Mode {
 
 /// Loads the configuration, or says everything that is wrong with it.
 fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
-    Config::load(file, environment(), mode).map_err(|errors| {
-        complain(&errors.to_string());
-        ExitCode::from(EXIT_CONFIG)
-    })
+    Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))
 }
 
 fn check(file: Option<&Path>) -> ExitCode {
@@ -110,13 +150,21 @@ fn check(file: Option<&Path>) -> ExitCode {
 
 /// A publishing service needs the function's settings, not this node's keys: those may be missing here.
 fn function(file: Option<&Path>) -> ExitCode {
-    match lenient(file) {
+    match publishing(file) {
         Ok(config) => print(crate::gateway::function(&config).code()),
-        Err(errors) => {
-            complain(&errors.to_string());
-            ExitCode::from(EXIT_CONFIG)
-        }
+        Err(errors) => refuse(&errors),
     }
+}
+
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    complain(&errors.to_string());
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Loads a configuration for publishing, which verifies no token.
+fn publishing(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+    Config::load_without_keys(file, environment())
+        .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
 
 /// Loads a configuration that need not be fit to serve: without keys, what dev mode would use.

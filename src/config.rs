@@ -148,6 +148,26 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         mode: Mode,
     ) -> Result<Self, ConfigErrors> {
+        Self::load_for(file, env, mode, agreement::verifying_key)
+    }
+
+    /// As [`Config::load`] in production, for a command that verifies no token: the key for that may be missing.
+    ///
+    /// # Errors
+    /// Every mistake found, and no configuration while there is one.
+    pub fn load_without_keys(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        Self::load_for(file, env, Mode::Production, |_, _| {})
+    }
+
+    fn load_for(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        mode: Mode,
+        further: fn(&Self, &mut Report),
+    ) -> Result<Self, ConfigErrors> {
         let mut report = Report::default();
         let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
@@ -155,6 +175,7 @@ impl Config {
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
         if !report.file_unknown {
             agreement::check(&config, mode, &mut report);
+            further(&config, &mut report);
         }
         config.not_in_effect = config.set_without_effect(&report);
         let errors = report.into_errors();

@@ -81,6 +81,12 @@ pub fn function(config: &Config) -> Function {
     Function::render(&config.redis.prefix, &classes, config.history.id_window, config.limits.event_bytes.get())
 }
 
+/// Whether a call failed because Redis does not hold the function.
+#[must_use]
+pub(crate) fn function_is_absent(error: &redis::RedisError) -> bool {
+    crate::broker::redis::function::is_absent(error)
+}
+
 impl Gateway {
     /// Builds a gateway and binds its listeners.
     ///

@@ -52,6 +52,15 @@ pub const FUNCTION_DIFFERS: &str = "hallway_function_differs";
 /// Nodes that are alive as seen from here, this one included.
 pub const NODES: &str = "hallway_nodes";
 
+/// Locations refused, by `why`.
+pub const LOCATIONS_REFUSED: &str = "hallway_locations_refused_total";
+/// Acknowledgements of events, by `status`.
+pub const ACKNOWLEDGEMENTS: &str = "hallway_acknowledgements_total";
+/// Tokens that clients offered in the place of their old ones, by `outcome`.
+pub const TOKEN_REFRESHES: &str = "hallway_token_refreshes_total";
+/// Rooms that a session had to leave because its new token does not open them.
+pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
+
 /// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -91,5 +100,9 @@ fn describe() {
     describe_counter!(PUBSUB_CONNECTS, "Times that the pub/sub connection was made.");
     describe_histogram!(CANARY, Unit::Seconds, "Time that a canary took through Redis.");
     describe_gauge!(NODES, "Nodes that are alive as seen from here, this one included.");
+    describe_counter!(LOCATIONS_REFUSED, "Locations refused, by why.");
+    describe_counter!(ACKNOWLEDGEMENTS, "Acknowledgements of events, by status.");
+    describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");
+    describe_counter!(ROOMS_REVOKED, "Rooms that a session had to leave because its new token does not open them.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
 }

@@ -1,4 +1,4 @@
-//! The verbs: join, leave, read, publish. The only place where the rules of rooms meet hub and broker; every door
+//! The verbs: join, leave, read, publish, locate, acknowledge, refresh. The only place where the rules of rooms meet hub and broker; every door
 //! translates its wire to these and nothing else.
 
 use std::fmt;
@@ -15,20 +15,25 @@ use crate::auth::claims::Claims;
 use crate::auth::policy::Policy;
 use crate::broker::Broker;
 use crate::hub::Hub;
+use crate::rate::Rate;
 use crate::session::Session;
 use crate::sessions::Sessions;
 
+mod acknowledge;
 mod catch_up;
 mod current;
 mod farewell;
 mod join;
 mod leave;
+mod locate;
 mod missed;
 mod page;
 pub mod publish;
+mod refresh;
 pub mod reply;
 mod size;
 
+pub use acknowledge::{Acknowledgement, Status};
 pub use missed::Window;
 
 /// Turns the body of a reply into the frame of a door; absent when the client wants no reply.
@@ -45,6 +50,8 @@ pub struct ServiceLimits {
     pub page_bytes: usize,
     /// How long a join that nobody can be told about waits for the broker.
     pub join_wait: Duration,
+    /// Locations that one session may report.
+    pub locations: Rate,
 }
 
 /// See the module.
@@ -112,7 +119,8 @@ impl Service {
         Err(Refusal::Forbidden)
     }
 
-    fn respond(session: &Session, answer: Answer, body: &str) {
+    /// Answers, where an answer is wanted.
+    pub fn respond(session: &Session, answer: Answer, body: &str) {
         if let Some(frame) = answer {
             session.send(frame(body));
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
@@ -13,10 +14,11 @@ use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
+use crate::rate::{Bucket, Rate};
 use crate::wire::{Lane, Push};
 
 /// Ids of events in several rooms that a session which caught up remembers, to get each once.
@@ -33,11 +35,12 @@ pub trait Dialect: Send + Sync + fmt::Debug {
 /// One signed-in client.
 pub struct Session {
     id: u64,
-    claims: Arc<Claims>,
+    claims: RwLock<Arc<Claims>>,
     lane: Lane,
     dialect: Arc<dyn Dialect>,
     rooms: Mutex<HashMap<Room, Joined>>,
     closed: AtomicBool,
+    locations: Mutex<Bucket>,
     /// Made when a room first had to be caught up.
     once: Mutex<Option<VecDeque<u64>>>,
     remembers: AtomicBool,
@@ -180,11 +183,12 @@ impl Session {
     pub fn new(claims: Arc<Claims>, lane: Lane, dialect: Arc<dyn Dialect>) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            claims,
+            claims: RwLock::new(claims),
             lane,
             dialect,
             rooms: Mutex::default(),
             closed: AtomicBool::new(false),
+            locations: Mutex::default(),
             once: Mutex::default(),
             remembers: AtomicBool::new(false),
             reading: tokio::sync::Mutex::default(),
@@ -197,10 +201,21 @@ impl Session {
         self.id
     }
 
-    /// Who it is.
+    /// Who it is, by the newest token that it has shown.
     #[must_use]
-    pub fn claims(&self) -> &Arc<Claims> {
-        &self.claims
+    pub fn claims(&self) -> Arc<Claims> {
+        self.claims.read().clone()
+    }
+
+    /// Puts a new token's claims in the place of the old ones.
+    pub fn renew(&self, claims: Arc<Claims>) {
+        *self.claims.write() = claims;
+    }
+
+    /// Whether it may report a location that came at `at`; if so, that counts.
+    #[must_use]
+    pub fn may_locate(&self, rate: Rate, at: Instant) -> bool {
+        self.locations.lock().take(rate, at)
     }
 
     /// Its way out.

@@ -13,6 +13,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e")
 }
 
+fn agent(id: &str) -> String {
+    token::with(json!({"sub": "courier", "role": "agent", "agentId": id}))
+}
+
 /// Runs a script with all it needs to know in its environment.
 async fn run(program: PathBuf, script: &str) {
     let redis = Redis::start().await;
@@ -30,6 +34,8 @@ async fn run(program: PathBuf, script: &str) {
         .env("E2E_API_KEY", API_KEY)
         .env("E2E_FORGED_TOKEN", format!("{signed}.{}", "A".repeat(43)))
         .env("E2E_TOKEN", &good)
+        .env("E2E_AGENT_TOKEN", agent("a1"))
+        .env("E2E_NEXT_AGENT_TOKEN", agent("a2"))
         .env("E2E_EXPIRED_TOKEN", expired);
     let done = tokio::task::spawn_blocking(move || command.output()).await.expect("the script is waited for");
     let Output { status, stdout, stderr } =

@@ -1,5 +1,6 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
+mod acknowledgements;
 mod broker;
 mod catch_up;
 mod churn;
@@ -21,9 +22,13 @@ mod hostile;
 mod idle;
 mod keys;
 mod latest;
+mod locations;
 mod missed;
 mod outage;
 mod payloads;
+mod publish_command;
+mod publishing_user;
+mod refresh;
 mod refusals;
 mod resume;
 mod several_rooms;

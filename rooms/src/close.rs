@@ -84,6 +84,8 @@ pub enum Refusal {
     TooManyRooms,
     /// Rooms of this class keep no history.
     HistoryDisabled,
+    /// More often than the limit for it allows.
+    RateLimited,
     /// No such command.
     UnknownCommand,
     /// The broker is out of reach.
@@ -103,6 +105,7 @@ impl Refusal {
             Self::Unauthorized => "unauthorized",
             Self::TooManyRooms => "too-many-rooms",
             Self::HistoryDisabled => "history-disabled",
+            Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
             Self::Unavailable => "unavailable",
         }
@@ -118,6 +121,7 @@ impl Refusal {
             Self::UnknownCommand => 404,
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
+            Self::RateLimited => 429,
             Self::Unavailable => 503,
         }
     }

@@ -15,5 +15,6 @@ pub mod history;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod location;
 pub mod offset;
 pub mod position;

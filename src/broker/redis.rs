@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::feed::FeedSender;
 use super::{Broker, Health, History, Placed, Publication, PublishError, Unavailable};
 
+mod access;
 mod fleet;
 pub mod function;
 mod keys;

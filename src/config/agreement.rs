@@ -113,13 +113,17 @@ fn key_file(path: &Path) -> Option<Complaint> {
     }
 }
 
-fn production(config: &Config, report: &mut Report) {
+/// A gateway without a key would turn everybody away.
+pub(super) fn verifying_key(config: &Config, report: &mut Report) {
     let sound = report.sound(&["auth.hs256_secret", "auth.public_key_file", "auth.jwks_url"]);
     if sound && config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty() {
         let problem = "no key to verify tokens with";
         let remedy = "set auth.hs256_secret or auth.public_key_file, or try things out with `hallway serve --dev`";
         report.blame("auth", Complaint::new(problem, remedy));
     }
+}
+
+fn production(config: &Config, report: &mut Report) {
     let published = [
         ("auth.hs256_secret", &config.auth.hs256_secret, Config::DEV_SECRET),
         ("api.key", &config.api.key, Config::DEV_API_KEY),

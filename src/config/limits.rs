@@ -54,7 +54,7 @@ section! {
         /// Most commands per minute of one socket, 1 to 10000000.
         @later commands_per_minute: u32 = 600, check between(1, MANY);
 
-        /// Most locations per second of one socket, 1 to 10000000. A phone reports one.
-        @later locations_per_second: u32 = 5, check between(1, MANY);
+        /// Most locations per second of one socket, 1 to 10000000. A phone reports one; each goes to all who watch.
+        locations_per_second: u32 = 5, check between(1, MANY);
     }
 }

@@ -18,6 +18,7 @@ mod expiry;
 pub mod head;
 mod inbox;
 mod perform;
+mod refresh;
 
 pub use expiry::Expiry;
 

@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
+use crate::rate::Rate;
 use crate::service::{Parts, Service, ServiceLimits};
 use crate::sessions::Sessions;
 
@@ -71,6 +72,7 @@ impl Building<'_> {
                 // An answer must find room beside what else waits for its socket.
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
+                locations: Rate::per_second(limits.locations_per_second),
             },
             sessions: Sessions::default(),
             tasks: self.tasks.clone(),

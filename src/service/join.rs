@@ -51,7 +51,7 @@ impl Service {
         from: Option<From>,
         answer: &mut Answer,
     ) -> Result<(), Refusal> {
-        let room = self.entrance(session.claims(), key)?;
+        let room = self.entrance(&session.claims(), key)?;
         if from.is_some() && !self.0.classes.of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }

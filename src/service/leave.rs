@@ -37,7 +37,7 @@ impl Service {
         true
     }
 
-    fn unseat(&self, room: &Room, joined: &Joined) {
+    pub(super) fn unseat(&self, room: &Room, joined: &Joined) {
         joined.membership.set(Standing::Left);
         if let Some(local) = self.0.hub.find(room) {
             local.hold().leave(joined);

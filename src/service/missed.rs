@@ -21,7 +21,7 @@ impl Service {
     /// Answers with what a session missed in a room; the policy applies as to a join.
     pub async fn missed(&self, session: &Session, key: &str, window: Window, answer: Answer) {
         self.room_for_more(session).await;
-        let page = match self.entrance(session.claims(), key) {
+        let page = match self.entrance(&session.claims(), key) {
             Ok(room) => self.page(&room, window).await,
             Err(refusal) => Err(refusal),
         };

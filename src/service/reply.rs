@@ -12,6 +12,15 @@ pub fn refused(refusal: Refusal) -> String {
     format!(r#"{{"ok":false,"error":"{}"}}"#, refusal.code())
 }
 
+/// A command that was carried out and gives nothing back.
+pub(super) const DONE: &str = r#"{"ok":true}"#;
+
+/// A token that took the place of an older one, with its end.
+#[must_use]
+pub fn renewed(expires_ms: u64) -> String {
+    format!(r#"{{"ok":true,"data":{{"expiresAt":{expires_ms}}}}}"#)
+}
+
 /// A join; `page` when missed events were asked for.
 pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Page>) -> String {
     let mut body = format!(r#"{{"ok":true,"data":{{"room":"{room}","roomSize":{size},"offset":"{offset}""#);

@@ -1,7 +1,8 @@
 // The official JavaScript client (socket.io-client 4.8) against a running gateway on a real Redis.
 //
 //   E2E_ADDRESS=127.0.0.1:8080 E2E_ADMIN=127.0.0.1:9090 E2E_REDIS=redis://127.0.0.1:6379 E2E_API_KEY=…
-//   E2E_TOKEN=… (a customer's, sub "u1")  E2E_EXPIRED_TOKEN=…  E2E_FORGED_TOKEN=…   node node.mjs
+//   E2E_TOKEN=… (a customer's, sub "u1")  E2E_EXPIRED_TOKEN=…  E2E_FORGED_TOKEN=…
+//   E2E_AGENT_TOKEN=… (of the agent "a1")  E2E_NEXT_AGENT_TOKEN=… (of the same user as agent "a2")   node node.mjs
 //
 // Says what it has seen, and ends with 1 and a sentence at the first thing that is wrong.
 
@@ -256,6 +257,26 @@ async function nothingIsLostWithTheTransport() {
   client.end();
 }
 
+async function anAgentReportsLocationsAndRefreshesItsToken() {
+  const client = new Client({ token: env.E2E_AGENT_TOKEN });
+  await client.connected();
+  await client.ok('join_room', { room: 'agent:a1' });
+  client.socket.emit('update_location', { agentId: 'a2', lat: 12.97, lng: 77.59, accuracy: 8 });
+  const event = await client.event('agent.location_updated');
+  checkEqual(event.payload, { agentId: 'a1', location: { lat: 12.97, lng: 77.59, accuracy: 8 } }, 'the payload of a location');
+  checkEqual(await client.call('event_ack', { eventId: event.id, status: 'processed' }), { ok: true }, 'the reply to event_ack');
+  await client.refused('update_location', { lat: '12.97', lng: 77.59 }, 'invalid-payload');
+  await client.refused('refresh_token', { token: env.E2E_FORGED_TOKEN }, 'unauthorized');
+  await client.refused('refresh_token', { token: env.E2E_TOKEN }, 'forbidden');
+  const { expiresAt } = await client.ok('refresh_token', { token: env.E2E_NEXT_AGENT_TOKEN });
+  check(expiresAt > Date.now(), 'the new end lies ahead', expiresAt);
+  checkEqual((await client.event('room.revoked')).payload, { room: 'agent:a1' }, 'the notice of the room that is closed to it');
+  await client.refused('join_room', { room: 'agent:a1' }, 'forbidden');
+  await client.ok('join_room', { room: 'agent:a2' });
+  client.quiet();
+  client.end();
+}
+
 async function main() {
   await redis.connect();
   await named(theGatewayIsReady);
@@ -267,6 +288,7 @@ async function main() {
     await named(scene, client);
   }
   client.end();
+  await named(anAgentReportsLocationsAndRefreshesItsToken);
   await named(nothingIsLostWithTheTransport);
   process.exit(0);
 }

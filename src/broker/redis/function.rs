@@ -10,6 +10,7 @@ use hallway_rooms::class::{Class, Classes, Delivery};
 use hallway_rooms::form::Segment;
 use metrics::gauge;
 
+use super::access;
 use crate::metrics::FUNCTION_DIFFERS;
 
 /// The library as it stands in the repository, with the default settings.
@@ -46,7 +47,8 @@ impl Function {
         let block = format!("local VERSION = {VERSION}\nlocal TABLE = '{table}'\n{body}");
         let (before, rest) = SOURCE.split_once(BEGIN).unwrap_or((SOURCE, ""));
         let (_, after) = rest.split_once(END).unwrap_or(("", ""));
-        let code = format!("{before}{BEGIN}{block}{END}{after}");
+        let user = access::comment(prefix);
+        let code = format!("{before}{user}{BEGIN}{block}{END}{after}");
         let code = code.replacen("name=hallway\n", &format!("name={prefix}\n"), 1);
         Self { prefix: prefix.to_owned(), code, table }
     }
@@ -117,7 +119,7 @@ impl Function {
 }
 
 /// Whether a call failed because Redis does not hold the function.
-pub(super) fn is_absent(error: &RedisError) -> bool {
+pub(crate) fn is_absent(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 

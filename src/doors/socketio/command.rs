@@ -1,12 +1,19 @@
 //! Commands as clients send them: `["join_room",{"room":"order:o1"}]`, read and checked.
 
+use std::fmt;
+use std::time::Instant;
+
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
-use hallway_rooms::limits::PAGE_EVENTS;
+use hallway_rooms::location::Location;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::service::Window;
+use crate::service::{Acknowledgement, Window};
+
+mod acknowledgement;
+mod location;
+mod window;
 
 /// A command as it came: not a valid packet closes the transport, anything else is answered.
 #[derive(Debug)]
@@ -14,14 +21,38 @@ pub(super) struct Command {
     pub(super) verb: Result<Verb, Refusal>,
     /// Where the reply goes, if the client wants one.
     pub(super) ack: Option<i64>,
+    /// When it was read.
+    pub(super) at: Instant,
 }
 
 /// What a client may ask for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verb {
-    Join { room: String, from: Option<From> },
-    Leave { room: String },
-    Missed { room: String, window: Window },
+    Join {
+        room: String,
+        from: Option<From>,
+    },
+    Leave {
+        room: String,
+    },
+    Missed {
+        room: String,
+        window: Window,
+    },
+    /// Judged only when it is clear that an agent reports it.
+    Locate(Result<Location, Refusal>),
+    Acknowledge(Acknowledgement),
+    Refresh(Token),
+}
+
+/// A token, which no log may see.
+#[derive(PartialEq, Eq)]
+pub(super) struct Token(pub(super) String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(***)")
+    }
 }
 
 /// A packet whose JSON is broken.
@@ -33,26 +64,36 @@ impl Command {
     pub(super) fn parse(packet: &str, ack: Option<i64>) -> Result<Self, Malformed> {
         let parts: Vec<&RawValue> = serde_json::from_str(packet).map_err(|_| Malformed)?;
         let name = parts.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok()).ok_or(Malformed)?;
-        let argument = parts.get(1).and_then(|raw| serde_json::from_str::<Map<String, Value>>(raw.get()).ok());
-        Ok(Self { verb: verb(&name, argument), ack })
+        Ok(Self { verb: verb(&name, parts.get(1).copied()), ack, at: Instant::now() })
     }
 }
 
-fn verb(name: &str, argument: Option<Map<String, Value>>) -> Result<Verb, Refusal> {
-    let known = matches!(name, "join_room" | "leave_room" | "get_missed_events");
-    if !known {
-        return Err(Refusal::UnknownCommand);
-    }
-    let argument = argument.ok_or(Refusal::InvalidPayload)?;
-    let room = argument.get("room").and_then(Value::as_str).ok_or(Refusal::InvalidPayload)?.to_owned();
+fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
     match name {
-        "join_room" => Ok(Verb::Join { room, from: from(&argument)? }),
-        "leave_room" => Ok(Verb::Leave { room }),
-        _ => {
-            let from = from(&argument)?.ok_or(Refusal::InvalidPayload)?;
-            Ok(Verb::Missed { room, window: Window { from, limit: limit(&argument)? } })
+        "join_room" => {
+            let argument = map(argument)?;
+            Ok(Verb::Join { room: text(&argument, "room")?, from: window::from(&argument)? })
         }
+        "leave_room" => Ok(Verb::Leave { room: text(&map(argument)?, "room")? }),
+        "get_missed_events" => {
+            let argument = map(argument)?;
+            let room = text(&argument, "room")?;
+            let from = window::from(&argument)?.ok_or(Refusal::InvalidPayload)?;
+            Ok(Verb::Missed { room, window: Window { from, limit: window::limit(&argument)? } })
+        }
+        "update_location" => Ok(Verb::Locate(location::read(argument))),
+        "event_ack" => Ok(Verb::Acknowledge(acknowledgement::read(&map(argument)?)?)),
+        "refresh_token" => Ok(Verb::Refresh(Token(text(&map(argument)?, "token")?))),
+        _ => Err(Refusal::UnknownCommand),
     }
+}
+
+fn map(argument: Option<&RawValue>) -> Result<Map<String, Value>, Refusal> {
+    argument.and_then(|raw| serde_json::from_str(raw.get()).ok()).ok_or(Refusal::InvalidPayload)
+}
+
+fn text(argument: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
+    argument.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(Refusal::InvalidPayload)
 }
 
 /// A member that is there and not null.
@@ -60,34 +101,12 @@ fn given<'a>(argument: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
     argument.get(name).filter(|value| !value.is_null())
 }
 
-fn from(argument: &Map<String, Value>) -> Result<Option<From>, Refusal> {
-    match (given(argument, "after"), given(argument, "since")) {
-        (None, None) => Ok(None),
-        (Some(after), None) => {
-            let offset = after.as_str().and_then(|text| text.parse().ok());
-            offset.map(|offset| Some(From::After(offset))).ok_or(Refusal::InvalidPayload)
-        }
-        (None, Some(since)) => whole(since).map(|ms| Some(From::Since(ms))).ok_or(Refusal::InvalidPayload),
-        (Some(_), Some(_)) => Err(Refusal::InvalidPayload),
-    }
-}
-
-fn limit(argument: &Map<String, Value>) -> Result<usize, Refusal> {
-    let Some(limit) = given(argument, "limit") else { return Ok(PAGE_EVENTS) };
-    let limit = whole(limit).and_then(|n| usize::try_from(n).ok());
-    limit.filter(|n| (1..=PAGE_EVENTS).contains(n)).ok_or(Refusal::InvalidPayload)
-}
-
-/// A whole number, also one that a client wrote as `5.0`.
-fn whole(value: &Value) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and positive")]
-    let from_float = |f: f64| (f >= 0.0 && f.fract() == 0.0 && f < 1e16).then_some(f as u64);
-    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
-}
-
 #[cfg(test)]
 mod tests {
+    use hallway_rooms::limits::PAGE_EVENTS;
+
     use super::*;
+    use crate::service::Status;
 
     #[track_caller]
     fn check(packet: &str, expected: Result<Verb, Refusal>) {
@@ -103,7 +122,7 @@ mod tests {
             r#"["join_room",{"room":"order:1","after":"5-1"},"more"]"#,
             Ok(Verb::Join { room: room(), from: Some(From::After("5-1".parse().expect("an offset"))) }),
         );
-        let window = Window { from: From::Since(5), limit: 1000 };
+        let window = Window { from: From::Since(5), limit: PAGE_EVENTS };
         check(r#"["get_missed_events",{"room":"order:1","since":5.0}]"#, Ok(Verb::Missed { room: room(), window }));
         check(r#"["leave_room",{"room":"order:1","x":1}]"#, Ok(Verb::Leave { room: room() }));
     }
@@ -131,7 +150,58 @@ mod tests {
         for rest in ["", ",\"since\":1,\"limit\":0", ",\"since\":1,\"limit\":1001", ",\"since\":1,\"limit\":\"5\""] {
             check(&format!("[\"get_missed_events\",{{\"room\":\"order:1\"{rest}}}]"), Err(Refusal::InvalidPayload));
         }
+        for argument in ["", ",null", ",{}", ",{\"token\":5}", ",{\"token\":null}", ",[\"x\"]", ",\"x\""] {
+            check(&format!("[\"refresh_token\"{argument}]"), Err(Refusal::InvalidPayload));
+        }
         check(r#"["fly_away",{}]"#, Err(Refusal::UnknownCommand));
+    }
+
+    #[test]
+    fn acknowledgements_are_read() {
+        let read = |rest: &str, status| {
+            let event = "e-1".parse().expect("an id");
+            let read = Ok(Verb::Acknowledge(Acknowledgement { event, status }));
+            check(&format!("[\"event_ack\",{{\"eventId\":\"e-1\"{rest}}}]"), read);
+        };
+        read("", Status::Received);
+        read(",\"status\":null,\"error\":null", Status::Received);
+        read(",\"status\":\"received\"", Status::Received);
+        read(",\"status\":\"processed\",\"more\":1", Status::Processed);
+        read(",\"status\":\"failed\",\"error\":\"why\"", Status::Failed);
+        for argument in [
+            "",
+            ",null",
+            ",[\"e-1\"]",
+            ",{}",
+            ",{\"eventId\":5}",
+            ",{\"eventId\":null}",
+            ",{\"eventId\":\"\"}",
+            ",{\"eventId\":\"a b\"}",
+            ",{\"eventId\":\"e-1\",\"status\":\"done\"}",
+            ",{\"eventId\":\"e-1\",\"status\":\"Failed\"}",
+            ",{\"eventId\":\"e-1\",\"status\":5}",
+            ",{\"eventId\":\"e-1\",\"error\":5}",
+        ] {
+            check(&format!("[\"event_ack\"{argument}]"), Err(Refusal::InvalidPayload));
+        }
+    }
+
+    #[test]
+    fn a_location_is_read_in_its_own_numerals_and_judged_later() {
+        let there = Location::new("12.0", "77.590", Some("5")).expect("a location");
+        let argument = r#"{"agentId":"another","lat":12.0, "lng" : 77.590 ,"accuracy":5}"#;
+        check(&format!("[\"update_location\",{argument}]"), Ok(Verb::Locate(Ok(there))));
+        for argument in ["", ",null", ",[1,2]", ",{}", ",{\"lat\":1}", ",{\"lat\":1,\"lng\":2,\"accuracy\":null}"] {
+            let judged = Ok(Verb::Locate(Err(Refusal::InvalidPayload)));
+            check(&format!("[\"update_location\"{argument}]"), judged);
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let command = Command::parse(r#"["refresh_token",{"token":"secret"}]"#, None).expect("the JSON is fine");
+        assert_eq!(command.verb, Ok(Verb::Refresh(Token("secret".to_owned()))));
+        assert!(!format!("{command:?}").contains("secret"));
     }
 
     #[test]

@@ -35,8 +35,11 @@ fn end_of(session: &Session) -> End {
 impl Expiry {
     /// Closes `session` when its token ends.
     pub fn watch(&self, session: &Arc<Session>) {
-        let end = end_of(session);
         let mut by_time = self.0.by_time.lock();
+        if session.is_finished() {
+            return;
+        }
+        let end = end_of(session);
         let first = by_time.first_key_value().is_none_or(|(next, _)| end < *next);
         by_time.insert(end, Arc::downgrade(session));
         if first {
@@ -44,9 +47,16 @@ impl Expiry {
         }
     }
 
+    /// Follows a session whose token was renewed; the old one was to end at `before_ms`.
+    pub fn follow(&self, session: &Arc<Session>, before_ms: u64) {
+        self.0.by_time.lock().remove(&(before_ms, session.id()));
+        self.watch(session);
+    }
+
     /// Forgets a session that is gone.
     pub fn forget(&self, session: &Session) {
-        self.0.by_time.lock().remove(&end_of(session));
+        let mut by_time = self.0.by_time.lock();
+        by_time.remove(&end_of(session));
     }
 
     /// Closes sessions until `stop`.
@@ -69,8 +79,12 @@ impl Expiry {
             if at_ms > now_ms {
                 return Duration::from_millis(at_ms - now_ms).min(LONGEST);
             }
-            if let Some(session) = next.remove().upgrade() {
+            let Some(session) = next.remove().upgrade() else { continue };
+            let renewed = end_of(&session);
+            if renewed.0 <= now_ms {
                 session.close(Close::TokenExpired);
+            } else if !session.is_finished() {
+                by_time.insert(renewed, Arc::downgrade(&session));
             }
         }
         LONGEST

@@ -2,7 +2,7 @@
 
 use super::command::{Command, Verb};
 use super::inbox::Connection;
-use crate::service::{Answer, reply};
+use crate::service::{Answer, Service, reply};
 
 impl Connection {
     pub(super) async fn perform(&self, command: Command) {
@@ -12,12 +12,18 @@ impl Connection {
             Ok(Verb::Join { room, from }) => service.join(&self.session, &room, from, answer).await,
             Ok(Verb::Leave { room }) => service.leave(&self.session, &room, answer).await,
             Ok(Verb::Missed { room, window }) => service.missed(&self.session, &room, window, answer).await,
-            Err(refusal) => {
-                if let Some(frame) = answer {
-                    self.session.send(frame(&reply::refused(refusal)));
-                }
+            Ok(Verb::Locate(location)) => service.locate(&self.session, location, command.at, answer).await,
+            Ok(Verb::Acknowledge(acknowledgement)) => service.acknowledge(&self.session, &acknowledgement, answer),
+            Ok(Verb::Refresh(token)) => {
+                let outcome = self.refresh(&token);
+                self.respond(answer, &outcome.map_or_else(reply::refused, reply::renewed));
             }
+            Err(refusal) => self.respond(answer, &reply::refused(refusal)),
         }
+    }
+
+    fn respond(&self, answer: Answer, body: &str) {
+        Service::respond(&self.session, answer, body);
     }
 
     fn answer(&self, ack: Option<i64>) -> Answer {

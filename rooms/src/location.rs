@@ -1,0 +1,88 @@
+//! Locations: where an agent is, in the numerals of its client (nomor: "Presence and Location Updates").
+
+/// Longer numerals say nothing more, and every receiver gets a copy.
+const NUMERAL_BYTES: usize = 64;
+
+/// The type of the event that tells of one.
+pub const LOCATION_UPDATED: &str = "agent.location_updated";
+
+/// A place on earth as its client wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    lat: String,
+    lng: String,
+    accuracy: Option<String>,
+}
+
+/// A text is no JSON number, or one that is out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a location has a lat within 90, a lng within 180, and an accuracy of 0 or more if any")]
+pub struct InvalidLocation;
+
+impl Location {
+    /// Checks the JSON texts of its numbers.
+    ///
+    /// # Errors
+    /// When one of them is no number or out of range.
+    pub fn new(lat: &str, lng: &str, accuracy: Option<&str>) -> Result<Self, InvalidLocation> {
+        Ok(Self {
+            lat: numeral(lat, -90.0, 90.0)?,
+            lng: numeral(lng, -180.0, 180.0)?,
+            accuracy: accuracy.map(|text| numeral(text, 0.0, f64::MAX)).transpose()?,
+        })
+    }
+
+    /// The JSON of the event, for an agent whose id is part of a room's key.
+    #[must_use]
+    pub fn event(&self, agent: &str) -> String {
+        let Self { lat, lng, accuracy } = self;
+        let accuracy = accuracy.as_ref().map_or_else(String::new, |metres| format!(r#","accuracy":{metres}"#));
+        format!(
+            r#"{{"type":"{LOCATION_UPDATED}","priority":"HIGH","payload":{{"agentId":"{agent}","location":{{"lat":{lat},"lng":{lng}{accuracy}}}}}}}"#
+        )
+    }
+}
+
+fn numeral(text: &str, least: f64, most: f64) -> Result<String, InvalidLocation> {
+    let number = if text.len() <= NUMERAL_BYTES { serde_json::from_str::<f64>(text).ok() } else { None };
+    number.filter(|n| (least..=most).contains(n)).map(|_| text.to_owned()).ok_or(InvalidLocation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::Draft;
+
+    #[test]
+    fn numerals_stay_as_they_were_written() {
+        for (lat, lng, accuracy) in [
+            ("12.0", "77.590000", Some("0")),
+            ("-90", "180", Some("1e3")),
+            ("90.0", "-180.00", None),
+            ("-0", "0e0", Some("12.970000000000000001")),
+        ] {
+            let event = Location::new(lat, lng, accuracy).expect("a location").event("a1");
+            let draft = Draft::parse(event.as_bytes()).expect("an event");
+            let rest = accuracy.map_or_else(String::new, |metres| format!(r#","accuracy":{metres}"#));
+            let expected = format!(r#"{{"agentId":"a1","location":{{"lat":{lat},"lng":{lng}{rest}}}}}"#);
+            assert_eq!(draft.payload.get(), expected);
+            assert_eq!((draft.kind.as_str(), draft.priority.as_str()), (LOCATION_UPDATED, "HIGH"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_out_of_range_is_no_location() {
+        let long = format!("0.{}", "1".repeat(NUMERAL_BYTES));
+        for bad in ["", "null", "\"1\"", "true", "[]", "{}", "NaN", "1e999", "-1e999", "1,2", "01", "+1", "1 2", &long]
+        {
+            assert_eq!(Location::new(bad, "1", None), Err(InvalidLocation), "{bad}");
+            assert_eq!(Location::new("1", bad, None), Err(InvalidLocation), "{bad}");
+            assert_eq!(Location::new("1", "1", Some(bad)), Err(InvalidLocation), "{bad}");
+        }
+        for (lat, lng, accuracy) in
+            [("90.0001", "1", "1"), ("-91", "1", "1"), ("1", "180.1", "1"), ("1", "-181", "1"), ("1", "1", "-0.1")]
+        {
+            assert_eq!(Location::new(lat, lng, Some(accuracy)), Err(InvalidLocation), "{lat} {lng} {accuracy}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `hallway publish`: one event from a shell, over Redis or by HTTP, as a service would publish it. The reply stands
+//! alone on stdout; what went wrong is one sentence on stderr, with no secret in it.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{PublishArgs, complain, print, publishing, refuse};
+use crate::config::{Config, Mode, environment};
+
+mod http;
+mod redis;
+
+/// Bad usage, as clap has it.
+const EXIT_USAGE: u8 = 2;
+
+/// Why nothing was published.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// An argument is no use.
+    Usage(String),
+    /// The event was refused, or nobody could be reached.
+    Failed(String),
+}
+
+/// Where to publish.
+enum Target {
+    Redis(String),
+    Http { base: String, key: String },
+}
+
+pub(super) fn run(args: &PublishArgs) -> ExitCode {
+    let file = args.config.config.as_deref();
+    let loaded = if args.dev { Config::load(file, environment(), Mode::Dev) } else { publishing(file) };
+    let config = match loaded {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    match publish(args, &config) {
+        Ok(reply) => print(&format!("{reply}\n")),
+        Err(Problem::Usage(sentence)) => {
+            complain(&sentence);
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Problem::Failed(sentence)) => {
+            complain(&sentence);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn publish(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
+    let target = target(args, config)?;
+    let event = Event::read(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Problem::Failed(format!("this process cannot run: {error}")))?;
+    runtime.block_on(async {
+        match target {
+            Target::Redis(url) => redis::publish(&url, config, &event).await,
+            Target::Http { base, key } => http::publish(&base, &key, &event).await,
+        }
+    })
+}
+
+/// What the command line names, else the configured Redis, else the gateway itself.
+fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
+    let configured = config.redis.url.as_ref().filter(|_| args.http.is_none()).map(|url| url.expose().to_owned());
+    if let Some(url) = args.redis.clone().or(configured) {
+        return Ok(Target::Redis(url));
+    }
+    let base = args.http.clone().unwrap_or_else(|| http::configured(config));
+    let key = args.key.clone().or_else(|| api_key(config)).ok_or_else(|| {
+        Problem::Failed("there is no API key to publish with; pass --key, or set api.key (HALLWAY_API__KEY)".to_owned())
+    })?;
+    Ok(Target::Http { base, key })
+}
+
+/// The configured key; where no gateway is configured at all, that of dev mode.
+fn api_key(config: &Config) -> Option<String> {
+    let nothing = config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty();
+    let dev = nothing.then(|| Config::DEV_API_KEY.to_owned());
+    config.api.key.as_ref().map(|key| key.expose().to_owned()).or(dev)
+}
+
+/// The event as both ways write it.
+struct Event {
+    rooms: Vec<String>,
+    id: Option<String>,
+    requires_ack: bool,
+    /// Type, payload, priority and meta, each with its JSON.
+    members: Vec<(&'static str, String)>,
+}
+
+impl Event {
+    fn read(args: &PublishArgs) -> Result<Self, Problem> {
+        let payload = if args.payload == "-" { standard_input()? } else { args.payload.clone() };
+        let mut members = vec![("type", quoted(&args.kind)), ("payload", payload)];
+        members.extend(args.priority.as_ref().map(|priority| ("priority", quoted(&priority.to_uppercase()))));
+        members.extend(args.meta.clone().map(|meta| ("meta", meta)));
+        let (rooms, id) = (args.rooms.clone(), args.id.clone());
+        Ok(Self { rooms, id, requires_ack: args.requires_ack, members })
+    }
+
+    /// A JSON object with further members.
+    fn text(&self, more: Vec<(&'static str, String)>) -> String {
+        let members = self.members.iter().chain(&more).map(|(name, json)| format!("\"{name}\":{json}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn standard_input() -> Result<String, Problem> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Problem::Failed(format!("the payload on standard input cannot be read: {error}")))?;
+    json(&text).map_err(|problem| Problem::Failed(format!("the payload on standard input {problem}")))
+}
+
+/// Checks `--payload`.
+pub(super) fn payload(text: &str) -> Result<String, String> {
+    if text == "-" { Ok(text.to_owned()) } else { json(text).map_err(|problem| format!("it {problem}")) }
+}
+
+/// Checks `--meta`.
+pub(super) fn meta(text: &str) -> Result<String, String> {
+    let text = json(text).map_err(|problem| format!("it {problem}"))?;
+    let object = serde_json::from_str::<Map<String, Value>>(&text).is_ok();
+    if object { Ok(text) } else { Err("it is no JSON object; write it as '{\"source\":\"shell\"}'".to_owned()) }
+}
+
+/// The text as it stands, if it is JSON.
+fn json(text: &str) -> Result<String, String> {
+    let raw = serde_json::from_str::<&RawValue>(text);
+    raw.map(|raw| raw.get().to_owned())
+        .map_err(|error| format!("is no JSON ({error}); a text needs quotes, as in '\"ready\"'"))
+}

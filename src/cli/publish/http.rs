@@ -1,0 +1,90 @@
+//! Publishing by `POST /v1/publish`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+use serde_json::Value;
+
+use super::{Event, Problem, quoted};
+use crate::config::Config;
+
+/// For the whole request: above `redis.response_timeout`, within which a gateway answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For the connection alone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the configured gateway listens for services, as seen from this machine.
+pub(super) fn configured(config: &Config) -> String {
+    let address = config.api.listen.or_else(|| config.server.listen.first().copied());
+    let mut address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    format!("http://{address}")
+}
+
+pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Value, Problem> {
+    let url = endpoint(base)?;
+    let shown = shown(&url);
+    let unreachable = |error: reqwest::Error| {
+        let why = innermost(&error.without_url());
+        Problem::Failed(format!("no gateway can be reached at {shown}: {why}; start one, or name another with --http"))
+    };
+    let builder = Client::builder().timeout(PATIENCE).connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
+    let request = builder.build().map_err(unreachable)?.post(url).bearer_auth(key);
+    let request = request.header("content-type", "application/json").body(body(event));
+    let response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let reply = serde_json::from_str::<Value>(&response.text().await.map_err(unreachable)?).unwrap_or_default();
+    if status == 200 && reply["id"].is_string() {
+        return Ok(reply);
+    }
+    Err(Problem::Failed(refusal(&shown, status, &reply["error"])))
+}
+
+fn endpoint(base: &str) -> Result<url::Url, Problem> {
+    let given = url::Url::parse(base).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let url = given.and_then(|url| url.join(&format!("{}/v1/publish", url.path().trim_end_matches('/'))).ok());
+    url.ok_or_else(|| Problem::Usage("--http is no URL of a gateway; write it as http://127.0.0.1:8080".to_owned()))
+}
+
+/// Scheme, host and port, without what may be secret.
+fn shown(url: &url::Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn body(event: &Event) -> String {
+    let mut more = vec![("rooms", Value::from(event.rooms.clone()).to_string())];
+    more.extend(event.id.as_ref().map(|id| ("id", quoted(id))));
+    if event.requires_ack {
+        more.push(("requiresAck", "true".to_owned()));
+    }
+    event.text(more)
+}
+
+fn refusal(shown: &str, status: u16, error: &Value) -> String {
+    let (Some(code), Some(message)) = (error["code"].as_str(), error["message"].as_str()) else {
+        return format!("what answers at {shown} (status {status}) is no gateway's API; name one with --http");
+    };
+    let remedy = match code {
+        "unauthorized" => "; pass its api.key with --key, or set HALLWAY_API__KEY".to_owned(),
+        "not-found" => "; the API may have an address of its own (api.listen): name it with --http".to_owned(),
+        "unavailable" => {
+            error["id"].as_str().map_or_else(String::new, |id| format!("; the id is {id}: repeat with --id {id}"))
+        }
+        _ => String::new(),
+    };
+    format!("the gateway refused the event: {code}: {message}{remedy}")
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}

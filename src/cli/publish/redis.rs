@@ -1,0 +1,83 @@
+//! Publishing by the function in Redis, with the short form of keys.
+
+use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value as Reply, cmd, from_redis_value};
+use serde_json::{Map, Value, json};
+
+use super::{Event, Problem};
+use crate::config::Config;
+use crate::gateway;
+
+/// Room, offset, whether the id was known there.
+type Place = (String, String, i64);
+
+pub(super) async fn publish(url: &str, config: &Config, event: &Event) -> Result<Value, Problem> {
+    // `rediss://` asks for a process-wide choice; a second caller finds it made.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let client = Client::open(url).map_err(|_| {
+        Problem::Usage("that is no URL of a Redis; write it as redis://user:password@host:6379/0".to_owned())
+    })?;
+    let reply = call(&client, config, event).await.map_err(|error| Problem::Failed(sentence(&error, config)))?;
+    outcome(reply).ok_or_else(|| {
+        Problem::Failed(
+            "Redis holds another function of this name; load Hallway's with `hallway redis-function`".to_owned(),
+        )
+    })
+}
+
+async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Reply>, RedisError> {
+    let patience = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.redis.connect_timeout))
+        .set_response_timeout(Some(config.redis.response_timeout));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patience).await?;
+    let prefix = &config.redis.prefix;
+    let mut call = cmd("FCALL");
+    call.arg(gateway::function(config).publish()).arg(event.rooms.len());
+    for room in &event.rooms {
+        call.arg(format!("{prefix}:{{{room}}}"));
+    }
+    call.arg(event.text(Vec::new()));
+    if let Some(id) = &event.id {
+        call.arg("ID").arg(id);
+    }
+    if event.requires_ack {
+        call.arg("REQUIRESACK");
+    }
+    call.query_async(&mut connection).await
+}
+
+fn outcome(reply: Vec<Reply>) -> Option<Value> {
+    let mut parts = reply.into_iter();
+    let id: String = from_redis_value(parts.next()?).ok()?;
+    let places: Vec<Place> = parts.map(|place| from_redis_value(place).ok()).collect::<Option<_>>()?;
+    let duplicate = !places.is_empty() && places.iter().all(|(_, _, known)| *known == 1);
+    let stored = places.into_iter().filter(|(_, offset, _)| !offset.is_empty());
+    let offsets: Map<String, Value> = stored.map(|(room, offset, _)| (room, offset.into())).collect();
+    Some(json!({"id": id, "offsets": offsets, "duplicate": duplicate}))
+}
+
+fn sentence(error: &RedisError, config: &Config) -> String {
+    let detail = error.detail().unwrap_or_default();
+    if gateway::function_is_absent(error) {
+        return format!(
+            "no gateway has loaded the function {} into this Redis; start one, or load it with `hallway redis-function | \
+             redis-cli -x FUNCTION LOAD REPLACE`, with the same --config",
+            gateway::function(config).publish()
+        );
+    }
+    if detail.contains("unknown command") {
+        return "Redis does not know FCALL; use Redis 7 or newer, or Valkey".to_owned();
+    }
+    if error.kind() == ErrorKind::AuthenticationFailed || ["NOAUTH", "WRONGPASS"].map(Some).contains(&error.code()) {
+        return "Redis refuses the password; see the user and the password in its URL (--redis or redis.url)"
+            .to_owned();
+    }
+    if error.code() == Some("NOPERM") {
+        return "the user in the URL of Redis lacks a right; `hallway redis-function` prints the ACL line that publishing needs"
+            .to_owned();
+    }
+    match detail.split(' ').next().unwrap_or_default() {
+        "invalid-event" | "invalid-room" | "usage" => format!("the function refused the event: {detail}"),
+        "event-too-large" => format!("the function refused the event: {detail} (limits.event_bytes)"),
+        _ => format!("Redis did not take the event: {error}; see its URL (--redis or redis.url) and whether it runs"),
+    }
+}

@@ -1,0 +1,25 @@
+//! Acknowledgements as clients send them.
+
+use hallway_rooms::close::Refusal;
+use serde_json::{Map, Value};
+
+use super::{given, text};
+use crate::service::{Acknowledgement, Status};
+
+pub(super) fn read(argument: &Map<String, Value>) -> Result<Acknowledgement, Refusal> {
+    let event = text(argument, "eventId")?.parse().map_err(|_| Refusal::InvalidPayload)?;
+    if given(argument, "error").is_some_and(|error| !error.is_string()) {
+        return Err(Refusal::InvalidPayload);
+    }
+    Ok(Acknowledgement { event, status: status(given(argument, "status"))? })
+}
+
+fn status(given: Option<&Value>) -> Result<Status, Refusal> {
+    let Some(status) = given else { return Ok(Status::Received) };
+    match status.as_str() {
+        Some("received") => Ok(Status::Received),
+        Some("processed") => Ok(Status::Processed),
+        Some("failed") => Ok(Status::Failed),
+        _ => Err(Refusal::InvalidPayload),
+    }
+}

@@ -1,0 +1,33 @@
+//! Where in a room's history a command begins, and how much of it it wants.
+
+use hallway_rooms::close::Refusal;
+use hallway_rooms::history::From;
+use hallway_rooms::limits::PAGE_EVENTS;
+use serde_json::{Map, Value};
+
+use super::given;
+
+pub(super) fn from(argument: &Map<String, Value>) -> Result<Option<From>, Refusal> {
+    match (given(argument, "after"), given(argument, "since")) {
+        (None, None) => Ok(None),
+        (Some(after), None) => {
+            let offset = after.as_str().and_then(|text| text.parse().ok());
+            offset.map(|offset| Some(From::After(offset))).ok_or(Refusal::InvalidPayload)
+        }
+        (None, Some(since)) => whole(since).map(|ms| Some(From::Since(ms))).ok_or(Refusal::InvalidPayload),
+        (Some(_), Some(_)) => Err(Refusal::InvalidPayload),
+    }
+}
+
+pub(super) fn limit(argument: &Map<String, Value>) -> Result<usize, Refusal> {
+    let Some(limit) = given(argument, "limit") else { return Ok(PAGE_EVENTS) };
+    let limit = whole(limit).and_then(|n| usize::try_from(n).ok());
+    limit.filter(|n| (1..=PAGE_EVENTS).contains(n)).ok_or(Refusal::InvalidPayload)
+}
+
+/// A whole number, also one that a client wrote as `5.0`.
+fn whole(value: &Value) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and positive")]
+    let from_float = |f: f64| (f >= 0.0 && f.fract() == 0.0 && f < 1e16).then_some(f as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
+}

@@ -1,0 +1,44 @@
+//! Refreshing a token: a live socket shows a new one and goes on.
+
+use std::sync::Arc;
+
+use hallway_rooms::close::Refusal;
+use metrics::counter;
+
+use super::command::Token;
+use super::inbox::Connection;
+use crate::auth::claims::Claims;
+use crate::clock::now_ms;
+use crate::metrics::TOKEN_REFRESHES;
+
+impl Connection {
+    /// Puts a new token in the place of the old one, which stays in force where the new one is refused. Gives the new
+    /// one's end.
+    pub(super) fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
+        let renewed = self.renew(token);
+        let outcome = renewed.as_ref().map_or_else(|refusal| refusal.code(), |_| "renewed");
+        counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
+        renewed
+    }
+
+    fn renew(&self, token: &Token) -> Result<u64, Refusal> {
+        let claims = Arc::new(self.verified(token)?);
+        let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
+        self.door.service.refresh(&self.session, claims)?;
+        self.door.expiry.follow(&self.session, before_ms);
+        Ok(expires_ms)
+    }
+
+    /// The leeway of the handshake is not for live sockets.
+    fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
+        let now = now_ms();
+        let claims = self.door.verifier.verify(&token.0, now).map_err(|error| {
+            tracing::debug!(session = self.session.id(), %error, "a new token was refused");
+            Refusal::Unauthorized
+        })?;
+        if claims.expires_ms <= now {
+            return Err(Refusal::Unauthorized);
+        }
+        Ok(claims)
+    }
+}

@@ -1,0 +1,91 @@
+//! Rates: token buckets that start full, so that a burst of a second's worth passes and an even stream always does.
+
+use std::time::{Duration, Instant};
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Between two of an even stream, rounded down so that such a stream passes.
+    interval: Duration,
+    /// What a full bucket holds, in time.
+    full: Duration,
+}
+
+/// What is left of a rate, as the moment at which all of it is there again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Rate {
+    /// `times` per second, all of them at once if need be. None at all is once.
+    #[must_use]
+    pub fn per_second(times: u32) -> Self {
+        let times = times.max(1);
+        let interval = Duration::from_secs(1) / times;
+        Self { interval, full: interval * times }
+    }
+}
+
+impl Bucket {
+    /// Whether there is a token at `now`; if so, it is taken.
+    #[must_use]
+    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + rate.interval;
+        let there = full_at <= now + rate.full;
+        if there {
+            self.full_at = Some(full_at);
+        }
+        there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_full_bucket_gives_what_it_holds_and_then_one_per_interval() {
+        let (rate, start) = (Rate::per_second(5), Instant::now());
+        let mut bucket = Bucket::default();
+        let given = |bucket: &mut Bucket, at: Duration| (0..20).filter(|_| bucket.take(rate, start + at)).count();
+        assert_eq!(given(&mut bucket, Duration::ZERO), 5);
+        assert_eq!(given(&mut bucket, Duration::from_millis(199)), 0);
+        assert_eq!(given(&mut bucket, Duration::from_millis(200)), 1);
+        assert_eq!(given(&mut bucket, Duration::from_mins(1)), 5, "it never holds more");
+    }
+
+    proptest! {
+        #[test]
+        fn an_even_stream_passes_though_its_items_come_late(times in 1_u32..50, delays in prop::collection::vec(0_u64..=1000, 1..200)) {
+            let (rate, start) = (Rate::per_second(times), Instant::now());
+            let mut bucket = Bucket::default();
+            let mut last = Duration::ZERO;
+            for (i, delay) in delays.iter().enumerate() {
+                let sent = Duration::from_secs(1) * u32::try_from(i).expect("few") / times;
+                let late = Duration::from_millis(*delay) * (times - 1) / times;
+                last = last.max(sent + late);
+                prop_assert!(bucket.take(rate, start + last));
+            }
+        }
+
+        #[test]
+        fn it_gives_what_a_counter_gives(times in 1_u32..9, steps in prop::collection::vec(0_u32..400, 1..200)) {
+            let (rate, start) = (Rate::per_second(times), Instant::now());
+            let (mut bucket, mut now, mut tokens) = (Bucket::default(), Duration::ZERO, u128::from(times) * 1_000_000_000);
+            for step in steps {
+                let passed = Duration::from_millis(step.into());
+                now += passed;
+                let (one, all) = (rate.interval.as_nanos(), rate.full.as_nanos());
+                tokens = (tokens.min(all) + passed.as_nanos()).min(all);
+                let expected = tokens >= one;
+                prop_assert_eq!(bucket.take(rate, start + now), expected);
+                if expected {
+                    tokens -= one;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Locating: an agent reports where it is, to whoever watches the agent, all agents, or its zone.
+
+use std::time::Instant;
+
+use hallway_rooms::close::Refusal;
+use hallway_rooms::key::Room;
+use hallway_rooms::location::Location;
+use metrics::counter;
+
+use super::{Answer, Service, reply};
+use crate::auth::claims::Claims;
+use crate::broker::{Publication, PublishError, event_id};
+use crate::metrics as names;
+use crate::session::Session;
+
+/// Where the locations of an agent go.
+struct Audience {
+    /// The agent's id, fit for a room's key.
+    agent: String,
+    rooms: Vec<Room>,
+}
+
+impl Service {
+    /// Publishes the location that a session reported at `at`. Whose it is says the token alone.
+    pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, at: Instant, answer: Answer) {
+        let outcome = self.try_locate(session, location, at).await;
+        match outcome {
+            Ok(()) => counter!(names::EVENTS_PUBLISHED, "way" => "location").increment(1),
+            Err(refusal) => counter!(names::LOCATIONS_REFUSED, "why" => refusal.code()).increment(1),
+        }
+        Self::respond(session, answer, &outcome.map_or_else(reply::refused, |()| reply::DONE.to_owned()));
+    }
+
+    async fn try_locate(
+        &self,
+        session: &Session,
+        location: Result<Location, Refusal>,
+        at: Instant,
+    ) -> Result<(), Refusal> {
+        let Audience { agent, rooms } = self.audience(&session.claims()).ok_or(Refusal::Forbidden)?;
+        let text = location?.event(&agent).into_bytes();
+        if !session.may_locate(self.0.limits.locations, at) {
+            return Err(Refusal::RateLimited);
+        }
+        let event = Publication { rooms, text, id: event_id(), requires_ack: false, delivery: None };
+        match self.0.broker.publish(event).await {
+            Ok(_) => Ok(()),
+            Err(PublishError::Unavailable(error)) => {
+                tracing::debug!(%error, "a location could not be published");
+                Err(Refusal::Unavailable)
+            }
+            Err(error @ (PublishError::Invalid(_) | PublishError::TooLarge(_))) => {
+                tracing::warn!(%error, "the broker refuses a location; give every node the same configuration");
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+
+    /// None for whoever is no agent, or one whose id is not fit for a room's key.
+    fn audience(&self, claims: &Claims) -> Option<Audience> {
+        let agent = claims.agent()?.into_owned();
+        let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
+        rooms.extend(self.0.classes.room("agents:all"));
+        if let Some(zone) = claims.id("zoneId") {
+            match self.room_of(&zone, "zone:", ":agents") {
+                Some(room) => rooms.push(room),
+                None => tracing::debug!(agent, "the zoneId of a token is not fit for a room's key"),
+            }
+        }
+        Some(Audience { agent, rooms })
+    }
+
+    /// The room of one id, which must not bring further parts of a key along.
+    fn room_of(&self, id: &str, before: &str, behind: &str) -> Option<Room> {
+        if id.contains(':') {
+            return None;
+        }
+        self.0.classes.room(&format!("{before}{id}{behind}")).ok()
+    }
+}

@@ -1,0 +1,41 @@
+//! Refreshing claims: a session goes on with new ones, and leaves the rooms that they do not open.
+
+use std::sync::Arc;
+
+use hallway_rooms::close::Refusal;
+use hallway_rooms::key::Room;
+use metrics::counter;
+use serde_json::json;
+
+use super::Service;
+use crate::auth::claims::Claims;
+use crate::session::Session;
+
+impl Service {
+    /// Puts new claims of the same user in the place of the old ones and judges the session's rooms again.
+    ///
+    /// # Errors
+    /// `forbidden` when they are somebody else's.
+    pub fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
+        if claims.subject != session.claims().subject {
+            return Err(Refusal::Forbidden);
+        }
+        session.renew(claims.clone());
+        let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
+        rooms.retain(|room| !self.0.policy.allows(&claims, room, &self.0.classes));
+        rooms.sort();
+        for room in &rooms {
+            self.revoke(session, room);
+        }
+        Ok(())
+    }
+
+    /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.
+    fn revoke(&self, session: &Session, room: &Room) {
+        if let Some(joined) = session.with_rooms(|rooms| rooms.remove(room)) {
+            self.unseat(room, &joined);
+            session.notify("room.revoked", &json!({ "room": room.key() }));
+            counter!(crate::metrics::ROOMS_REVOKED).increment(1);
+        }
+    }
+}
