@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
-use crate::harness::eventually;
 use crate::harness::node::Node;
 use crate::harness::token;
+use crate::harness::{eventually, http};
 
 const COUNTER: &str = "hallway_acknowledgements_total";
 
@@ -15,7 +15,7 @@ fn refused() -> Value {
 
 /// What is counted with this status.
 async fn counted(node: &Node, status: &str) -> u64 {
-    let text = reqwest::get(format!("http://{}/metrics", node.admin())).await.expect("metrics").text().await;
+    let text = http().get(format!("http://{}/metrics", node.admin())).send().await.expect("metrics").text().await;
     let line = format!("{COUNTER}{{status=\"{status}\"}} ");
     let text = text.expect("metrics are text");
     text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |count| count.parse().expect("a number"))

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::client::Client;
+use crate::harness::http;
 use crate::harness::node::Node;
 use crate::harness::token;
 
@@ -128,7 +129,7 @@ async fn a_plain_polling_request_is_refused_and_harms_nobody() {
     let node = Node::embedded().await;
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     client.join("order:o1").await;
-    let http = reqwest::Client::new();
+    let http = http();
     let queries = ["EIO=4&transport=polling", "EIO=4&transport=websocket", "EIO=3&transport=polling", "EIO=4", "", "x"];
     for query in queries {
         let url = format!("http://{}/socket.io/?{query}", node.main());

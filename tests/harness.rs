@@ -32,6 +32,11 @@ pub fn free_address() -> SocketAddr {
     addresses.take(1000).find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
+/// A client for plain HTTP; reading the system's certificates for each would cost more than the requests.
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().tls_certs_only([]).build().expect("a client")
+}
+
 /// Waits until `probe` gives something, looking often; panics with `what` when it takes longer than [`PATIENCE`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
     within(PATIENCE, what, probe).await

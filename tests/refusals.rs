@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
+use crate::harness::http;
 use crate::harness::node::Node;
 use crate::harness::redis::Redis;
 use crate::harness::token::{self, API_KEY};
@@ -282,7 +283,7 @@ async fn the_api_is_for_whoever_has_its_key() {
     client.join("order:o1").await;
     let body = in_room(GOOD.as_bytes());
     let base = format!("http://{}", node.main());
-    let http = reqwest::Client::new();
+    let http = http();
     let user = format!("Bearer {}", token::staff());
     let (short, long) = (format!("Bearer {}", &API_KEY[1..]), format!("Bearer {API_KEY}x"));
     for header in ["", "Bearer ", "Bearer wrong", API_KEY, &short, &long, &format!("Basic {API_KEY}"), &user] {
@@ -313,7 +314,7 @@ async fn without_a_key_of_its_own_the_api_is_off() {
         assert_eq!((status, &reply["error"]["code"]), (403, &json!("forbidden")), "{reply}");
     }
     assert_eq!(node.get("/v1/rooms/order:o1").await.0, 403);
-    let empty = reqwest::Client::new().post(format!("http://{}/v1/publish", node.main())).bearer_auth("");
+    let empty = http().post(format!("http://{}/v1/publish", node.main())).bearer_auth("");
     assert_eq!(empty.body(GOOD).send().await.expect("an answer").status().as_u16(), 403);
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     client.join("order:o1").await;

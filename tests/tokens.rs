@@ -4,9 +4,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
-use crate::harness::eventually;
 use crate::harness::node::Node;
 use crate::harness::token::{self, SECRET, now_s};
+use crate::harness::{eventually, http};
 
 const QUERY: &str = "EIO=4&transport=websocket";
 const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
@@ -170,7 +170,7 @@ async fn no_token_is_ever_logged() {
         }
         for path in ["/socket.io/?EIO=4&transport=polling&token=", "/api/health?token=", "/?token="] {
             let url = format!("http://{}{path}{token}", node.main());
-            reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("an answer");
+            http().get(url).bearer_auth(token).send().await.expect("an answer");
         }
     }
     Client::connect(node.main(), &good).await.drop_connection();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::token::{API_KEY, SECRET};
-use super::{eventually, free_address};
+use super::{eventually, free_address, http};
 
 /// A running `hallway serve`.
 pub struct Node {
@@ -84,7 +84,7 @@ impl Node {
 
     /// The status of `/readyz`; 0 when it does not answer.
     pub async fn readyz(&self) -> u16 {
-        let got = reqwest::get(format!("http://{}/readyz", self.admin)).await;
+        let got = http().get(format!("http://{}/readyz", self.admin)).send().await;
         got.map_or(0, |response| response.status().as_u16())
     }
 
@@ -105,7 +105,7 @@ impl Node {
 
     /// The sum of a metric over its labels; 0 while it is not there.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("metrics").text().await;
+        let text = http().get(format!("http://{}/metrics", self.admin)).send().await.expect("metrics").text().await;
         let text = text.expect("metrics are text");
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -113,7 +113,7 @@ impl Node {
 
     /// `POST` to the API with the key; status and JSON body.
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
-        let client = reqwest::Client::new();
+        let client = http();
         let request = client.post(format!("http://{}{path}", self.main)).bearer_auth(API_KEY).body(body);
         let response = request.send().await.expect("the API answers");
         let status = response.status().as_u16();
@@ -122,7 +122,7 @@ impl Node {
 
     /// `GET` from the API with the key; status and JSON body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let client = reqwest::Client::new();
+        let client = http();
         let request = client.get(format!("http://{}{path}", self.main)).bearer_auth(API_KEY);
         let response = request.send().await.expect("the API answers");
         let status = response.status().as_u16();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 
-use super::eventually;
 use super::token::API_KEY;
+use super::{eventually, http};
 
 /// Events in one pipeline or batch.
 const CHUNK: usize = 20;
@@ -91,10 +91,10 @@ async fn pipeline(url: &str, plans: &[Plan]) -> redis::RedisResult<Vec<Receipt>>
 
 /// Publishes with `POST /v1/publish/batch`, what is refused as unavailable again.
 pub async fn by_http(node: SocketAddr, plans: Vec<Plan>, progress: Progress) -> Vec<Receipt> {
-    let http = reqwest::Client::new();
+    let client = http();
     let mut receipts = Vec::new();
     for chunk in plans.chunks(CHUNK) {
-        let http = &http;
+        let http = &client;
         let told = eventually("a batch is acknowledged", || async move { batch(http, node, chunk).await }).await;
         progress.fetch_add(told.len(), Ordering::Relaxed);
         receipts.extend(told);
