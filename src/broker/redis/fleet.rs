@@ -61,12 +61,18 @@ impl Peer {
     }
 }
 
-/// What is known of the others after a look that came `after` the one before.
-fn seen(before: &HashMap<String, Peer>, counters: HashMap<String, i64>, after: Duration) -> HashMap<String, Peer> {
+/// What is known of the others after a look that came `after` the one before. Newcomers are as good as `still`.
+fn seen(
+    before: &HashMap<String, Peer>,
+    counters: HashMap<String, i64>,
+    after: Duration,
+    still: Duration,
+) -> HashMap<String, Peer> {
     let peer = |(node, counter): (String, i64)| {
         let still = match before.get(&node) {
             Some(known) if known.counter == counter => known.still + after,
-            Some(_) | None => Duration::ZERO,
+            Some(_) => Duration::ZERO,
+            None => still,
         };
         (node, Peer { counter, still })
     };
@@ -95,9 +101,11 @@ impl Fleet {
         counters.remove(&self.node);
         // In the time that nobody looked, no counter was seen standing still.
         let after = turn.looked.map_or(Duration::ZERO, |at| at.elapsed().min(self.heartbeat * 2));
+        // Whom a node finds when it starts may have died long ago.
+        let still = if turn.looked.is_none() { DEAD.saturating_sub(self.heartbeat * 3) } else { Duration::ZERO };
         turn.looked = Some(Instant::now());
         let mut others = self.others.lock();
-        *others = seen(&others, counters, after);
+        *others = seen(&others, counters, after, still);
         let live = others.values().filter(|peer| !peer.is_dead()).count();
         self.live.set(f64::from(u32::try_from(live + 1).unwrap_or(u32::MAX)));
         others.iter().filter(|(_, peer)| peer.still >= BURIED).map(|(node, _)| node.clone()).collect()
@@ -191,7 +199,8 @@ mod tests {
     const BEAT: Duration = Duration::from_secs(2);
 
     fn look(before: &HashMap<String, Peer>, counters: &[(&str, i64)]) -> HashMap<String, Peer> {
-        seen(before, counters.iter().map(|(node, counter)| ((*node).to_owned(), *counter)).collect(), BEAT)
+        let counters = counters.iter().map(|(node, counter)| ((*node).to_owned(), *counter));
+        seen(before, counters.collect(), BEAT, Duration::ZERO)
     }
 
     #[test]

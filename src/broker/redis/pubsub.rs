@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, plain, remedy};
+use super::{RedisBroker, RedisSettings, plain, remedy, tell};
 use crate::broker::feed::FeedSender;
 use crate::broker::{Feed, Unavailable};
 use crate::clock::now_ms;
@@ -125,8 +125,9 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
         let problem = match dial(&broker, &client, &settings).await {
             Ok((sink, stream)) => {
                 counter!(names::PUBSUB_CONNECTS).increment(1);
-                broker.link.set(Check::PubSub, None);
                 feed.restored();
+                // It is believed in once a canary has come through it. Should this one be lost, the probe sends more.
+                tell(&broker, &broker.canary, b"0").await.ok();
                 serve(&broker, sink, stream, &mut requests, &feed).await;
                 "the pub/sub connection to Redis broke".to_owned()
             }
@@ -232,7 +233,8 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
     let Some(room) = broker.keys.room_of(channel) else {
         let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-        return broker.subscriptions.canary_came(number.unwrap_or_default());
+        broker.subscriptions.canary_came(number.unwrap_or_default());
+        return broker.link.set(Check::PubSub, None);
     };
     let Ok(room) = broker.classes.room(room) else { return };
     match read(broker, room, payload) {
