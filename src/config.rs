@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod example;
 mod history;
+mod ingest;
 mod later;
 mod limits;
 mod log;
@@ -34,7 +35,8 @@ pub use connection::{Shutdown, SocketIo, Wire};
 pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use history::History;
-pub use later::{Ack, Ingest, Store, SyncDoor, WsDoor};
+pub use ingest::Ingest;
+pub use later::{Ack, Store, SyncDoor, WsDoor};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use redis::Redis;
@@ -113,6 +115,7 @@ sections! {
     api: Api,
     auth: Auth,
     redis: Redis,
+    ingest: Ingest,
     history: History,
     limits: Limits,
     wire: Wire,
@@ -122,7 +125,6 @@ sections! {
     ack: Ack,
     sync: SyncDoor,
     ws: WsDoor,
-    ingest: Ingest,
     store: Store,
 }
 

@@ -47,6 +47,14 @@ pub const PUBSUB_CONNECTS: &str = "hallway_pubsub_connects_total";
 pub const CANARY: &str = "hallway_canary_seconds";
 /// 1 while Redis holds a function of another settings table than this node's.
 pub const FUNCTION_DIFFERS: &str = "hallway_function_differs";
+/// Entries that wait in the ingest stream.
+pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
+/// 1 while this node is the one that reads the ingest stream.
+pub const INGEST_LEADING: &str = "hallway_ingest_leading";
+/// Bad entries of the ingest stream that this node put aside, by `code`.
+pub const INGEST_REJECTED: &str = "hallway_ingest_rejected_total";
+/// Seconds from an entry's arrival in the ingest stream to its publication.
+pub const INGEST_LAG: &str = "hallway_ingest_lag_seconds";
 
 /// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -86,4 +94,8 @@ fn describe() {
     describe_counter!(PUBSUB_CONNECTS, "Times that the pub/sub connection was made.");
     describe_histogram!(CANARY, Unit::Seconds, "Time that a canary took through Redis.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+    describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
+    describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
+    describe_counter!(INGEST_REJECTED, "Bad entries of the ingest stream that this node put aside, by code.");
+    describe_histogram!(INGEST_LAG, Unit::Seconds, "From an entry's arrival in the ingest stream to its publication.");
 }

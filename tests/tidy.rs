@@ -27,16 +27,17 @@ const FORBIDDEN: [(&str, &str); 5] = [
 const NEUTRAL: [&str; 2] = ["clock", "metrics"];
 
 /// Who may import whom; `gateway` may import everybody, because it builds everything.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
     ("doors", &["service", "session", "auth", "wire", "readiness", "connections"]),
     ("api", &["service", "session", "auth", "wire", "readiness"]),
+    ("ingest", &["service", "session", "auth"]),
     ("service", &["hub", "broker", "auth", "session"]),
     ("hub", &["broker", "session", "wire"]),
     ("session", &["auth", "wire"]),
     ("broker", &[]),
-    ("readiness", &["service", "connections", "broker"]),
+    ("readiness", &["service", "ingest", "connections", "broker"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
     ("wire", &[]),

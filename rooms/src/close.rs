@@ -88,6 +88,8 @@ pub enum Refusal {
     UnknownCommand,
     /// The broker is out of reach.
     Unavailable,
+    /// The broker cannot store the event in one of its rooms; trying again does not help until somebody mends that.
+    NotStored,
 }
 
 impl Refusal {
@@ -105,6 +107,7 @@ impl Refusal {
             Self::HistoryDisabled => "history-disabled",
             Self::UnknownCommand => "unknown-command",
             Self::Unavailable => "unavailable",
+            Self::NotStored => "not-stored",
         }
     }
 
@@ -118,6 +121,7 @@ impl Refusal {
             Self::UnknownCommand => 404,
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
+            Self::NotStored => 500,
             Self::Unavailable => 503,
         }
     }
