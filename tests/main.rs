@@ -16,6 +16,7 @@ mod harness;
 mod heartbeat;
 mod hostile;
 mod idle;
+mod ingest;
 mod keys;
 mod missed;
 mod outage;

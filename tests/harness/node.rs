@@ -88,6 +88,12 @@ impl Node {
         got.map_or(0, |response| response.status().as_u16())
     }
 
+    /// What `/readyz` says of each check.
+    pub async fn checks(&self) -> Value {
+        let got = reqwest::get(format!("http://{}/readyz", self.admin)).await.expect("the admin listener answers");
+        got.json::<Value>().await.expect("JSON")["checks"].take()
+    }
+
     /// The main listener.
     pub fn main(&self) -> SocketAddr {
         self.main
