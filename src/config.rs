@@ -115,7 +115,6 @@ sections! {
     api: Api,
     auth: Auth,
     redis: Redis,
-    ingest: Ingest,
     history: History,
     limits: Limits,
     wire: Wire,
@@ -125,6 +124,7 @@ sections! {
     ack: Ack,
     sync: SyncDoor,
     ws: WsDoor,
+    ingest: Ingest,
     store: Store,
 }
 

@@ -18,7 +18,7 @@ section! {
         batch: usize = 256, check between(1, 10_000);
 
         /// About how many bad entries are kept in `hallway:ingest:rejected`, 0 to 1000000; older ones go. Enough to find
-        /// out what a broken service sends; each has at most about twice limits.event_bytes.
+        /// out what a broken service sends; each has at most about twice `event_bytes`.
         rejected: usize = 10_000, check between(0, 1_000_000);
 
         /// Emitter dialects to listen for: "socket.io", "python-socketio".

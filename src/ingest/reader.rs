@@ -13,7 +13,7 @@ use super::entry::{self, Fields};
 use super::lease::Lease;
 use super::portion::Portion;
 use super::rejects::{Ledger, Reject};
-use super::stream::{Done, Next, Read, Stored, Stream};
+use super::stream::{Done, Next, Stored, Stream};
 use super::trouble::{Told, Trouble};
 use crate::clock::now_ms;
 use crate::metrics::INGEST_LAG;
@@ -61,28 +61,17 @@ impl Reader {
         while self.lease.is_held() {
             let read = self.stream.turn(&done, next, portion.count()).await?;
             self.ledger.note(&std::mem::take(&mut done).rejects, self.stream.rejected());
-            let batch = match read {
-                None => continue,
-                Some(Read::Nothing) if next == Next::Pending => {
-                    next = Next::New;
-                    continue;
-                }
-                Some(Read::Nothing) => {
-                    self.told.over();
-                    roused = self.wait(roused).await?;
-                    continue;
-                }
-                Some(Read::Pending(batch)) => {
-                    next = Next::Pending;
-                    batch
-                }
-                Some(Read::New(batch)) => batch,
-            };
-            roused = false;
-            portion.learn(batch.len(), batch.iter().map(size).sum());
-            if self.lease.is_held() {
+            let Some((kind, batch)) = read else { continue };
+            if !batch.is_empty() {
+                (next, roused) = (kind, false);
+                portion.learn(batch.len(), batch.iter().map(size).sum());
                 done = self.publish(batch).await?;
                 self.told.over();
+            } else if next == Next::Pending {
+                next = Next::New;
+            } else {
+                self.told.over();
+                roused = self.wait(roused).await?;
             }
         }
         Ok(())
@@ -96,7 +85,11 @@ impl Reader {
         Ok(found && !roused)
     }
 
+    /// Publishes a batch and says what is done; nothing, when it took so long to read that the lease is over.
     async fn publish(&self, batch: Vec<Stored>) -> Result<Done, Trouble> {
+        if !self.lease.is_held() {
+            return Ok(Done::default());
+        }
         let mut done = Done { entries: batch.iter().map(|(id, _)| id.clone()).collect(), rejects: Vec::new() };
         let there: Vec<(String, Fields)> = batch.into_iter().filter_map(|(id, fields)| Some((id, fields?))).collect();
         let requests = there.iter().map(|(id, fields)| entry::read(id, fields)).collect();

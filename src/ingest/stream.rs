@@ -35,16 +35,8 @@ pub(super) enum Next {
     New,
 }
 
-/// What was read.
-#[derive(Debug)]
-pub(super) enum Read {
-    /// What was pending. More may be, and comes before anything new.
-    Pending(Vec<Stored>),
-    /// What is new, and nothing is pending before it.
-    New(Vec<Stored>),
-    /// There is nothing of that kind.
-    Nothing,
-}
+/// Entries, and whether they were pending; then more of them may be, and come before anything new.
+pub(super) type Read = (Next, Vec<Stored>);
 
 impl Next {
     /// Also before what is new the pending ones are asked for: a node whose lease ran out unnoticed may have read on.
@@ -52,19 +44,6 @@ impl Next {
         match self {
             Self::Pending => &["0"],
             Self::New => &["0", ">"],
-        }
-    }
-}
-
-impl Read {
-    /// What is new has become pending too: where something is pending before it, it is read again in its turn.
-    fn of(reads: Vec<Vec<Stored>>) -> Self {
-        let mut reads = reads.into_iter();
-        let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());
-        match (pending.is_empty(), new.is_empty()) {
-            (false, _) => Self::Pending(pending),
-            (true, false) => Self::New(new),
-            (true, true) => Self::Nothing,
         }
     }
 }
@@ -113,7 +92,7 @@ impl Stream {
         replies.into_iter().collect::<Result<Vec<Value>, _>>()?;
         match reads.into_iter().map(|reply| entries(reply?)).collect::<Result<Vec<_>, _>>() {
             Err(error) if error.code() == Some("NOGROUP") => self.make_group().await.map(|()| None),
-            reads => Ok(Some(Read::of(reads?))),
+            reads => Ok(Some(first(reads?))),
         }
     }
 
@@ -141,6 +120,13 @@ impl Stream {
         ask.cmd("XLEN").arg(&self.key).cmd("XLEN").arg(&self.rejected);
         ask.query_async(&mut self.commands.clone()).await
     }
+}
+
+/// What is new has become pending too: where something is pending before it, it is read again in its turn.
+fn first(reads: Vec<Vec<Stored>>) -> Read {
+    let mut reads = reads.into_iter();
+    let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());
+    if pending.is_empty() { (Next::New, new) } else { (Next::Pending, pending) }
 }
 
 fn entries(reply: Value) -> Result<Vec<Stored>, RedisError> {
