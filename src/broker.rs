@@ -4,6 +4,7 @@
 //!
 //! - **One act.** A publish checks, dedupes, assigns offsets, stores and passes on, or does nothing.
 //! - **Order.** Offsets of a room only grow, and every entry names the offset before it (`prev`).
+//! - **Order of a batch.** [`Broker::publish_all`] stores events in the order given, and one that fails stops no other.
 //! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
 //! - **A feed that never blocks.** Entries of subscribed rooms arrive in order. What the feed cannot hold it drops
 //!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
@@ -72,10 +73,16 @@ pub enum PublishError {
     /// Larger than `limits.event_bytes`.
     #[error("{0}")]
     TooLarge(String),
+    /// It cannot be stored in one of its rooms, and trying again does not help until somebody mends that.
+    #[error("{0}")]
+    Failed(String),
     /// The broker is out of reach; whether it was stored is not known, so the same id must be used again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
+
+/// What became of each event of several.
+pub type Outcomes = Vec<Result<Vec<Placed>, PublishError>>;
 
 /// The broker is out of reach.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -135,6 +142,20 @@ pub struct Health {
 pub trait Broker: Send + Sync + fmt::Debug {
     /// Stores an event in its rooms and passes it on.
     async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError>;
+
+    /// Publishes events in this order: none is stored before all earlier ones were tried. What is wrong with one of them
+    /// stops none of the others. When the broker is out of reach it is not known what was stored, but it is the
+    /// beginning, so publishing all of them again under the same ids keeps the order.
+    async fn publish_all(&self, events: Vec<Publication>) -> Result<Outcomes, Unavailable> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            match self.publish(event).await {
+                Err(PublishError::Unavailable(outage)) => return Err(outage),
+                outcome => outcomes.push(outcome),
+            }
+        }
+        Ok(outcomes)
+    }
 
     /// Has a room's entries sent to the feed from now on. Subscribing twice is once.
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable>;

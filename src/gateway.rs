@@ -100,7 +100,8 @@ impl Gateway {
         let service = building.service(mode)?;
         let expiry = building.expiry();
         let connections = Connections::default();
-        let readiness = Readiness::new(service.clone(), connections.clone());
+        let ingest = building.ingest(&service)?;
+        let readiness = Readiness::new(service.clone(), ingest, connections.clone());
         let settings = building.door();
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),

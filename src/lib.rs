@@ -12,6 +12,7 @@ pub mod connections;
 pub mod doors;
 pub mod gateway;
 pub mod hub;
+pub mod ingest;
 pub mod metrics;
 pub mod rate;
 pub mod readiness;

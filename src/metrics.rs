@@ -60,6 +60,14 @@ pub const ACKNOWLEDGEMENTS: &str = "hallway_acknowledgements_total";
 pub const TOKEN_REFRESHES: &str = "hallway_token_refreshes_total";
 /// Rooms that a session had to leave because its new token does not open them.
 pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
+/// Entries that wait in the ingest stream.
+pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
+/// 1 while this node is the one that reads the ingest stream.
+pub const INGEST_LEADING: &str = "hallway_ingest_leading";
+/// Bad entries of the ingest stream that this node put aside, by `code`.
+pub const INGEST_REJECTED: &str = "hallway_ingest_rejected_total";
+/// Seconds from an entry's arrival in the ingest stream to its publication.
+pub const INGEST_LAG: &str = "hallway_ingest_lag_seconds";
 
 /// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -105,4 +113,8 @@ fn describe() {
     describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");
     describe_counter!(ROOMS_REVOKED, "Rooms that a session had to leave because its new token does not open them.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+    describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
+    describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
+    describe_counter!(INGEST_REJECTED, "Bad entries of the ingest stream that this node put aside, by code.");
+    describe_histogram!(INGEST_LAG, Unit::Seconds, "From an entry's arrival in the ingest stream to its publication.");
 }

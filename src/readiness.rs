@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::broker::Health;
 use crate::connections::Connections;
+use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
 
 /// What readiness is made of.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     service: Service,
+    ingest: Option<Ingest>,
     accepting: Arc<AtomicBool>,
     connections: Connections,
 }
@@ -18,8 +20,8 @@ pub struct Readiness {
 impl Readiness {
     /// Not ready until [`open`](Self::open).
     #[must_use]
-    pub fn new(service: Service, connections: Connections) -> Self {
-        Self { service, accepting: Arc::new(AtomicBool::new(false)), connections }
+    pub fn new(service: Service, ingest: Option<Ingest>, connections: Connections) -> Self {
+        Self { service, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
     }
 
     /// The listeners are bound.
@@ -42,6 +44,12 @@ impl Readiness {
     #[must_use]
     pub fn broker(&self) -> Health {
         self.service.health()
+    }
+
+    /// How the ingest stream is, where there is one.
+    #[must_use]
+    pub fn ingest(&self) -> Option<IngestHealth> {
+        self.ingest.as_ref().map(Ingest::health)
     }
 
     /// Open connections.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hallway::broker::{Feed, PublishError};
+use hallway_rooms::class::Delivery;
 use hallway_rooms::history::From;
 use hallway_rooms::offset::Offset;
 
@@ -43,6 +44,7 @@ promises! {
     a_full_room_gives_up_the_oldest_key
     what_is_newest_of_its_key_but_old_is_not_told
     what_is_refused_leaves_nothing
+    events_published_together_keep_their_order_and_a_bad_one_stops_no_other
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     a_feed_that_overflows_says_so
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
@@ -354,6 +356,51 @@ async fn what_is_refused_leaves_nothing(kind: Kind) {
     }
     assert_eq!((bench.offsets("user:1").await, bench.facts("user:1").await.last), (vec![], None));
     assert!(!bench.publish("e", &["user:1"]).await[0].duplicate, "the id was not taken");
+}
+
+async fn events_published_together_keep_their_order_and_a_bad_one_stops_no_other(kind: Kind) {
+    let mut bench = Bench::new(kind, LONG).await;
+    bench.subscribe("user:1").await;
+    let good = r#"{"type":"a.thing","payload":1}"#;
+    let large = format!(r#"{{"type":"a.thing","payload":"{}"}}"#, "x".repeat(EVENT_BYTES));
+    let mut events: Vec<_> = (0..300)
+        .map(|i| {
+            let rooms: &[&str] = if i % 3 == 0 { &["user:2", "user:1"] } else { &["user:1"] };
+            let text = if i == 100 { "{}" } else { good };
+            bench.publication(&format!("e{i}"), rooms, if i == 200 { &large } else { text })
+        })
+        .collect();
+    events[150].delivery = Some(Delivery::Ephemeral);
+    events.push(bench.publication("e7", &["user:1"], good));
+    let outcomes = bench.broker.publish_all(events.clone()).await.expect("the broker is up");
+    assert_eq!(outcomes.len(), 301);
+    assert!(matches!(outcomes[100], Err(PublishError::Invalid(_))), "{:?}", outcomes[100]);
+    assert!(matches!(outcomes[200], Err(PublishError::TooLarge(_))), "{:?}", outcomes[200]);
+    let at = |i: usize| outcomes[i].as_ref().expect("it is published").last().expect("a room").clone();
+    assert_eq!((at(150).offset, at(300).offset, at(300).duplicate), (None, at(7).offset, true));
+    let stored: Vec<Offset> = (0..300).filter(|i| ![100, 150, 200].contains(i)).filter_map(|i| at(i).offset).collect();
+    assert_eq!(bench.offsets("user:1").await, stored);
+    for i in (0..300).filter(|i| ![100, 200].contains(i)) {
+        assert_eq!(bench.entry().await.id.as_str(), format!("e{i}"));
+    }
+    let again = bench.broker.publish_all(events).await.expect("the broker is up");
+    let is_known = |i: &usize| again[*i].as_ref().is_ok_and(|placed| placed.iter().all(|p| p.duplicate));
+    assert_eq!((0..300).filter(is_known).count(), 297);
+    assert!(bench.broker.publish_all(Vec::new()).await.expect("the broker is up").is_empty());
+}
+
+#[tokio::test]
+async fn a_room_that_redis_cannot_store_to_stops_no_other_and_a_lost_function_is_loaded_again() {
+    let bench = Bench::new(Kind::Redis, LONG).await;
+    bench.spoil("user:broken").await;
+    let good = r#"{"type":"a.thing","payload":1}"#;
+    let events = ["user:1", "user:broken", "user:1"].iter().enumerate();
+    let events: Vec<_> = events.map(|(i, room)| bench.publication(&format!("e{i}"), &[room], good)).collect();
+    let outcomes = bench.broker.publish_all(events).await.expect("the broker is up");
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Err(PublishError::Failed(_))), "{outcomes:?}");
+    let alone = bench.try_publish("e1", &["user:broken"], good).await;
+    assert!(matches!(alone, Err(PublishError::Failed(_))), "{alone:?}");
 }
 
 async fn the_head_is_the_last_offset_or_a_quiet_place_after_the_birth(kind: Kind) {

@@ -385,6 +385,13 @@ fn keys_without_effect_are_checked_and_named() {
 }
 
 #[test]
+fn ids_are_remembered_for_two_terms_of_the_ingest_lease() {
+    let toml = "[redis]\nurl = \"redis://localhost\"\n[history]\nid_window = \"1m\"\n[ingest]\nlease = ";
+    refuses(&format!("{toml}\"40s\""), "history.id_window: is shorter than two terms of ingest.lease");
+    assert!(production(&format!("{toml}\"30s\""), &[]).is_ok());
+}
+
+#[test]
 fn room_classes_and_types_come_from_the_file() {
     let toml = r#"
         [rooms."order:{orderId}"]

@@ -20,6 +20,7 @@ mod harness;
 mod heartbeat;
 mod hostile;
 mod idle;
+mod ingest;
 mod keys;
 mod latest;
 mod locations;

@@ -27,18 +27,19 @@ const FORBIDDEN: [(&str, &str); 5] = [
 const NEUTRAL: [&str; 2] = ["clock", "metrics"];
 
 /// Who may import whom; `gateway` may import everybody, because it builds everything.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
     ("doors", &["service", "session", "auth", "wire", "readiness", "connections"]),
     ("api", &["service", "session", "auth", "wire", "readiness"]),
+    ("ingest", &["service", "session", "auth"]),
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),
     ("hub", &["broker", "session", "wire"]),
     ("session", &["auth", "wire", "rate"]),
     ("sessions", &["session"]),
     ("broker", &[]),
     ("rate", &[]),
-    ("readiness", &["service", "connections", "broker"]),
+    ("readiness", &["service", "ingest", "connections", "broker"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
     ("wire", &[]),

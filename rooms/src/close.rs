@@ -90,6 +90,8 @@ pub enum Refusal {
     UnknownCommand,
     /// The broker is out of reach.
     Unavailable,
+    /// The broker cannot store the event in one of its rooms; trying again does not help until somebody mends that.
+    NotStored,
 }
 
 impl Refusal {
@@ -108,6 +110,7 @@ impl Refusal {
             Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
             Self::Unavailable => "unavailable",
+            Self::NotStored => "not-stored",
         }
     }
 
@@ -122,6 +125,7 @@ impl Refusal {
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
             Self::RateLimited => 429,
+            Self::NotStored => 500,
             Self::Unavailable => 503,
         }
     }

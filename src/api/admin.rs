@@ -29,11 +29,11 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
     let ready = broker.ready && accepting;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({
-        "ready": ready,
-        "checks": {"broker": broker, "listeners": {"ready": accepting}},
-    });
-    (status, Json(body))
+    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}});
+    if let Some(ingest) = admin.readiness.ingest() {
+        checks["ingest"] = json!(ingest);
+    }
+    (status, Json(json!({"ready": ready, "checks": checks})))
 }
 
 async fn numbers(State(admin): State<Admin>) -> String {

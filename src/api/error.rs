@@ -30,11 +30,6 @@ impl ApiError {
         Self { status, body: json!({"code": code, "message": message}) }
     }
 
-    /// Whether the broker was out of reach.
-    pub(super) fn is_unavailable(&self) -> bool {
-        self.status == StatusCode::SERVICE_UNAVAILABLE
-    }
-
     /// The inner object, as it stands in the results of a batch.
     pub(super) fn into_result(self) -> Value {
         json!({"error": self.body})

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::feed::FeedSender;
-use super::{Broker, Health, History, Placed, Publication, PublishError, Unavailable};
+use super::{Broker, Health, History, Outcomes, Placed, Publication, PublishError, Unavailable};
 
 mod access;
 mod fleet;
@@ -27,6 +27,7 @@ mod link;
 mod plain;
 mod probe;
 mod publish;
+mod publish_all;
 mod pubsub;
 mod read;
 mod remedy;
@@ -148,6 +149,10 @@ fn unavailable(error: &RedisError) -> Unavailable {
 impl Broker for RedisBroker {
     async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
         publish::publish(self, event).await
+    }
+
+    async fn publish_all(&self, events: Vec<Publication>) -> Result<Outcomes, Unavailable> {
+        publish_all::publish_all(self, &events).await
     }
 
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {

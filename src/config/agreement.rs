@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     namespaces(config, report);
     memory(config, report);
     queue(config, report);
+    lease(config, report);
     key_files(config, report);
     match mode {
         Mode::Production => production(config, report),
@@ -90,6 +91,15 @@ fn queue(config: &Config, report: &mut Report) {
     if config.limits.queue_bytes.get() < least && report.sound(&["limits.queue_bytes", "limits.event_bytes"]) {
         let remedy = format!("make it {least} bytes or more, or limits.event_bytes smaller");
         report.blame("limits.queue_bytes", Complaint::new("holds less than two events", remedy));
+    }
+}
+
+/// Whoever takes over publishes again what its predecessor did not acknowledge, and only ids tell that it is the same.
+fn lease(config: &Config, report: &mut Report) {
+    let sound = report.sound(&["ingest.lease", "history.id_window"]);
+    if sound && config.redis.url.is_some() && config.history.id_window < config.ingest.lease * 2 {
+        let remedy = "make it twice ingest.lease or more, or shorten that";
+        report.blame("history.id_window", Complaint::new("is shorter than two terms of ingest.lease", remedy));
     }
 }
 

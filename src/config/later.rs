@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    rule::{between, each, emitter, store_url},
+    rule::{between, each, store_url},
     secret::Secret,
     section::section,
 };
@@ -42,14 +42,6 @@ section! {
     pub struct WsDoor for mode {
         /// How long a client may be silent, 1s to 1h, before it is closed.
         @later idle_timeout: Duration = Duration::from_mins(1), check between(SECOND, HOUR);
-    }
-}
-
-section! {
-    /// Ways in for events beside the Redis function and HTTP.
-    pub struct Ingest for mode {
-        /// Emitter dialects to listen for: "socket.io", "python-socketio".
-        @later emitters: Vec<String> = Vec::new(), check each(emitter), eg r#"["socket.io", "python-socketio"]"#;
     }
 }
 

@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
+use crate::ingest::{Ingest, IngestSettings};
 use crate::rate::Rate;
 use crate::service::{Parts, Service, ServiceLimits};
 use crate::sessions::Sessions;
@@ -101,6 +102,24 @@ impl Building<'_> {
         };
         let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);
         Ok(broker.map_err(|error| format!("redis.url: {error}"))?)
+    }
+
+    /// The ingest stream's reader; there is none without a Redis.
+    pub(super) fn ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
+        let (redis, ingest) = (&self.config.redis, &self.config.ingest);
+        let Some(url) = &redis.url else { return Ok(None) };
+        let settings = IngestSettings {
+            url: url.expose().to_owned(),
+            prefix: redis.prefix.clone(),
+            connect_timeout: redis.connect_timeout,
+            response_timeout: redis.response_timeout,
+            lease: ingest.lease,
+            batch: ingest.batch,
+            rejected: ingest.rejected,
+            event_bytes: self.config.limits.event_bytes.get(),
+        };
+        let started = Ingest::start(&settings, service.clone(), &self.tasks, self.stop.clone());
+        Ok(Some(started.map_err(|error| format!("redis.url: {error}"))?))
     }
 
     fn policy(&self, mode: Mode) -> Arc<dyn Policy> {

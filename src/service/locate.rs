@@ -49,8 +49,8 @@ impl Service {
                 tracing::debug!(%error, "a location could not be published");
                 Err(Refusal::Unavailable)
             }
-            Err(error @ (PublishError::Invalid(_) | PublishError::TooLarge(_))) => {
-                tracing::warn!(%error, "the broker refuses a location; give every node the same configuration");
+            Err(error @ (PublishError::Invalid(_) | PublishError::TooLarge(_) | PublishError::Failed(_))) => {
+                tracing::warn!(%error, "the broker refuses a location; see what it says, and give every node the same configuration");
                 Err(Refusal::Unavailable)
             }
         }

@@ -1,4 +1,4 @@
-//! Publishing on behalf of a service that came by HTTP.
+//! Publishing on behalf of a service that came by HTTP or by the ingest stream.
 
 use std::time::Instant;
 
@@ -13,7 +13,38 @@ use metrics::{counter, histogram};
 use super::Service;
 use crate::broker::{Placed, Publication, PublishError, event_id};
 
-/// An event as an API client wrote it.
+mod body;
+
+pub use body::compose;
+
+/// By which way an event came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// `POST /v1/publish` and its like.
+    Http,
+    /// The ingest stream.
+    Ingest,
+}
+
+impl Way {
+    /// As metrics know it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Ingest => "ingest",
+        }
+    }
+
+    /// The ingest stream says itself what it puts aside and what it waits for.
+    fn warn(self, error: &PublishError) {
+        if self == Self::Http && matches!(error, PublishError::Unavailable(_) | PublishError::Failed(_)) {
+            tracing::warn!(%error, "an event could not be published");
+        }
+    }
+}
+
+/// An event as a service wrote it.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Its rooms; when empty, those that its type derives from the payload.
@@ -24,6 +55,8 @@ pub struct Request {
     pub requires_ack: bool,
     /// How it is to be delivered, if not as its type and rooms say.
     pub delivery: Option<Delivery>,
+    /// Its id where the event itself has none.
+    pub spare_id: Option<EventId>,
 }
 
 /// An event that has its places.
@@ -63,10 +96,59 @@ impl Service {
         let began = Instant::now();
         let publication = self.publication(request)?;
         let id = publication.id.clone();
-        let placed = self.0.broker.publish(publication).await.map_err(|error| refused(error, &id))?;
-        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => "http").increment(1);
+        let placed = self
+            .0
+            .broker
+            .publish(publication)
+            .await
+            .inspect_err(|error| Way::Http.warn(error))
+            .map_err(|error| refused(error, &id))?;
+        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => Way::Http.label()).increment(1);
         histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
         Ok(Published { id, placed })
+    }
+
+    /// Checks events and hands them to the broker, in this order; what is refused before stays where it is. When the
+    /// broker is out of reach every other event is refused as `unavailable`, with its id: all of them are to be
+    /// published again, and none is stored twice or out of order.
+    pub async fn publish_all(
+        &self,
+        way: Way,
+        requests: Vec<Result<Request, Refused>>,
+    ) -> Vec<Result<Published, Refused>> {
+        let began = Instant::now();
+        let mut publications = Vec::with_capacity(requests.len());
+        let mut take = |request| {
+            let publication = self.publication(request?)?;
+            let id = publication.id.clone();
+            publications.push(publication);
+            Ok(id)
+        };
+        let ids: Vec<Result<EventId, Refused>> = requests.into_iter().map(&mut take).collect();
+        let outcomes = self.0.broker.publish_all(publications).await;
+        histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
+        let mut outcomes = match outcomes {
+            Ok(outcomes) => outcomes.into_iter(),
+            Err(outage) => {
+                if way == Way::Http {
+                    tracing::warn!(%outage, "a batch of events could not be published");
+                }
+                return ids.into_iter().map(|id| Err(unavailable(&id?))).collect();
+            }
+        };
+        let published = ids.into_iter().map(|id| {
+            let id = id?;
+            let placed = outcomes
+                .next()
+                .unwrap_or_else(|| Ok(Vec::new()))
+                .inspect_err(|error| way.warn(error))
+                .map_err(|error| refused(error, &id))?;
+            Ok(Published { id, placed })
+        });
+        let published: Vec<_> = published.collect();
+        let stored = published.iter().filter(|outcome| outcome.is_ok()).count();
+        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => way.label()).increment(stored as u64);
+        published
     }
 
     fn publication(&self, request: Request) -> Result<Publication, Refused> {
@@ -78,7 +160,7 @@ impl Service {
         let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_string()))?;
         let keys = if request.rooms.is_empty() { derived_rooms(&draft) } else { request.rooms };
         let rooms = self.rooms(&keys)?;
-        let id = draft.id.clone().unwrap_or_else(event_id);
+        let id = draft.id.clone().or(request.spare_id).unwrap_or_else(event_id);
         let delivery = self.delivery(request.delivery, &draft, &rooms)?;
         let text = request.text.into_bytes();
         Ok(Publication { rooms, text, id, requires_ack: request.requires_ack, delivery })
@@ -120,12 +202,14 @@ fn refused(error: PublishError, id: &EventId) -> Refused {
     match error {
         PublishError::Invalid(message) => Refused::new(Refusal::InvalidEvent, message),
         PublishError::TooLarge(message) => Refused::new(Refusal::EventTooLarge, message),
-        PublishError::Unavailable(error) => {
-            tracing::warn!(%error, "an event could not be published");
-            let message = "the broker is out of reach; try again with this id, and it is stored once".to_owned();
-            Refused { refusal: Refusal::Unavailable, message, id: Some(id.clone()) }
-        }
+        PublishError::Failed(message) => Refused { id: Some(id.clone()), ..Refused::new(Refusal::NotStored, message) },
+        PublishError::Unavailable(_) => unavailable(id),
     }
+}
+
+fn unavailable(id: &EventId) -> Refused {
+    let message = "the broker is out of reach; try again with this id, and it is stored once";
+    Refused { id: Some(id.clone()), ..Refused::new(Refusal::Unavailable, message) }
 }
 
 /// The rooms of the seed's four types, from the ids in their payload (nomor: "Event Types").

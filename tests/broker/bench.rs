@@ -270,6 +270,14 @@ impl Bench {
         }
     }
 
+    /// Makes a room's history something that is no stream, and takes the function out of Redis.
+    pub(super) async fn spoil(&self, room: &str) {
+        let Behind::Redis { redis, .. } = &self.behind else { panic!("only Redis can be spoilt") };
+        let mut spoil = redis::pipe();
+        spoil.cmd("SET").arg(format!("hallway:{{{room}}}:history")).arg("no stream").cmd("FUNCTION").arg("FLUSH");
+        spoil.exec_async(&mut redis.client().await).await.expect("redis is up");
+    }
+
     /// Lets idle time go by; only the memory broker's clock can be asked for it.
     pub(super) fn idle(&self, time: Duration) {
         let Behind::Memory { clock } = &self.behind else { panic!("hours cannot be lived through") };

@@ -88,6 +88,12 @@ impl Node {
         got.map_or(0, |response| response.status().as_u16())
     }
 
+    /// What `/readyz` says of each check.
+    pub async fn checks(&self) -> Value {
+        let got = reqwest::get(format!("http://{}/readyz", self.admin)).await.expect("the admin listener answers");
+        got.json::<Value>().await.expect("JSON")["checks"].take()
+    }
+
     /// The main listener.
     pub fn main(&self) -> SocketAddr {
         self.main
@@ -149,11 +155,24 @@ impl Node {
         self.process.wait().expect("it ends");
     }
 
+    /// Stops it in the middle of whatever it does; its connections stay open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
     /// Asks it to stop, as Kubernetes does, and waits.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.process.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(asked.success());
+        self.signal("-TERM");
         for _ in 0..1000 {
             if let Some(status) = self.process.try_wait().expect("a child of ours") {
                 return status;

@@ -1,6 +1,6 @@
 //! Publishing: one call of the function, or plain `PUBLISH`es for what is stored nowhere.
 
-use ::redis::{RedisError, Value, cmd, from_redis_value};
+use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::draft::Draft;
 use hallway_rooms::entry::{self, Entry, Keep};
@@ -10,29 +10,54 @@ use super::{RedisBroker, function, tell, unavailable};
 use crate::broker::{Placed, Publication, PublishError};
 use crate::clock::now_ms;
 
+/// Error codes that say something about Redis, or about this gateway's user there, and nothing about the event.
+const NOT_THE_EVENT: [&str; 16] = [
+    "OOM",
+    "READONLY",
+    "LOADING",
+    "MISCONF",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "BUSY",
+    "EXECABORT",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
+    "CROSSSLOT",
+];
+
 /// A room, its offset (empty where nothing is stored) and whether the id was known there.
 type Place = (String, String, i64);
 
 pub(super) async fn publish(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
-    if event.delivery == Some(Delivery::Ephemeral) {
+    if is_plain(&event) {
         return send(broker, event).await;
     }
-    let placed = match call(broker, &event).await {
+    let placed = match query(broker, &event).await {
         Err(error) if function::is_absent(&error) => {
             broker.function.ensure(&mut broker.connection()).await.map_err(|e| refused(&e))?;
-            call(broker, &event).await.map_err(|e| refused(&e))?
+            query(broker, &event).await
         }
-        reply => reply.map_err(|e| refused(&e))?,
+        reply => reply,
     };
-    Ok(event.rooms.iter().zip(placed).map(place).collect())
+    placed.map_err(|e| refused(&e))
 }
 
-fn place((room, (_, offset, duplicate)): (&Room, Place)) -> Placed {
-    Placed { room: room.clone(), offset: offset.parse().ok(), duplicate: duplicate == 1 }
+async fn query(broker: &RedisBroker, event: &Publication) -> Result<Vec<Placed>, RedisError> {
+    placed(event, call(broker, event).query_async(&mut broker.connection()).await?)
+}
+
+/// Whether nothing of it is to be stored, whatever its rooms and type say.
+pub(super) fn is_plain(event: &Publication) -> bool {
+    event.delivery == Some(Delivery::Ephemeral)
 }
 
 /// The rooms' short keys come in one call: one primary has them all.
-async fn call(broker: &RedisBroker, event: &Publication) -> Result<Vec<Place>, RedisError> {
+pub(super) fn call(broker: &RedisBroker, event: &Publication) -> Cmd {
     let mut call = cmd("FCALL");
     call.arg(broker.function.publish()).arg(event.rooms.len());
     for room in &event.rooms {
@@ -42,30 +67,82 @@ async fn call(broker: &RedisBroker, event: &Publication) -> Result<Vec<Place>, R
     if event.requires_ack {
         call.arg("REQUIRESACK");
     }
-    let reply: Vec<Value> = call.query_async(&mut broker.connection()).await?;
-    reply.into_iter().skip(1).map(|place| Ok(from_redis_value::<Place>(place)?)).collect()
+    call
 }
 
-/// The function's own refusals begin with their code.
-fn refused(error: &RedisError) -> PublishError {
+/// Reads the function's reply.
+pub(super) fn placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, RedisError> {
+    let reply: Vec<Value> = from_redis_value(reply)?;
+    let place = |(room, place): (&Room, Value)| {
+        let (_, offset, duplicate): Place = from_redis_value(place)?;
+        Ok(Placed { room: room.clone(), offset: offset.parse().ok(), duplicate: duplicate == 1 })
+    };
+    event.rooms.iter().zip(reply.into_iter().skip(1)).map(place).collect()
+}
+
+/// The function's own refusals begin with their code. An error of Redis that is not the event's fault may pass; any
+/// other stays with this event, such as a room's key that somebody made something else.
+pub(super) fn refused(error: &RedisError) -> PublishError {
     let detail = error.detail().unwrap_or_default().to_owned();
     match detail.split(' ').next() {
         Some("invalid-event" | "invalid-room" | "usage") => PublishError::Invalid(detail),
         Some("event-too-large") => PublishError::TooLarge(detail),
-        _ => unavailable(error).into(),
+        _ if may_pass(error) => unavailable(error).into(),
+        _ => PublishError::Failed(format!("Redis cannot store it: {error}")),
     }
 }
 
-async fn send(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
+fn may_pass(error: &RedisError) -> bool {
+    let lacks_function = error.detail().is_some_and(|detail| detail.contains("unknown command"));
+    let of_redis = error.code().is_none_or(|code| NOT_THE_EVENT.contains(&code));
+    of_redis || lacks_function || function::is_absent(error)
+}
+
+/// The message of an event that is stored nowhere.
+pub(super) fn message(event: &Publication) -> Vec<u8> {
     let stamped = Draft::parse(&event.text).ok().and_then(|draft| draft.timestamp);
     let now = now_ms();
-    let Publication { rooms, text, id, requires_ack, .. } = event;
-    let places = rooms.iter().map(|room| entry::Place { room: room.clone(), keep: Keep::Nothing }).collect();
-    let entry =
-        Entry { id, timestamp: stamped.unwrap_or(now).min(now), requires_ack, places, earlier: Vec::new(), text };
-    let message = entry.encode();
-    for room in &rooms {
+    let Publication { rooms, text, id, requires_ack, .. } = event.clone();
+    let places = rooms.into_iter().map(|room| entry::Place { room, keep: Keep::Nothing }).collect();
+    let timestamp = stamped.unwrap_or(now).min(now);
+    Entry { id, timestamp, requires_ack, places, earlier: Vec::new(), text }.encode()
+}
+
+/// Where such an event stands: nowhere.
+pub(super) fn unplaced(event: &Publication) -> Vec<Placed> {
+    event.rooms.iter().map(|room| Placed { room: room.clone(), offset: None, duplicate: false }).collect()
+}
+
+async fn send(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
+    let message = message(&event);
+    for room in &event.rooms {
         tell(broker, &broker.keys.channel(room), &message).await.map_err(|e| unavailable(&e))?;
     }
-    Ok(rooms.into_iter().map(|room| Placed { room, offset: None, duplicate: false }).collect())
+    Ok(unplaced(&event))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::make_extension_error;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(code: &str, detail: &str, expected: fn(&PublishError) -> bool) {
+        let error = refused(&make_extension_error(code.to_owned(), Some(detail.to_owned())));
+        assert!(expected(&error), "{code} {detail}: {error:?}");
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_an_event_is_held_against_it() {
+        let unavailable = |error: &PublishError| matches!(error, PublishError::Unavailable(_));
+        for code in NOT_THE_EVENT {
+            check(code, "whatever", unavailable);
+        }
+        check("ERR", "Function not found", unavailable);
+        check("ERR", "unknown command 'FCALL'", unavailable);
+        check("ERR", "invalid-event \"type\" is missing", |error| matches!(error, PublishError::Invalid(_)));
+        check("ERR", "event-too-large it is", |error| matches!(error, PublishError::TooLarge(_)));
+        check("WRONGTYPE", "Operation against a key", |error| matches!(error, PublishError::Failed(_)));
+    }
 }

@@ -1,0 +1,107 @@
+//! The ingest stream: services `XADD` events to `<prefix>:ingest`, and one node at a time publishes them, in order.
+//!
+//! Which node is said by a lease in Redis (`lease`). It is a matter of thrift and not of truth: a node whose lease ran out
+//! without its noticing, because it was suspended, does no harm. Three things see to that:
+//!
+//! - Every batch begins at the first entry that is not acknowledged: what is pending is read before what is new, under one
+//!   consumer name for all nodes, and only what is published is acknowledged and deleted.
+//! - An entry's event has the same id whoever publishes it: the publisher's, or one derived from the entry's. Within
+//!   `history.id_window`, far longer than a lease, a second publication stores nothing.
+//! - The service publishes a batch from its beginning and goes on only when that is stored.
+//!
+//! So at any moment the events stored are a beginning of the stream, whichever of two nodes stored them, and neither can put
+//! an event behind a later one. For the same reason any failure, or a stop in the middle of a batch, is answered in one
+//! way: read again what is pending.
+//!
+//! Waiting takes nothing from the stream (`XREAD`): a blocked `XREADGROUP` of a node that is gone would take entries
+//! that its successor then does not see in their turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::service::Service;
+
+mod entry;
+mod lease;
+mod portion;
+mod reader;
+mod rejects;
+mod status;
+mod stream;
+mod trouble;
+
+pub use status::{Ingest, IngestHealth};
+
+use lease::Lease;
+use reader::Reader;
+use stream::Stream;
+
+/// Between two attempts to connect, at least and at most.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// What reading the ingest stream needs to know.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// Where Redis is, with its credentials: never logged.
+    pub url: String,
+    /// The first word of every key.
+    pub prefix: String,
+    /// For making a connection.
+    pub connect_timeout: Duration,
+    /// For a reply.
+    pub response_timeout: Duration,
+    /// `ingest.lease`.
+    pub lease: Duration,
+    /// `ingest.batch`.
+    pub batch: usize,
+    /// `ingest.rejected`.
+    pub rejected: usize,
+    /// `limits.event_bytes`.
+    pub event_bytes: usize,
+}
+
+impl Ingest {
+    /// Reads the stream whenever this node's turn comes, until `stop`; then leaves it to another node. Returns at once.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn start(
+        settings: &IngestSettings,
+        service: Service,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, RedisError> {
+        let client = Client::open(settings.url.as_str())?;
+        let status = Self::default();
+        let term = settings.lease;
+        let lease = Lease::new(connect(&client, settings, term / 3)?, settings, status.clone());
+        let commands = connect(&client, settings, settings.response_timeout)?;
+        let waiting = connect(&client, settings, settings.response_timeout + term / 3)?;
+        let stream = Stream::new(commands, waiting, settings);
+        let lease = Arc::new(lease);
+        let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings);
+        let shown = status.clone();
+        tasks.spawn(async move {
+            let work = async { tokio::join!(lease.keep(), reader.run(), shown.watch(stream)) };
+            stop.run_until_cancelled(work).await;
+            lease.release().await;
+        });
+        Ok(status)
+    }
+}
+
+fn connect(client: &Client, settings: &IngestSettings, patience: Duration) -> Result<ConnectionManager, RedisError> {
+    let (least, most) = RECONNECT;
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(settings.connect_timeout))
+        .set_response_timeout(Some(patience))
+        .set_number_of_retries(1)
+        .set_min_delay(least)
+        .set_max_delay(most);
+    client.get_connection_manager_lazy(config)
+}

@@ -1,0 +1,192 @@
+//! Entries of the stream: fields beside each other, or one field `event` with the JSON that `POST /v1/publish` takes.
+
+use hallway_rooms::class::Delivery;
+use hallway_rooms::close::Refusal;
+use hallway_rooms::event::EventId;
+use serde_json::value::RawValue;
+
+use crate::service::publish::{Refused, Request, compose};
+
+/// Names and values, in their order.
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What the separate fields say, as text.
+#[derive(Default)]
+struct Flat<'a> {
+    room: Option<&'a str>,
+    kind: Option<&'a str>,
+    payload: Option<&'a str>,
+    id: Option<&'a str>,
+    priority: Option<&'a str>,
+    timestamp: Option<&'a str>,
+    meta: Option<&'a str>,
+    requires_ack: Option<&'a str>,
+    delivery: Option<&'a str>,
+}
+
+/// Reads an entry; `id` is the entry's, and its event's where that names none.
+pub(super) fn read(id: &str, fields: &Fields) -> Result<Request, Refused> {
+    let mut request = match fields.as_slice() {
+        [(name, json)] if name == b"event" => Request::parse(text("event", json)?)?,
+        fields => flat(fields)?.into_request()?,
+    };
+    request.spare_id = derived_id(id);
+    Ok(request)
+}
+
+/// The same on every reading, so that an entry read twice is stored once.
+fn derived_id(entry: &str) -> Option<EventId> {
+    format!("ingest:{entry}").parse().ok()
+}
+
+fn flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
+    let mut flat = Flat::default();
+    for (name, value) in fields {
+        let slot = match name.as_slice() {
+            b"room" => &mut flat.room,
+            b"type" => &mut flat.kind,
+            b"payload" => &mut flat.payload,
+            b"id" => &mut flat.id,
+            b"priority" => &mut flat.priority,
+            b"timestamp" => &mut flat.timestamp,
+            b"meta" => &mut flat.meta,
+            b"requires_ack" => &mut flat.requires_ack,
+            b"delivery" => &mut flat.delivery,
+            b"event" => return Err(invalid("the field `event` stands alone: everything else goes into its JSON")),
+            _ => return Err(unknown(name)),
+        };
+        let name = String::from_utf8_lossy(name);
+        if slot.replace(text(&name, value)?).is_some() {
+            return Err(invalid(format!("the field `{name}` is given twice")));
+        }
+    }
+    Ok(flat)
+}
+
+impl Flat<'_> {
+    fn into_request(self) -> Result<Request, Refused> {
+        let kind = self.kind.ok_or_else(|| invalid("the field `type` is missing"))?;
+        let payload = self.payload.ok_or_else(|| invalid("the field `payload` is missing"))?;
+        let (kind, id, priority) = (string(kind), self.id.map(string), self.priority.map(string));
+        let members = [
+            ("type", Some(kind.as_str())),
+            ("payload", Some(json("payload", payload)?)),
+            ("id", id.as_deref()),
+            ("priority", priority.as_deref()),
+            ("timestamp", self.timestamp.map(|text| json("timestamp", text)).transpose()?),
+            ("meta", self.meta.map(|text| json("meta", text)).transpose()?),
+        ];
+        let keys = self.room.unwrap_or_default().split(' ').filter(|key| !key.is_empty());
+        Ok(Request {
+            rooms: keys.map(str::to_owned).collect(),
+            text: compose(&members),
+            requires_ack: self.requires_ack.map_or(Ok(false), flag)?,
+            delivery: self.delivery.map(delivery).transpose()?,
+            spare_id: None,
+        })
+    }
+}
+
+fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refused> {
+    std::str::from_utf8(value).map_err(|_| invalid(format!("the field `{name}` is not valid UTF-8")))
+}
+
+/// One JSON value and nothing behind it, so that no field can smuggle members into the event.
+fn json<'a>(name: &str, text: &'a str) -> Result<&'a str, Refused> {
+    let value: Result<&'a RawValue, _> = serde_json::from_str(text);
+    value.map(RawValue::get).map_err(|error| invalid(format!("the field `{name}` is not one JSON value: {error}")))
+}
+
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn flag(text: &str) -> Result<bool, Refused> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(invalid("the field `requires_ack` is 1 or 0")),
+    }
+}
+
+fn delivery(text: &str) -> Result<Delivery, Refused> {
+    let value = serde_json::from_value(text.into());
+    value.map_err(|_| invalid("the field `delivery` is durable, latest or ephemeral"))
+}
+
+fn unknown(name: &[u8]) -> Refused {
+    let name: String = String::from_utf8_lossy(name).chars().take(64).collect();
+    let known = "room, type, payload, id, priority, timestamp, meta, requires_ack and delivery, or event alone";
+    invalid(format!("there is no field {name:?}; there are {known}"))
+}
+
+fn invalid(message: impl Into<String>) -> Refused {
+    Refused::new(Refusal::InvalidEvent, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(words: &[&str]) -> Fields {
+        words.chunks(2).map(|pair| (pair[0].as_bytes().to_vec(), pair[1].as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let flat = fields(&[
+            "room",
+            " order:1  user:2",
+            "type",
+            "a\"b",
+            "payload",
+            " {\"n\": 1} ",
+            "id",
+            "e",
+            "priority",
+            "LOW",
+            "timestamp",
+            "5",
+            "meta",
+            "{\"a\":1}",
+            "requires_ack",
+            "1",
+            "delivery",
+            "ephemeral",
+        ]);
+        let json = r#"{"rooms":["order:1","user:2"],"type":"a\"b","payload":{"n": 1},"id":"e","priority":"LOW","timestamp":5,"meta":{"a":1},"requiresAck":true,"delivery":"ephemeral"}"#;
+        let (flat, whole) = (read("1-0", &flat), read("1-0", &fields(&["event", json])));
+        let (flat, whole) = (flat.expect("it is good"), whole.expect("it is good"));
+        assert_eq!(
+            flat.text,
+            r#"{"type":"a\"b","payload":{"n": 1},"id":"e","priority":"LOW","timestamp":5,"meta":{"a":1}}"#
+        );
+        assert_eq!(format!("{flat:?}"), format!("{whole:?}"));
+        assert_eq!(flat.spare_id.expect("derived").as_str(), "ingest:1-0");
+    }
+
+    #[track_caller]
+    fn check(words: &[&str], reason: &str) {
+        let refused = read("1-0", &fields(words)).expect_err("it is bad");
+        assert_eq!(refused.refusal, Refusal::InvalidEvent);
+        assert!(refused.message.contains(reason), "{}", refused.message);
+    }
+
+    #[test]
+    fn bad_entries_are_refused() {
+        check(&["type", "t"], "`payload` is missing");
+        check(&["payload", "1"], "`type` is missing");
+        check(&["type", "t", "payload", "1", "type", "t"], "`type` is given twice");
+        check(&["type", "t", "payload", "1", "colour", "red"], "no field \"colour\"");
+        check(&["type", "t", "payload", "1", "event", "{}"], "stands alone");
+        check(&["type", "t", "payload", "1,\"id\":\"x\""], "`payload` is not one JSON value");
+        check(&["type", "t", "payload", "1}{"], "`payload` is not one JSON value");
+        check(&["type", "t", "payload", ""], "`payload` is not one JSON value");
+        check(&["type", "t", "payload", "1", "meta", "{},\"id\":1"], "`meta` is not one JSON value");
+        check(&["type", "t", "payload", "1", "timestamp", "1,2"], "`timestamp` is not one JSON value");
+        check(&["type", "t", "payload", "1", "requires_ack", "yes"], "1 or 0");
+        check(&["type", "t", "payload", "1", "delivery", "twice"], "durable, latest or ephemeral");
+        check(&["event", "{"], "EOF");
+        check(&["event", r#"{"room":"order:1","type":"t","payload":1,"more":1}"#], "unknown field");
+    }
+}

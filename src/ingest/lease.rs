@@ -1,0 +1,116 @@
+//! Whose turn it is: a key with the node's id in it that expires, taken where it is free and renewed where it is ours.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::{RedisError, Script};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Ingest, IngestSettings, trouble};
+
+/// Takes a free lease (`SET NX`), renews our own, and says whether it is ours.
+const HOLD: &str = "
+    local holder = redis.call('GET', KEYS[1])
+    if holder and holder ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1";
+const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+/// The longest time between two looks at another node's lease: how soon one that was released is taken.
+const LOOK: Duration = Duration::from_millis(500);
+/// For giving it back while the node stops. After that it expires by itself.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Lease {
+    redis: ConnectionManager,
+    key: String,
+    node: String,
+    term: Duration,
+    /// Until when it is ours by our own clock, counted from before we asked.
+    until: watch::Sender<Option<Instant>>,
+    status: Ingest,
+}
+
+impl Lease {
+    pub(super) fn new(redis: ConnectionManager, settings: &IngestSettings, status: Ingest) -> Self {
+        let key = format!("{}:ingest:leader", settings.prefix);
+        let node = uuid::Uuid::now_v7().to_string();
+        Self { redis, key, node, term: settings.lease, until: watch::Sender::new(None), status }
+    }
+
+    /// Takes and renews it, for ever.
+    pub(super) async fn keep(&self) {
+        let mut refused = false;
+        loop {
+            let asked = Instant::now();
+            let held = match self.hold().await {
+                Ok(held) => {
+                    self.note(held.then(|| asked + self.term));
+                    refused = false;
+                    held
+                }
+                Err(error) => {
+                    self.refused(&error, &mut refused);
+                    let still = self.is_held().then(|| *self.until.borrow()).flatten();
+                    self.note(still);
+                    false
+                }
+            };
+            sleep(if held { self.term / 3 } else { LOOK.min(self.term / 6) }).await;
+        }
+    }
+
+    async fn hold(&self) -> Result<bool, RedisError> {
+        let term = u64::try_from(self.term.as_millis()).unwrap_or(u64::MAX);
+        Script::new(HOLD).key(&self.key).arg(&self.node).arg(term).invoke_async(&mut self.redis.clone()).await
+    }
+
+    /// Says so once when Redis refuses; that it is out of reach is said by others.
+    fn refused(&self, error: &RedisError, known: &mut bool) {
+        if error.code().is_some() && !std::mem::replace(known, true) {
+            let remedy = trouble::remedy(error);
+            tracing::error!(%error, key = self.key, remedy, "this node cannot take its turn at the ingest stream");
+        }
+    }
+
+    fn note(&self, until: Option<Instant>) {
+        let was = self.until.send_replace(until).is_some();
+        if was == until.is_some() {
+            return;
+        }
+        self.status.lead(!was);
+        if was {
+            tracing::info!("this node no longer reads the ingest stream");
+        } else {
+            tracing::info!("this node reads the ingest stream");
+        }
+    }
+
+    /// Whether it is ours right now.
+    pub(super) fn is_held(&self) -> bool {
+        self.until.borrow().is_some_and(|until| until > Instant::now())
+    }
+
+    /// Waits until it is ours.
+    pub(super) async fn taken(&self) {
+        let mut until = self.until.subscribe();
+        until.wait_for(|until| until.is_some_and(|until| until > Instant::now())).await.ok();
+    }
+
+    /// How long the holder may wait for entries before it looks again whether it still is one.
+    pub(super) fn glance(&self) -> Duration {
+        self.term / 3
+    }
+
+    /// Gives it back, so that another node takes it at once.
+    pub(super) async fn release(&self) {
+        let script = Script::new(RELEASE);
+        let mut redis = self.redis.clone();
+        let mut call = script.key(&self.key);
+        let released = call.arg(&self.node).invoke_async::<i64>(&mut redis);
+        timeout(FAREWELL, released).await.ok();
+        self.note(None);
+    }
+}

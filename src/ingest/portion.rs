@@ -1,0 +1,51 @@
+//! How many entries to read at a time: as many as allowed, fewer while they are large, and few at first.
+
+/// Bytes of entries that are read at once, as far as the entries before tell.
+const BYTES: usize = 4 * 1024 * 1024;
+/// Entries of the first portion, whose size nobody knows.
+const FIRST: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Portion {
+    most: usize,
+    count: usize,
+}
+
+impl Portion {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, count: FIRST.min(most) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// So many entries had so many bytes: grows to the double at most.
+    pub(super) fn learn(&mut self, entries: usize, bytes: usize) {
+        let each = (bytes / entries.max(1)).max(1);
+        self.count = (BYTES / each).min(self.count * 2).clamp(1, self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_with_small_entries_and_shrinks_with_large_ones() {
+        let mut portion = Portion::new(100);
+        let counts = |portion: &mut Portion, each: usize| {
+            (0..4)
+                .map(|_| {
+                    portion.learn(portion.count(), portion.count() * each);
+                    portion.count()
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&mut portion, 200), [32, 64, 100, 100]);
+        assert_eq!(counts(&mut portion, 1024 * 1024), [4, 4, 4, 4]);
+        assert_eq!(counts(&mut portion, 512 * 1024 * 1024), [1, 1, 1, 1]);
+        assert_eq!(counts(&mut portion, 0), [2, 4, 8, 16]);
+    }
+}

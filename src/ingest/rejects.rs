@@ -1,0 +1,111 @@
+//! Bad entries: what is kept of them, and what is said about them.
+
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use redis::{Cmd, cmd};
+
+use super::entry::Fields;
+use crate::metrics::INGEST_REJECTED;
+use crate::service::publish::Refused;
+
+/// Bytes of a reason: some name what they found.
+const REASON_BYTES: usize = 300;
+/// Between two log lines about rejected entries.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// An entry that was refused.
+#[derive(Debug)]
+pub(super) struct Reject {
+    pub(super) entry: String,
+    refused: Refused,
+    fields: Fields,
+}
+
+impl Reject {
+    pub(super) fn new(entry: String, refused: Refused, fields: Fields) -> Self {
+        Self { entry, refused, fields }
+    }
+
+    /// `XADD`s it to the stream of rejected ones: what is wrong, then its fields as they came, cut to `bytes` in all.
+    pub(super) fn keep(&self, stream: &str, about: usize, bytes: usize) -> Cmd {
+        let mut add = cmd("XADD");
+        add.arg(stream).arg("MAXLEN").arg("~").arg(about).arg("*");
+        let reason = cut(self.refused.message.as_bytes(), REASON_BYTES);
+        add.arg("entry").arg(&self.entry).arg("code").arg(self.refused.refusal.code()).arg("reason").arg(reason);
+        let mut room = bytes;
+        for (name, value) in &self.fields {
+            if room == 0 {
+                break;
+            }
+            for part in [name, value] {
+                let kept = cut(part, room);
+                room -= kept.len();
+                add.arg(kept);
+            }
+        }
+        add
+    }
+}
+
+/// The beginning, without half a character at its end.
+fn cut(text: &[u8], bytes: usize) -> &[u8] {
+    let Some(head) = text.get(..bytes).filter(|_| text.len() > bytes) else { return text };
+    match std::str::from_utf8(head) {
+        Err(error) if error.error_len().is_none() => &head[..error.valid_up_to()],
+        _ => head,
+    }
+}
+
+/// Counts rejected entries and logs them now and then.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    unsaid: u64,
+    said: Option<Instant>,
+}
+
+impl Ledger {
+    /// Counts these, which have been put aside.
+    pub(super) fn note(&mut self, rejects: &[Reject], stream: &str) {
+        for reject in rejects {
+            counter!(INGEST_REJECTED, "code" => reject.refused.refusal.code()).increment(1);
+        }
+        self.unsaid += rejects.len() as u64;
+        let Some(last) = rejects.last().filter(|_| self.said.is_none_or(|said| said.elapsed() >= QUIET)) else {
+            return;
+        };
+        let (count, entry, code) = (std::mem::take(&mut self.unsaid), &last.entry, last.refused.refusal.code());
+        self.said = Some(Instant::now());
+        tracing::warn!(count, entry, code, "bad ingest entries were put aside; `XREVRANGE {stream} + -` says why");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hallway_rooms::close::Refusal;
+
+    use super::*;
+
+    fn kept(fields: &[(&[u8], &[u8])], bytes: usize) -> Vec<u8> {
+        let fields = fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        Reject::new("1-0".to_owned(), Refused::new(Refusal::InvalidEvent, "x".repeat(1000)), fields)
+            .keep("s", 5, bytes)
+            .get_packed_command()
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let long = vec![b'y'; 100_000];
+        assert!(kept(&[(b"payload", &long), (b"meta", &long), (&long, b"")], 2000).len() < 3000);
+        let many = vec![(long.as_slice(), long.as_slice()); 50];
+        assert!(kept(&many, 2000).len() < 3000);
+        assert!(kept(&[(b"payload", b"1")], 2000).ends_with(b"payload\r\n$1\r\n1\r\n"));
+    }
+
+    #[test]
+    fn a_cut_leaves_no_half_character() {
+        assert_eq!(cut("aé".as_bytes(), 2), b"a");
+        assert_eq!(cut("aé".as_bytes(), 3), "aé".as_bytes());
+        assert_eq!(cut(b"\xff\xff\xff", 2), b"\xff\xff");
+    }
+}

@@ -1,0 +1,135 @@
+//! The stream in Redis: reading with its consumer group, and settling what has been dealt with.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::{RedisError, Value, cmd, from_redis_value, pipe};
+
+use super::IngestSettings;
+use super::entry::Fields;
+use super::rejects::Reject;
+
+const GROUP: &str = "gateway";
+/// One for all nodes, so that each begins with what the one before left pending.
+const CONSUMER: &str = "gateway";
+
+/// An entry as it was read; without fields when somebody deleted it after it was handed out.
+pub(super) type Stored = (String, Option<Fields>);
+
+/// What XREADGROUP replies for each stream: its key and its entries.
+type Reply = Option<Vec<(String, Vec<Stored>)>>;
+
+/// What has been dealt with and is to be acknowledged.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) entries: Vec<String>,
+    pub(super) rejects: Vec<Reject>,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// What was handed out and not acknowledged.
+    Pending,
+    /// What is new, if nothing is pending.
+    New,
+}
+
+/// Entries, and whether they were pending; then more of them may be, and come before anything new.
+pub(super) type Read = (Next, Vec<Stored>);
+
+impl Next {
+    /// Also before what is new the pending ones are asked for: a node whose lease ran out unnoticed may have read on.
+    const fn ids(self) -> &'static [&'static str] {
+        match self {
+            Self::Pending => &["0"],
+            Self::New => &["0", ">"],
+        }
+    }
+}
+
+/// See the module. Clones share their connections.
+#[derive(Clone)]
+pub(super) struct Stream {
+    commands: ConnectionManager,
+    waiting: ConnectionManager,
+    key: String,
+    rejected: String,
+    /// `ingest.rejected`.
+    keep: usize,
+    /// Bytes of one rejected entry.
+    reject_bytes: usize,
+}
+
+impl Stream {
+    pub(super) fn new(commands: ConnectionManager, waiting: ConnectionManager, settings: &IngestSettings) -> Self {
+        let key = format!("{}:ingest", settings.prefix);
+        let rejected = format!("{key}:rejected");
+        Self { commands, waiting, key, rejected, keep: settings.rejected, reject_bytes: settings.event_bytes * 2 }
+    }
+
+    pub(super) fn rejected(&self) -> &str {
+        &self.rejected
+    }
+
+    /// Acknowledges and deletes what is done and reads what comes next, all at once. None when the group had to be made.
+    pub(super) async fn turn(&self, done: &Done, next: Next, count: usize) -> Result<Option<Read>, RedisError> {
+        let mut turn = pipe();
+        turn.atomic().ignore_errors();
+        for reject in &done.rejects {
+            turn.add_command(reject.keep(&self.rejected, self.keep, self.reject_bytes));
+        }
+        if !done.entries.is_empty() {
+            turn.cmd("XACK").arg(&self.key).arg(GROUP).arg(&done.entries);
+            turn.cmd("XDEL").arg(&self.key).arg(&done.entries);
+        }
+        for from in next.ids() {
+            turn.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(count);
+            turn.arg("STREAMS").arg(&self.key).arg(from);
+        }
+        let mut replies: Vec<Result<Value, RedisError>> = turn.query_async(&mut self.commands.clone()).await?;
+        let reads = replies.split_off(replies.len().saturating_sub(next.ids().len()));
+        replies.into_iter().collect::<Result<Vec<Value>, _>>()?;
+        match reads.into_iter().map(|reply| entries(reply?)).collect::<Result<Vec<_>, _>>() {
+            Err(error) if error.code() == Some("NOGROUP") => self.make_group().await.map(|()| None),
+            reads => Ok(Some(first(reads?))),
+        }
+    }
+
+    /// The group begins with the first entry there is, which may be older than the group.
+    async fn make_group(&self) -> Result<(), RedisError> {
+        let mut make = cmd("XGROUP");
+        make.arg("CREATE").arg(&self.key).arg(GROUP).arg("0").arg("MKSTREAM");
+        match make.query_async::<()>(&mut self.commands.clone()).await {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Waits until there is an entry behind `from`, at most so long, and says whether there is. Takes nothing.
+    pub(super) async fn wait(&self, from: &str, longest: Duration) -> Result<bool, RedisError> {
+        let mut wait = cmd("XREAD");
+        wait.arg("COUNT").arg(1).arg("BLOCK").arg(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).max(1));
+        wait.arg("STREAMS").arg(&self.key).arg(from);
+        wait.query_async::<Value>(&mut self.waiting.clone()).await.map(|reply| reply != Value::Nil)
+    }
+
+    /// How many entries wait, and how many are kept of those rejected.
+    pub(super) async fn lengths(&self) -> Result<(u64, u64), RedisError> {
+        let mut ask = pipe();
+        ask.cmd("XLEN").arg(&self.key).cmd("XLEN").arg(&self.rejected);
+        ask.query_async(&mut self.commands.clone()).await
+    }
+}
+
+/// What is new has become pending too: where something is pending before it, it is read again in its turn.
+fn first(reads: Vec<Vec<Stored>>) -> Read {
+    let mut reads = reads.into_iter();
+    let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());
+    if pending.is_empty() { (Next::New, new) } else { (Next::Pending, pending) }
+}
+
+fn entries(reply: Value) -> Result<Vec<Stored>, RedisError> {
+    let reply: Reply = from_redis_value(reply)?;
+    Ok(reply.into_iter().flatten().next().map(|(_, entries)| entries).unwrap_or_default())
+}

@@ -1,0 +1,78 @@
+//! The JSON in which services name an event together with its rooms: the body of `POST /v1/publish`.
+
+use hallway_rooms::class::Delivery;
+use hallway_rooms::close::Refusal;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Refused, Request};
+
+/// The fields around an event; the event's own are passed on as they stand.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    #[serde(default)]
+    rooms: Vec<String>,
+    #[serde(default)]
+    room: Option<String>,
+    #[serde(rename = "type", borrow)]
+    kind: &'a RawValue,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    priority: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    meta: Option<&'a RawValue>,
+    #[serde(default, rename = "requiresAck")]
+    requires_ack: bool,
+    #[serde(default)]
+    delivery: Option<Delivery>,
+}
+
+impl Request {
+    /// Reads an event with its rooms.
+    ///
+    /// # Errors
+    /// `invalid-event` when it is no JSON of that form.
+    pub fn parse(text: &str) -> Result<Self, Refused> {
+        let body = serde_json::from_str::<Body<'_>>(text);
+        body.map(Body::into_request).map_err(|e| Refused::new(Refusal::InvalidEvent, e.to_string()))
+    }
+}
+
+impl Body<'_> {
+    fn into_request(self) -> Request {
+        let fields = [
+            ("type", Some(self.kind)),
+            ("payload", Some(self.payload)),
+            ("id", self.id),
+            ("priority", self.priority),
+            ("timestamp", self.timestamp),
+            ("meta", self.meta),
+        ];
+        let mut rooms = self.rooms;
+        rooms.extend(self.room);
+        let text = compose(&fields.map(|(name, raw)| (name, raw.map(RawValue::get))));
+        Request { rooms, text, requires_ack: self.requires_ack, delivery: self.delivery, spare_id: None }
+    }
+}
+
+/// Writes an event's JSON from members that are there; each value must be known to be JSON.
+#[must_use]
+pub fn compose(members: &[(&str, Option<&str>)]) -> String {
+    let size = members.iter().map(|(name, value)| name.len() + value.map_or(0, str::len) + 4).sum::<usize>();
+    let mut text = String::with_capacity(size + 2);
+    text.push('{');
+    for (name, value) in members.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.extend(["\"", name, "\":", value]);
+    }
+    text.push('}');
+    text
+}
