@@ -1,6 +1,7 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod acknowledgements;
+mod all_ways;
 mod broker;
 mod catch_up;
 mod churn;

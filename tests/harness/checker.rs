@@ -66,6 +66,22 @@ impl Histories {
         self.events.len()
     }
 
+    /// Whether an event is in any history.
+    pub fn has(&self, id: &str) -> bool {
+        self.events.contains_key(id)
+    }
+
+    /// Asserts that the events of each of these publishers, `<name>-<n>`, stand in every room in the order of their numbers.
+    pub fn hold_order(&self, publishers: &[&str]) {
+        for (room, stream) in &self.rooms {
+            for name in publishers {
+                let number = |id: &String| id.strip_prefix(name)?.strip_prefix('-')?.parse::<usize>().ok();
+                let numbers: Vec<usize> = stream.iter().filter_map(|(_, id)| number(id)).collect();
+                assert!(!numbers.is_empty() && numbers.is_sorted(), "{name} in {room}: {numbers:?}");
+            }
+        }
+    }
+
     /// Asserts that everything a publisher was promised is there, once, where it was told.
     pub fn hold(&self, receipts: &[Receipt]) {
         for receipt in receipts {

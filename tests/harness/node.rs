@@ -90,7 +90,7 @@ impl Node {
 
     /// What `/readyz` says of each check.
     pub async fn checks(&self) -> Value {
-        let got = reqwest::get(format!("http://{}/readyz", self.admin)).await.expect("the admin listener answers");
+        let got = http().get(format!("http://{}/readyz", self.admin)).send().await.expect("the admin listener answers");
         got.json::<Value>().await.expect("JSON")["checks"].take()
     }
 

@@ -40,7 +40,7 @@ impl Plan {
 /// Plans in `rooms`: two of three in one room, the rest in two or three.
 pub fn plans(name: &str, count: usize, rooms: &[String]) -> Vec<Plan> {
     let plan = |i: usize| {
-        let first = (i * 7 + name.len() * 3 + i / 5) % rooms.len();
+        let first = (i * 7 + name.len() * 3 + i / rooms.len()) % rooms.len();
         let several = if i.is_multiple_of(3) { 2 + i % 2 } else { 1 };
         let rooms = (0..several).map(|step| rooms[(first + step * 5) % rooms.len()].clone()).collect();
         Plan { id: format!("{name}-{i}"), rooms }
@@ -91,11 +91,24 @@ async fn pipeline(url: &str, plans: &[Plan]) -> redis::RedisResult<Vec<Receipt>>
 
 /// Publishes with `POST /v1/publish/batch`, what is refused as unavailable again.
 pub async fn by_http(node: SocketAddr, plans: Vec<Plan>, progress: Progress) -> Vec<Receipt> {
+    by_http_to_any(vec![node], plans, progress).await
+}
+
+/// As [`by_http`], to the next node when one does not answer.
+pub async fn by_http_to_any(nodes: Vec<SocketAddr>, plans: Vec<Plan>, progress: Progress) -> Vec<Receipt> {
     let client = http();
     let mut receipts = Vec::new();
+    let turn = AtomicUsize::new(0);
     for chunk in plans.chunks(CHUNK) {
-        let http = &client;
-        let told = eventually("a batch is acknowledged", || async move { batch(http, node, chunk).await }).await;
+        let told = eventually("a batch is acknowledged", || async {
+            let node = nodes[turn.load(Ordering::Relaxed) % nodes.len()];
+            let told = batch(&client, node, chunk).await;
+            if told.is_none() {
+                turn.fetch_add(1, Ordering::Relaxed);
+            }
+            told
+        })
+        .await;
         progress.fetch_add(told.len(), Ordering::Relaxed);
         receipts.extend(told);
     }
@@ -106,7 +119,7 @@ async fn batch(http: &reqwest::Client, node: SocketAddr, plans: &[Plan]) -> Opti
     let event = |plan: &Plan| json!({"id": plan.id, "rooms": plan.rooms, "type": "order.status_changed", "payload": {"for": plan.id}});
     let body = json!({"events": plans.iter().map(event).collect::<Vec<_>>()}).to_string();
     let request = http.post(format!("http://{node}/v1/publish/batch")).bearer_auth(API_KEY).body(body);
-    let reply: Value = request.send().await.expect("the gateway answers").json().await.expect("JSON");
+    let reply: Value = request.send().await.ok()?.json().await.ok()?;
     let receipt = |(plan, result): (&Plan, &Value)| {
         if let Some(error) = result.get("error") {
             assert_eq!(error["code"], "unavailable", "{error}");
@@ -146,6 +159,19 @@ async fn add(url: &str, plans: &[Plan]) -> redis::RedisResult<()> {
         }
     }
     pipe.query_async(&mut connect(url).await?).await
+}
+
+/// Publishes to the first room of each plan with plain `PUBLISH`es. What Redis does not answer is not tried again.
+pub async fn by_publish(url: String, plans: Vec<Plan>) {
+    for chunk in plans.chunks(CHUNK) {
+        let mut pipe = redis::pipe();
+        for plan in chunk {
+            let event = json!({"id": plan.id, "type": "order.status_changed", "payload": {"for": plan.id}});
+            pipe.cmd("PUBLISH").arg(format!("hallway:{{{}}}", plan.rooms[0])).arg(event.to_string()).ignore();
+        }
+        let mut connection = eventually("redis answers", || async { connect(&url).await.ok() }).await;
+        pipe.query_async::<()>(&mut connection).await.ok();
+    }
 }
 
 /// Publishes one event to all these rooms, so that whoever has it has everything before it.
