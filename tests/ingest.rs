@@ -406,6 +406,23 @@ async fn a_room_that_cannot_be_stored_to_blocks_no_other() {
 }
 
 #[tokio::test]
+async fn a_stream_that_cannot_be_read_is_told_once_with_its_remedy() {
+    let redis = Redis::start().await;
+    let mut client = redis.client().await;
+    redis::cmd("SET").arg(STREAM).arg("no stream").exec_async(&mut client).await.expect("redis is up");
+    let node = node(&redis, "6s").await;
+    let said = |words: &str| node.log().iter().filter(|line| line.contains(words)).count();
+    eventually("it is told", || async { (said("rename or delete it") == 1).then_some(()) }).await;
+    assert_eq!(node.readyz().await, 200, "everything else works");
+    redis::cmd("DEL").arg(STREAM).exec_async(&mut client).await.expect("redis is up");
+    add(&mut client, &fields(&["room", "order:1", "type", "t", "payload", "1", "id", "e1"])).await;
+    drained(&redis).await;
+    assert_eq!(stored(&redis, "order:1").await, ["e1"]);
+    eventually("its end is told", || async { (said("the ingest stream is read again") == 1).then_some(()) }).await;
+    assert_eq!(said("events wait in the ingest stream"), 1);
+}
+
+#[tokio::test]
 async fn entries_that_somebody_else_took_hold_nothing_up() {
     let redis = Redis::start().await;
     becomes_leader(&node(&redis, "6s").await).await;

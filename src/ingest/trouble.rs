@@ -22,14 +22,16 @@ impl Trouble {
     }
 }
 
-/// What mends an error of Redis here.
+/// What mends an error of Redis here. That of a transaction holds the errors of its commands.
 pub(super) fn remedy(error: &RedisError) -> &'static str {
-    match error.code() {
-        Some("WRONGTYPE") => "a key of the ingest stream holds something else: rename or delete it",
-        Some("NOPERM") => "give the user in redis.url ~<prefix>:* &<prefix>:* +@all -@dangerous +info",
-        Some("OOM") => "raise maxmemory of Redis, or shorten the histories",
-        _ => "see redis.url and whether Redis runs",
-    }
+    let text = error.to_string();
+    let remedies = [
+        ("WRONGTYPE", "a key of the ingest stream holds something else: rename or delete it"),
+        ("NOPERM", "give the user in redis.url ~<prefix>:* &<prefix>:* +@all -@dangerous +info"),
+        ("OOM", "raise maxmemory of Redis, or shorten the histories"),
+    ];
+    let known = remedies.iter().find(|(code, _)| text.contains(code));
+    known.map_or("see redis.url and whether Redis runs", |(_, remedy)| remedy)
 }
 
 /// The trouble that was told last.

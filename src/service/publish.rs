@@ -11,7 +11,7 @@ use hallway_rooms::limits::ROOMS_PER_EVENT;
 use metrics::{counter, histogram};
 
 use super::Service;
-use crate::broker::{Placed, Publication, PublishError, event_id};
+use crate::broker::{Outcomes, Placed, Publication, PublishError, event_id};
 
 mod body;
 
@@ -126,26 +126,17 @@ impl Service {
         };
         let ids: Vec<Result<EventId, Refused>> = requests.into_iter().map(&mut take).collect();
         let outcomes = self.0.broker.publish_all(publications).await;
-        histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
-        let mut outcomes = match outcomes {
-            Ok(outcomes) => outcomes.into_iter(),
+        if way == Way::Http {
+            histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
+        }
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
             Err(outage) => {
-                if way == Way::Http {
-                    tracing::warn!(%outage, "a batch of events could not be published");
-                }
+                way.warn(&outage.into());
                 return ids.into_iter().map(|id| Err(unavailable(&id?))).collect();
             }
         };
-        let published = ids.into_iter().map(|id| {
-            let id = id?;
-            let placed = outcomes
-                .next()
-                .unwrap_or_else(|| Ok(Vec::new()))
-                .inspect_err(|error| way.warn(error))
-                .map_err(|error| refused(error, &id))?;
-            Ok(Published { id, placed })
-        });
-        let published: Vec<_> = published.collect();
+        let published = settle(way, ids, outcomes);
         let stored = published.iter().filter(|outcome| outcome.is_ok()).count();
         counter!(crate::metrics::EVENTS_PUBLISHED, "way" => way.label()).increment(stored as u64);
         published
@@ -196,6 +187,18 @@ impl Service {
         let message = "`delivery` can only be lowered to \"ephemeral\"; the rest is said by the room class or the type";
         Err(Refused::new(Refusal::InvalidEvent, message))
     }
+}
+
+/// Puts the broker's word about each event where the event stood.
+fn settle(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> Vec<Result<Published, Refused>> {
+    let mut outcomes = outcomes.into_iter();
+    let mut next = |id: &EventId| outcomes.next().ok_or_else(|| unavailable(id));
+    let settled = ids.into_iter().map(|id| {
+        let id = id?;
+        let placed = next(&id)?.inspect_err(|error| way.warn(error)).map_err(|error| refused(error, &id))?;
+        Ok(Published { id, placed })
+    });
+    settled.collect()
 }
 
 fn refused(error: PublishError, id: &EventId) -> Refused {

@@ -1,4 +1,4 @@
-//! Publishing many events: a few dozen calls of the function at a time, each such portion in one transaction.
+//! Publishing many events: some calls of the function at a time, each such portion in one transaction.
 //!
 //! Redis judges a transaction at once, so no error of its own (a full memory, a replica) strikes between two events of a
 //! portion, and the next portion is sent when the one before it is stored. What is stored when something fails is
@@ -11,7 +11,7 @@ use super::{RedisBroker, function, unavailable};
 use crate::broker::{Outcomes, Placed, Publication, PublishError, Unavailable};
 
 /// Events of one portion. Redis serves nobody else meanwhile: some milliseconds.
-const PORTION: usize = 64;
+const PORTION: usize = 128;
 /// Bytes of one portion, unless one event has more.
 const PORTION_BYTES: usize = 1024 * 1024;
 
