@@ -274,3 +274,48 @@ async fn while_the_broker_is_away_a_location_is_unavailable_and_the_socket_stays
     locate(&mut client, HERE).await;
     assert_eq!(client.event().await.1["event"]["payload"]["agentId"], "a1");
 }
+
+/// Two agents at the full rate, a watcher of everything, and somebody who comes late on another node.
+#[tokio::test]
+async fn each_room_keeps_one_location_per_agent_and_a_new_joiner_gets_the_newest() {
+    const ROUNDS: usize = 15;
+    let redis = Redis::start().await;
+    let nodes = [Node::on(&redis.url()).await, Node::on(&redis.url()).await];
+    let rooms = ["agents:all", "zone:z1:agents"];
+    let mut watching = watcher(&nodes[0], &rooms).await;
+    let mut agents = Vec::new();
+    for id in ["a1", "a2"] {
+        let claims = json!({"sub": id, "role": "agent", "zoneId": "z1"});
+        agents.push(Client::connect(nodes[0].main(), &token::with(claims)).await);
+    }
+    let mut beat = every_fifth_of_a_second();
+    for round in 0..ROUNDS {
+        beat.tick().await;
+        for client in &mut agents {
+            let argument = format!(r#"{{"lat":{round},"lng":5}}"#);
+            assert_eq!(client.call("update_location", &argument).await, json!({"ok": true}));
+        }
+    }
+    for round in 0..ROUNDS {
+        for agent in ["a1", "a2"] {
+            let (_, argument) = watching.event().await;
+            let expected = json!({"agentId": agent, "location": {"lat": round, "lng": 5}});
+            assert_eq!(argument["event"]["payload"], expected, "each once, in order");
+        }
+    }
+    watching.nothing_came().await;
+    let mut late = Client::connect(nodes[1].main(), &token::staff()).await;
+    for (room, expected) in
+        [("agent:a1", &["a1"][..]), ("agent:a2", &["a2"]), (rooms[0], &["a1", "a2"]), (rooms[1], &["a1", "a2"])]
+    {
+        let mut kept = redis::cmd("HLEN");
+        kept.arg(format!("hallway:{{{room}}}:latest"));
+        let kept: usize = kept.query_async(&mut redis.client().await).await.expect("redis is up");
+        assert_eq!(kept, expected.len(), "{room}");
+        let data = late.resume(room, "0-1").await;
+        let newest = data["events"].as_array().expect("a list").iter().map(|event| &event["payload"]);
+        let expected =
+            expected.iter().map(|agent| json!({"agentId": agent, "location": {"lat": ROUNDS - 1, "lng": 5}}));
+        assert_eq!(newest.cloned().collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{room}");
+    }
+}
