@@ -146,7 +146,7 @@ impl Course {
 async fn kill_pubsub(redis: &Redis) -> Option<i64> {
     let mut kill = redis::cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("pubsub");
-    kill.query_async(&mut redis.client().await).await.ok()
+    kill.query_async(&mut redis.try_client().await?).await.ok()
 }
 
 fn last_word(room: &str) -> String {

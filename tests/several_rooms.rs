@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::harness::client::Client;
 use crate::harness::node::Node;
+use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
-use crate::harness::token;
+use crate::harness::{eventually, token};
 
 const STOCK: &str = r#"{"type":"inventory.stock_updated","payload":{"storeId":"s","productId":"p","stock":18}}"#;
 const ROOMS: [&str; 3] = ["store:s", "product:p", "variant:v"];
@@ -126,4 +127,46 @@ async fn a_room_named_twice_and_rooms_derived_from_the_payload_count_once() {
     assert_eq!(meta(&mut client).await["offsets"], reply["offsets"]);
     assert_eq!(reply["offsets"].as_object().map(serde_json::Map::len), Some(2), "{reply}");
     client.nothing_came().await;
+}
+
+/// How many `GET`s there were.
+async fn gets(redis: &Redis) -> u64 {
+    let mut stats = redis::cmd("INFO");
+    let stats: String = stats.arg("commandstats").query_async(&mut redis.client().await).await.expect("redis is up");
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")?.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+/// The event comes by the room that is open while the head of the other one is still on its way: there it is newer than
+/// the head, and read from the history.
+#[tokio::test]
+async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(redis.address()).await;
+    // The lease is renewed so seldom that nothing but the room's head is got meanwhile.
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &proxy.url()), ("HALLWAY_INGEST__LEASE", "60s")]).await;
+    let mut client = Client::connect(node.main(), &token::staff()).await;
+    client.join("store:s").await;
+    let event = r#"{"type":"inventory.stock_updated","payload":{}}"#;
+    redis.fcall(&["store:s", "product:p"], event, &["ID", "before"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "before");
+
+    let before = gets(&redis).await;
+    proxy.hold_replies(true);
+    client.send(r#"42/realtime,7["join_room",{"room":"product:p"}]"#).await;
+    eventually("the room is subscribed", || async {
+        let mut heard = redis::cmd("PUBSUB");
+        heard.arg("NUMSUB").arg("hallway:{product:p}");
+        let (_, nodes): (String, i64) = heard.query_async(&mut redis.client().await).await.expect("redis is up");
+        (nodes == 1).then_some(())
+    })
+    .await;
+    eventually("its head is asked for", || async { (gets(&redis).await > before).then_some(()) }).await;
+    redis.fcall(&["store:s", "product:p"], event, &["ID", "meanwhile"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "meanwhile");
+    proxy.hold_replies(false);
+    let reply = client.frame().await.expect("the reply");
+    assert!(reply.starts_with("43/realtime,7[{\"ok\":true"), "{reply}");
+    redis.fcall(&["store:s", "product:p"], event, &["ID", "after"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "after");
 }

@@ -56,7 +56,7 @@ impl Redis {
             .expect("redis-server is installed (./check installs it)");
         self.process = Some(process);
         eventually("redis answers", || async {
-            let mut redis = self.try_connect().await?;
+            let mut redis = self.try_client().await?;
             redis::cmd("PING").query_async::<String>(&mut redis).await.ok()
         })
         .await;
@@ -87,14 +87,15 @@ impl Redis {
         self.address
     }
 
-    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+    /// A plain client, if Redis takes one right now.
+    pub async fn try_client(&self) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.url()).expect("a valid url");
         client.get_multiplexed_async_connection().await.ok()
     }
 
     /// A plain client, as a service would have.
     pub async fn client(&self) -> MultiplexedConnection {
-        self.try_connect().await.expect("redis is up")
+        self.try_client().await.expect("redis is up")
     }
 
     /// `FCALL hallway_publish` with the short form of keys; returns the id and, per room, its offset.
