@@ -20,6 +20,7 @@ mod keys;
 mod missed;
 mod outage;
 mod payloads;
+mod protocol;
 mod refusals;
 mod resume;
 mod several_rooms;
