@@ -11,6 +11,7 @@ mod events;
 mod expiry;
 mod fleet;
 mod frames;
+mod half_open;
 mod handshake;
 mod harness;
 mod heartbeat;
