@@ -41,7 +41,7 @@ impl Client {
     /// Joins a room and waits for the reply.
     pub(crate) async fn join(&mut self, room: &str) -> Outcome<()> {
         self.send(&format!(r#"42/realtime,0["join_room",{{"room":"{room}"}}]"#)).await?;
-        self.until("43/realtime,0").await
+        self.until(r#"43/realtime,0[{"ok":true"#).await
     }
 
     async fn send(&mut self, frame: &str) -> Outcome<()> {
@@ -50,8 +50,15 @@ impl Client {
 
     async fn until(&mut self, begin: &str) -> Outcome<()> {
         let coming = async {
-            while !self.next().await.ok_or("the server closed a transport")?.starts_with(begin) {}
-            Ok(())
+            loop {
+                let frame = self.next().await.ok_or("the server closed a transport")?;
+                if frame.starts_with(begin) {
+                    return Ok(());
+                }
+                if frame.starts_with("44") || frame.contains(r#"{"ok":false"#) {
+                    return Err(format!("the server refused: {frame}").into());
+                }
+            }
         };
         timeout(PATIENCE, coming).await?
     }

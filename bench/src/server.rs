@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ pub(crate) struct Redis {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) clients: SocketAddr,
+    admin: SocketAddr,
     pub(crate) process: Process,
 }
 
@@ -67,7 +69,8 @@ impl Redis {
     }
 
     pub(crate) async fn client(&self) -> Outcome<MultiplexedConnection> {
-        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await?)
     }
 }
 
@@ -86,7 +89,7 @@ impl Server {
         let mut server = Self::launch_hallway(binary, redis)?;
         listens("hallway", server.clients, &mut server.process).await?;
         let began = Instant::now();
-        while server.get("/v1/rooms/order:ready").await.is_none() {
+        while !is_ready(server.admin).await {
             if began.elapsed() > PATIENCE {
                 return Err("hallway is not ready".into());
             }
@@ -105,7 +108,7 @@ impl Server {
             command.env("HALLWAY_ADMIN__LISTEN", admin.to_string()).env("HALLWAY_REDIS__URL", redis.url());
             command.env("HALLWAY_AUTH__HS256_SECRET", SECRET).env("HALLWAY_API__KEY", API_KEY);
         })?;
-        Ok(Self { clients, process })
+        Ok(Self { clients, admin, process })
     }
 
     /// The server of `bench/node` on one core, installed if need be.
@@ -118,7 +121,7 @@ impl Server {
             command.args([&clients.port().to_string(), &redis.url(), channel]);
         })?;
         listens("the server on Node", clients, &mut process).await?;
-        Ok(Self { clients, process })
+        Ok(Self { clients, admin: clients, process })
     }
 
     /// `data` of a `GET` from the API, if it answers with 200.
@@ -133,6 +136,11 @@ impl Server {
         let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;
         body["size"].as_u64().ok_or_else(|| "a room has a size".into())
     }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let answer = reqwest::get(format!("http://{admin}/readyz")).await;
+    answer.is_ok_and(|response| response.status().as_u16() == 200)
 }
 
 fn install(folder: &Path) -> Outcome<()> {
