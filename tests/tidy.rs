@@ -90,7 +90,7 @@ fn sources(folder: &str) -> Vec<Source> {
 }
 
 fn house() -> Vec<Source> {
-    [sources("src"), sources("rooms/src")].into_iter().flatten().collect()
+    [sources("src"), sources("rooms/src"), sources("bench/src")].into_iter().flatten().collect()
 }
 
 fn without_tests(text: &str) -> Vec<String> {
@@ -206,7 +206,7 @@ fn what_is_forbidden_stands_nowhere() {
 #[test]
 fn no_test_is_ignored() {
     let mut paths = Vec::new();
-    ["src", "rooms", "tests"].iter().for_each(|folder| files_under(&root().join(folder), &mut paths));
+    ["src", "rooms", "tests", "bench/src"].iter().for_each(|folder| files_under(&root().join(folder), &mut paths));
     let ignores = |path: &&PathBuf| {
         let text = fs::read_to_string(path).expect("a source");
         text.lines().any(|line| line.trim_start().starts_with("#[ignore"))

@@ -1,5 +1,6 @@
 //! One room on this node: its members and how far it has been delivered.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,10 @@ use slab::Slab;
 
 use super::newest::Passed;
 use crate::session::{Joined, Membership, Session};
+
+/// Members whose memory is fetched together before the first of them is served: few enough that it is still at hand
+/// when the last one is.
+const AHEAD: usize = 16;
 
 /// Whether a room may still be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +186,12 @@ impl LocalRoom {
     /// Calls `each` for the members in the seats `from..to` while the room stands still.
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
         let state = self.state.lock();
-        (from..to).filter_map(|seat| state.members.get(seat)).for_each(&mut each);
+        let seated = |seats: Range<usize>| seats.filter_map(|seat| state.members.get(seat));
+        for first in (from..to).step_by(AHEAD) {
+            let group = first..to.min(first + AHEAD);
+            seated(group.clone()).for_each(|member| member.session.lane().fetch());
+            seated(group).for_each(&mut each);
+        }
         to < state.members.capacity()
     }
 

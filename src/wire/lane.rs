@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::express::LaneId;
-use super::shared::send;
+use super::shared::send_now;
 use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
 
 /// One source of frames of a wire, for instance one namespace of a socket.
@@ -14,7 +14,12 @@ use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
 /// leave in the order in which they were pushed, whichever lane they came by. When the last clone of a closed lane is
 /// dropped, so are the frames it holds.
 #[derive(Debug, Clone)]
-pub struct Lane(Arc<Slot>);
+pub struct Lane {
+    /// Also in the slot; here it saves each push a look into memory that is seldom at hand.
+    wire: Wire,
+    id: LaneId,
+    _slot: Arc<Slot>,
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -24,13 +29,19 @@ struct Slot {
 
 impl Lane {
     pub(super) fn new(wire: Wire, id: LaneId) -> Self {
-        Self(Arc::new(Slot { wire, id }))
+        Self { wire: wire.clone(), id, _slot: Arc::new(Slot { wire, id }) }
     }
 
     /// The wire this lane belongs to.
     #[must_use]
     pub fn wire(&self) -> &Wire {
-        &self.0.wire
+        &self.wire
+    }
+
+    /// Has the memory that a push needs fetched. Before the pushes to many lanes: the processor fetches for all of them at
+    /// once, and else waits for each.
+    pub fn fetch(&self) {
+        std::hint::black_box(self.wire.0.out.is_locked());
     }
 
     /// Sends one complete server frame, made by [`text_frame`](super::text_frame). It writes to the socket from the
@@ -48,7 +59,7 @@ impl Lane {
     /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral one is
     /// dropped, and `frame` is not called.
     pub fn push_as(&self, weight: Weight, frame: impl FnOnce() -> Option<Bytes>) -> Push {
-        let shared = &self.0.wire.0;
+        let shared = &self.wire.0;
         let mut out = shared.out.lock();
         if !out.express.accepts() {
             return Push::Closed;
@@ -59,8 +70,9 @@ impl Lane {
         let Some(frame) = frame() else {
             return Push::Skipped;
         };
-        let pushed = out
-            .with_stream(|express, stream| express.push(self.0.id, weight, frame, &mut |slices| send(stream, slices)));
+        let pushed = out.with_stream(|express, stream| {
+            express.push(self.id, weight, frame, &mut |slices| send_now(stream, slices))
+        });
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(peer = %shared.peer, %error, "a frame could not be written");
             shared.cut_off(&mut out, PEER_GONE);

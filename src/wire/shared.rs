@@ -67,6 +67,8 @@ pub(super) struct Out {
     pub(super) lingers_until: Option<Instant>,
     /// When the kernel last accepted a byte; meaningful while `flushing`.
     pub(super) progressed: Instant,
+    /// As `dead` of the connection, for who holds this anyway.
+    dead: bool,
 }
 
 /// The incoming side.
@@ -117,6 +119,19 @@ pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usi
     }
 }
 
+/// Like [`send`], past tokio: its note of whether the socket takes more is one more place in memory to look at, and the
+/// kernel knows better. That note stays as it is, so whoever goes on to wait for the socket must [`send`] first.
+///
+/// # Errors
+/// As `send`.
+pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let socket = SockRef::from(stream);
+    match slices {
+        [only] => socket.send(only),
+        _ => socket.send_vectored(slices),
+    }
+}
+
 impl Shared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let limits = Limits {
@@ -136,6 +151,7 @@ impl Shared {
                 closing: false,
                 lingers_until: None,
                 progressed: Instant::now(),
+                dead: false,
             }),
             reading: Mutex::new(Reading::default()),
             hooks: Mutex::new(Hooks::default()),
@@ -175,6 +191,7 @@ impl Shared {
             // It fails when the peer has reset the connection, which is as good.
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Both).ok();
         }
+        out.dead = true;
         self.dead.store(true, Ordering::Release);
     }
 
@@ -188,7 +205,7 @@ impl Shared {
     /// Releases the lock, then wakes hyper if its turn has come, and starts the flusher if the wire has fallen behind.
     /// `news` tells that something happened which a running flusher cannot learn from the socket.
     pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
-        let dead = self.is_dead();
+        let dead = out.dead;
         let writer = if dead || (out.writer_waits && out.express.their_turn()) { out.writer.take() } else { None };
         let running = out.flushing;
         let starts = !running && !dead && (out.closing || out.express.is_behind());

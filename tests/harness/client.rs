@@ -44,10 +44,15 @@ impl Client {
 
     async fn open_request(request: Request) -> (Self, Value) {
         let (socket, _) = connect_async(request).await.expect("the upgrade is accepted");
-        let mut client = Self { socket, namespace: "/realtime".to_owned(), next_ack: 0, aside: VecDeque::new() };
+        let mut client = Self::over(socket);
         let first = client.frame().await.expect("the handshake comes first");
         let handshake = first.strip_prefix('0').expect("an OPEN packet");
         (client, serde_json::from_str(handshake).expect("the handshake is JSON"))
+    }
+
+    /// Speaks over a transport that is open; nothing was taken from it.
+    pub fn over(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket, namespace: "/realtime".to_owned(), next_ack: 0, aside: VecDeque::new() }
     }
 
     /// Signs in to `/realtime` with a token.
@@ -104,8 +109,18 @@ impl Client {
 
     async fn read(&mut self) -> Option<String> {
         loop {
+            let frame = self.any_frame().await?;
+            if frame != "2" {
+                return Some(frame);
+            }
+            self.socket.send(Message::text("3")).await.ok()?;
+        }
+    }
+
+    /// The next frame on the transport, pings too, which are left unanswered; none when it is closed.
+    pub async fn any_frame(&mut self) -> Option<String> {
+        loop {
             match self.socket.next().await? {
-                Ok(Message::Text(text)) if text.as_str() == "2" => self.socket.send(Message::text("3")).await.ok()?,
                 Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}

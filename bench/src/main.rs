@@ -1,0 +1,59 @@
+//! A load generator for Hallway: what a delivery costs, what bad peers cost the others, how fast the ingest stream is.
+//!
+//! Nothing here asserts anything: it prints what it measured, as ratios to something measured in the same run.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod client;
+mod crowd;
+mod fanout;
+mod ingest;
+mod network;
+mod process;
+mod publish;
+mod report;
+mod server;
+mod stalled;
+
+/// A result whose error is a sentence for whoever runs this.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[derive(Debug, Parser)]
+#[command(name = "hallway-bench", version, about = "Measures Hallway; see bench/README.md")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// CPU and latency per delivery, beside a plain Socket.IO server on Node.
+    Fanout(fanout::Arguments),
+    /// What a stalled and a half-open peer cost the others, and when they are gone.
+    Stalled(stalled::Arguments),
+    /// How fast the ingest stream is emptied, beside the bare function.
+    Ingest(ingest::Arguments),
+    /// The half-open peer of `stalled`, in a network of its own.
+    #[command(hide = true)]
+    Peer(network::PeerArguments),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Fanout(arguments) => fanout::run(arguments).await,
+        Command::Stalled(arguments) => stalled::run(arguments).await,
+        Command::Ingest(arguments) => ingest::run(arguments).await,
+        Command::Peer(arguments) => network::peer(arguments).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            report::complain(&problem.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The servers: a Redis of one's own, Hallway on it, and a plain Socket.IO server on Node.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::Outcome;
+use crate::process::{LOAD_CORE, Process, SERVER_CORE};
+
+const SECRET: &str = "a-secret-for-benchmarks-of-more-than-32-bytes";
+const API_KEY: &str = "an-api-key-for-benchmarks-of-more-than-32-bytes";
+/// Longer than any start takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `redis-server` that writes nothing to disk.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    address: SocketAddr,
+    _process: Process,
+    _folder: TempDir,
+}
+
+/// A server with clients.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) clients: SocketAddr,
+    admin: SocketAddr,
+    pub(crate) process: Process,
+}
+
+fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Waits until something listens there.
+async fn listens(what: &str, address: SocketAddr, process: &mut Process) -> Outcome<()> {
+    let began = Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        if process.has_ended() || began.elapsed() > PATIENCE {
+            return Err(format!("{what} did not start").into());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Outcome<Self> {
+        let (address, folder) = (free_address()?, tempfile::tempdir()?);
+        let port = address.port().to_string();
+        let mut process = Process::start(LOAD_CORE, "redis-server", |command| {
+            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+            command.arg(folder.path());
+        })?;
+        listens("redis-server", address, &mut process).await?;
+        Ok(Self { address, _process: process, _folder: folder })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(crate) async fn client(&self) -> Outcome<MultiplexedConnection> {
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await?)
+    }
+}
+
+/// The gateway beside this program, unless another is named.
+pub(crate) fn hallway(named: Option<PathBuf>) -> Outcome<PathBuf> {
+    let path = named.map_or_else(|| std::env::current_exe().map(|own| own.with_file_name("hallway")), Ok)?;
+    if !path.exists() {
+        return Err(format!("{} is not there: cargo build --release", path.display()).into());
+    }
+    Ok(path)
+}
+
+impl Server {
+    /// Hallway on one core; ready when this returns. Clients reach it on every address.
+    pub(crate) async fn hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
+        let mut server = Self::launch_hallway(binary, redis)?;
+        listens("hallway", server.clients, &mut server.process).await?;
+        let began = Instant::now();
+        while !is_ready(server.admin).await {
+            if began.elapsed() > PATIENCE {
+                return Err("hallway is not ready".into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(server)
+    }
+
+    /// Hallway as it starts.
+    pub(crate) fn launch_hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
+        let (clients, admin) = (free_address()?, free_address()?);
+        let program = binary.to_str().ok_or("the path of hallway is text")?;
+        let process = Process::start(SERVER_CORE, program, |command| {
+            command.arg("serve").env("TOKIO_WORKER_THREADS", "1");
+            command.env("HALLWAY_SERVER__LISTEN", format!("0.0.0.0:{}", clients.port()));
+            command.env("HALLWAY_ADMIN__LISTEN", admin.to_string()).env("HALLWAY_REDIS__URL", redis.url());
+            command.env("HALLWAY_AUTH__HS256_SECRET", SECRET).env("HALLWAY_API__KEY", API_KEY);
+        })?;
+        Ok(Self { clients, admin, process })
+    }
+
+    /// The server of `bench/node` on one core, installed if need be.
+    pub(crate) async fn node(redis: &Redis, channel: &str) -> Outcome<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+        install(&folder)?;
+        let clients = free_address()?;
+        let mut process = Process::start(SERVER_CORE, "node", |command| {
+            command.env("NODE_ENV", "production").arg(folder.join("server.mjs"));
+            command.args([&clients.port().to_string(), &redis.url(), channel]);
+        })?;
+        listens("the server on Node", clients, &mut process).await?;
+        Ok(Self { clients, admin: clients, process })
+    }
+
+    /// `data` of a `GET` from the API, if it answers with 200.
+    async fn get(&self, path: &str) -> Option<Value> {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.clients)).bearer_auth(API_KEY);
+        let response = request.send().await.ok().filter(|response| response.status().as_u16() == 200)?;
+        response.json().await.ok()
+    }
+
+    /// How many sockets Hallway has in a room.
+    pub(crate) async fn room_size(&self, room: &str) -> Outcome<u64> {
+        let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;
+        body["size"].as_u64().ok_or_else(|| "a room has a size".into())
+    }
+}
+
+async fn is_ready(admin: SocketAddr) -> bool {
+    let answer = reqwest::get(format!("http://{admin}/readyz")).await;
+    answer.is_ok_and(|response| response.status().as_u16() == 200)
+}
+
+fn install(folder: &Path) -> Outcome<()> {
+    if folder.join("node_modules").exists() {
+        return Ok(());
+    }
+    let mut npm = std::process::Command::new("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
+    if !npm.status().map_err(|error| format!("npm is needed for the server on Node: {error}"))?.success() {
+        return Err(format!("npm ci failed in {}", folder.display()).into());
+    }
+    Ok(())
+}
+
+/// A token that Hallway believes.
+pub(crate) fn token(user: &str) -> Outcome<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let claims = json!({"sub": user, "exp": now + 3600});
+    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
+}
