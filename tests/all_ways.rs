@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::harness::checker::{Histories, Record};
 use crate::harness::client::Client;
@@ -141,12 +142,11 @@ async fn a_fleet_stands_the_death_of_redis_and_of_a_node_while_events_come_in_al
     let nodes = sites.iter().map(|site| site.node.main()).collect();
     let bad = bad_entries(&redis).await;
 
-    let progress = Progress::default();
-    let ingest =
-        tokio::spawn(publisher::by_ingest(redis.url(), plans("ingest", EVENTS_EACH, &rooms), progress.clone()));
-    let fcall = tokio::spawn(publisher::by_fcall(redis.url(), plans("fcall", EVENTS_EACH, &rooms), progress.clone()));
-    let http = tokio::spawn(publisher::by_http_to_any(nodes, plans("http", EVENTS_EACH, &rooms), progress.clone()));
-    let plain = tokio::spawn(publisher::by_publish(redis.url(), plans("plain", EVENTS_EACH, &rooms)));
+    let (progress, tasks) = (Progress::default(), TaskTracker::new());
+    let ingest = tasks.spawn(publisher::by_ingest(redis.url(), plans("ingest", EVENTS_EACH, &rooms), progress.clone()));
+    let fcall = tasks.spawn(publisher::by_fcall(redis.url(), plans("fcall", EVENTS_EACH, &rooms), progress.clone()));
+    let http = tasks.spawn(publisher::by_http_to_any(nodes, plans("http", EVENTS_EACH, &rooms), progress.clone()));
+    let plain = tasks.spawn(publisher::by_publish(redis.url(), plans("plain", EVENTS_EACH, &rooms)));
 
     progressed(&progress, ALL / 5).await;
     kill_and_restart(&mut redis, &sites).await;
