@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::{Entry, Keep, Place, Stamp};
+use hallway_rooms::entry::{Entry, Place};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
@@ -21,8 +21,15 @@ use crate::clock::now_ms;
 use crate::rate::{Bucket, Rate};
 use crate::wire::{Lane, Push};
 
+mod membership;
+
+pub use membership::{Membership, Standing};
+
 /// Ids of events in several rooms that a session which caught up remembers, to get each once.
 const REMEMBERED_IDS: usize = 256;
+
+/// Rooms that a session has left and remembers for the same reason: those around one moment.
+const REMEMBERED_STAYS: usize = 16;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -44,8 +51,17 @@ pub struct Session {
     /// Made when a room first had to be caught up.
     once: Mutex<Option<VecDeque<u64>>>,
     remembers: AtomicBool,
+    left: Mutex<VecDeque<Stay>>,
     /// Held by the one room that is being read to it.
     reading: tokio::sync::Mutex<()>,
+}
+
+/// A room that was left, and between which offsets everything came.
+#[derive(Debug)]
+struct Stay {
+    room: Room,
+    since: Offset,
+    to: Offset,
 }
 
 /// A session's place among a room's members.
@@ -55,126 +71,6 @@ pub struct Joined {
     pub membership: Arc<Membership>,
     /// Where the hub keeps it.
     pub seat: usize,
-}
-
-/// What a member gets of a room's live events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is being read to from the history, up to here so far: nothing live.
-    CatchingUp(Offset),
-    /// It has had everything up to here, and gets what is newer.
-    Live(Offset),
-    /// Nothing any more.
-    Left,
-}
-
-/// A session's standing in one room.
-#[derive(Debug)]
-pub struct Membership {
-    since: Offset,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    standing: Standing,
-    /// By key, `latest` events that it was told before they came by the feed; made on first use.
-    #[expect(clippy::box_collection, reason = "a node has many memberships, and few of them have any")]
-    ahead: Option<Box<HashMap<u64, Offset>>>,
-}
-
-impl Membership {
-    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
-        Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
-    }
-
-    /// Begins at the offset that the client is told.
-    #[must_use]
-    pub fn catching_up(since: Offset) -> Arc<Self> {
-        Self::begin(since, Standing::CatchingUp(since))
-    }
-
-    /// Begins at the offset that the client is told, with nothing missing.
-    #[must_use]
-    pub fn live(since: Offset) -> Arc<Self> {
-        Self::begin(since, Standing::Live(since))
-    }
-
-    /// Its standing right now.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.state.lock().standing
-    }
-
-    /// Changes the standing, unless the room was left: that is for good.
-    pub fn set(&self, to: Standing) {
-        let mut state = self.state.lock();
-        if state.standing != Standing::Left {
-            state.standing = to;
-        }
-    }
-
-    /// Notes `latest` events that it has been told and the feed has yet to bring, older ones of their keys included.
-    pub fn set_ahead(&self, stamps: impl Iterator<Item = Stamp>) {
-        let ahead: HashMap<u64, Offset> = stamps.map(|stamp| (stamp.key, stamp.at)).collect();
-        self.state.lock().ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
-    }
-
-    /// Whether an event that the room keeps so is news to it.
-    #[must_use]
-    pub fn hears(&self, keep: Keep) -> bool {
-        let state = self.state.lock();
-        match (state.standing, keep) {
-            (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
-            (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
-            (Standing::Live(_), Keep::Nothing) => true,
-            (Standing::CatchingUp(_) | Standing::Left, _) => false,
-        }
-    }
-
-    /// Whether an event is news to it; if so, it is no longer.
-    #[must_use]
-    pub fn hear(&self, keep: Keep) -> bool {
-        let mut state = self.state.lock();
-        match (&mut state.standing, keep) {
-            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
-                *to = link.offset;
-                true
-            }
-            (Standing::Live(_), Keep::Newest(stamp)) => state.reaches(stamp),
-            (Standing::Live(_), Keep::Stored(_) | Keep::Nothing) => keep == Keep::Nothing,
-            (Standing::CatchingUp(_) | Standing::Left, _) => false,
-        }
-    }
-
-    /// Whether what is at `offset` came since it joined, live or from the history.
-    fn has_had(&self, offset: Offset) -> bool {
-        match self.standing() {
-            Standing::CatchingUp(to) | Standing::Live(to) => self.since < offset && offset <= to,
-            Standing::Left => false,
-        }
-    }
-}
-
-impl State {
-    /// Whether it was told this one, or a newer one of its key.
-    fn is_behind(&self, stamp: Stamp) -> bool {
-        self.ahead.as_ref().and_then(|ahead| ahead.get(&stamp.key)).is_some_and(|told| stamp.at <= *told)
-    }
-
-    /// Whether this one is news; from the one that was told on, all of its key are.
-    fn reaches(&mut self, stamp: Stamp) -> bool {
-        let behind = self.is_behind(stamp);
-        if let Some(ahead) = &mut self.ahead
-            && ahead.get(&stamp.key).is_some_and(|told| stamp.at >= *told)
-        {
-            ahead.remove(&stamp.key);
-            if ahead.is_empty() {
-                self.ahead = None;
-            }
-        }
-        !behind
-    }
 }
 
 impl Session {
@@ -191,6 +87,7 @@ impl Session {
             locations: Mutex::default(),
             once: Mutex::default(),
             remembers: AtomicBool::new(false),
+            left: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         })
     }
@@ -258,6 +155,18 @@ impl Session {
         self.rooms.lock().get(room).cloned()
     }
 
+    /// Takes it out of a room: from here on it hears nothing of it, and what it had is remembered for a while.
+    pub fn give_up(&self, room: &Room) -> Option<Joined> {
+        let mut rooms = self.rooms.lock();
+        let joined = rooms.remove(room)?;
+        if let Some((since, to)) = joined.membership.leave() {
+            let mut left = self.left.lock();
+            left.truncate(REMEMBERED_STAYS - 1);
+            left.push_front(Stay { room: room.clone(), since, to });
+        }
+        Some(joined)
+    }
+
     /// Marks it as gone; true the first time.
     pub fn finish(&self) -> bool {
         !self.closed.swap(true, Ordering::AcqRel)
@@ -274,14 +183,16 @@ impl Session {
         self.reading.lock().await
     }
 
-    /// From now on remembers ids of events in several rooms, since two ways may bring them.
+    /// From now on remembers ids of events in several rooms, since two ways may bring them. A room that was left before has
+    /// nothing to do with it: who joins another one from an offset on asks for what came by the first one too.
     pub fn remember_ids(&self) {
+        self.left.lock().clear();
         self.once.lock().get_or_insert_default();
         self.remembers.store(true, Ordering::Release);
     }
 
     /// Whether an event in several rooms, which now comes by those of `mask` (a bit per place), has not come another way:
-    /// by another of its rooms, whose position tells, or by one that it has left, which the last ids tell.
+    /// by another of its rooms, whose position tells, also if it has just left it, or by one that the last ids tell.
     #[must_use]
     pub fn first_copy(&self, entry: &Entry, mask: u64) -> bool {
         if !entry.earlier.is_empty() && self.came_earlier(entry) {
@@ -301,10 +212,13 @@ impl Session {
 
     fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
         let rooms = self.rooms.lock();
-        entry.places.iter().enumerate().any(|(i, place)| {
-            let joined = if mask & (1 << i) == 0 { rooms.get(&place.room) } else { None };
-            joined.zip(place.link()).is_some_and(|(joined, link)| joined.membership.has_had(link.offset))
-        })
+        let left = self.left.lock();
+        let had = |room: &Room, at: Offset| {
+            rooms.get(room).is_some_and(|joined| joined.membership.has_had(at))
+                || left.iter().any(|stay| stay.room == *room && stay.since < at && at <= stay.to)
+        };
+        let others = entry.places.iter().enumerate().filter(|(i, _)| mask & (1 << i) == 0);
+        others.filter_map(|(_, place)| Some((&place.room, place.link()?.offset))).any(|(room, at)| had(room, at))
     }
 
     fn first_time(&self, id: &EventId) -> bool {

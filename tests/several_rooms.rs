@@ -170,3 +170,30 @@ async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once()
     redis.fcall(&["store:s", "product:p"], event, &["ID", "after"]).await.expect("it is published");
     assert_eq!(client.event().await.1["event"]["id"], "after");
 }
+
+/// What is read to a member from one room it had by another, which it leaves meanwhile.
+#[tokio::test]
+async fn an_event_had_by_a_room_that_is_left_while_the_other_is_read_comes_once() {
+    let redis = Redis::start().await;
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_HISTORY__MAX_EVENTS", "5000")]).await;
+    let mut client = Client::connect(node.main(), &token::staff()).await;
+    client.join("store:s").await;
+    let event = r#"{"type":"inventory.stock_updated","payload":{}}"#;
+    for n in 0..1500 {
+        redis.fcall(&["product:p"], event, &["ID", &format!("old-{n}")]).await.expect("it is published");
+    }
+    redis.fcall(&["store:s", "product:p"], event, &["ID", "both"]).await.expect("it is published");
+    redis.fcall(&["product:p"], event, &["ID", "last"]).await.expect("it is published");
+    assert_eq!(client.event().await.1["event"]["id"], "both");
+    client.send(r#"42/realtime,7["join_room",{"room":"product:p","after":"0-1"}]"#).await;
+    client.send(r#"42/realtime,8["leave_room",{"room":"store:s"}]"#).await;
+    let mut ids = Vec::new();
+    while ids.last().is_none_or(|id| id != "last") {
+        let frame = client.frame().await.expect("a frame");
+        if let Some((_, argument)) = client.parse_event(&frame) {
+            ids.push(argument["event"]["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    let expected: Vec<String> = (1000..1500).map(|n| format!("old-{n}")).chain(["last".to_owned()]).collect();
+    assert_eq!(ids, expected);
+}

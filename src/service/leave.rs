@@ -15,7 +15,7 @@ impl Service {
             Ok(room) => room,
             Err(refusal) => return Self::respond(session, answer, &reply::refused(refusal)),
         };
-        if let Some(joined) = session.with_rooms(|rooms| rooms.remove(&room)) {
+        if let Some(joined) = session.give_up(&room) {
             self.unseat(&room, &joined);
         }
         if answer.is_some() {

@@ -32,7 +32,7 @@ impl Service {
 
     /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.
     fn revoke(&self, session: &Session, room: &Room) {
-        if let Some(joined) = session.with_rooms(|rooms| rooms.remove(room)) {
+        if let Some(joined) = session.give_up(room) {
             self.unseat(room, &joined);
             session.notify("room.revoked", &json!({ "room": room.key() }));
             counter!(crate::metrics::ROOMS_REVOKED).increment(1);

@@ -29,6 +29,8 @@ struct Reader<'a> {
     stays: usize,
     /// Stays that the client has asked to end.
     moving: HashSet<(String, usize)>,
+    /// How often it has asked to leave a room, or to have it again, and not had an answer.
+    asked: HashMap<String, usize>,
 }
 
 impl Truth {
@@ -50,8 +52,16 @@ impl Truth {
         let name = format!("{about}, {}", log.name);
         assert!(!log.stuck, "{name}: the last words of its rooms did not come");
         let (rooms, seen) = (BTreeMap::new(), HashMap::new());
-        let mut reader =
-            Reader { truth: self, name: name.clone(), lossy, rooms, seen, stays: 0, moving: HashSet::new() };
+        let mut reader = Reader {
+            truth: self,
+            name: name.clone(),
+            lossy,
+            rooms,
+            seen,
+            stays: 0,
+            moving: HashSet::new(),
+            asked: HashMap::new(),
+        };
         for (n, item) in log.items.iter().enumerate() {
             reader.name = format!("{name}, item {n}");
             reader.take(item);
@@ -73,15 +83,22 @@ impl Reader<'_> {
             Item::Connected => {
                 self.rooms.clear();
                 self.seen.clear();
+                self.asked.clear();
             }
             Item::Moves(room) => {
+                *self.asked.entry(room.clone()).or_default() += 1;
                 self.moving.extend(self.rooms.get(room).map(|(_, stay)| (room.clone(), *stay)));
             }
+            Item::Refused(room) => self.answered(room),
             Item::Closed => assert!(self.lossy, "{}: the transport was closed", self.name),
             Item::Left(room) => {
+                self.answered(room);
                 self.rooms.remove(room);
             }
-            Item::Joined { room, after: Some(after), data } => self.resumed(room, after, data),
+            Item::Joined { room, after: Some(after), data } => {
+                self.answered(room);
+                self.resumed(room, after, data);
+            }
             Item::Joined { room, after: None, data } => self.joined(room, offset(&data["offset"])),
             Item::Event(event) => self.event(event),
         }
@@ -99,12 +116,27 @@ impl Reader<'_> {
         assert_eq!(got, owed, "{name}: the events of {room} between {after} and {to}");
         self.stays += 1;
         self.rooms.insert(room.to_owned(), (to, self.stays));
+        if self.asked.contains_key(room) {
+            self.moving.insert((room.to_owned(), self.stays));
+        }
+    }
+
+    fn answered(&mut self, room: &str) {
+        if let Some(asked) = self.asked.get_mut(room) {
+            *asked -= 1;
+            if *asked == 0 {
+                self.asked.remove(room);
+            }
+        }
     }
 
     fn joined(&mut self, room: &str, head: Offset) {
         let Some((at, stay)) = self.rooms.get(room).copied() else {
             self.stays += 1;
             self.rooms.insert(room.to_owned(), (head, self.stays));
+            if self.asked.contains_key(room) {
+                self.moving.insert((room.to_owned(), self.stays));
+            }
             return;
         };
         self.assert_had(room, at, head);

@@ -18,6 +18,8 @@ pub(super) enum Item {
     Connected,
     /// The client asked to leave a room or to have it again from an offset on: its stay may end from here.
     Moves(String),
+    /// It was told that what it asked for cannot be had.
+    Refused(String),
     Joined {
         room: String,
         after: Option<String>,
@@ -191,6 +193,7 @@ impl Wanderer {
         let reply: Value = serde_json::from_str(&body[..body.len() - 1]).expect("a reply is a map");
         if reply["ok"] == false {
             assert_eq!(reply["error"], "unavailable", "{}", self.log.name);
+            self.log.items.extend((!matches!(asked.join, Some(None))).then_some(Item::Refused(asked.room)));
             return;
         }
         self.answered(asked, reply["data"].clone());
@@ -241,6 +244,7 @@ impl Wanderer {
             self.next_ack += 1;
             let argument = format!(r#"{{"room":"{room}","after":"{from}"}}"#);
             let head = format!("43/realtime,{}[", self.next_ack);
+            self.log.items.push(Item::Moves(room.clone()));
             self.client.try_send(&format!(r#"42/realtime,{}["join_room",{argument}]"#, self.next_ack)).await;
             self.asked.push(Asked { head, room, join: Some(Some(from)) });
         }
