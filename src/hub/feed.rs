@@ -135,7 +135,7 @@ impl Hub {
         }
         let stored = |t: &Target| entry.places[t.place].link().is_some();
         if !targets.iter().any(stored) {
-            targets.clear();
+            targets.retain(|target| entry.places[target.place].stamp().is_some());
         }
         (targets, gaps)
     }
