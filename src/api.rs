@@ -51,6 +51,6 @@ pub fn v1(state: ApiState) -> Router {
         .route("/v1/rooms/{room}/events", get(rooms::events))
         .route("/v1/{*rest}", axum::routing::any(error::no_such_route))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(state.clone(), key::require))
+        .route_layer(axum::middleware::from_fn_with_state(state.clone(), key::require))
         .with_state(state)
 }

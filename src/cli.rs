@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
@@ -65,7 +66,7 @@ struct TokenArgs {
     #[command(flatten)]
     config: ConfigFile,
     /// The user's id.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     sub: String,
     /// The user's role.
     #[arg(long)]

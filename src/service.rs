@@ -115,7 +115,6 @@ impl Service {
         if self.0.policy.allows(claims, &room, &self.0.classes) {
             return Ok(room);
         }
-        metrics::counter!(crate::metrics::JOINS_REFUSED, "why" => "forbidden").increment(1);
         Err(Refusal::Forbidden)
     }
 

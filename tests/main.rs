@@ -41,3 +41,4 @@ mod stalled;
 mod tidy;
 mod tokens;
 mod wire;
+mod wrong_type;

@@ -49,7 +49,7 @@ fn sentence(refusal: Refusal) -> ApiError {
     if refusal == Refusal::HistoryDisabled {
         return ApiError::new(refusal, "rooms of this class keep no history");
     }
-    ApiError::new(refusal, "the broker is out of reach")
+    ApiError::new(refusal, "the broker is out of reach, or cannot read this room: the log of the gateway says which")
 }
 
 pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {

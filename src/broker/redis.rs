@@ -127,6 +127,17 @@ impl RedisBroker {
         if self.link.is_up() { Ok(()) } else { Err(Unavailable(self.link.problem())) }
     }
 
+    /// Why a count cannot be told, with what mends it.
+    fn uncounted(&self, error: &RedisError) -> Unavailable {
+        if !remedy::is_wrong_type(error) {
+            return unavailable(error);
+        }
+        let (nodes, prefix) = (self.keys.nodes(), self.keys.prefix());
+        Unavailable(format!(
+            "{nodes} or a key {prefix}:{{…}}:members holds something else ({error}); rename or delete it"
+        ))
+    }
+
     fn connection(&self) -> ConnectionManager {
         self.commands.clone()
     }
@@ -143,6 +154,15 @@ fn patience(settings: &RedisSettings) -> ConnectionManagerConfig {
 
 fn unavailable(error: &RedisError) -> Unavailable {
     Unavailable(error.to_string())
+}
+
+/// As [`unavailable`]; says so where nothing but this room is unreadable, which no check of Redis shows.
+fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
+    if remedy::is_wrong_type(error) && broker.subscriptions.may_complain() {
+        let keys = broker.keys.channel(room);
+        tracing::warn!(%error, "a key {keys}:history, :last or :latest holds something else; rename or delete it");
+    }
+    unavailable(error)
 }
 
 #[async_trait]
@@ -165,20 +185,20 @@ impl Broker for RedisBroker {
     }
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
-        read::history(self, room, from, limit).await.map_err(|e| unavailable(&e))
+        read::history(self, room, from, limit).await.map_err(|e| unreadable(self, room, &e))
     }
 
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
-        latest::latest(self, room).await.map_err(|e| unavailable(&e))
+        latest::latest(self, room).await.map_err(|e| unreadable(self, room, &e))
     }
 
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
-        read::facts(self, room).await.map_err(|e| unavailable(&e))
+        read::facts(self, room).await.map_err(|e| unreadable(self, room, &e))
     }
 
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.reachable()?;
-        fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
+        fleet::tell_sizes(self, sizes).await.map_err(|e| self.uncounted(&e))
     }
 
     fn forgotten(&self) -> u64 {

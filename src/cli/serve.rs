@@ -53,7 +53,7 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
 /// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows.
 fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(open_files) => tracing::info!(open_files, "each connection takes one"),
+        Ok(open_files) => tracing::info!(open_files, "the limit on open files; each connection takes one"),
         Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
     }
 }

@@ -44,7 +44,7 @@ section! {
 
         /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h. A minute is enough to
         /// fetch a new one on a bad network.
-        expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
+        @later expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
 
         /// Values of the claim `role` that the default policy calls staff: they may join any user's, agent's and
         /// store's room.

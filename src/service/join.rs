@@ -32,9 +32,11 @@ impl Service {
                 Err(refusal) => refusal,
             };
             if refusal != Refusal::Unavailable || answer.is_some() {
+                counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
                 return Self::respond(session, answer, &reply::refused(refusal));
             }
             if Instant::now() >= patience {
+                counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
                 return session.close(Close::JoinUnavailable);
             }
             if session.is_finished() {

@@ -14,7 +14,7 @@ use hallway_rooms::key::Room;
 use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 
-use super::RedisBroker;
+use super::{RedisBroker, remedy};
 use crate::metrics as names;
 
 /// A node whose counter stood still for so long is dead: seven heartbeats at their default, and well within the 30 s
@@ -121,10 +121,18 @@ impl Fleet {
 pub(super) async fn run(broker: Arc<RedisBroker>) {
     let mut turns = tokio::time::interval(broker.fleet.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = false;
     loop {
         turns.tick().await;
-        if let Err(error) = bump(&broker).await {
-            // The probe tells an operator what is wrong with Redis.
+        let outcome = bump(&broker).await;
+        let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
+        if let (Some(error), false) = (wrong, told) {
+            let key = broker.keys.nodes();
+            tracing::error!(%error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
+        }
+        told = wrong.is_some();
+        if let Err(error) = outcome {
+            // Of whatever else is wrong with Redis the probe tells.
             tracing::debug!(%error, "no heartbeat");
         }
     }
@@ -147,7 +155,7 @@ async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
     if buried.is_empty() {
         return Ok(());
     }
-    tracing::info!(nodes = ?buried, "nodes are gone without a word");
+    tracing::info!(nodes = buried.join(","), "nodes are gone without a word");
     cmd("HDEL").arg(table).arg(buried).query_async(&mut broker.connection()).await
 }
 

@@ -14,6 +14,10 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The live channel of a room; also its short key for the function.
     pub(super) fn channel(&self, room: &Room) -> String {
         format!("{}:{{{room}}}", self.prefix)

@@ -98,7 +98,7 @@ impl Subscriptions {
     }
 
     /// Whether the last complaint was long enough ago for another.
-    fn may_complain(&self) -> bool {
+    pub(super) fn may_complain(&self) -> bool {
         let mut complained = self.complained.lock();
         let may = complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
         if may {
@@ -242,7 +242,7 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
             if broker.subscriptions.may_complain() {
-                tracing::warn!(problem, "a message on a room's channel is no event and reaches nobody");
+                tracing::warn!(problem, channel, "a message on a room's channel is no event and reaches nobody");
             }
         }
     }

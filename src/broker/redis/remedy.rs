@@ -15,6 +15,11 @@ pub(super) fn problem(what: &str, error: &RedisError) -> String {
     format!("Redis is out of reach for {what}: {error}; see redis.url and whether it runs")
 }
 
+/// Whether a key holds something else than it should; a pipeline hides the code of its error.
+pub(super) fn is_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
+}
+
 /// What Redis refused, and what mends it; none when it is no refusal.
 fn refusal(error: &RedisError) -> Option<(&'static str, &'static str)> {
     if error.kind() == ErrorKind::AuthenticationFailed {
