@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::harness::checker::Record;
 use crate::harness::client::Client;
 use crate::harness::node::Node;
+use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
 use crate::harness::{eventually, token};
 
@@ -163,6 +164,34 @@ async fn a_joiner_misses_no_newest_however_fast_they_come() {
     for seen in joiners.join_all().await {
         assert!(seen.is_sorted(), "{seen:?}");
     }
+}
+
+/// What is current has been read and is on its way when a newer one passes the room: the joiner, who has no seat yet, is
+/// told the newer one.
+#[tokio::test]
+async fn what_comes_between_the_reading_and_the_seat_is_told() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(redis.address()).await;
+    let node = Node::on(&proxy.url()).await;
+    let mut member = Client::connect(node.main(), &token::staff()).await;
+    member.join("agents:all").await;
+    for (agent, n) in [("a", 1), ("b", 1)] {
+        locate(&redis, &["agents:all"], agent, n).await;
+        assert_eq!(next_id(&mut member).await, format!("{agent}-{n}"));
+    }
+    let mut joiner = Client::connect(node.main(), &token::staff()).await;
+    let before = redis.calls("xrange").await;
+    proxy.hold_replies(true);
+    joiner.send(r#"42/realtime,7["join_room",{"room":"agents:all","since":0}]"#).await;
+    eventually("the room is read", || async { (redis.calls("xrange").await > before).then_some(()) }).await;
+    locate(&redis, &["agents:all"], "a", 2).await;
+    assert_eq!(next_id(&mut member).await, "a-2");
+    proxy.hold_replies(false);
+    let reply = joiner.frame().await.expect("a reply");
+    let body = reply.strip_prefix("43/realtime,7[").and_then(|body| body.strip_suffix(']')).expect("the reply");
+    let reply: Value = serde_json::from_str(body).expect("a map");
+    assert_eq!(ids_sorted(&reply["data"], 2), ["a-2", "b-1"]);
+    joiner.nothing_came().await;
 }
 
 #[tokio::test]

@@ -129,14 +129,6 @@ async fn a_room_named_twice_and_rooms_derived_from_the_payload_count_once() {
     client.nothing_came().await;
 }
 
-/// How many `GET`s there were.
-async fn gets(redis: &Redis) -> u64 {
-    let mut stats = redis::cmd("INFO");
-    let stats: String = stats.arg("commandstats").query_async(&mut redis.client().await).await.expect("redis is up");
-    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")?.split(',').next());
-    calls.map_or(0, |calls| calls.parse().expect("a number"))
-}
-
 /// The event comes by the room that is open while the head of the other one is still on its way: there it is newer than
 /// the head, and read from the history.
 #[tokio::test]
@@ -151,7 +143,7 @@ async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once()
     redis.fcall(&["store:s", "product:p"], event, &["ID", "before"]).await.expect("it is published");
     assert_eq!(client.event().await.1["event"]["id"], "before");
 
-    let before = gets(&redis).await;
+    let before = redis.calls("get").await;
     proxy.hold_replies(true);
     client.send(r#"42/realtime,7["join_room",{"room":"product:p"}]"#).await;
     eventually("the room is subscribed", || async {
@@ -161,7 +153,7 @@ async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once()
         (nodes == 1).then_some(())
     })
     .await;
-    eventually("its head is asked for", || async { (gets(&redis).await > before).then_some(()) }).await;
+    eventually("its head is asked for", || async { (redis.calls("get").await > before).then_some(()) }).await;
     redis.fcall(&["store:s", "product:p"], event, &["ID", "meanwhile"]).await.expect("it is published");
     assert_eq!(client.event().await.1["event"]["id"], "meanwhile");
     proxy.hold_replies(false);

@@ -123,6 +123,15 @@ impl Redis {
         call.query_async(&mut self.client().await).await
     }
 
+    /// How often a command was carried out.
+    pub async fn calls(&self, command: &str) -> u64 {
+        let mut stats = redis::cmd("INFO");
+        let stats: String = stats.arg("commandstats").query_async(&mut self.client().await).await.expect("redis is up");
+        let lead = format!("cmdstat_{command}:calls=");
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&lead)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().expect("a number"))
+    }
+
     /// A plain `PUBLISH` to a room; returns how many nodes heard it.
     pub async fn publish(&self, room: &str, message: &[u8]) -> i64 {
         let mut publish = redis::cmd("PUBLISH");
