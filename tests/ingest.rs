@@ -321,6 +321,7 @@ async fn a_redis_killed_and_restarted_in_the_middle_loses_doubles_and_reorders_n
     redis.kill();
     for node in [&leader, &other] {
         eventually("readyz says 503", || async { (node.readyz().await == 503).then_some(()) }).await;
+        assert!(!node.log().iter().any(|line| line.contains("is read again")), "nothing is over yet");
     }
     redis.restart().await;
     publishers.join_all().await;

@@ -95,14 +95,14 @@ impl Reader {
                 next = Next::New;
             } else {
                 roused = self.wait(roused).await?;
-                self.told.over();
             }
         }
         Ok(())
     }
 
     /// Waits for an entry, and says whether there is one. `roused` says that there was, and that it could not be read:
-    /// another consumer holds it, so only what comes after it is worth waking up for.
+    /// another consumer holds it, so only what comes after it is worth waking up for. A connection that is lost here
+    /// says little, as it may have been lost long ago: the next turn tells.
     async fn wait(&mut self, roused: bool) -> Result<bool, Trouble> {
         let soon = self.told.is_open().then_some(PAUSE);
         let longest = [soon, self.stuck.due_in()].into_iter().flatten().fold(self.lease.glance(), Duration::min);
@@ -110,8 +110,17 @@ impl Reader {
             self.told.over_for_rejects();
         }
         let from = if roused { "$" } else { self.stuck.behind() };
-        let found = self.stream.wait(from, longest).await?;
-        Ok(found && !roused)
+        match self.stream.wait(from, longest).await {
+            Ok(found) => {
+                self.told.over();
+                Ok(found && !roused)
+            }
+            Err(error) if error.code().is_some() => Err(error.into()),
+            Err(_) => {
+                sleep(PAUSE).await;
+                Ok(roused)
+            }
+        }
     }
 
     /// Publishes a batch, says what is done, and goes on behind what is stuck.
