@@ -13,6 +13,9 @@
 //! an event behind a later one. For the same reason any failure, or a stop in the middle of a batch, is answered in one
 //! way: read again what is pending.
 //!
+//! A bad entry is acknowledged when it has been put aside. Where it cannot be, it stays pending and is passed over (`stuck`):
+//! it has no event, so that changes no order.
+//!
 //! Waiting takes nothing from the stream (`XREAD`): a blocked `XREADGROUP` of a node that is gone would take entries
 //! that its successor then does not see in their turn.
 
@@ -33,6 +36,7 @@ mod reader;
 mod rejects;
 mod status;
 mod stream;
+mod stuck;
 mod trouble;
 
 pub use status::{Ingest, IngestHealth};
@@ -84,7 +88,7 @@ impl Ingest {
         let waiting = connect(&client, settings, settings.response_timeout + term / 3)?;
         let stream = Stream::new(commands, waiting, settings);
         let lease = Arc::new(lease);
-        let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings);
+        let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
         let shown = status.clone();
         tasks.spawn(async move {
             let work = async { tokio::join!(lease.keep(), reader.run(), shown.watch(stream)) };

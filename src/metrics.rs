@@ -64,6 +64,8 @@ pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
 pub const INGEST_LEADING: &str = "hallway_ingest_leading";
+/// 1 while this node is the one that reads the ingest stream and cannot go on.
+pub const INGEST_STUCK: &str = "hallway_ingest_stuck";
 /// Bad entries of the ingest stream that this node put aside, by `code`.
 pub const INGEST_REJECTED: &str = "hallway_ingest_rejected_total";
 /// Seconds from an entry's arrival in the ingest stream to its publication.
@@ -115,6 +117,7 @@ fn describe() {
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
+    describe_gauge!(INGEST_STUCK, "1 while this node is the one that reads the ingest stream and cannot go on.");
     describe_counter!(INGEST_REJECTED, "Bad entries of the ingest stream that this node put aside, by code.");
     describe_histogram!(INGEST_LAG, Unit::Seconds, "From an entry's arrival in the ingest stream to its publication.");
 }

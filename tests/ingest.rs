@@ -28,6 +28,11 @@ fn fields<'a>(words: &[&'a str]) -> Fields<'a> {
     words.chunks(2).map(|pair| (pair[0], pair[1].as_bytes())).collect()
 }
 
+/// An entry that is published to `order:1`.
+fn good(id: &str) -> Fields<'_> {
+    fields(&["room", "order:1", "type", "t", "payload", "1", "id", id])
+}
+
 /// `XADD`s an entry and returns its id.
 async fn add(redis: &mut MultiplexedConnection, fields: &Fields<'_>) -> String {
     let mut add = redis::cmd("XADD");
@@ -316,6 +321,7 @@ async fn a_redis_killed_and_restarted_in_the_middle_loses_doubles_and_reorders_n
     redis.kill();
     for node in [&leader, &other] {
         eventually("readyz says 503", || async { (node.readyz().await == 503).then_some(()) }).await;
+        assert!(!node.log().iter().any(|line| line.contains("is read again")), "nothing is over yet");
     }
     redis.restart().await;
     publishers.join_all().await;
@@ -414,12 +420,99 @@ async fn a_stream_that_cannot_be_read_is_told_once_with_its_remedy() {
     let said = |words: &str| node.log().iter().filter(|line| line.contains(words)).count();
     eventually("it is told", || async { (said("rename or delete it") == 1).then_some(()) }).await;
     assert_eq!(node.readyz().await, 200, "everything else works");
+    let check = node.checks().await["ingest"].take();
+    assert_eq!((&check["ready"], &check["leading"]), (&json!(false), &json!(true)), "{check}");
+    assert!(check["problem"].as_str().is_some_and(|problem| problem.contains("rename or delete it")), "{check}");
+    assert_eq!(node.metric("hallway_ingest_stuck").await, 1.0);
     redis::cmd("DEL").arg(STREAM).exec_async(&mut client).await.expect("redis is up");
     add(&mut client, &fields(&["room", "order:1", "type", "t", "payload", "1", "id", "e1"])).await;
     drained(&redis).await;
     assert_eq!(stored(&redis, "order:1").await, ["e1"]);
     eventually("its end is told", || async { (said("the ingest stream is read again") == 1).then_some(()) }).await;
     assert_eq!(said("events wait in the ingest stream"), 1);
+    let check = node.checks().await["ingest"].take();
+    assert_eq!((&check["ready"], check.get("problem")), (&json!(true), None), "{check}");
+    assert_eq!(node.metric("hallway_ingest_stuck").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_bad_entry_that_cannot_be_put_aside_is_kept_until_it_can_and_holds_nothing_up() {
+    let redis = Redis::start().await;
+    let mut client = redis.client().await;
+    for key in [REJECTED, "hallway:{order:broken}:history"] {
+        redis::cmd("SET").arg(key).arg("no stream").exec_async(&mut client).await.expect("redis is up");
+    }
+    let url = redis.url();
+    let settings = [("HALLWAY_REDIS__URL", url.as_str()), ("HALLWAY_INGEST__BATCH", "3")];
+    let node = Node::with(&settings).await;
+    let (mut bad, mut passed) = (Vec::new(), Vec::new());
+    for n in 0..8 {
+        bad.push(add(&mut client, &fields(&["a", "b"])).await);
+        bad.push(add(&mut client, &fields(&["room", "order:broken", "type", "t", "payload", "1"])).await);
+        passed.push(format!("e{n}"));
+        add(&mut client, &good(&passed[n])).await;
+    }
+    let all_passed = async |passed: &[String]| {
+        within(LONG, "the good ones pass", || async { (stored(&redis, "order:1").await == passed).then_some(()) })
+            .await;
+    };
+    all_passed(&passed).await;
+    let said = |words: &str| node.log().iter().filter(|line| line.contains(words)).count();
+    eventually("it is told", || async { (said("cannot be put aside") == 1).then_some(()) }).await;
+    assert!(node.log().iter().any(|line| line.contains(REJECTED) && line.contains("rename or delete it")));
+    let check = node.checks().await["ingest"].take();
+    assert!(check["ready"] == true && check["problem"].as_str().is_some_and(|text| text.contains(REJECTED)), "{check}");
+    passed.push("late".to_owned());
+    add(&mut client, &good("late")).await;
+    all_passed(&passed).await;
+    within(LONG, "only the bad ones are left", || async {
+        (length(&mut client.clone(), STREAM).await == Some(bad.len())).then_some(())
+    })
+    .await;
+
+    redis::cmd("DEL").arg("hallway:{order:broken}:history").arg(REJECTED).exec_async(&mut client).await.expect("up");
+    drained(&redis).await;
+    let kept = rejected(&redis).await;
+    let told: Vec<String> = kept.iter().map(|r| String::from_utf8_lossy(&r["entry"]).into_owned()).collect();
+    assert_eq!(told, bad);
+    assert!(kept.iter().all(|reject| !reject["reason"].is_empty()));
+    assert_eq!(stored(&redis, "order:broken").await, Vec::<String>::new(), "what was refused is not published late");
+    assert_eq!(stored(&redis, "order:1").await, passed);
+    eventually("its end is told", || async { (said("are put aside again") == 1).then_some(()) }).await;
+    assert_eq!(said("cannot be put aside"), 1);
+    assert_eq!(node.checks().await["ingest"].get("problem"), None);
+}
+
+#[tokio::test]
+async fn what_stuck_with_one_reader_is_put_aside_by_the_next() {
+    let redis = Redis::start().await;
+    let mut client = redis.client().await;
+    redis::cmd("SET").arg(REJECTED).arg("no stream").exec_async(&mut client).await.expect("redis is up");
+    let (mut leader, other) = leader_and_other(&redis, "5m").await;
+    add(&mut client, &fields(&["a", "b"])).await;
+    let tells = |node: &Node| node.log().iter().any(|line| line.contains("cannot be put aside"));
+    eventually("it is told", || async { tells(&leader).then_some(()) }).await;
+    assert!(leader.terminate().await.success());
+    eventually("the next one tells it", || async { tells(&other).then_some(()) }).await;
+    redis::cmd("DEL").arg(REJECTED).exec_async(&mut client).await.expect("redis is up");
+    drained(&redis).await;
+    assert_eq!(rejected(&redis).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lease_without_an_end_is_taken_over_and_one_of_another_type_is_told() {
+    let redis = Redis::start().await;
+    let mut client = redis.client().await;
+    let leader = "hallway:ingest:leader";
+    redis::cmd("RPUSH").arg(leader).arg("no lease").exec_async(&mut client).await.expect("redis is up");
+    let node = node(&redis, "6s").await;
+    let told = |line: &String| line.contains("ERROR") && line.contains(leader) && line.contains("rename or delete it");
+    eventually("it is told", || async { node.log().iter().any(told).then_some(()) }).await;
+    assert!(!leads(&node).await);
+    redis::cmd("SET").arg(leader).arg("nobody").exec_async(&mut client).await.expect("redis is up");
+    becomes_leader(&node).await;
+    let left: i64 = redis::cmd("PTTL").arg(leader).query_async(&mut client).await.expect("redis is up");
+    assert!(left > 0, "{left}");
 }
 
 #[tokio::test]
@@ -470,7 +563,7 @@ async fn what_waits_what_was_rejected_and_who_reads_is_shown() {
     assert_eq!(leader.metric("hallway_ingest_lag_seconds_count").await, 1.0);
     assert_eq!(leader.metric("hallway_ingest_rejected_total").await, 1.0);
 
-    leader_is_another.arg("hallway:ingest:leader").arg("somebody-else");
+    leader_is_another.arg("hallway:ingest:leader").arg("somebody-else").arg("PX").arg(600_000);
     leader_is_another.exec_async(&mut client).await.expect("redis is up");
     eventually("nobody leads", || async { (!leads(&leader).await).then_some(()) }).await;
     add(&mut client, &fields(&["room", "order:1", "type", "t", "payload", "1"])).await;

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Ingest, IngestSettings, trouble};
 
-/// Takes a free lease (`SET NX`), renews our own, and says whether it is ours.
+/// Takes a free lease, renews our own, and says whether it is ours. A holder without an end is no node's: it is taken over.
 const HOLD: &str = "
     local holder = redis.call('GET', KEYS[1])
-    if holder and holder ~= ARGV[1] then return 0 end
+    if holder and holder ~= ARGV[1] and redis.call('PTTL', KEYS[1]) ~= -1 then return 0 end
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Reject {
     pub(super) entry: String,
-    refused: Refused,
+    pub(super) refused: Refused,
     fields: Fields,
 }
 
@@ -65,16 +65,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Counts these, which have been put aside.
-    pub(super) fn note(&mut self, rejects: &[Reject], stream: &str) {
-        for reject in rejects {
-            counter!(INGEST_REJECTED, "code" => reject.refused.refusal.code()).increment(1);
-        }
-        self.unsaid += rejects.len() as u64;
-        let Some(last) = rejects.last().filter(|_| self.said.is_none_or(|said| said.elapsed() >= QUIET)) else {
+    /// Counts one that has been put aside.
+    pub(super) fn note(&mut self, reject: &Reject, stream: &str) {
+        let (entry, code) = (&reject.entry, reject.refused.refusal.code());
+        counter!(INGEST_REJECTED, "code" => code).increment(1);
+        self.unsaid += 1;
+        if self.said.is_some_and(|said| said.elapsed() < QUIET) {
             return;
-        };
-        let (count, entry, code) = (std::mem::take(&mut self.unsaid), &last.entry, last.refused.refusal.code());
+        }
+        let count = std::mem::take(&mut self.unsaid);
         self.said = Some(Instant::now());
         tracing::warn!(count, entry, code, "bad ingest entries were put aside; `XREVRANGE {stream} + -` says why");
     }

@@ -19,13 +19,6 @@ pub(super) type Stored = (String, Option<Fields>);
 /// What XREADGROUP replies for each stream: its key and its entries.
 type Reply = Option<Vec<(String, Vec<Stored>)>>;
 
-/// What has been dealt with and is to be acknowledged.
-#[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) entries: Vec<String>,
-    pub(super) rejects: Vec<Reject>,
-}
-
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -40,10 +33,10 @@ pub(super) type Read = (Next, Vec<Stored>);
 
 impl Next {
     /// Also before what is new the pending ones are asked for: a node whose lease ran out unnoticed may have read on.
-    const fn ids(self) -> &'static [&'static str] {
+    fn ids(self, behind: &str) -> Vec<&str> {
         match self {
-            Self::Pending => &["0"],
-            Self::New => &["0", ">"],
+            Self::Pending => vec![behind],
+            Self::New => vec![behind, ">"],
         }
     }
 }
@@ -72,23 +65,41 @@ impl Stream {
         &self.rejected
     }
 
-    /// Acknowledges and deletes what is done and reads what comes next, all at once. None when the group had to be made.
-    pub(super) async fn turn(&self, done: &Done, next: Next, count: usize) -> Result<Option<Read>, RedisError> {
+    /// Puts bad entries aside, and says of each whether it is. Only then may it be acknowledged.
+    pub(super) async fn put_aside(&self, rejects: &[Reject]) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        if rejects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut put = pipe();
+        put.ignore_errors();
+        for reject in rejects {
+            put.add_command(reject.keep(&self.rejected, self.keep, self.reject_bytes));
+        }
+        put.query_async(&mut self.commands.clone()).await
+    }
+
+    /// Acknowledges and deletes what is done and reads what comes next, all at once; of what is pending only what is
+    /// behind an entry. None when the group had to be made.
+    pub(super) async fn turn(
+        &self,
+        done: &[String],
+        next: Next,
+        behind: &str,
+        count: usize,
+    ) -> Result<Option<Read>, RedisError> {
+        let ids = next.ids(behind);
         let mut turn = pipe();
         turn.atomic().ignore_errors();
-        for reject in &done.rejects {
-            turn.add_command(reject.keep(&self.rejected, self.keep, self.reject_bytes));
+        if !done.is_empty() {
+            turn.cmd("XACK").arg(&self.key).arg(GROUP).arg(done);
+            turn.cmd("XDEL").arg(&self.key).arg(done);
         }
-        if !done.entries.is_empty() {
-            turn.cmd("XACK").arg(&self.key).arg(GROUP).arg(&done.entries);
-            turn.cmd("XDEL").arg(&self.key).arg(&done.entries);
-        }
-        for from in next.ids() {
+        for from in &ids {
             turn.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(count);
             turn.arg("STREAMS").arg(&self.key).arg(from);
         }
         let mut replies: Vec<Result<Value, RedisError>> = turn.query_async(&mut self.commands.clone()).await?;
-        let reads = replies.split_off(replies.len().saturating_sub(next.ids().len()));
+        let reads = replies.split_off(replies.len().saturating_sub(ids.len()));
         replies.into_iter().collect::<Result<Vec<Value>, _>>()?;
         match reads.into_iter().map(|reply| entries(reply?)).collect::<Result<Vec<_>, _>>() {
             Err(error) if error.code() == Some("NOGROUP") => self.make_group().await.map(|()| None),
@@ -114,10 +125,10 @@ impl Stream {
         wait.query_async::<Value>(&mut self.waiting.clone()).await.map(|reply| reply != Value::Nil)
     }
 
-    /// How many entries wait, and how many are kept of those rejected.
-    pub(super) async fn lengths(&self) -> Result<(u64, u64), RedisError> {
+    /// How many entries wait, and how many are kept of those rejected, each where its key is a stream.
+    pub(super) async fn lengths(&self) -> Result<(Result<u64, RedisError>, Result<u64, RedisError>), RedisError> {
         let mut ask = pipe();
-        ask.cmd("XLEN").arg(&self.key).cmd("XLEN").arg(&self.rejected);
+        ask.ignore_errors().cmd("XLEN").arg(&self.key).cmd("XLEN").arg(&self.rejected);
         ask.query_async(&mut self.commands.clone()).await
     }
 }

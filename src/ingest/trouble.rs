@@ -2,6 +2,8 @@
 
 use redis::RedisError;
 
+use super::Ingest;
+
 /// Why events wait in the stream.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
@@ -34,28 +36,63 @@ pub(super) fn remedy(error: &RedisError) -> &'static str {
     known.map_or("see redis.url and whether Redis runs", |(_, remedy)| remedy)
 }
 
-/// The trouble that was told last.
-#[derive(Debug, Default)]
-pub(super) struct Told(Option<&'static str>);
+/// The trouble that was told last, to people and to `/readyz`.
+#[derive(Debug)]
+pub(super) struct Told {
+    last: Option<&'static str>,
+    rejects: Option<&'static str>,
+    status: Ingest,
+}
 
 impl Told {
+    pub(super) fn new(status: Ingest) -> Self {
+        Self { last: None, rejects: None, status }
+    }
+
+    /// Whether something was told that is not known to be over.
+    pub(super) fn is_open(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Tells of trouble, unless its like was told last.
     pub(super) fn of(&mut self, trouble: &Trouble) {
         let remedy = trouble.remedy();
-        if self.0.replace(remedy) != Some(remedy) {
+        self.status.stuck(Some(format!("{trouble}: {remedy}")));
+        if self.last.replace(remedy) != Some(remedy) {
             tracing::error!(%trouble, remedy, "events wait in the ingest stream; they are published when this is mended");
         }
     }
 
     /// Tells that it is over.
     pub(super) fn over(&mut self) {
-        if self.0.take().is_some() {
+        if self.last.take().is_some() {
+            self.status.stuck(None);
             tracing::info!("the ingest stream is read again");
+        }
+    }
+
+    /// Tells that bad entries cannot be put aside in the stream `key`, unless it was told.
+    pub(super) fn of_rejects(&mut self, error: &RedisError, key: &str) {
+        let remedy = remedy(error);
+        if self.rejects.replace(remedy) != Some(remedy) {
+            let problem = format!("bad entries cannot be put aside in {key}: {error}: {remedy}");
+            self.status.rejects_stuck(Some(problem));
+            tracing::error!(%error, key, remedy, "bad ingest entries cannot be put aside; they wait until this is mended");
+        }
+    }
+
+    /// Tells that they can.
+    pub(super) fn over_for_rejects(&mut self) {
+        if self.rejects.take().is_some() {
+            self.status.rejects_stuck(None);
+            tracing::info!("bad ingest entries are put aside again");
         }
     }
 
     /// It is another node's now.
     pub(super) fn forget(&mut self) {
-        self.0 = None;
+        (self.last, self.rejects) = (None, None);
+        self.status.stuck(None);
+        self.status.rejects_stuck(None);
     }
 }
