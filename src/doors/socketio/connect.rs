@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hallway_rooms::close::Close;
+use hallway_rooms::close::{Close, Refusal};
 use metrics::{counter, gauge};
 use serde_json::{Map, Value as Json};
 use socketioxide::SocketIo;
@@ -17,6 +17,7 @@ use super::Door;
 use super::encode::Namespace;
 use super::head::{self, HeadTokens};
 use super::inbox::{Connection, Inbox};
+use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;
 use crate::metrics as names;
@@ -73,11 +74,6 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
     }
 }
 
-/// The only thing a refused client is told.
-#[derive(Debug, thiserror::Error)]
-#[error("unauthorized")]
-struct Unauthorized;
-
 /// What a client is told of a namespace that is not served.
 #[derive(Debug, thiserror::Error)]
 #[error("Invalid namespace")]
@@ -93,38 +89,49 @@ impl Door {
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path));
-        let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| {
-            let admitted = self.admit(&socket, auth, &namespace);
+        let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| async move {
+            let admitted = self.admit(&socket, auth, &namespace).await;
             if admitted.is_err() {
                 self.wait_out(&socket, attempt);
             }
-            async move { admitted }
+            admitted
         };
         io.ns(path.to_owned(), (async || {}).with(admit));
     }
 
-    fn admit(self: &Arc<Self>, socket: &SocketRef, auth: Auth, namespace: &Arc<Namespace>) -> Result<(), Unauthorized> {
+    /// Makes a session of whoever shows a good token. What is refused here is told by the reply to CONNECT, which leaves
+    /// when this is over; until then socketioxide drops further CONNECTs, and takes an event for one before a CONNECT.
+    async fn admit(
+        self: &Arc<Self>,
+        socket: &SocketRef,
+        auth: Auth,
+        namespace: &Arc<Namespace>,
+    ) -> Result<(), Refusal> {
         let head = socket.req_parts();
-        let wire = head::wire(&head.extensions).ok_or(Unauthorized)?;
+        let wire = head::wire(&head.extensions).ok_or(Refusal::Unauthorized)?;
         if !head.extensions.get::<Tries>().is_some_and(Tries::another) {
             wire.kill(Close::TooManyCommands.code());
-            return Err(Unauthorized);
+            return Err(Refusal::Unauthorized);
         }
         let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
-        let claims = token(auth, tokens).ok_or("no token").and_then(|token| {
-            self.verifier.verify(&token, now_ms()).map_err(|error| {
-                tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
-                "bad token"
-            })
-        });
-        let claims = claims.map_err(|why| {
+        let claims = self.identify(&wire, token(auth, tokens)).await.map_err(|why| {
             counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
-            Unauthorized
+            Refusal::Unauthorized
         })?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
         self.settle(socket, &wire, &session, namespace);
         Ok(())
+    }
+
+    /// Whose token it is, or why it is refused, as metrics know it.
+    #[expect(clippy::unused_async, reason = "keys may have to be fetched")]
+    async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
+        let token = token.ok_or("no token")?;
+        self.verifier.verify(&token, now_ms()).map_err(|error| {
+            tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
+            "bad token"
+        })
     }
 
     /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
