@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+/// Longest `jti`, in bytes: it becomes a key in the list of what is revoked.
+pub const MAX_TOKEN_ID_BYTES: usize = 256;
+
 /// The claims of a token whose signature, times and issuer have been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
@@ -11,6 +14,10 @@ pub struct Claims {
     pub subject: String,
     /// When the token ends, milliseconds since the Unix epoch.
     pub expires_ms: u64,
+    /// When the token was made (`iat`), milliseconds since the Unix epoch; `None` where it does not say.
+    pub issued_ms: Option<u64>,
+    /// The token's own id (`jti`), if it has one; at most [`MAX_TOKEN_ID_BYTES`] of it, without control characters.
+    pub token_id: Option<String>,
     /// Every claim, for policies.
     pub all: Map<String, Value>,
 }

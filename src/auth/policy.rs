@@ -71,7 +71,7 @@ mod tests {
     fn claims(all: serde_json::Value) -> Claims {
         let all = all.as_object().expect("claims are an object").clone();
         let subject = all["sub"].as_str().expect("a subject").to_owned();
-        Claims { subject, expires_ms: 0, all }
+        Claims { subject, expires_ms: 0, issued_ms: None, token_id: None, all }
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
-use crate::auth::claims::Claims;
+use crate::auth::claims::{Claims, MAX_TOKEN_ID_BYTES};
 
 /// Longer tokens are refused unread.
 const MAX_BYTES: usize = 8 * 1024;
@@ -149,15 +149,38 @@ impl Verifier {
         let expires = seconds("exp").ok_or(TokenError::Claim("exp"))?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
         let now = now_ms as f64 / 1000.0;
-        let born = seconds("iat").unwrap_or(now).min(now);
+        let issued = issued(&all)?;
+        let born = issued.unwrap_or(now).min(now);
         #[expect(clippy::cast_precision_loss, reason = "a duration in seconds is small")]
         if expires - born > self.rules.max_ttl_s as f64 {
             return Err(TokenError::LivesTooLong);
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; `as` saturates")]
-        let expires_ms = (expires * 1000.0) as u64;
-        Ok(Claims { subject, expires_ms, all })
+        let token_id = token_id(&all)?;
+        Ok(Claims { subject, expires_ms: millis(expires), issued_ms: issued.map(millis), token_id, all })
     }
+}
+
+/// An `iat` that cannot be read would put a token outside of what "revoke all issued before" reaches.
+fn issued(all: &Map<String, Value>) -> Result<Option<f64>, TokenError> {
+    match all.get("iat") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_f64().filter(|s| *s >= 0.0).map(Some).ok_or(TokenError::Claim("iat")),
+    }
+}
+
+/// A `jti` that cannot be kept could not be revoked.
+fn token_id(all: &Map<String, Value>) -> Result<Option<String>, TokenError> {
+    let fits = |id: &&String| !id.is_empty() && id.len() <= MAX_TOKEN_ID_BYTES && !id.contains(char::is_control);
+    match all.get("jti") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) => Some(id).filter(fits).cloned().map(Some).ok_or(TokenError::Claim("jti")),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(TokenError::Claim("jti")),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; `as` saturates")]
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
 }
 
 fn public_key(pem: &[u8]) -> Option<Key> {
