@@ -4,6 +4,7 @@ pub mod admin;
 mod error;
 pub mod health;
 mod key;
+mod policy;
 mod publish;
 mod rooms;
 
@@ -47,6 +48,7 @@ pub fn v1(state: ApiState) -> Router {
     Router::new()
         .route("/v1/publish", post(publish::one).layer(DefaultBodyLimit::max(single)))
         .route("/v1/publish/batch", post(publish::batch).layer(DefaultBodyLimit::max(batch)))
+        .route("/v1/policy", post(policy::explain))
         .route("/v1/rooms/{room}", get(rooms::room))
         .route("/v1/rooms/{room}/events", get(rooms::events))
         .route("/v1/{*rest}", axum::routing::any(error::no_such_route))

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
 
+mod policy;
 mod publish;
 mod serve;
 mod token;
@@ -40,7 +41,9 @@ enum Command {
     Token(TokenArgs),
     /// Publish an event and print what became of it; over the configured Redis, or else by HTTP.
     Publish(PublishArgs),
-    /// Say everything that is wrong with the configuration.
+    /// Say whether a token opens a room, and why.
+    Policy(PolicyArgs),
+    /// Say everything that is wrong with the configuration, or who may join what by it.
     CheckConfig {
         #[command(flatten)]
         config: ConfigFile,
@@ -77,6 +80,21 @@ struct TokenArgs {
     /// How long it is good for.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     ttl: Duration,
+}
+
+#[derive(Args, Debug)]
+struct PolicyArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Use what `serve --dev` uses.
+    #[arg(long)]
+    dev: bool,
+    /// The token, which is not printed; `-` reads it from standard input.
+    #[arg(long, value_name = "TOKEN")]
+    token: String,
+    /// The room, such as `order:ord_123`.
+    #[arg(long, value_name = "ROOM")]
+    room: String,
 }
 
 #[derive(Args, Debug)]
@@ -126,6 +144,7 @@ impl Cli {
             Command::Serve { config, dev } => serve::run(config.config.as_deref(), mode(dev)),
             Command::Token(args) => token::run(&args),
             Command::Publish(args) => publish::run(&args),
+            Command::Policy(args) => policy::run(&args),
             Command::CheckConfig { config } => check(config.config.as_deref()),
             Command::ExampleConfig => print(&Config::example()),
             Command::RedisFunction { config } => function(config.config.as_deref()),
@@ -143,9 +162,16 @@ fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
 }
 
 fn check(file: Option<&Path>) -> ExitCode {
-    match load(file, Mode::Production) {
-        Ok(_) => print("the configuration is good\n"),
-        Err(code) => code,
+    let config = match load(file, Mode::Production) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match policy::rules(&config) {
+        Ok(rules) => print(&format!("the configuration is good\n{rules}")),
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_CONFIG)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 mod agreement;
 mod auth;
+mod authorizer;
 mod connection;
 mod environment;
 mod error;
@@ -31,6 +32,7 @@ mod units;
 mod value;
 
 pub use auth::Auth;
+pub use authorizer::Authorizer;
 pub use connection::{Shutdown, SocketIo, Wire};
 pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -114,6 +116,7 @@ sections! {
     admin: Admin,
     api: Api,
     auth: Auth,
+    authorizer: Authorizer,
     redis: Redis,
     history: History,
     limits: Limits,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::token::Verifier;
 use crate::broker::redis::function::Function;
 use crate::config::{Config, Mode, Shutdown};
 use crate::connections::Connections;
@@ -21,9 +22,11 @@ use crate::service::Service;
 mod build;
 mod front;
 mod guard;
+mod policy;
 
 use build::Building;
 use front::Front;
+pub use policy::policy;
 
 /// Anything that stops a start.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -71,6 +74,15 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
     Ok(classes)
 }
 
+/// The verifier of a configuration.
+///
+/// # Errors
+/// When a key cannot be read.
+pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    Ok(Building { config, classes: Arc::new(classes(config)?), tasks, stop }.verifier()?)
+}
+
 /// The Redis function of a configuration.
 #[must_use]
 pub fn function(config: &Config) -> Function {
@@ -97,7 +109,7 @@ impl Gateway {
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
         let verifier = Arc::new(building.verifier()?);
-        let service = building.service(mode)?;
+        let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
         let connections = Connections::default();
         let ingest = building.ingest(&service)?;

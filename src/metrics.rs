@@ -60,6 +60,14 @@ pub const ACKNOWLEDGEMENTS: &str = "hallway_acknowledgements_total";
 pub const TOKEN_REFRESHES: &str = "hallway_token_refreshes_total";
 /// Rooms that a session had to leave because its new token does not open them.
 pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
+/// Rules that could not be judged, which denies, by `why`.
+pub const POLICY_FAILURES: &str = "hallway_policy_failures_total";
+/// Requests to the authorizer, by `outcome`.
+pub const AUTHORIZER_REQUESTS: &str = "hallway_authorizer_requests_total";
+/// Questions to the authorizer that an answer was at hand for, or under way.
+pub const AUTHORIZER_SHARED: &str = "hallway_authorizer_shared_total";
+/// Seconds that an answer of the authorizer took, the wait for a free request included.
+pub const AUTHORIZER_LATENCY: &str = "hallway_authorizer_seconds";
 /// Entries that wait in the ingest stream.
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
@@ -114,6 +122,10 @@ fn describe() {
     describe_counter!(ACKNOWLEDGEMENTS, "Acknowledgements of events, by status.");
     describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");
     describe_counter!(ROOMS_REVOKED, "Rooms that a session had to leave because its new token does not open them.");
+    describe_counter!(POLICY_FAILURES, "Rules that could not be judged, which denies, by why.");
+    describe_counter!(AUTHORIZER_REQUESTS, "Requests to the authorizer, by outcome.");
+    describe_counter!(AUTHORIZER_SHARED, "Questions to the authorizer that an answer was at hand for, or under way.");
+    describe_histogram!(AUTHORIZER_LATENCY, Unit::Seconds, "Time that an answer of the authorizer took.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");

@@ -12,7 +12,8 @@ use hallway_rooms::key::Room;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::claims::Claims;
-use crate::auth::policy::Policy;
+use crate::auth::policy::{Action, Desk, Explanation, Policy};
+use crate::auth::token::Verifier;
 use crate::broker::Broker;
 use crate::hub::Hub;
 use crate::rate::Rate;
@@ -68,7 +69,9 @@ pub struct Parts {
     /// What rooms there are.
     pub classes: Arc<Classes>,
     /// Who may join what.
-    pub policy: Arc<dyn Policy>,
+    pub policy: Arc<Policy>,
+    /// Whose tokens are believed, for whoever asks what a token opens.
+    pub verifier: Arc<Verifier>,
     /// Bounds.
     pub limits: ServiceLimits,
     /// Who is signed in on this node.
@@ -109,13 +112,17 @@ impl Service {
         self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
     }
 
-    /// Checks a key and whether its bearer may enter.
-    fn entrance(&self, claims: &Claims, key: &str) -> Result<Room, Refusal> {
+    /// Checks a key and whether the bearer of `claims` may do this in that room.
+    async fn entrance(&self, claims: &Claims, key: &str, action: Action) -> Result<Room, Refusal> {
         let room = self.room(key)?;
-        if self.0.policy.allows(claims, &room, &self.0.classes) {
-            return Ok(room);
-        }
-        Err(Refusal::Forbidden)
+        self.0.policy.admits(claims, &room, action).await?;
+        Ok(room)
+    }
+
+    /// Explains whether a token opens a room.
+    pub async fn explain(&self, token: &str, key: &str) -> Explanation {
+        let Parts { verifier, classes, policy, .. } = &*self.0;
+        Desk { verifier, classes, policy }.explain(token, key).await
     }
 
     /// Answers, where an answer is wanted.

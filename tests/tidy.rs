@@ -44,7 +44,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("telemetry", &["config"]),
     ("wire", &[]),
     ("auth", &[]),
-    ("config", &[]),
+    ("config", &["auth"]),
     ("metrics", &[]),
 ];
 

@@ -8,6 +8,14 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub(crate) u16);
 
+impl ClassId {
+    /// The class's place in [`Classes::all`](crate::class::Classes::all).
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// A room's key together with its class. Made by [`Classes::room`](crate::class::Classes::room) alone, so that
 /// whoever holds one need not check it. Cheap to clone; equal, ordered and hashed by its key.
 #[derive(Clone)]

@@ -48,6 +48,12 @@ impl Claims {
     /// The agent this is: role `agent`, with `agentId` or else the subject.
     #[must_use]
     pub fn agent(&self) -> Option<Cow<'_, str>> {
-        (self.role() == Some("agent")).then(|| self.id("agentId").unwrap_or(Cow::Borrowed(&self.subject)))
+        (self.role() == Some("agent")).then(|| self.agent_id())
+    }
+
+    /// The agent that whoever is let report a location reports it for: `agentId`, or else the subject.
+    #[must_use]
+    pub fn agent_id(&self) -> Cow<'_, str> {
+        self.id("agentId").unwrap_or(Cow::Borrowed(&self.subject))
     }
 }

@@ -1,165 +1,177 @@
-//! Who may join what: the default rules, behind the interface that configured ones fill.
-
-use std::fmt;
+//! Who may do what: one condition per room class, judged over the claims of a token, the room and the time; behind it,
+//! for the classes that say so, an authorizer. Nothing fails open: whatever cannot be judged is denied.
 
 use hallway_rooms::class::Classes;
+use hallway_rooms::close::Refusal;
+use hallway_rooms::form::Form;
 use hallway_rooms::key::Room;
+use metrics::counter;
 
+use crate::auth::authorizer::Authorizer;
 use crate::auth::claims::Claims;
+use crate::clock::now_ms;
 
-/// Decides whether somebody may enter a room or read its history. An error inside denies.
-pub trait Policy: Send + Sync + fmt::Debug {
-    /// Whether `claims` may join `room`.
-    fn allows(&self, claims: &Claims, room: &Room, classes: &Classes) -> bool;
+mod cost;
+pub mod defaults;
+mod explain;
+mod expression;
+mod names;
+mod values;
+
+pub use explain::{Desk, Explanation};
+pub use expression::{Expression, ExpressionError, Failure, Subject};
+pub use values::TooLarge;
+
+use expression::Facts;
+
+/// What somebody wants to do in a room. Rules are the same for all of it; an authorizer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// To be a member, or to stay one under a new token.
+    Join,
+    /// To read the history.
+    Missed,
 }
 
-/// Everybody may join everything: dev mode.
-#[derive(Clone, Copy, Debug)]
-pub struct Open;
-
-impl Policy for Open {
-    fn allows(&self, _: &Claims, _: &Room, _: &Classes) -> bool {
-        true
-    }
-}
-
-/// The default rules of the design: one's own rooms, those of one's role, and the public ones.
-#[derive(Clone, Debug)]
-pub struct DefaultRules {
-    staff_roles: Vec<String>,
-}
-
-impl DefaultRules {
-    /// `staff_roles`: the roles that may go nearly everywhere.
+impl Action {
+    /// The action as an authorizer knows it.
     #[must_use]
-    pub fn new(staff_roles: Vec<String>) -> Self {
-        Self { staff_roles }
-    }
-
-    fn is_staff(&self, claims: &Claims) -> bool {
-        claims.role().is_some_and(|role| self.staff_roles.iter().any(|staff| staff == role))
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Missed => "missed",
+        }
     }
 }
 
-impl Policy for DefaultRules {
-    fn allows(&self, claims: &Claims, room: &Room, classes: &Classes) -> bool {
-        let form = &classes.of(room).form;
-        let id = form.parts(room.key()).next().map_or("", |(_, id)| id);
-        let shape: Vec<&str> = room.key().split(':').collect();
-        match shape.as_slice() {
-            ["user", _] => claims.subject == id || self.is_staff(claims),
-            ["agent", _] | ["agent", _, "orders"] => claims.agent().as_deref() == Some(id) || self.is_staff(claims),
-            ["zone", _, "agents"] => {
-                let in_zone = claims.agent().is_some() && claims.id("zoneId").as_deref() == Some(id);
-                in_zone || self.is_staff(claims)
-            }
-            ["store", _, "orders"] => claims.id("storeId").as_deref() == Some(id) || self.is_staff(claims),
-            ["orders", "active"] | ["agents" | "stores", "all"] => self.is_staff(claims),
-            ["dashboard", "admin"] => claims.role() == Some("admin"),
-            _ => true,
+/// Who may enter the rooms of one class.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The form as the condition knows it: its parts are `room`.
+    pub form: Form,
+    /// The condition.
+    pub join: Expression,
+    /// Whether the authorizer has a word, too.
+    pub authorized: bool,
+    /// Whether the configuration says so, and not a default.
+    pub own: bool,
+}
+
+impl Rule {
+    /// The default of a class.
+    ///
+    /// # Errors
+    /// Never, as a test holds.
+    pub fn default_of(form: &Form) -> Result<Self, ExpressionError> {
+        let join = Expression::compile(defaults::of(form), Subject::Room(form))?;
+        Ok(Self { form: form.clone(), join, authorized: false, own: false })
+    }
+}
+
+/// Decides. An error inside denies.
+#[derive(Debug)]
+pub struct Policy {
+    /// By class.
+    rules: Vec<Rule>,
+    /// Who may report a location.
+    locate: Expression,
+    /// Roles that `staff` stands for.
+    staff_roles: Vec<String>,
+    /// Dev mode: everybody may do everything.
+    open: bool,
+    authorizer: Option<Authorizer>,
+}
+
+impl Policy {
+    /// A policy of one rule per class, in the order of [`Classes::all`].
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, locate: Expression, staff_roles: Vec<String>) -> Self {
+        Self { rules, locate, staff_roles, open: false, authorizer: None }
+    }
+
+    /// Has rules that say so asked about further on.
+    #[must_use]
+    pub fn with_authorizer(self, authorizer: Option<Authorizer>) -> Self {
+        Self { authorizer, ..self }
+    }
+
+    /// Lets everybody in everywhere: dev mode. The rules stay, to be explained.
+    #[must_use]
+    pub fn opened(self) -> Self {
+        Self { open: true, ..self }
+    }
+
+    /// Every rule.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The condition for reporting a location.
+    #[must_use]
+    pub fn locate(&self) -> &Expression {
+        &self.locate
+    }
+
+    /// Whether `claims` may do this in `room`.
+    ///
+    /// # Errors
+    /// `forbidden`, or `unavailable` when the authorizer gave no answer.
+    pub async fn admits(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+        if !self.allows(claims, room) {
+            return Err(Refusal::Forbidden);
         }
+        self.confirms(claims, room, action).await
+    }
+
+    /// Whether the rule of the room's class lets `claims` in, as far as that goes without asking anybody.
+    #[must_use]
+    pub fn allows(&self, claims: &Claims, room: &Room) -> bool {
+        self.open || self.rule(room).is_some_and(|rule| self.holds(&rule.join, &self.facts(claims, Some((rule, room)))))
+    }
+
+    /// Whether the authorizer agrees, where the room's class has one.
+    ///
+    /// # Errors
+    /// `forbidden`, or `unavailable` when it gave no answer.
+    pub async fn confirms(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+        if self.open || !self.rule(room).is_some_and(|rule| rule.authorized) {
+            return Ok(());
+        }
+        match &self.authorizer {
+            Some(authorizer) => authorizer.asks(claims, room, action).await,
+            None => Err(Refusal::Forbidden),
+        }
+    }
+
+    /// Whether `claims` may report a location.
+    #[must_use]
+    pub fn may_locate(&self, claims: &Claims) -> bool {
+        self.holds(&self.locate, &self.facts(claims, None))
+    }
+
+    fn rule(&self, room: &Room) -> Option<&Rule> {
+        self.rules.get(room.class().index())
+    }
+
+    fn facts<'a>(&self, claims: &'a Claims, room: Option<(&'a Rule, &'a Room)>) -> Facts<'a> {
+        Facts {
+            claims,
+            room: room.map(|(rule, room)| (&rule.form, room.key())),
+            staff: claims.role().is_some_and(|role| self.staff_roles.iter().any(|staff| staff == role)),
+            now_s: i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn holds(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
+        expression.judge(facts).unwrap_or_else(|failure| {
+            counter!(crate::metrics::POLICY_FAILURES, "why" => failure.code()).increment(1);
+            let class = facts.room.map(|(form, _)| tracing::field::display(form));
+            tracing::debug!(class, why = failure.code(), "a rule could not be judged, which denies; see `hallway policy`");
+            false
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hallway_rooms::class::Retention;
-    use serde_json::json;
-    use std::time::Duration;
-
-    fn claims(all: serde_json::Value) -> Claims {
-        let all = all.as_object().expect("claims are an object").clone();
-        let subject = all["sub"].as_str().expect("a subject").to_owned();
-        Claims { subject, expires_ms: 0, issued_ms: None, token_id: None, all }
-    }
-
-    #[track_caller]
-    fn check(who: &Claims, allowed: &[&str]) {
-        let classes =
-            Classes::built_in(Retention { max_events: 1, ttl: Duration::from_secs(1) }, Duration::from_secs(1));
-        let rules = DefaultRules::new(["admin", "staff", "dispatcher"].map(String::from).to_vec());
-        let keys = [
-            "user:u1",
-            "user:u2",
-            "order:o1",
-            "store:s1",
-            "store:s1:orders",
-            "store:s2:orders",
-            "zone:z1",
-            "zone:z1:agents",
-            "zone:z2:agents",
-            "agent:a1",
-            "agent:a1:orders",
-            "agent:a2",
-            "product:p1",
-            "variant:v1",
-            "orders:active",
-            "agents:all",
-            "stores:all",
-            "store:s1:zone:z1",
-            "dashboard:admin",
-        ];
-        for key in keys {
-            let room = classes.room(key).expect("a room");
-            let public = ["order:o1", "store:s1", "zone:z1", "product:p1", "variant:v1", "store:s1:zone:z1"];
-            let expected = public.contains(&key) || allowed.contains(&key) || allowed == ["*"];
-            assert_eq!(rules.allows(who, &room, &classes), expected, "{key} for {:?}", who.all);
-        }
-    }
-
-    #[test]
-    fn a_customer_enters_their_own_and_the_public_rooms() {
-        check(&claims(json!({"sub": "u1"})), &["user:u1"]);
-    }
-
-    #[test]
-    fn an_agent_enters_their_own_rooms_and_their_zone() {
-        let agent = json!({"sub": "u1", "role": "agent", "agentId": "a1", "zoneId": "z1"});
-        check(&claims(agent), &["user:u1", "agent:a1", "agent:a1:orders", "zone:z1:agents"]);
-        check(&claims(json!({"sub": "a1", "role": "agent"})), &["agent:a1", "agent:a1:orders"]);
-        check(&claims(json!({"sub": "x", "zoneId": "z1"})), &[]);
-    }
-
-    #[test]
-    fn a_store_sees_its_orders() {
-        check(&claims(json!({"sub": "x", "role": "store", "storeId": "s1"})), &["store:s1:orders"]);
-    }
-
-    #[test]
-    fn an_id_may_be_a_whole_number() {
-        let classes =
-            Classes::built_in(Retention { max_events: 1, ttl: Duration::from_secs(1) }, Duration::from_secs(1));
-        let rules = DefaultRules::new(Vec::new());
-        let room = classes.room("store:7:orders").expect("a room");
-        assert!(rules.allows(&claims(json!({"sub": "x", "storeId": 7})), &room, &classes));
-        for other in [json!(8), json!(7.5), json!(-7), json!(null), json!([7]), json!(true)] {
-            assert!(!rules.allows(&claims(json!({"sub": "x", "storeId": other})), &room, &classes));
-        }
-    }
-
-    #[test]
-    fn staff_go_everywhere_but_the_admin_dashboard() {
-        let all_but_admin = [
-            "user:u1",
-            "user:u2",
-            "store:s1:orders",
-            "store:s2:orders",
-            "zone:z1:agents",
-            "zone:z2:agents",
-            "agent:a1",
-            "agent:a1:orders",
-            "agent:a2",
-            "orders:active",
-            "agents:all",
-            "stores:all",
-        ];
-        check(&claims(json!({"sub": "x", "role": "staff"})), &all_but_admin);
-        check(&claims(json!({"sub": "x", "role": "admin"})), &["*"]);
-    }
-
-    #[test]
-    fn claims_of_another_kind_open_nothing() {
-        check(&claims(json!({"sub": "x", "role": ["admin"], "storeId": 1})), &[]);
-    }
-}
+mod tests;

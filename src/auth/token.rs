@@ -81,6 +81,14 @@ pub enum TokenError {
     LivesTooLong,
 }
 
+impl TokenError {
+    /// Whether nothing but its age is wrong with the token.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        matches!(self, Self::Invalid(error) if *error.kind() == jsonwebtoken::errors::ErrorKind::ExpiredSignature)
+    }
+}
+
 impl Verifier {
     /// A verifier without keys, which refuses everything.
     #[must_use]

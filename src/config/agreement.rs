@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     queue(config, report);
     lease(config, report);
     key_files(config, report);
+    super::authorizer::check(config, report);
     match mode {
         Mode::Production => production(config, report),
         Mode::Dev => development(config, report),

@@ -4,10 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     Config,
-    rule::{between, each, refused, strong},
+    rule::{between, each, locating, refused, strong},
     secret::Secret,
     section::section,
 };
+use crate::auth::policy::defaults::UPDATE_LOCATION;
 
 section! {
     /// Whose tokens are believed, and for how long. Production needs `hs256_secret` or `public_key_file`.
@@ -49,5 +50,9 @@ section! {
         /// Values of the claim `role` that the default policy calls staff: they may join any user's, agent's and
         /// store's room.
         staff_roles: Vec<String> = ["admin", "staff", "dispatcher"].map(str::to_owned).to_vec();
+
+        /// Who may report a location (`update_location`): CEL as for the `join` of a class of rooms, without `room` and
+        /// `key`. The location is that of the token's `agentId`, or else of its `sub`.
+        update_location: String = UPDATE_LOCATION.to_owned(), check locating;
     }
 }

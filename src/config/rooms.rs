@@ -7,11 +7,12 @@ use hallway_rooms::{class::Delivery, event::EventType, form::Form};
 use super::{
     Mode,
     error::Complaint,
-    rule::{between, each, member, refused},
+    rule::{CONDITION, between, each, member},
     scope::Scope,
     section::{Section, section},
     value::words,
 };
+use crate::auth::policy::{Expression, Subject};
 
 /// The longest a class's history may live; as long as `history.ttl` may be.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -25,6 +26,10 @@ words! { Delivery: "durable, latest or ephemeral" {
 /// What the operator says of one class of rooms. What is `None` is as the built-in class or the sections have it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RoomClassConfig {
+    /// Who may join, read the history and stay; the form's parts are those of its name here.
+    pub join: Option<Expression>,
+    /// Whether the authorizer is asked about whomever the condition lets in.
+    pub authorizer: bool,
     /// How much history such a room keeps.
     pub history: RoomHistory,
     /// How its events are delivered.
@@ -65,8 +70,8 @@ pub(super) fn read_rooms(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, 
     for name in scope.names() {
         match unseen_form(&name, &seen) {
             Ok(form) => {
+                rooms.insert(name.clone(), read_room(&mut scope.child(&name), &form, mode));
                 seen.push(form);
-                rooms.insert(name.clone(), read_room(&mut scope.child(&name), mode));
             }
             Err(complaint) => scope.refuse_name(&name, complaint),
         }
@@ -83,18 +88,24 @@ fn unseen_form(name: &str, seen: &[Form]) -> Result<Form, Complaint> {
     }
 }
 
-fn read_room(scope: &mut Scope<'_>, mode: Mode) -> RoomClassConfig {
-    scope.refuse_unknown(&["history", "delivery", "presence", "join"]);
-    let refuse_join = each(refused("is set, but a policy of one's own for a class is", JOIN_REMEDY));
-    let _: Option<String> = scope.key("join", None, &[&refuse_join]);
+fn read_room(scope: &mut Scope<'_>, form: &Form, mode: Mode) -> RoomClassConfig {
+    scope.refuse_unknown(&["join", "authorizer", "history", "delivery", "presence"]);
     RoomClassConfig {
+        join: read_join(scope, form),
+        authorizer: scope.key("authorizer", false, &[]),
         history: RoomHistory::read(&mut scope.child("history"), mode),
         delivery: scope.key("delivery", None, &[]),
         presence: scope.key("presence", false, &[]),
     }
 }
 
-const JOIN_REMEDY: &str = "take it out, and the default policy decides who may join";
+fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
+    let compile = |text: &str| Expression::compile(text, Subject::Room(form));
+    let compiles =
+        each(|text: &String| compile(text).map(|_| ()).map_err(|error| Complaint::new(error.to_string(), CONDITION)));
+    let text: Option<String> = scope.key("join", None, &[&compiles]);
+    text.and_then(|text| compile(&text).ok())
+}
 
 /// Reads `[types]` over the defaults.
 pub(super) fn read_types(scope: &mut Scope<'_>) -> BTreeMap<String, TypeConfig> {

@@ -8,6 +8,7 @@ use super::{
     secret::Secret,
     value::Value,
 };
+use crate::auth::policy::{Expression, Subject};
 
 /// Shortest key that HMAC-SHA256 gains from (RFC 7518, 3.2), and shortest API key: 256 bits.
 const SECRET_BYTES: usize = 32;
@@ -43,6 +44,18 @@ pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
 pub(super) fn member(name: &String) -> Verdict {
     let fine = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if fine { Ok(()) } else { Err(Complaint::new("is no name of a member", "use 1 to 64 letters, digits and `_`")) }
+}
+
+/// What a condition may look like, for whoever wrote one that does not compile.
+pub(super) const CONDITION: &str = "write CEL over `claims`, `room` (its parts), `key`, `now` (seconds), `staff` and `agent`, \
+     as in: staff || claims.sub == room.userId";
+
+/// A condition on a user, whatever the room.
+#[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
+pub(super) fn locating(text: &String) -> Verdict {
+    let remedy = "write CEL over `claims`, `now` (seconds), `staff` and `agent`, as in: agent != null";
+    let compiled = Expression::compile(text, Subject::User);
+    compiled.map(|_| ()).map_err(|error| Complaint::new(error.to_string(), remedy))
 }
 
 /// A key whose feature would guard something and does not exist yet: set, it stops the start.

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use super::policy::policy;
 use crate::api::{ApiKey, ApiState, v1};
-use crate::auth::policy::{DefaultRules, Open, Policy};
 use crate::auth::token::{KeyError, TokenRules, Verifier};
 use crate::broker::Broker;
 use crate::broker::feed::{FeedSender, feed};
@@ -51,7 +51,7 @@ impl Building<'_> {
         Ok(verifier)
     }
 
-    pub(super) fn service(&self, mode: Mode) -> Result<Service, StartError> {
+    pub(super) fn service(&self, mode: Mode, verifier: Arc<Verifier>) -> Result<Service, StartError> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed(limits.feed_items);
         let broker = self.broker(to_hub)?;
@@ -66,7 +66,8 @@ impl Building<'_> {
             hub,
             broker,
             classes: self.classes.clone(),
-            policy: self.policy(mode),
+            policy: Arc::new(policy(self.config, mode)?),
+            verifier,
             limits: ServiceLimits {
                 rooms_per_socket: limits.rooms_per_socket,
                 event_bytes: limits.event_bytes.get(),
@@ -120,13 +121,6 @@ impl Building<'_> {
         };
         let started = Ingest::start(&settings, service.clone(), &self.tasks, self.stop.clone());
         Ok(Some(started.map_err(|error| format!("redis.url: {error}"))?))
-    }
-
-    fn policy(&self, mode: Mode) -> Arc<dyn Policy> {
-        if mode.is_dev() {
-            return Arc::new(Open);
-        }
-        Arc::new(DefaultRules::new(self.config.auth.staff_roles.clone()))
     }
 
     pub(super) fn expiry(&self) -> Expiry {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::catch_up::CatchUp;
 use super::page::Page;
 use super::{Answer, Service, Window, reply};
+use crate::auth::policy::Action;
 use crate::hub::{Seated, Watch};
 use crate::session::{Membership, Session, Standing};
 
@@ -53,7 +54,7 @@ impl Service {
         from: Option<From>,
         answer: &mut Answer,
     ) -> Result<(), Refusal> {
-        let room = self.entrance(&session.claims(), key)?;
+        let room = self.entrance(&session.claims(), key, Action::Join).await?;
         if from.is_some() && !self.0.classes.of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }

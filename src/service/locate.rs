@@ -37,7 +37,11 @@ impl Service {
         location: Result<Location, Refusal>,
         at: Instant,
     ) -> Result<(), Refusal> {
-        let Audience { agent, rooms } = self.audience(&session.claims()).ok_or(Refusal::Forbidden)?;
+        let claims = session.claims();
+        if !self.0.policy.may_locate(&claims) {
+            return Err(Refusal::Forbidden);
+        }
+        let Audience { agent, rooms } = self.audience(&claims).ok_or(Refusal::Forbidden)?;
         let text = location?.event(&agent).into_bytes();
         if !session.may_locate(self.0.limits.locations, at) {
             return Err(Refusal::RateLimited);
@@ -56,9 +60,9 @@ impl Service {
         }
     }
 
-    /// None for whoever is no agent, or one whose id is not fit for a room's key.
+    /// None for an agent whose id is not fit for a room's key.
     fn audience(&self, claims: &Claims) -> Option<Audience> {
-        let agent = claims.agent()?.into_owned();
+        let agent = claims.agent_id().into_owned();
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
         rooms.extend(self.0.classes.room("agents:all"));
         if let Some(zone) = claims.id("zoneId") {

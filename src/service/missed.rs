@@ -6,6 +6,7 @@ use hallway_rooms::key::Room;
 
 use super::page::Page;
 use super::{Answer, Service, reply};
+use crate::auth::policy::Action;
 use crate::session::Session;
 
 /// Which part of a history is asked for.
@@ -21,7 +22,7 @@ impl Service {
     /// Answers with what a session missed in a room; the policy applies as to a join.
     pub async fn missed(&self, session: &Session, key: &str, window: Window, answer: Answer) {
         self.room_for_more(session).await;
-        let page = match self.entrance(&session.claims(), key) {
+        let page = match self.entrance(&session.claims(), key, Action::Missed).await {
             Ok(room) => self.page(&room, window).await,
             Err(refusal) => Err(refusal),
         };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
 use metrics::counter;
@@ -9,23 +10,33 @@ use serde_json::json;
 
 use super::Service;
 use crate::auth::claims::Claims;
+use crate::auth::policy::Action;
 use crate::session::Session;
 
+/// Rooms of one session that the authorizer is asked about at once: not so many that it holds up other sockets.
+const AT_ONCE: usize = 8;
+
 impl Service {
-    /// Puts new claims of the same user in the place of the old ones and judges the session's rooms again.
+    /// Puts new claims of the same user in the place of the old ones and judges the session's rooms again. A room that
+    /// the authorizer gives no answer about is left, too: what let the session in were other claims.
     ///
     /// # Errors
     /// `forbidden` when they are somebody else's.
-    pub fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
+    pub async fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
         if claims.subject != session.claims().subject {
             return Err(Refusal::Forbidden);
         }
         session.renew(claims.clone());
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
-        rooms.retain(|room| !self.0.policy.allows(&claims, room, &self.0.classes));
         rooms.sort();
-        for room in &rooms {
-            self.revoke(session, room);
+        let policy = &self.0.policy;
+        let (allowed, closed): (Vec<Room>, Vec<Room>) =
+            rooms.into_iter().partition(|room| policy.allows(&claims, room));
+        closed.iter().for_each(|room| self.revoke(session, room));
+        for some in allowed.chunks(AT_ONCE) {
+            let answers = join_all(some.iter().map(|room| policy.confirms(&claims, room, Action::Join))).await;
+            let closed = some.iter().zip(answers).filter(|(_, answer)| answer.is_err());
+            closed.for_each(|(room, _)| self.revoke(session, room));
         }
         Ok(())
     }

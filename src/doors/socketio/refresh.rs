@@ -14,17 +14,17 @@ use crate::metrics::TOKEN_REFRESHES;
 impl Connection {
     /// Puts a new token in the place of the old one, which stays in force where the new one is refused. Gives the new
     /// one's end.
-    pub(super) fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
-        let renewed = self.renew(token);
+    pub(super) async fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
+        let renewed = self.renew(token).await;
         let outcome = renewed.as_ref().map_or_else(|refusal| refusal.code(), |_| "renewed");
         counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
         renewed
     }
 
-    fn renew(&self, token: &Token) -> Result<u64, Refusal> {
+    async fn renew(&self, token: &Token) -> Result<u64, Refusal> {
         let claims = Arc::new(self.verified(token)?);
         let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
-        self.door.service.refresh(&self.session, claims)?;
+        self.door.service.refresh(&self.session, claims).await?;
         self.door.expiry.follow(&self.session, before_ms);
         Ok(expires_ms)
     }

@@ -1,0 +1,167 @@
+//! The authorizer: a service of the operator's that is asked, over HTTP, what claims cannot know. It can only say no to what
+//! a rule allows. No answer is no: it counts as `unavailable`, and is not remembered.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use hallway_rooms::close::Refusal;
+use hallway_rooms::key::Room;
+use metrics::{counter, histogram};
+use moka::Expiry;
+use moka::future::Cache;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::auth::claims::Claims;
+use crate::auth::policy::Action;
+use crate::clock::now_ms;
+use crate::metrics::{AUTHORIZER_LATENCY, AUTHORIZER_REQUESTS, AUTHORIZER_SHARED};
+
+mod request;
+
+use request::{Endpoint, Reply, RequestError};
+
+/// How an authorizer is asked.
+#[derive(Clone, Debug)]
+pub struct AuthorizerSettings {
+    /// Where.
+    pub url: Url,
+    /// Sent as a bearer token, so that it knows who asks.
+    pub secret: Option<Arc<str>>,
+    /// For one question, the wait for a free request included.
+    pub timeout: Duration,
+    /// Answers that are remembered.
+    pub cache_entries: u64,
+    /// The longest that an answer is remembered, whatever it says itself.
+    pub max_ttl: Duration,
+    /// Bytes of an answer.
+    pub body_bytes: usize,
+    /// Requests at once.
+    pub concurrent: usize,
+}
+
+/// SHA-256 of a question's text: claims, room and action.
+type Question = [u8; 32];
+
+/// See the module.
+pub struct Authorizer {
+    endpoint: Endpoint,
+    settings: AuthorizerSettings,
+    places: Semaphore,
+    answers: Cache<Question, Answer>,
+    /// Whether the last request failed, so that an outage is logged once.
+    failing: AtomicBool,
+}
+
+/// What an authorizer said, and how long that is good for.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    allow: bool,
+    good_for: Duration,
+}
+
+/// What everybody who asks the same at once is told, and nobody later.
+#[derive(Clone, Copy, Debug)]
+enum Momentary {
+    /// An answer that is good for nothing longer.
+    Said(bool),
+    /// No answer.
+    Nothing,
+}
+
+/// Forgets each answer in its own time.
+struct InItsTime;
+
+impl Expiry<Question, Answer> for InItsTime {
+    fn expire_after_create(&self, _: &Question, answer: &Answer, _: std::time::Instant) -> Option<Duration> {
+        Some(answer.good_for)
+    }
+}
+
+impl Authorizer {
+    /// An authorizer that has not been asked yet.
+    ///
+    /// # Errors
+    /// When no TLS client can be made.
+    pub fn new(settings: AuthorizerSettings) -> Result<Self, reqwest::Error> {
+        let answers = Cache::builder().max_capacity(settings.cache_entries).expire_after(InItsTime).build();
+        Ok(Self {
+            endpoint: Endpoint::new(&settings)?,
+            places: Semaphore::new(settings.concurrent),
+            settings,
+            answers,
+            failing: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it lets `claims` do this in `room`. However many ask the same at once, it is asked once.
+    ///
+    /// # Errors
+    /// `forbidden` when it says no, `unavailable` when it gives no answer.
+    pub async fn asks(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+        let text = json!({"claims": claims.all, "room": room.key(), "action": action.name()}).to_string();
+        let mut question = Question::default();
+        question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        let asking = self.answers.entry(question).or_try_insert_with(self.ask(text, claims.expires_ms));
+        let allow = match asking.await {
+            Ok(entry) => {
+                if !entry.is_fresh() {
+                    counter!(AUTHORIZER_SHARED).increment(1);
+                }
+                entry.into_value().allow
+            }
+            Err(momentary) => match *momentary {
+                Momentary::Said(allow) => allow,
+                Momentary::Nothing => return Err(Refusal::Unavailable),
+            },
+        };
+        if allow { Ok(()) } else { Err(Refusal::Forbidden) }
+    }
+
+    /// One request. What it says is not remembered beyond the token's life.
+    async fn ask(&self, text: String, expires_ms: u64) -> Result<Answer, Momentary> {
+        let began = Instant::now();
+        let outcome = self.request(text, began + self.settings.timeout).await;
+        histogram!(AUTHORIZER_LATENCY).record(began.elapsed());
+        self.note(&outcome);
+        let Reply { allow, ttl } = outcome.map_err(|_| Momentary::Nothing)?;
+        let life = Duration::from_millis(expires_ms.saturating_sub(now_ms()));
+        let good_for = ttl.min(self.settings.max_ttl).min(life);
+        if good_for.is_zero() { Err(Momentary::Said(allow)) } else { Ok(Answer { allow, good_for }) }
+    }
+
+    async fn request(&self, text: String, deadline: Instant) -> Result<Reply, RequestError> {
+        let place = timeout_at(deadline, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(RequestError::Busy) };
+        timeout_at(deadline, self.endpoint.post(text)).await.map_err(|_| RequestError::TimedOut)?
+    }
+
+    /// Counts an outcome, and says when requests begin to fail and when they work again.
+    fn note(&self, outcome: &Result<Reply, RequestError>) {
+        let label = match outcome {
+            Ok(Reply { allow: true, .. }) => "allowed",
+            Ok(Reply { allow: false, .. }) => "denied",
+            Err(error) => error.code(),
+        };
+        counter!(AUTHORIZER_REQUESTS, "outcome" => label).increment(1);
+        let failed_before = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
+        match outcome {
+            Err(error) if !failed_before => {
+                tracing::warn!(%error, "the authorizer gives no answer, so nobody enters the rooms it guards; see [authorizer]");
+            }
+            Ok(_) if failed_before => tracing::info!("the authorizer answers again"),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authorizer({})", self.settings.url.origin().ascii_serialization())
+    }
+}

@@ -1,0 +1,122 @@
+//! One question to the authorizer as an HTTP request: no redirects, no proxy, and only so much of an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
+use serde::Deserialize;
+use url::Url;
+
+use super::AuthorizerSettings;
+
+/// Where questions go.
+pub(super) struct Endpoint {
+    client: Client,
+    url: Url,
+    secret: Option<Arc<str>>,
+    body_bytes: usize,
+}
+
+/// What an authorizer said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply {
+    pub(super) allow: bool,
+    /// How long it may be remembered; nothing said, not at all.
+    pub(super) ttl: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    /// No request was free in time.
+    #[error("all authorizer.concurrent requests were under way for authorizer.timeout")]
+    Busy,
+    /// It took longer than `authorizer.timeout`.
+    #[error("no answer within authorizer.timeout")]
+    TimedOut,
+    /// No connection, or one that broke.
+    #[error("authorizer.url cannot be reached: {0}")]
+    Unreachable(String),
+    /// Another status than 200.
+    #[error("it answered with status {0}; only 200 is an answer")]
+    Status(u16),
+    /// More than `authorizer.body_bytes`.
+    #[error("its answer is longer than authorizer.body_bytes")]
+    TooLarge,
+    /// No JSON of the right shape.
+    #[error("its answer is not {{\"allow\":true|false,\"ttl\":seconds}}")]
+    Garbage,
+}
+
+impl RequestError {
+    /// The error as metrics know it.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::TimedOut => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            Self::Status(_) => "status",
+            Self::TooLarge => "too-large",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    allow: bool,
+    ttl: Option<f64>,
+}
+
+impl Endpoint {
+    /// # Errors
+    /// When no TLS client can be made.
+    pub(super) fn new(settings: &AuthorizerSettings) -> Result<Self, reqwest::Error> {
+        let builder = Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(settings.timeout);
+        let client = builder.pool_max_idle_per_host(settings.concurrent).build()?;
+        let (url, secret) = (settings.url.clone(), settings.secret.clone());
+        Ok(Self { client, url, secret, body_bytes: settings.body_bytes })
+    }
+
+    /// Asks; without any deadline.
+    pub(super) async fn post(&self, text: String) -> Result<Reply, RequestError> {
+        let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(text);
+        if let Some(secret) = &self.secret {
+            request = request.bearer_auth(secret);
+        }
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status().as_u16() {
+            200 => parse(&self.body(response).await?),
+            status => Err(RequestError::Status(status)),
+        }
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, RequestError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > self.body_bytes {
+                return Err(RequestError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Reply, RequestError> {
+    let Body { allow, ttl } = serde_json::from_slice(body).map_err(|_| RequestError::Garbage)?;
+    let ttl = Duration::try_from_secs_f64(ttl.unwrap_or(0.0)).map_err(|_| RequestError::Garbage)?;
+    Ok(Reply { allow, ttl })
+}
+
+/// The innermost reason; the URL may hold a password.
+fn unreachable(error: reqwest::Error) -> RequestError {
+    let error = error.without_url();
+    let mut inner: &dyn std::error::Error = &error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    RequestError::Unreachable(inner.to_string())
+}

@@ -1,0 +1,277 @@
+//! How long a condition may take: the library counts no steps, so they are bounded before it runs, by the largest claims
+//! that are let in.
+//!
+//! A step is a node judged or a value touched. Of each node we know how heavy its result can be (values in it, and texts
+//! by 32 bytes) and how many items it can have. The items of a list weigh together what the list weighs, and what a loop
+//! does for one of them grows at most convexly with its weight: so all of them together cost at most as much as one item
+//! that weighs everything and the others that weigh nothing.
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr, operators,
+};
+
+use super::expression::ExpressionError;
+use super::values::{ITEMS, TEXT_BYTES, VALUES};
+
+/// Most steps: some ten milliseconds.
+pub(super) const STEPS: u64 = 1_000_000;
+
+/// Bytes of a text that weigh as much as a value.
+const BYTES: usize = 32;
+
+/// What every iteration does beside its body: a name and a value bound, twice.
+const ITERATION: u64 = 4;
+
+const CLAIMS: Load = Load { weight: (VALUES + TEXT_BYTES / BYTES) as u64, items: ITEMS as u64, claimed: true };
+
+/// The parts of a room's key.
+const ROOM: Load = Load { weight: 32, items: 8, claimed: false };
+
+const SCALAR: Load = Load { weight: 1, items: 0, claimed: false };
+
+/// Refuses a condition that might take too long.
+pub(super) fn bound(expression: &IdedExpr) -> Result<(), ExpressionError> {
+    let (steps, _) = Estimate { bound: Vec::new() }.of(expression);
+    if steps > STEPS { Err(ExpressionError::TooCostly(steps)) } else { Ok(()) }
+}
+
+/// How large a value can be.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    weight: u64,
+    items: u64,
+    /// A part of the claims, whose lists are bounded.
+    claimed: bool,
+}
+
+impl Load {
+    fn made(weight: u64, items: u64) -> Self {
+        Self { weight, items, claimed: false }
+    }
+
+    fn text(bytes: usize) -> Self {
+        Self::made(1 + (bytes / BYTES) as u64, 0)
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.max(other.weight),
+            items: self.items.max(other.items),
+            claimed: self.claimed && other.claimed,
+        }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self::made(self.weight.saturating_add(other.weight), self.items.saturating_add(other.items))
+    }
+}
+
+fn sum(steps: impl IntoIterator<Item = u64>) -> u64 {
+    steps.into_iter().fold(0, u64::saturating_add)
+}
+
+struct Estimate<'a> {
+    /// The variables of the loops around, innermost last.
+    bound: Vec<(&'a str, Load)>,
+}
+
+impl<'a> Estimate<'a> {
+    /// Steps to judge a node, and what comes of it.
+    fn of(&mut self, node: &'a IdedExpr) -> (u64, Load) {
+        match &node.expr {
+            Expr::Literal(literal) => (1, constant(literal)),
+            Expr::Ident(name) => (1, self.variable(name)),
+            Expr::Select(select) => self.select(select),
+            Expr::Call(call) => self.call(call),
+            Expr::List(list) => {
+                let (steps, all) = self.all(list.elements.iter());
+                let load = Load::made(all.weight.saturating_add(1), list.elements.len() as u64);
+                (sum([steps, load.weight]), load)
+            }
+            Expr::Map(map) => self.map(map),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            Expr::Struct(_) | Expr::Unspecified => (u64::MAX, SCALAR),
+        }
+    }
+
+    /// Several nodes, with what comes of all of them.
+    fn all(&mut self, nodes: impl Iterator<Item = &'a IdedExpr>) -> (u64, Load) {
+        nodes.fold((1, Load::made(0, 0)), |(steps, load), node| {
+            let (more, other) = self.of(node);
+            (steps.saturating_add(more), load.with(other))
+        })
+    }
+
+    fn variable(&self, name: &str) -> Load {
+        let bound = self.bound.iter().rev().find(|(bound, _)| *bound == name);
+        match (bound, name) {
+            (Some((_, load)), _) => *load,
+            (None, "claims") => CLAIMS,
+            (None, "room" | "key") => ROOM,
+            (None, _) => Load::text(TEXT_BYTES),
+        }
+    }
+
+    /// A part of a value may be all of it. Within a loop the number of its items must follow its weight.
+    fn part(&self, of: Load) -> Load {
+        let items = if of.claimed && self.bound.is_empty() { of.items.min(of.weight) } else { of.weight };
+        Load { items, ..of }
+    }
+
+    fn select(&mut self, select: &'a SelectExpr) -> (u64, Load) {
+        let (steps, of) = self.of(&select.operand);
+        let taken_apart = if of.claimed { 1 } else { of.weight.saturating_add(1) };
+        (sum([steps, taken_apart]), if select.test { SCALAR } else { self.part(of) })
+    }
+
+    fn map(&mut self, map: &'a MapExpr) -> (u64, Load) {
+        let entries = map.entries.iter().filter_map(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => Some([&entry.key, &entry.value]),
+            EntryExpr::StructField(_) => None,
+        });
+        let (steps, all) = self.all(entries.flatten());
+        let load = Load::made(all.weight.saturating_add(1), map.entries.len() as u64);
+        (sum([steps, load.weight]), load)
+    }
+
+    fn call(&mut self, call: &'a CallExpr) -> (u64, Load) {
+        let target = call.target.as_deref().map(|target| self.of(target));
+        let arguments: Vec<(u64, Load)> = call.args.iter().map(|argument| self.of(argument)).collect();
+        let every = target.iter().chain(&arguments);
+        let all = every.clone().fold(Load::made(0, 0), |all, (_, load)| all.with(*load));
+        let steps = sum(every.map(|(steps, _)| *steps).chain([1, all.weight]));
+        let load = match (call.func_name.as_str(), arguments.as_slice()) {
+            (operators::ADD, _) => all,
+            (operators::CONDITIONAL, [_, (_, yes), (_, no)]) => yes.or(*no),
+            (operators::INDEX, [(_, of), _]) => self.part(*of),
+            ("string" | "id", _) => Load::made(all.weight.saturating_add(1), 0),
+            _ => SCALAR,
+        };
+        (steps, load)
+    }
+
+    fn comprehension(&mut self, comprehension: &'a ComprehensionExpr) -> (u64, Load) {
+        let (first, range) = self.of(&comprehension.iter_range);
+        let (second, start) = self.of(&comprehension.accu_init);
+        let (light, small) = self.body(comprehension, Load { weight: 0, items: 0, ..range }, start);
+        let heaviest = Load { items: range.weight, ..range };
+        let (heavy, large) = self.body(comprehension, heaviest, start);
+        let steps = sum([first, second, range.weight, heavy, light.saturating_mul(range.items)]);
+        let load = match &comprehension.accu_init.expr {
+            Expr::Literal(_) => SCALAR,
+            _ => {
+                let others = small.weight.saturating_mul(range.items);
+                Load::made(large.weight.saturating_add(others).saturating_add(1), range.items)
+            }
+        };
+        (sum([steps, load.weight]), load)
+    }
+
+    /// One iteration: its steps, and what it adds to the result.
+    fn body(&mut self, comprehension: &'a ComprehensionExpr, item: Load, start: Load) -> (u64, Load) {
+        self.bound.push((&comprehension.iter_var, item));
+        self.bound.push((&comprehension.accu_var, Load { weight: start.weight.min(1), items: 0, ..start }));
+        let (condition, _) = self.of(&comprehension.loop_cond);
+        let (step, added) = self.of(&comprehension.loop_step);
+        self.bound.truncate(self.bound.len() - 2);
+        (sum([ITERATION, condition, step]), added)
+    }
+}
+
+fn constant(literal: &LiteralValue) -> Load {
+    match literal {
+        LiteralValue::String(text) => Load::text(text.inner().len()),
+        LiteralValue::Bytes(bytes) => Load::text(bytes.inner().len()),
+        LiteralValue::Boolean(_)
+        | LiteralValue::Double(_)
+        | LiteralValue::Int(_)
+        | LiteralValue::Null
+        | LiteralValue::UInt(_) => SCALAR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::claims::Claims;
+    use crate::auth::policy::expression::{Expression, Facts, Subject};
+    use serde_json::{Map, Value as Json, json};
+    use std::time::{Duration, Instant};
+
+    fn compile(text: &str) -> Result<Expression, ExpressionError> {
+        Expression::compile(text, Subject::User)
+    }
+
+    /// The largest claims that are let in: lists as long as may be, and lists in a list.
+    fn largest() -> Claims {
+        let numbers: Vec<Json> = (0..ITEMS).map(Json::from).collect();
+        let nested: Vec<Json> = (0..ITEMS / 4).map(|n| json!([n, n + 1, n + 2])).collect();
+        let all = json!({"a": numbers, "b": numbers, "c": nested, "t": "x".repeat(4096), "sub": "u"});
+        Claims { all: all.as_object().expect("an object").clone(), ..claims() }
+    }
+
+    fn claims() -> Claims {
+        Claims { subject: "u".to_owned(), expires_ms: 0, all: Map::new() }
+    }
+
+    /// What is allowed though it is as dear as can be. Each is judged to its end.
+    const DEAREST: [&str; 9] = [
+        "claims.a.all(x, claims.b.all(y, x != -1 && y != -1))",
+        "claims.a.all(x, claims.b.exists(y, x == y))",
+        "claims.c.all(l, l.all(x, x >= 0 || x < now))",
+        "claims.c.all(l, l.all(x, claims.b.exists(y, y == x))) || true",
+        "claims.a.map(x, claims.b).all(l, size(l) == 256)",
+        "claims.a.all(x, !(x in claims.b) || claims.a == claims.a)",
+        "claims.a.map(x, claims.t + claims.t).all(t, size(t) == 8192)",
+        "(claims.a + claims.b).filter(x, x >= 0).map(x, x + 1).all(x, x > 0)",
+        "claims.a.all(x, claims.a < claims.b) || true",
+    ];
+
+    #[test]
+    fn what_compiles_is_judged_in_bounded_time_on_the_largest_claims() {
+        let claims = largest();
+        let facts = Facts { claims: &claims, room: None, staff: false, now_s: 1 };
+        let mut compiled = 0;
+        for text in DEAREST {
+            let Ok(expression) = compile(text) else { continue };
+            compiled += 1;
+            let began = Instant::now();
+            let judged = expression.judge(&facts);
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(3), "{text}: {took:?}");
+            assert!(!matches!(judged, Err(crate::auth::policy::Failure::TooLarge(_))), "{text}: {judged:?}");
+        }
+        assert!(compiled >= 4, "the bound is so narrow that the test says nothing: {compiled}");
+    }
+
+    #[test]
+    fn what_might_take_too_long_does_not_compile() {
+        for text in [
+            "claims.a.all(x, claims.b.all(y, claims.c.all(z, x != y && y != z)))",
+            "claims.a.map(x, claims.b.map(y, claims.a)).size() > 0",
+            "claims.a.map(x, claims.a.map(y, claims.t + claims.t)).size() > 0",
+            "claims.a.all(x, x.all(y, y.all(z, z == x)))",
+            "claims.a.map(x, claims.a).map(l, l + claims.b).all(l, l.all(x, x != claims.b))",
+        ] {
+            let error = compile(text).expect_err(text);
+            assert!(matches!(error, ExpressionError::TooCostly(_)), "{text}: {error}");
+        }
+        let four = "claims.a.all(w, w.all(x, x.all(y, y.all(z, z == 1))))";
+        assert_eq!(compile(four).expect_err("four loops"), ExpressionError::TooManyLoops);
+    }
+
+    #[test]
+    fn what_people_write_compiles() {
+        for text in [
+            "claims.stores.exists(s, s.id == claims.current)",
+            "claims.stores.exists(s, s.shifts.exists(h, h.from <= now && now < h.until))",
+            "claims.scope.contains('orders:read') && claims.exp - claims.iat < 3600",
+            "'admin' in claims['https://example.com/roles']",
+            "claims.stores.map(s, id(s)).exists(s, s == '7') || has(claims.all)",
+            "claims.roles.exists(r, r in ['admin', 'staff', 'dispatcher'])",
+            "claims.groups.exists(g, claims.allowed.exists(a, a == g))",
+        ] {
+            compile(text).expect(text);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The rules that hold where the configuration says nothing, as the CEL texts that an operator could have written.
+
+use hallway_rooms::form::Form;
+
+/// Who may report a location.
+pub const UPDATE_LOCATION: &str = "agent != null";
+
+/// By form; every other class, an operator's own too, is for any signed-in user.
+const RULES: [(&str, &str); 9] = [
+    ("user:{userId}", "staff || claims.sub == room.userId"),
+    ("store:{storeId}:orders", "staff || has(claims.storeId) && id(claims.storeId) == room.storeId"),
+    ("zone:{zoneId}:agents", "staff || agent != null && has(claims.zoneId) && id(claims.zoneId) == room.zoneId"),
+    ("agent:{agentId}", "staff || agent == room.agentId"),
+    ("agent:{agentId}:orders", "staff || agent == room.agentId"),
+    ("orders:active", "staff"),
+    ("agents:all", "staff"),
+    ("stores:all", "staff"),
+    ("dashboard:admin", "has(claims.role) && claims.role == 'admin'"),
+];
+
+/// The default rule of a class. The form's parts have the names of the built-in form.
+#[must_use]
+pub(super) fn of(form: &Form) -> &'static str {
+    let shown = form.to_string();
+    RULES.iter().find(|(form, _)| *form == shown).map_or("true", |(_, rule)| rule)
+}

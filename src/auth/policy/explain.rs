@@ -1,0 +1,104 @@
+//! Explaining a decision to people: the rule, what it saw, and what came of it.
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use super::{Action, Classes, Policy, Refusal, Room, Rule};
+use crate::auth::claims::Claims;
+use crate::auth::token::{TokenError, Verifier};
+use crate::clock::now_ms;
+
+/// What is needed to explain the decision about a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Desk<'a> {
+    /// Whose token it is.
+    pub verifier: &'a Verifier,
+    /// What rooms there are.
+    pub classes: &'a Classes,
+    /// Who may do what.
+    pub policy: &'a Policy,
+}
+
+/// A decision, for whoever wonders about it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Whether the token opens the room.
+    pub allowed: bool,
+    /// Why not: `token-expired`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer gave
+    /// no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// What is wrong with the token, or why the rule could not be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The form of the room's class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The condition in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The claims that the rule names and the token has, the room's parts, the time, and what came of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saw: Option<Map<String, Json>>,
+    /// What the authorizer said: `allowed`, `forbidden` or `unavailable`. Absent where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorizer: Option<&'static str>,
+    /// Whether dev mode lets in whomever the rule does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dev: bool,
+}
+
+impl Explanation {
+    fn denied(reason: &'static str, message: Option<String>) -> Self {
+        Self { reason: Some(reason), message, ..Self::default() }
+    }
+}
+
+impl Desk<'_> {
+    /// Explains whether the bearer of `token` may join the room `key`, as if it came now.
+    pub async fn explain(&self, token: &str, key: &str) -> Explanation {
+        let claims = match self.verifier.verify(token, now_ms()) {
+            Ok(claims) => claims,
+            Err(error) => return Explanation::denied(token_reason(&error), Some(error.to_string())),
+        };
+        match self.classes.room(key) {
+            Ok(room) => self.policy.explain(&claims, &room).await,
+            Err(error) => Explanation::denied("invalid-room", Some(error.to_string())),
+        }
+    }
+}
+
+fn token_reason(error: &TokenError) -> &'static str {
+    if error.is_expired() { "token-expired" } else { "token-invalid" }
+}
+
+impl Policy {
+    async fn explain(&self, claims: &Claims, room: &Room) -> Explanation {
+        let Some(rule) = self.rule(room) else { return Explanation::denied("forbidden", None) };
+        let mut explanation = self.judged(claims, room, rule);
+        if explanation.allowed && rule.authorized && !self.open {
+            let answer = self.confirms(claims, room, Action::Join).await.map_err(Refusal::code);
+            explanation.authorizer = Some(answer.err().unwrap_or("allowed"));
+            explanation.reason = answer.err();
+            explanation.allowed = answer.is_ok();
+        }
+        explanation
+    }
+
+    fn judged(&self, claims: &Claims, room: &Room, rule: &Rule) -> Explanation {
+        let facts = self.facts(claims, Some((rule, room)));
+        let judged = rule.join.judge(&facts);
+        let allowed = self.open || judged == Ok(true);
+        Explanation {
+            allowed,
+            reason: (!allowed).then_some(Refusal::Forbidden.code()),
+            class: Some(rule.form.to_string()),
+            rule: Some(rule.join.text().to_owned()),
+            saw: Some(rule.join.saw(&facts)),
+            dev: self.open && judged != Ok(true),
+            message: judged.err().map(|failure| failure.to_string()),
+            authorizer: None,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a condition names: only what is known, so that a misspelt name stops the start and not a user; and which claims,
+//! so that no others need be looked at.
+
+use std::collections::BTreeSet;
+
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
+
+use super::expression::{ExpressionError, Subject};
+
+/// How deep a condition may be nested, as it is parsed: the judge recurses.
+pub(super) const DEPTH: usize = 48;
+
+/// How deep loops may stand in loops.
+pub(super) const LOOPS: usize = 3;
+
+const VARIABLES: [&str; 6] = ["claims", "room", "key", "now", "staff", "agent"];
+
+const OPERATORS: [&str; 19] = [
+    operators::CONDITIONAL,
+    operators::LOGICAL_AND,
+    operators::LOGICAL_OR,
+    operators::LOGICAL_NOT,
+    operators::SUBSTRACT,
+    operators::ADD,
+    operators::MULTIPLY,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::EQUALS,
+    operators::NOT_EQUALS,
+    operators::GREATER_EQUALS,
+    operators::LESS_EQUALS,
+    operators::GREATER,
+    operators::LESS,
+    operators::NEGATE,
+    operators::INDEX,
+    operators::IN,
+    operators::NOT_STRICTLY_FALSE,
+];
+
+/// Functions of one argument.
+const FUNCTIONS: [&str; 7] = ["id", "size", "string", "int", "uint", "double", "bool"];
+
+/// Functions of a text, by how many arguments they take beside it.
+const METHODS: [(&str, usize); 4] = [("contains", 1), ("startsWith", 1), ("endsWith", 1), ("size", 0)];
+
+/// Which claims a condition looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claimed {
+    None,
+    Some(BTreeSet<String>),
+    /// It looks at `claims` as a whole.
+    All,
+}
+
+/// What a condition names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) claims: Claimed,
+    variables: BTreeSet<&'static str>,
+}
+
+impl Names {
+    /// Reads a condition through.
+    pub(super) fn read(expression: &IdedExpr, subject: Subject<'_>) -> Result<Self, ExpressionError> {
+        if matches!(&expression.expr, Expr::Literal(literal) if !matches!(literal, LiteralValue::Boolean(_))) {
+            return Err(ExpressionError::NoCondition);
+        }
+        let names = Self { claims: Claimed::None, variables: BTreeSet::new() };
+        let mut reader = Reader { names, subject, bound: Vec::new() };
+        reader.read(expression, 0)?;
+        Ok(reader.names)
+    }
+
+    pub(super) fn uses(&self, variable: &str) -> bool {
+        self.variables.contains(variable)
+    }
+
+    fn claim(&mut self, name: &str) {
+        match &mut self.claims {
+            Claimed::None => self.claims = Claimed::Some(BTreeSet::from([name.to_owned()])),
+            Claimed::Some(names) => drop(names.insert(name.to_owned())),
+            Claimed::All => {}
+        }
+    }
+}
+
+struct Reader<'a> {
+    names: Names,
+    subject: Subject<'a>,
+    /// The variables of the loops around.
+    bound: Vec<&'a str>,
+}
+
+type Read = Result<(), ExpressionError>;
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, node: &'a IdedExpr, depth: usize) -> Read {
+        if depth > DEPTH {
+            return Err(ExpressionError::TooDeep);
+        }
+        match &node.expr {
+            Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => self.variable(name),
+            Expr::Select(select) => self.select(select, depth),
+            Expr::Call(call) => self.call(call, depth),
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.read(element, depth + 1)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => {
+                    self.read(&entry.key, depth + 1)?;
+                    self.read(&entry.value, depth + 1)
+                }
+                EntryExpr::StructField(field) => Err(ExpressionError::Unknown(field.field.clone())),
+            }),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
+            Expr::Struct(made) => Err(ExpressionError::Unknown(made.type_name.clone())),
+            Expr::Unspecified => Err(ExpressionError::NoCondition),
+        }
+    }
+
+    fn variable(&mut self, name: &str) -> Read {
+        if self.bound.contains(&name) {
+            return Ok(());
+        }
+        let known = VARIABLES.iter().find(|known| **known == name);
+        let of_rooms = ["room", "key"].contains(&name);
+        let known = known.filter(|_| !of_rooms || matches!(self.subject, Subject::Room(_)));
+        let known = known.ok_or_else(|| ExpressionError::Unknown(name.to_owned()))?;
+        if *known == "claims" {
+            self.names.claims = Claimed::All;
+        }
+        self.names.variables.insert(known);
+        Ok(())
+    }
+
+    fn select(&mut self, select: &'a SelectExpr, depth: usize) -> Read {
+        match &select.operand.expr {
+            Expr::Ident(name) if name == "claims" => {
+                self.names.claim(&select.field);
+                Ok(())
+            }
+            Expr::Ident(name) if name == "room" => {
+                self.variable(name)?;
+                self.part(&select.field)
+            }
+            _ => self.read(&select.operand, depth + 1),
+        }
+    }
+
+    /// A part that is there twice would be the last of both: nobody should have to know.
+    fn part(&self, name: &str) -> Read {
+        let Subject::Room(form) = self.subject else { return Ok(()) };
+        let key = form.to_string();
+        match form.parts(&key).filter(|(part, _)| *part == name).count() {
+            1 => Ok(()),
+            _ => Err(ExpressionError::Part(name.to_owned())),
+        }
+    }
+
+    fn call(&mut self, call: &'a CallExpr, depth: usize) -> Read {
+        let (name, count) = (call.func_name.as_str(), call.args.len());
+        let known = match &call.target {
+            Some(_) => METHODS.contains(&(name, count)),
+            None => OPERATORS.contains(&name) || FUNCTIONS.contains(&name) && count == 1,
+        };
+        if !known {
+            return Err(ExpressionError::Function(name.to_owned()));
+        }
+        let claims = |node: &IdedExpr| matches!(&node.expr, Expr::Ident(name) if name == "claims");
+        let named = match call.args.as_slice() {
+            [of, name] if call.func_name == operators::INDEX && claims(of) => literal(name),
+            [name, of] if call.func_name == operators::IN && claims(of) => literal(name),
+            _ => None,
+        };
+        if let Some(name) = named {
+            self.names.claim(name);
+            return Ok(());
+        }
+        call.target.iter().try_for_each(|target| self.read(target, depth + 1))?;
+        call.args.iter().try_for_each(|argument| self.read(argument, depth + 1))
+    }
+
+    fn comprehension(&mut self, comprehension: &'a ComprehensionExpr, depth: usize) -> Read {
+        let variables = [comprehension.iter_var.as_str(), comprehension.accu_var.as_str()];
+        if let Some(taken) = variables.iter().find(|name| VARIABLES.contains(name)) {
+            return Err(ExpressionError::Taken((*taken).to_owned()));
+        }
+        self.read(&comprehension.iter_range, depth + 1)?;
+        self.read(&comprehension.accu_init, depth + 1)?;
+        self.bound.extend(variables);
+        if self.bound.len() > LOOPS * variables.len() {
+            return Err(ExpressionError::TooManyLoops);
+        }
+        for part in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
+            self.read(part, depth + 1)?;
+        }
+        self.bound.truncate(self.bound.len() - variables.len());
+        Ok(())
+    }
+}
+
+fn literal(node: &IdedExpr) -> Option<&str> {
+    match &node.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
+    }
+}

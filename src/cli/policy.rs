@@ -1,0 +1,83 @@
+//! `hallway policy`: whether a token opens a room, and why. The token itself is never printed.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use super::{EXIT_CONFIG, PolicyArgs, complain, load, mode, print};
+use crate::auth::policy::{Desk, Explanation, Policy};
+use crate::config::{Config, Mode};
+use crate::gateway;
+
+/// More than any token has.
+const MOST_INPUT: u64 = 64 * 1024;
+
+pub(super) fn run(args: &PolicyArgs) -> ExitCode {
+    let config = match load(args.config.config.as_deref(), mode(args.dev)) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match explain(args, &config) {
+        Ok(explanation) => {
+            print(&describe(&explanation));
+            if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(problem) => {
+            complain(&problem.to_string());
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::StartError> {
+    let token = if args.token == "-" { standard_input()? } else { args.token.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let classes = gateway::classes(config)?;
+        let policy = gateway::policy(config, mode(args.dev))?;
+        let verifier = gateway::verifier(config)?;
+        let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy };
+        Ok(desk.explain(token.trim(), &args.room).await)
+    })
+}
+
+fn standard_input() -> Result<String, gateway::StartError> {
+    let mut token = String::new();
+    std::io::stdin().take(MOST_INPUT).read_to_string(&mut token)?;
+    Ok(token)
+}
+
+fn describe(explanation: &Explanation) -> String {
+    let mut text = if explanation.allowed { "allowed\n" } else { "denied\n" }.to_owned();
+    let mut say = |what: &str, said: Option<&str>| {
+        said.iter().for_each(|said| text.push_str(&format!("{what}: {}\n", said.trim())));
+    };
+    say("why", explanation.reason);
+    say("because", explanation.message.as_deref());
+    say("class", explanation.class.as_deref());
+    say("rule", explanation.rule.as_deref());
+    for (name, value) in explanation.saw.iter().flatten() {
+        say(&format!("saw {name}"), Some(&value.to_string()));
+    }
+    say("authorizer", explanation.authorizer);
+    say("dev mode", explanation.dev.then_some("open to all; in production the rule would not let this token in"));
+    text
+}
+
+/// Every class with its rule, for `hallway check-config`.
+pub(super) fn rules(config: &Config) -> Result<String, gateway::StartError> {
+    Ok(table(&gateway::policy(config, Mode::Production)?))
+}
+
+fn table(policy: &Policy) -> String {
+    let width = policy.rules().iter().map(|rule| rule.form.to_string().len()).max().unwrap_or_default();
+    let lines = policy.rules().iter().map(|rule| {
+        let then = if rule.authorized { "   (then the authorizer)" } else { "" };
+        let from = if rule.own { "" } else { "   (default)" };
+        format!("  {:width$}  {}{from}{then}\n", rule.form.to_string(), rule.join.text())
+    });
+    format!(
+        "who may join, and read the history of:\n{}who may report a location: {}\n",
+        lines.collect::<String>(),
+        policy.locate().text()
+    )
+}

@@ -1,0 +1,101 @@
+//! The service that is asked what claims cannot know.
+
+use std::{path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{
+    Config,
+    error::{Complaint, Verdict},
+    report::Report,
+    rule::{between, each},
+    secret::Secret,
+    section::section,
+    units::ByteSize,
+    value::toml_string,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+section! {
+    /// A service of yours that is asked, over HTTP, what claims cannot know: for the classes of rooms that have
+    /// `authorizer = true`, about whomever `join` lets in. It gets POST {"claims":{…},"room":"order:7","action":"join"}, where the
+    /// action is "join" or "missed", and answers with status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds,
+    /// its answer holds for this once. Anything else is no answer: the client is told `unavailable`, and a room that the
+    /// new token of a client does not get an answer for is left.
+    pub struct Authorizer for mode {
+        /// Where to ask. Redirects are not followed, and no proxy is used.
+        url: Option<String> = None, check each(address), eg r#""https://authz.internal/hallway""#;
+
+        /// Sent to it as `Authorization: Bearer …`, so that it knows who asks.
+        secret: Option<Secret> = None, check each(in_a_header), eg r#""<output of: openssl rand -base64 48>""#;
+
+        /// A file that holds the secret, in the place of `secret`; read at start.
+        secret_file: Option<PathBuf> = None, eg r#""/etc/hallway/authorizer-secret""#;
+
+        /// Within which it must answer, 50ms to 30s, the wait for a free request included. The client waits meanwhile,
+        /// others do not.
+        timeout: Duration = SECOND * 2, check between(Duration::from_millis(50), SECOND * 30);
+
+        /// Answers that are remembered, 1 to 1000000. Each is about claims, a room and an action, and takes some 200 bytes.
+        cache_entries: u64 = 10_000, check between(1, 1_000_000);
+
+        /// The longest that an answer is remembered, whatever its `ttl`, 0s to 1h. Never longer than the token lives.
+        max_ttl: Duration = SECOND * 60, check between(Duration::ZERO, SECOND * 3600);
+
+        /// Largest answer, 64 bytes to 1MiB.
+        body_bytes: ByteSize = ByteSize::kib(4), check between(ByteSize::bytes(64), ByteSize::kib(1024));
+
+        /// Requests at once, 1 to 1024. Further ones wait for a free one.
+        concurrent: usize = 32, check between(1, 1024);
+    }
+}
+
+impl Authorizer {
+    /// The secret, wherever it stands, without a line end behind it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn bearer(&self) -> std::io::Result<Option<Secret>> {
+        let Some(path) = &self.secret_file else { return Ok(self.secret.clone()) };
+        Ok(Some(Secret::new(std::fs::read_to_string(path)?.trim_end_matches(['\r', '\n']))))
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
+fn address(url: &String) -> Verdict {
+    let known = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    if known { Ok(()) } else { Err(Complaint::new("is not an HTTP URL", "write https://host[:port]/path, or http://")) }
+}
+
+fn in_a_header(secret: &Secret) -> Verdict {
+    if !secret.expose().is_empty() && secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let remedy = "use letters, digits and signs, as `openssl rand -base64 48` does";
+    Err(Complaint::new("cannot be sent in a header", remedy))
+}
+
+/// Checks that there is somebody to ask where somebody shall be asked, with one secret that can be sent.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let authorizer = &config.authorizer;
+    if authorizer.url.is_none() && report.sound(&["authorizer.url"]) {
+        for (form, _) in config.rooms.iter().filter(|(_, class)| class.authorizer) {
+            let key = format!("rooms.{}.authorizer", toml_string(form));
+            report.blame(&key, Complaint::new("asks an authorizer, but there is none", "set authorizer.url"));
+        }
+    }
+    if authorizer.secret.is_some() && authorizer.secret_file.is_some() {
+        let problem = "is set beside authorizer.secret";
+        report.blame("authorizer.secret_file", Complaint::new(problem, "keep one of the two"));
+    } else if let Some(path) = &authorizer.secret_file {
+        let complaint = match authorizer.bearer() {
+            Err(error) => Some(Complaint::new(
+                format!("{path:?} cannot be read: {error}"),
+                "name a file with the secret that this user may read",
+            )),
+            Ok(secret) => secret.as_ref().and_then(|secret| in_a_header(secret).err()),
+        };
+        complaint.into_iter().for_each(|complaint| report.blame("authorizer.secret_file", complaint));
+    }
+}
