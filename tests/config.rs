@@ -235,7 +235,7 @@ fn errors_never_repeat_a_secret() {
 fn the_example_has_every_section_and_fits_a_screen() {
     let example = Config::example();
     let headings: Vec<&str> = example.lines().filter(|line| line.starts_with('[')).collect();
-    assert_eq!((headings.len(), headings[0]), (16, "[server]"));
+    assert_eq!((headings.len(), headings[0]), (17, "[server]"));
     assert!(example.contains("\n# listen = [\"0.0.0.0:8080\"]\n"), "{example}");
     assert!(example.lines().all(|line| line.chars().count() <= 122), "{example}");
 }
@@ -365,10 +365,23 @@ fn namespaces_are_names_a_packet_can_carry() {
 fn what_would_guard_and_does_not_exist_yet_stops_the_start() {
     let jwks = "auth.jwks_url: is set, but JWKS is not available in this version";
     assert_eq!(complaints(load("", &[("HALLWAY_AUTH__JWKS_URL", "https://x/k")], Mode::Production)), [jwks]);
-    let join = "[rooms.\"order:{id}\"]\njoin = \"false\"";
-    let expected =
-        "rooms.\"order:{id}\".join: is set, but a policy of one's own for a class is not available in this version";
-    refuses(join, expected);
+}
+
+#[test]
+fn the_secret_of_the_authorizer_comes_from_one_place() {
+    let secret = file("from-a-file\n");
+    let path = secret.path().to_str().expect("text");
+    let from_file = [("HALLWAY_AUTHORIZER__SECRET_FILE", path)];
+    let config = production("", &from_file).unwrap();
+    assert_eq!(config.authorizer.bearer().unwrap().as_ref().map(Secret::expose), Some("from-a-file"));
+    let both = [from_file[0], ("HALLWAY_AUTHORIZER__SECRET", "s3cret")];
+    assert_eq!(complaints(production("", &both)), ["authorizer.secret_file: is set beside authorizer.secret"]);
+    refuses_variable("HALLWAY_AUTHORIZER__SECRET", "a b", "authorizer.secret: cannot be sent in a header");
+    let missing = complaints(production("", &[("HALLWAY_AUTHORIZER__SECRET_FILE", "/nowhere/secret")]));
+    assert!(missing.len() == 1 && missing[0].contains("\"/nowhere/secret\" cannot be read"), "{missing:?}");
+    let empty = file("\n");
+    let empty = [("HALLWAY_AUTHORIZER__SECRET_FILE", empty.path().to_str().expect("text"))];
+    assert_eq!(complaints(production("", &empty)), ["authorizer.secret_file: cannot be sent in a header"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod all_ways;
+mod authorizer;
 mod broker;
 mod catch_up;
 mod churn;
@@ -29,6 +30,7 @@ mod locations;
 mod missed;
 mod outage;
 mod payloads;
+mod policy;
 mod protocol;
 mod publish_command;
 mod publishing_user;
@@ -40,5 +42,6 @@ mod smoke;
 mod stalled;
 mod tidy;
 mod tokens;
+mod who_may_join;
 mod wire;
 mod wrong_type;

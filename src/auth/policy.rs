@@ -167,7 +167,11 @@ impl Policy {
         expression.judge(facts).unwrap_or_else(|failure| {
             counter!(crate::metrics::POLICY_FAILURES, "why" => failure.code()).increment(1);
             let class = facts.room.map(|(form, _)| tracing::field::display(form));
-            tracing::debug!(class, why = failure.code(), "a rule could not be judged, which denies; see `hallway policy`");
+            tracing::debug!(
+                class,
+                why = failure.code(),
+                "a rule could not be judged, which denies; see `hallway policy`"
+            );
             false
         })
     }

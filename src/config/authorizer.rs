@@ -18,11 +18,11 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 
 section! {
-    /// A service of yours that is asked, over HTTP, what claims cannot know: for the classes of rooms that have
-    /// `authorizer = true`, about whomever `join` lets in. It gets POST {"claims":{…},"room":"order:7","action":"join"}, where the
-    /// action is "join" or "missed", and answers with status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds,
-    /// its answer holds for this once. Anything else is no answer: the client is told `unavailable`, and a room that the
-    /// new token of a client does not get an answer for is left.
+    /// A service of yours that is asked, over HTTP, what claims cannot know: about whomever `join` lets in, in the classes
+    /// of rooms that say `authorizer = true`. It gets POST {"claims":{…},"room":"order:7","action":"join"}, where the action
+    /// is "join" or "missed", and answers with status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds, its
+    /// answer holds for this once. Anything else is no answer: the client is told `unavailable`, and leaves a room that
+    /// gets no answer when it refreshes its token.
     pub struct Authorizer for mode {
         /// Where to ask. Redirects are not followed, and no proxy is used.
         url: Option<String> = None, check each(address), eg r#""https://authz.internal/hallway""#;
@@ -37,7 +37,8 @@ section! {
         /// others do not.
         timeout: Duration = SECOND * 2, check between(Duration::from_millis(50), SECOND * 30);
 
-        /// Answers that are remembered, 1 to 1000000. Each is about claims, a room and an action, and takes some 200 bytes.
+        /// Answers that are remembered, 1 to 1000000. Each is about claims, a room and an action, and takes some 300
+        /// bytes.
         cache_entries: u64 = 10_000, check between(1, 1_000_000);
 
         /// The longest that an answer is remembered, whatever its `ttl`, 0s to 1h. Never longer than the token lives.

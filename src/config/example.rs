@@ -28,11 +28,12 @@ const ROOMS: &str = r#"
 # `join` says who may enter such a room, read its history, and stay when the token is refreshed: CEL over `claims` (all
 # claims of the token), `room` (the parts of the form, all strings), `key` (the room's key), `now` (seconds, as `exp` has
 # it), `staff` (whether the role is one of auth.staff_roles) and `agent` (the agent's id, or null). `id(x)` makes one of a
-# string or a whole number, and null of anything else. There are no regular expressions. What cannot be judged is denied: test
-# with `has(claims.x)` for a claim that may be missing. Without `join` the default of the class holds, which
-# `hallway check-config` shows; a class that is added is open to everybody with a token. `hallway policy` explains a decision.
+# string or a whole number, and null of anything else. There are no regular expressions. What cannot be judged is denied:
+# test with `has(claims.x)` for a claim that may be missing. Without `join` the default of the class holds, which
+# `hallway check-config` shows; a class that is added is open to everybody with a token. `hallway policy` explains a
+# decision.
 #
-# `presence = true` has no effect yet.
+# So far `presence = true` has no effect.
 
 # Types of events whose delivery differs from their room's: "durable" (kept, never skipped), "latest" (only the newest
 # per key is kept) or "ephemeral" (not kept, may be dropped). Of an agent's locations only the newest matters: `key` names

@@ -138,7 +138,8 @@ impl Expression {
         let stuck = |_| ExpressionError::TooDeep;
         thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(PARSER_STACK);
-            let parsing = builder.spawn_scoped(scope, || compile(text, subject)).map_err(|_| ExpressionError::TooDeep)?;
+            let parsing =
+                builder.spawn_scoped(scope, || compile(text, subject)).map_err(|_| ExpressionError::TooDeep)?;
             parsing.join().map_err(stuck)?
         })
     }

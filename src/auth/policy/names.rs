@@ -133,17 +133,13 @@ impl<'a> Reader<'a> {
     }
 
     fn select(&mut self, select: &'a SelectExpr, depth: usize) -> Read {
-        match &select.operand.expr {
-            Expr::Ident(name) if name == "claims" => {
-                self.names.claim(&select.field);
-                Ok(())
-            }
-            Expr::Ident(name) if name == "room" => {
-                self.variable(name)?;
-                self.part(&select.field)
-            }
-            _ => self.read(&select.operand, depth + 1),
+        let of = if let Expr::Ident(name) = &select.operand.expr { name } else { "" };
+        if of == "claims" {
+            self.names.claim(&select.field);
+            return Ok(());
         }
+        self.read(&select.operand, depth + 1)?;
+        if of == "room" { self.part(&select.field) } else { Ok(()) }
     }
 
     /// A part that is there twice would be the last of both: nobody should have to know.
@@ -199,8 +195,5 @@ impl<'a> Reader<'a> {
 }
 
 fn literal(node: &IdedExpr) -> Option<&str> {
-    match &node.expr {
-        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
-        _ => None,
-    }
+    if let Expr::Literal(LiteralValue::String(text)) = &node.expr { Some(text.inner()) } else { None }
 }

@@ -249,11 +249,7 @@ fn a_text_that_is_nested_deeply_is_refused_and_nothing_else_happens() {
         format!("claims.a{} == 1", ".size()".repeat(250)),
     ] {
         let error = Expression::compile(&text, Subject::User).expect_err(&text);
-        assert!(
-            matches!(error, ExpressionError::TooDeep | ExpressionError::Syntax { .. }),
-            "{error}: {}",
-            &text[..40]
-        );
+        assert!(matches!(error, ExpressionError::TooDeep | ExpressionError::Syntax { .. }), "{error}: {}", &text[..40]);
     }
 }
 
