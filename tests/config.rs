@@ -376,6 +376,8 @@ fn the_secret_of_the_authorizer_comes_from_one_place() {
     assert_eq!(config.authorizer.bearer().unwrap().as_ref().map(Secret::expose), Some("from-a-file"));
     let both = [from_file[0], ("HALLWAY_AUTHORIZER__SECRET", "s3cret")];
     assert_eq!(complaints(production("", &both)), ["authorizer.secret_file: is set beside authorizer.secret"]);
+    let url = "https://user:hunter2@authz/x";
+    refuses_variable("HALLWAY_AUTHORIZER__URL", url, "authorizer.url: holds a name or a password");
     refuses_variable("HALLWAY_AUTHORIZER__SECRET", "a b", "authorizer.secret: cannot be sent in a header");
     let missing = complaints(production("", &[("HALLWAY_AUTHORIZER__SECRET_FILE", "/nowhere/secret")]));
     assert!(missing.len() == 1 && missing[0].contains("\"/nowhere/secret\" cannot be read"), "{missing:?}");

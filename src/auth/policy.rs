@@ -130,12 +130,18 @@ impl Policy {
         self.open || self.rule(room).is_some_and(|rule| self.holds(&rule.join, &self.facts(claims, Some((rule, room)))))
     }
 
+    /// Whether the authorizer has a word in who may be in `room`.
+    #[must_use]
+    pub fn is_guarded(&self, room: &Room) -> bool {
+        !self.open && self.rule(room).is_some_and(|rule| rule.authorized)
+    }
+
     /// Whether the authorizer agrees, where the room's class has one.
     ///
     /// # Errors
     /// `forbidden`, or `unavailable` when it gave no answer.
     pub async fn confirms(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
-        if self.open || !self.rule(room).is_some_and(|rule| rule.authorized) {
+        if !self.is_guarded(room) {
             return Ok(());
         }
         match &self.authorizer {

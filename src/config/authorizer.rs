@@ -65,8 +65,14 @@ impl Authorizer {
 
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
 fn address(url: &String) -> Verdict {
-    let known = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-    if known { Ok(()) } else { Err(Complaint::new("is not an HTTP URL", "write https://host[:port]/path, or http://")) }
+    let parsed = Url::parse(url).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    let Some(url) = parsed else {
+        return Err(Complaint::new("is not an HTTP URL", "write https://host[:port]/path, or http://"));
+    };
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(());
+    }
+    Err(Complaint::new("holds a name or a password", "take them out, and use authorizer.secret"))
 }
 
 fn in_a_header(secret: &Secret) -> Verdict {

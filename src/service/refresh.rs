@@ -30,15 +30,27 @@ impl Service {
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         rooms.sort();
         let policy = &self.0.policy;
-        let (allowed, closed): (Vec<Room>, Vec<Room>) =
+        let (mut open, closed): (Vec<Room>, Vec<Room>) =
             rooms.into_iter().partition(|room| policy.allows(&claims, room));
         closed.iter().for_each(|room| self.revoke(session, room));
-        for some in allowed.chunks(AT_ONCE) {
-            let answers = join_all(some.iter().map(|room| policy.confirms(&claims, room, Action::Join))).await;
+        open.retain(|room| policy.is_guarded(room));
+        self.ask_again(session, &claims, &open).await;
+        Ok(())
+    }
+
+    /// Has the authorizer judge rooms again. When it gives no answer at all, it is not asked about the others, so that a
+    /// session is not in them any longer than that takes.
+    async fn ask_again(&self, session: &Session, claims: &Claims, rooms: &[Room]) {
+        let mut is_down = false;
+        for some in rooms.chunks(AT_ONCE) {
+            let asking = some.iter().filter(|_| !is_down);
+            let asking = asking.map(|room| self.0.policy.confirms(claims, room, Action::Join));
+            let answers = join_all(asking).await;
+            is_down = is_down || answers.iter().all(|answer| *answer == Err(Refusal::Unavailable));
+            let answers = answers.into_iter().chain(std::iter::repeat(Err(Refusal::Unavailable)));
             let closed = some.iter().zip(answers).filter(|(_, answer)| answer.is_err());
             closed.for_each(|(room, _)| self.revoke(session, room));
         }
-        Ok(())
     }
 
     /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.

@@ -277,5 +277,7 @@ mod tests {
         ] {
             compile(text).expect(text);
         }
+        let many = vec!["claims.role == 'x'"; 60].join(" || ");
+        compile(&many).expect("many alternatives are no nesting");
     }
 }

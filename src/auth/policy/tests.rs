@@ -228,6 +228,7 @@ fn a_text_that_is_no_condition_says_what_is_wrong() {
     refuses("claims.?x == 1", "is not CEL");
     refuses("timestamp('2020-01-01T00:00:00Z') < now", "calls `timestamp`");
     refuses("Foo{a: 1} == 1", "names `Foo`");
+    refuses(&format!("now{} > 1", " + 1".repeat(20)), "is nested more than 20 deep");
     refuses("'yes'", "is no condition");
     refuses("5", "is no condition");
     refuses(&format!("true || '{}' == ''", "x".repeat(3000)), "is longer than 2048 bytes");
@@ -269,4 +270,30 @@ fn a_key_called_key_or_now_is_a_part_and_nothing_else() {
     let claims = claims(json!({"sub": "u"}));
     let facts = Facts { claims: &claims, room: Some((&form, "safe:a:b")), staff: false, now_s: 5 };
     assert_eq!(expression.judge(&facts), Ok(true));
+}
+
+/// The deepest texts that compile, judged with half of the stack that a worker has.
+#[test]
+fn what_compiles_is_judged_on_a_small_stack() {
+    let shapes: [fn(usize) -> String; 6] = [
+        |n| format!("{}1{} != 1", "[".repeat(n), "]".repeat(n)),
+        |n| format!("claims.a{} == 1 || true", "[0]".repeat(n)),
+        |n| format!("{}true{}", "now < 1 ? false : (".repeat(n), ")".repeat(n)),
+        |n| format!("now{} > 1", " + 1".repeat(n)),
+        |n| format!("{}{{}}{} != 1", "{'a': ".repeat(n), "}".repeat(n)),
+        |n| format!("claims.a.all(x, claims.a.all(y, {}x == y{})) || true", "!(".repeat(n), ")".repeat(n)),
+    ];
+    let claims = claims(json!({"sub": "u", "a": [[[[1]]]]}));
+    let facts = Facts { claims: &claims, room: None, staff: false, now_s: 5 };
+    for shape in shapes {
+        let compiled = (1..64).rev().find_map(|n| Expression::compile(&shape(n), Subject::User).ok().map(|e| (n, e)));
+        let (depth, expression) = compiled.expect("something of that shape compiles");
+        assert!(depth >= 3, "{depth}: {}", shape(1));
+        let judged = std::thread::scope(|scope| {
+            let judge =
+                std::thread::Builder::new().stack_size(1024 * 1024).spawn_scoped(scope, || expression.judge(&facts));
+            judge.expect("a thread").join().expect("no panic")
+        });
+        assert_eq!(judged, Ok(true), "{}", shape(1));
+    }
 }
