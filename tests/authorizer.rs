@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::harness::client::Client;
 use crate::harness::node::Node;
@@ -55,6 +56,8 @@ impl Drop for UnderWay {
 struct Oracle {
     address: SocketAddr,
     facts: Arc<Facts>,
+    /// Ends with it.
+    _tasks: JoinSet<std::io::Result<()>>,
 }
 
 struct Facts {
@@ -82,8 +85,8 @@ impl Oracle {
         let address = listener.local_addr().expect("bound");
         let routes = Router::new().route("/ask", post(ask)).route("/elsewhere", post(elsewhere).get(elsewhere));
         let server = axum::serve(listener, routes.with_state(facts.clone()));
-        tokio::spawn(async move { server.await });
-        Self { address, facts }
+        let tasks = JoinSet::from_iter([async move { server.await }]);
+        Self { address, facts, _tasks: tasks }
     }
 
     fn say(&self, say: Say) {
@@ -149,7 +152,11 @@ async fn node_at(address: SocketAddr, more: &str) -> Node {
     let mut file = NamedTempFile::new().expect("a temporary file");
     let text = format!("[authorizer]\nurl = \"http://{address}/ask\"\nsecret = \"s3cret\"\n{more}\n{ROOMS}");
     file.write_all(text.as_bytes()).expect("room on the disk");
-    Node::changed(&[], |command| drop(command.arg("--config").arg(file.path()))).await
+    let path = file.path();
+    Node::changed(&[], |command| {
+        command.arg("--config").arg(path);
+    })
+    .await
 }
 
 async fn join(client: &mut Client, room: &str) -> Value {
