@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn claims() -> Claims {
-        Claims { subject: "u".to_owned(), expires_ms: 0, all: Map::new() }
+        Claims { subject: "u".to_owned(), expires_ms: 0, issued_ms: None, token_id: None, all: Map::new() }
     }
 
     /// What is allowed though it is as dear as can be. Each is judged to its end.

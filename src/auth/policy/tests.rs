@@ -24,7 +24,7 @@ fn policy(staff_roles: &[&str]) -> Policy {
 fn claims(all: Value) -> Claims {
     let all = all.as_object().expect("claims are an object").clone();
     let subject = all["sub"].as_str().expect("a subject").to_owned();
-    Claims { subject, expires_ms: 0, all }
+    Claims { subject, expires_ms: 0, issued_ms: None, token_id: None, all }
 }
 
 const OPEN: [&str; 7] =
