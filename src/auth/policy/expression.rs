@@ -74,7 +74,7 @@ pub enum ExpressionError {
     #[error("names `{0}`, which is not known here")]
     Unknown(String),
     /// A part that the form does not have, or has twice.
-    #[error("names `room.{0}`, which is not one part of this form")]
+    #[error("names `room.{0}`, which is no part of this form, or more than one")]
     Part(String),
     /// A loop's variable with the name of something else.
     #[error("calls the variable of a loop `{0}`, which has a meaning already")]
