@@ -1,5 +1,6 @@
 //! Who somebody is and what they may do: tokens, claims, policy.
 
 pub mod claims;
+pub mod mark;
 pub mod policy;
 pub mod token;

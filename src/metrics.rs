@@ -60,6 +60,14 @@ pub const ACKNOWLEDGEMENTS: &str = "hallway_acknowledgements_total";
 pub const TOKEN_REFRESHES: &str = "hallway_token_refreshes_total";
 /// Rooms that a session had to leave because its new token does not open them.
 pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
+/// Revocations that this node knows.
+pub const REVOCATIONS: &str = "hallway_revocations";
+/// Requests to revoke, by `outcome`.
+pub const REVOKES: &str = "hallway_revokes_total";
+/// Sessions that were told not to come back, by `why`.
+pub const KICKED: &str = "hallway_sessions_kicked_total";
+/// Seconds from the moment this node knew of revocations to the last kick for them.
+pub const KICK_LATENCY: &str = "hallway_kick_seconds";
 /// Entries that wait in the ingest stream.
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
@@ -115,6 +123,10 @@ fn describe() {
     describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");
     describe_counter!(ROOMS_REVOKED, "Rooms that a session had to leave because its new token does not open them.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+    describe_gauge!(REVOCATIONS, "Revocations that this node knows.");
+    describe_counter!(REVOKES, "Requests to revoke, by outcome.");
+    describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
+    describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
     describe_gauge!(INGEST_STUCK, "1 while this node is the one that reads the ingest stream and cannot go on.");

@@ -15,23 +15,31 @@ impl Service {
     /// Puts new claims of the same user in the place of the old ones and judges the session's rooms again.
     ///
     /// # Errors
-    /// `forbidden` when they are somebody else's.
+    /// `forbidden` when they are somebody else's, `unauthorized` when their token has been revoked. One that is revoked at
+    /// this moment costs the session.
     pub fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
         if claims.subject != session.claims().subject {
             return Err(Refusal::Forbidden);
         }
+        if self.is_revoked(&claims) {
+            return Err(Refusal::Unauthorized);
+        }
         session.renew(claims.clone());
+        self.0.sessions.relist(session);
+        if self.kick_if_revoked(session) {
+            return Err(Refusal::Unauthorized);
+        }
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         rooms.retain(|room| !self.0.policy.allows(&claims, room, &self.0.classes));
         rooms.sort();
         for room in &rooms {
-            self.revoke(session, room);
+            self.expel(session, room);
         }
         Ok(())
     }
 
     /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.
-    fn revoke(&self, session: &Session, room: &Room) {
+    fn expel(&self, session: &Session, room: &Room) {
         if let Some(joined) = session.give_up(room) {
             self.unseat(room, &joined);
             session.notify("room.revoked", &json!({ "room": room.key() }));
