@@ -137,15 +137,19 @@ impl Session {
         self.lane.wire().kill(why.code());
     }
 
-    /// Ends it for good: nothing more is done for it, and once it has its last bytes its transport is closed. True the first
-    /// time.
+    /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
+    /// transport is left to [`part`](Self::part), because others of the same client may have to be told first.
     pub fn kick(&self) -> bool {
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
             return false;
         }
         self.send(self.dialect.farewell());
-        self.lane.wire().close_after_flush(Close::Kicked.code());
         true
+    }
+
+    /// Closes the transport of a session that was kicked, once it has its last bytes.
+    pub fn part(&self) {
+        self.lane.wire().close_after_flush(Close::Kicked.code());
     }
 
     /// Whether it was kicked.

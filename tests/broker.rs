@@ -64,6 +64,7 @@ async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind)
     let bench = Bench::new(kind, LONG).await;
     let other = bench.another("other");
     for broker in [&bench.broker, &other] {
+        eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
         broker.control().loaded().await;
         assert!(broker.control().health().ready && !broker.control().covers(&issued(0)));
     }

@@ -167,18 +167,14 @@ impl Control {
         self.list.read().beyond(other)
     }
 
-    /// The list was read; nothing stands against it.
+    /// The list was read.
     pub fn set_loaded(&self) {
-        *self.problem.lock() = None;
         self.loaded.send_replace(true);
     }
 
-    /// Notes what stands against it; true when that is news.
-    pub fn set_problem(&self, problem: Option<String>) -> bool {
-        let mut known = self.problem.lock();
-        let news = *known != problem;
-        *known = problem;
-        news
+    /// Notes what stands against relying on it, if anything.
+    pub fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock() = problem;
     }
 
     /// Waits until the list was read once.

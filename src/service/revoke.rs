@@ -207,16 +207,20 @@ impl Service {
     }
 
     async fn kick_user(&self, user: Mark) -> usize {
-        each(self.0.sessions.of(user), |session| kick(session, DISCONNECTED)).await
+        kick_all(self.0.sessions.of(user), |session| kick(session, DISCONNECTED)).await
     }
 
     async fn kick_revoked(&self, sessions: Vec<Arc<Session>>) -> usize {
-        each(sessions, |session| self.kick_if_revoked(session)).await
+        kick_all(sessions, |session| self.is_revoked(&session.claims()) && kick(session, REVOKED)).await
     }
 
-    /// Kicks a session whose newest token has been revoked; true if that was news to it.
+    /// Kicks a session whose newest token has been revoked; true if it has been.
     pub(super) fn kick_if_revoked(&self, session: &Session) -> bool {
-        self.is_revoked(&session.claims()) && kick(session, REVOKED)
+        let revoked = self.is_revoked(&session.claims());
+        if revoked && kick(session, REVOKED) {
+            session.part();
+        }
+        revoked
     }
 }
 
@@ -243,13 +247,18 @@ fn useful(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
     Ok(())
 }
 
-async fn each(sessions: Vec<Arc<Session>>, act: impl Fn(&Session) -> bool) -> usize {
-    let mut done = 0;
+/// All are told before the first transport is closed: a client may have several sessions on one.
+async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) -> usize {
+    let mut kicked = Vec::new();
     for some in sessions.chunks(AT_ONCE) {
-        done += some.iter().filter(|session| act(session)).count();
+        kicked.extend(some.iter().filter(|session| kick(session)));
         tokio::task::yield_now().await;
     }
-    done
+    for some in kicked.chunks(AT_ONCE) {
+        some.iter().for_each(|session| session.part());
+        tokio::task::yield_now().await;
+    }
+    kicked.len()
 }
 
 fn kick(session: &Session, why: &'static str) -> bool {

@@ -21,6 +21,8 @@ use crate::clock::now_ms;
 
 const NOTE: &str = include_str!("revoked.lua");
 const REVISION: &str = "revision";
+/// The revision of no list: nobody can have everything of it, because one that was lost looks the same.
+const NONE: i64 = 0;
 /// Entries per page read, or per call written: each is a moment of Redis' time, and a message of some ten kilobytes.
 const PAGE: usize = 500;
 /// Redis keeps what is over for so much longer, since a node's clock may be behind.
@@ -57,7 +59,7 @@ impl Revisions {
 
     /// Everything up to `revision` was read.
     fn load(&mut self, revision: i64) {
-        self.known = Some(revision);
+        self.known = Some(revision).filter(|_| revision != NONE);
         self.join();
     }
 
@@ -97,29 +99,31 @@ impl Revoked {
 pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = None;
     loop {
         tokio::select! {
             _ = turns.tick() => {}
             () = broker.revoked.wake.notified() => {}
         }
-        match turn(&broker).await {
-            Ok(()) => broker.revoked.control.set_loaded(),
-            Err(error) => complain(&broker, &error),
+        let problem = turn(&broker).await.err().map(|error| problem(&broker, &error));
+        if problem.is_none() {
+            broker.revoked.control.set_loaded();
+        } else if broker.link.is_up() && problem != told {
+            tracing::error!(problem, "this node does not hear of revocations; it is not ready");
+            told.clone_from(&problem);
         }
+        told = told.filter(|_| problem.is_some());
+        broker.revoked.control.set_problem(problem);
     }
 }
 
-/// That Redis is out of reach the probe tells; what is wrong with this one key nobody else does.
-fn complain(broker: &RedisBroker, error: &RedisError) {
-    let key = broker.keys.revoked();
-    let problem = if remedy::is_wrong_type(error) {
-        format!("the key {key} holds something else than revocations ({error}); rename or delete it")
-    } else {
-        remedy::problem("revocations", error)
-    };
-    if broker.revoked.control.set_problem(Some(problem.clone())) && broker.link.is_up() {
-        tracing::error!(problem, "this node does not hear of revocations; it is not ready");
+/// Told by the log only while Redis can be reached: that it cannot, the probe says.
+fn problem(broker: &RedisBroker, error: &RedisError) -> String {
+    if !remedy::is_wrong_type(error) {
+        return remedy::problem("revocations", error);
     }
+    let key = broker.keys.revoked();
+    format!("the key {key} holds something else than revocations ({error}); rename or delete it")
 }
 
 async fn turn(broker: &RedisBroker) -> Result<(), RedisError> {
@@ -150,11 +154,11 @@ async fn pay(broker: &RedisBroker) -> Result<(), RedisError> {
     Ok(())
 }
 
-/// The revision of the list; 0 when there is none.
+/// The revision of the list.
 async fn revision(broker: &RedisBroker) -> Result<i64, RedisError> {
     let score: Option<f64> =
         cmd("ZSCORE").arg(broker.keys.revoked()).arg(REVISION).query_async(&mut broker.connection()).await?;
-    Ok(score.map_or(0, whole))
+    Ok(score.map_or(NONE, whole))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "revisions and times are whole numbers below 2^53")]
@@ -268,6 +272,8 @@ mod tests {
         revisions.load(-5);
         assert!(revisions.reach(Some(-4), -4));
         assert!(!revisions.reach(Some(-4), -9), "a list that begins anew");
+        revisions.load(NONE);
+        assert!(!revisions.reach(revisions.known, NONE), "a list that is gone");
     }
 
     #[test]

@@ -86,8 +86,8 @@ impl Expiry {
     /// Tells and closes sessions until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
-            let (due, wait) = self.take_due(now_ms());
-            due.into_iter().for_each(|moment| self.see_to(moment));
+            self.take_due(now_ms()).into_iter().for_each(|moment| self.see_to(moment));
+            let wait = self.until_next(now_ms());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.0.earlier.notified() => {}
@@ -96,20 +96,22 @@ impl Expiry {
         }
     }
 
-    /// Some of what is due, and how long until the next.
-    fn take_due(&self, now_ms: u64) -> (Vec<Moment>, Duration) {
+    /// Some of what is due.
+    fn take_due(&self, now_ms: u64) -> Vec<Moment> {
         let (mut by_time, mut due) = (self.0.by_time.lock(), Vec::new());
         while let Some(next) = by_time.first_entry() {
-            let (at_ms, _) = *next.key();
-            if at_ms > now_ms {
-                return (due, Duration::from_millis(at_ms - now_ms).min(LONGEST));
-            }
-            if due.len() == AT_ONCE {
-                return (due, Duration::ZERO);
+            if next.key().0 > now_ms || due.len() == AT_ONCE {
+                break;
             }
             due.push(next.remove());
         }
-        (due, LONGEST)
+        due
+    }
+
+    fn until_next(&self, now_ms: u64) -> Duration {
+        let by_time = self.0.by_time.lock();
+        let next = by_time.first_key_value().map(|((at_ms, _), _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
+        next.map_or(LONGEST, |wait| wait.min(LONGEST))
     }
 
     fn see_to(&self, moment: Moment) {
