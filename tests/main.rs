@@ -38,6 +38,7 @@ mod refresh;
 mod refusals;
 mod resume;
 mod revoke;
+mod revoke_order;
 mod revoke_outage;
 mod several_rooms;
 mod smoke;
