@@ -6,6 +6,7 @@ pub mod health;
 mod key;
 mod policy;
 mod publish;
+mod revoke;
 mod rooms;
 
 pub use error::ApiError;
@@ -49,6 +50,8 @@ pub fn v1(state: ApiState) -> Router {
         .route("/v1/publish", post(publish::one).layer(DefaultBodyLimit::max(single)))
         .route("/v1/publish/batch", post(publish::batch).layer(DefaultBodyLimit::max(batch)))
         .route("/v1/policy", post(policy::explain))
+        .route("/v1/revoke", post(revoke::revoke).layer(DefaultBodyLimit::max(AROUND)))
+        .route("/v1/disconnect", post(revoke::disconnect).layer(DefaultBodyLimit::max(AROUND)))
         .route("/v1/rooms/{room}", get(rooms::room))
         .route("/v1/rooms/{room}/events", get(rooms::events))
         .route("/v1/{*rest}", axum::routing::any(error::no_such_route))

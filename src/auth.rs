@@ -2,5 +2,6 @@
 
 pub mod authorizer;
 pub mod claims;
+pub mod mark;
 pub mod policy;
 pub mod token;

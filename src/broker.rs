@@ -13,6 +13,9 @@
 //! - **A counted fleet.** What nodes tell of their rooms is known to the others at once, and a dead node's word is not
 //!   believed for longer than 30 s.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
+//! - **A list that lasts.** A revocation is in this node's copy at once, reaches every node's copy in a moment, and stays
+//!   there until its end, as long as one node or the broker's store remembers it: what one of them lost comes back from
+//!   the others. A copy is read whole before it counts as loaded.
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
@@ -24,10 +27,14 @@ use hallway_rooms::event::EventId;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
+use hallway_rooms::revocation::Mark;
 
+pub mod control;
 pub mod feed;
 pub mod memory;
 pub mod redis;
+
+use control::{Control, Noted};
 
 /// An event on its way in, checked by whoever took it.
 #[derive(Clone, Debug)]
@@ -125,6 +132,15 @@ pub enum Feed {
     Restored,
 }
 
+/// How many sessions were kicked on other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kicked {
+    /// As those nodes say that answered in time.
+    pub sockets: usize,
+    /// Whether every node did.
+    pub complete: bool,
+}
+
 /// How the broker is, for readiness and people.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Health {
@@ -182,6 +198,18 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// How many sessions of the other nodes are in a room, as far as they have told. Fails at once while the broker is
     /// known to be out of reach.
     async fn others(&self, room: &Room) -> Result<usize, Unavailable>;
+
+    /// This node's copy of what is revoked, and what other nodes ask of it.
+    fn control(&self) -> &Control;
+
+    /// Tells every node of what was noted in this one's copy ([`Control::note`]). What cannot be told is told later.
+    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable>;
+
+    /// Asks the other nodes to kick a user's sessions, and waits a moment for their answers.
+    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable>;
+
+    /// Answers what came as a [`Kick`](control::Kick).
+    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;
 
     /// Takes this node out of the fleet for good: nothing it told counts any more.
     async fn resign(&self) -> Result<(), Unavailable>;

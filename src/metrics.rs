@@ -68,6 +68,14 @@ pub const AUTHORIZER_REQUESTS: &str = "hallway_authorizer_requests_total";
 pub const AUTHORIZER_SHARED: &str = "hallway_authorizer_shared_total";
 /// Seconds that an answer of the authorizer took, the wait for a free request included.
 pub const AUTHORIZER_LATENCY: &str = "hallway_authorizer_seconds";
+/// Revocations that this node knows.
+pub const REVOCATIONS: &str = "hallway_revocations";
+/// Requests to revoke, by `outcome`.
+pub const REVOKES: &str = "hallway_revokes_total";
+/// Sessions that were told not to come back, by `why`.
+pub const KICKED: &str = "hallway_sessions_kicked_total";
+/// Seconds from the moment this node knew of revocations to the last kick for them.
+pub const KICK_LATENCY: &str = "hallway_kick_seconds";
 /// Entries that wait in the ingest stream.
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
@@ -127,6 +135,10 @@ fn describe() {
     describe_counter!(AUTHORIZER_SHARED, "Questions to the authorizer that an answer was at hand for, or under way.");
     describe_histogram!(AUTHORIZER_LATENCY, Unit::Seconds, "Time that an answer of the authorizer took.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+    describe_gauge!(REVOCATIONS, "Revocations that this node knows.");
+    describe_counter!(REVOKES, "Requests to revoke, by outcome.");
+    describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
+    describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
     describe_gauge!(INGEST_STUCK, "1 while this node is the one that reads the ingest stream and cannot go on.");

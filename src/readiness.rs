@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::broker::Health;
+use crate::broker::control::RevocationHealth;
 use crate::connections::Connections;
 use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
@@ -44,6 +45,12 @@ impl Readiness {
     #[must_use]
     pub fn broker(&self) -> Health {
         self.service.health()
+    }
+
+    /// Whether the node knows what is revoked.
+    #[must_use]
+    pub fn revocations(&self) -> RevocationHealth {
+        self.service.revocations()
     }
 
     /// How the ingest stream is, where there is one.

@@ -1,4 +1,5 @@
-//! The verbs: join, leave, read, publish, locate, acknowledge, refresh. The only place where the rules of rooms meet hub and broker; every door
+//! The verbs: join, leave, read, publish, locate, acknowledge, refresh,
+//! revoke. The only place where the rules of rooms meet hub and broker; every door
 //! translates its wire to these and nothing else.
 
 use std::fmt;
@@ -32,10 +33,12 @@ mod page;
 pub mod publish;
 mod refresh;
 pub mod reply;
+pub mod revoke;
 mod size;
 
 pub use acknowledge::{Acknowledgement, Status};
 pub use missed::Window;
+pub use revoke::Revoked;
 
 /// Turns the body of a reply into the frame of a door; absent when the client wants no reply.
 pub type Answer = Option<Box<dyn FnOnce(&str) -> Bytes + Send>>;
@@ -53,6 +56,8 @@ pub struct ServiceLimits {
     pub join_wait: Duration,
     /// Locations that one session may report.
     pub locations: Rate,
+    /// The longest that a token may be good for from its `iat` on, leeway included.
+    pub token_life: Duration,
 }
 
 /// See the module.
@@ -99,9 +104,18 @@ impl Service {
         self.0.broker.health()
     }
 
-    /// Begins a session, before anything it does.
-    pub fn begin(&self, session: &Arc<Session>) {
+    /// Begins a session, before anything it does. It is found by its user first, and its token looked up behind that: a
+    /// revocation that is not in the list yet finds it.
+    ///
+    /// # Errors
+    /// When its token has been revoked; it has ended then.
+    pub fn begin(&self, session: &Arc<Session>) -> Result<(), Revoked> {
         self.0.sessions.add(session);
+        if self.is_revoked(&session.claims()) {
+            self.finish(session);
+            return Err(Revoked);
+        }
+        Ok(())
     }
 
     /// Checks a key.
@@ -122,7 +136,8 @@ impl Service {
     /// Explains whether a token opens a room.
     pub async fn explain(&self, token: &str, key: &str) -> Explanation {
         let Parts { verifier, classes, policy, .. } = &*self.0;
-        Desk { verifier, classes, policy }.explain(token, key).await
+        let revoked = |claims: &Claims| self.is_revoked(claims);
+        Desk { verifier, classes, policy, revoked: &revoked }.explain(token, key).await
     }
 
     /// Answers, where an answer is wanted.

@@ -37,6 +37,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub trait Dialect: Send + Sync + fmt::Debug {
     /// The complete frame of an event for a receiver that is in `places`' rooms; a notice is of none.
     fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
+
+    /// The complete frame that tells a client that it was kicked, and is not to come back by itself.
+    fn farewell(&self) -> Bytes;
 }
 
 /// One signed-in client.
@@ -47,6 +50,7 @@ pub struct Session {
     dialect: Arc<dyn Dialect>,
     rooms: Mutex<HashMap<Room, Joined>>,
     closed: AtomicBool,
+    kicked: AtomicBool,
     locations: Mutex<Bucket>,
     /// Made when a room first had to be caught up.
     once: Mutex<Option<VecDeque<u64>>>,
@@ -84,6 +88,7 @@ impl Session {
             dialect,
             rooms: Mutex::default(),
             closed: AtomicBool::new(false),
+            kicked: AtomicBool::new(false),
             locations: Mutex::default(),
             once: Mutex::default(),
             remembers: AtomicBool::new(false),
@@ -130,6 +135,27 @@ impl Session {
     /// Closes its transport, so that the client comes back by itself.
     pub fn close(&self, why: Close) {
         self.lane.wire().kill(why.code());
+    }
+
+    /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
+    /// transport is left to [`part`](Self::part), because others of the same client may have to be told first.
+    pub fn kick(&self) -> bool {
+        if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.send(self.dialect.farewell());
+        true
+    }
+
+    /// Closes the transport of a session that was kicked, once it has its last bytes.
+    pub fn part(&self) {
+        self.lane.wire().close_after_flush(Close::Kicked.code());
+    }
+
+    /// Whether it was kicked.
+    #[must_use]
+    pub fn is_kicked(&self) -> bool {
+        self.kicked.load(Ordering::Acquire)
     }
 
     /// Sends what must not be lost; over the bound the transport is closed.

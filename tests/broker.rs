@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use hallway::broker::{Feed, PublishError};
+use hallway::broker::{Feed, Kicked, PublishError};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::history::From;
 use hallway_rooms::offset::Offset;
+use hallway_rooms::revocation::{Mark, Revocation, Shown};
+
+use crate::harness::eventually;
 
 mod bench;
 
@@ -48,6 +51,53 @@ promises! {
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     a_feed_that_overflows_says_so
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
+    what_is_noted_is_in_every_copy_and_in_one_that_begins_later
+    a_node_that_is_alone_kicks_nobody_elsewhere
+}
+
+/// Of a token of user 7 that was issued then.
+fn issued(issued_ms: u64) -> Shown {
+    Shown { user: Mark(7), token: None, issued_ms: Some(issued_ms) }
+}
+
+async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    let other = bench.another("other");
+    for broker in [&bench.broker, &other] {
+        eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
+        broker.control().loaded().await;
+        assert!(broker.control().health().ready && !broker.control().covers(&issued(0)));
+    }
+    for (broker, before_ms) in [(&bench.broker, 100), (&other, 200), (&bench.broker, 150)] {
+        let revocation = Revocation { mark: Mark(7), before_ms, until_ms: (1 << 53) - 1 };
+        let noted = broker.control().note(&revocation);
+        assert!(broker.control().covers(&issued(before_ms - 1)), "at once");
+        broker.revoke(&noted).await.expect("the others are told");
+    }
+    let later = bench.another("later");
+    for broker in [&bench.broker, &other, &later] {
+        broker.control().loaded().await;
+        eventually("the copy has it", || async { broker.control().covers(&issued(199)).then_some(()) }).await;
+        assert!(!broker.control().covers(&issued(200)));
+        assert_eq!(broker.control().health().known, 1, "one user is one entry");
+    }
+}
+
+async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    let answer = async {
+        let broker = bench.broker.clone();
+        for kick in broker.control().orders().await.kicks {
+            broker.answer(&kick.ticket, 0).await.expect("it is answered");
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = answer => {}
+        kicked = bench.broker.kick(Mark(7)) => {
+            assert_eq!(kicked.expect("it is asked"), Kicked { sockets: 0, complete: true });
+        }
+    }
 }
 
 async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::node::Node;
 use crate::harness::redis::Redis;
-use crate::harness::token::{self, API_KEY};
+use crate::harness::token::{self, API_KEY, SECRET};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e")
@@ -32,6 +32,7 @@ async fn run(program: PathBuf, script: &str) {
         .env("E2E_ADMIN", node.admin().to_string())
         .env("E2E_REDIS", redis.url())
         .env("E2E_API_KEY", API_KEY)
+        .env("E2E_SECRET", SECRET)
         .env("E2E_FORGED_TOKEN", format!("{signed}.{}", "A".repeat(43)))
         .env("E2E_TOKEN", &good)
         .env("E2E_AGENT_TOKEN", agent("a1"))

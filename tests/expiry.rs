@@ -10,7 +10,7 @@ use crate::harness::token::{self, now_s};
 
 #[tokio::test]
 async fn a_transport_is_closed_when_its_token_expires_and_no_disconnect_packet_comes() {
-    let node = Node::embedded().await;
+    let node = Node::with(&[("HALLWAY_AUTH__EXPIRING_LEAD", "0s")]).await;
     let mut lasting = Client::connect(node.main(), &token::user("u2")).await;
     lasting.join("order:o1").await;
     let exp = now_s() + 2;

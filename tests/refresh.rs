@@ -26,6 +26,11 @@ fn renewed(exp: u64) -> Value {
     json!({"ok": true, "data": {"expiresAt": exp * 1000}})
 }
 
+/// A node that does not tell that a token is about to expire.
+async fn untold() -> Node {
+    Node::with(&[("HALLWAY_AUTH__EXPIRING_LEAD", "0s")]).await
+}
+
 async fn publish(node: &Node, room: &str) -> Value {
     let (status, reply) = node.post("/v1/publish", format!(r#"{{"room":"{room}","type":"t","payload":1}}"#)).await;
     assert_eq!(status, 200, "{reply}");
@@ -47,7 +52,7 @@ async fn ends_at(client: &mut Client, exp: u64) -> Vec<String> {
 
 #[tokio::test]
 async fn a_later_end_keeps_the_socket_and_an_earlier_one_ends_it() {
-    let node = Node::embedded().await;
+    let node = untold().await;
     let now = now_s();
     let mut longer = Client::connect(node.main(), &until(now + 3)).await;
     let mut shorter = Client::connect(node.main(), &until(now + 600)).await;
@@ -70,7 +75,7 @@ async fn a_later_end_keeps_the_socket_and_an_earlier_one_ends_it() {
 
 #[tokio::test]
 async fn a_bad_token_is_unauthorized_and_the_old_one_stays_in_force() {
-    let node = Node::embedded().await;
+    let node = untold().await;
     let exp = now_s() + 4;
     let mut client = Client::connect(node.main(), &until(exp)).await;
     client.join("user:u1").await;
@@ -106,7 +111,7 @@ async fn a_bad_token_is_unauthorized_and_the_old_one_stays_in_force() {
 
 #[tokio::test]
 async fn bearer_in_front_is_taken_off_and_no_ack_id_is_no_hindrance() {
-    let node = Node::embedded().await;
+    let node = untold().await;
     let now = now_s();
     let mut client = Client::connect(node.main(), &until(now + 3)).await;
     let bearer = format!("Bearer {}", until(now + 600));

@@ -36,7 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),
     ("hub", &["broker", "session", "wire"]),
     ("session", &["auth", "wire", "rate"]),
-    ("sessions", &["session"]),
+    ("sessions", &["auth", "session"]),
     ("broker", &[]),
     ("rate", &[]),
     ("readiness", &["service", "ingest", "connections", "broker"]),

@@ -101,11 +101,15 @@ async fn opens_nothing(node: &Node, token: Option<&str>, reason: &str) {
 }
 
 #[tokio::test]
-async fn nobody_enters_without_a_token_or_with_an_expired_one() {
+async fn nobody_enters_without_a_token_or_with_one_that_is_expired_or_revoked() {
     let node = Node::embedded().await;
     opens_nothing(&node, None, "token-invalid").await;
     let expired = token::with(json!({"sub": "u5", "role": "admin", "exp": now_s() - 60}));
     opens_nothing(&node, Some(&expired), "token-expired").await;
+    let revoked = token::with(json!({"sub": "u6", "role": "admin", "iat": now_s() - 5}));
+    let (status, reply) = node.post("/v1/revoke", r#"{"sub":"u6"}"#).await;
+    assert_eq!(status, 200, "{reply}");
+    opens_nothing(&node, Some(&revoked), "token-revoked").await;
 }
 
 #[tokio::test]

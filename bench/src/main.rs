@@ -15,6 +15,7 @@ mod network;
 mod process;
 mod publish;
 mod report;
+mod revoke;
 mod server;
 mod stalled;
 
@@ -36,6 +37,8 @@ enum Command {
     Stalled(stalled::Arguments),
     /// How fast the ingest stream is emptied, beside the bare function.
     Ingest(ingest::Arguments),
+    /// How soon a revocation ends a user's sockets on several nodes.
+    Revoke(revoke::Arguments),
     /// The half-open peer of `stalled`, in a network of its own.
     #[command(hide = true)]
     Peer(network::PeerArguments),
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
         Command::Fanout(arguments) => fanout::run(arguments).await,
         Command::Stalled(arguments) => stalled::run(arguments).await,
         Command::Ingest(arguments) => ingest::run(arguments).await,
+        Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,
     };
     match outcome {

@@ -131,6 +131,13 @@ impl Server {
         response.json().await.ok()
     }
 
+    /// A `POST` to the API, which must answer with 200.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Outcome<()> {
+        let request = reqwest::Client::new().post(format!("http://{}{path}", self.clients)).bearer_auth(API_KEY);
+        let status = request.body(body.to_string()).send().await?.status();
+        if status.as_u16() == 200 { Ok(()) } else { Err(format!("POST {path} was answered with {status}").into()) }
+    }
+
     /// How many sockets Hallway has in a room.
     pub(crate) async fn room_size(&self, room: &str) -> Outcome<u64> {
         let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;

@@ -19,6 +19,8 @@ pub enum Close {
     JoinUnavailable,
     /// It sent commands faster than they could be worked off.
     TooManyCommands,
+    /// It came before the node knew what is revoked, and could not be let wait any longer.
+    NotReady,
     /// The node is shutting down.
     Draining,
     /// Revoked or kicked: told by packet `41`, and not to come back.
@@ -27,7 +29,7 @@ pub enum Close {
 
 impl Close {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerGone,
         Self::SlowConsumer,
         Self::Stalled,
@@ -36,6 +38,7 @@ impl Close {
         Self::HistoryLost,
         Self::JoinUnavailable,
         Self::TooManyCommands,
+        Self::NotReady,
         Self::Draining,
         Self::Kicked,
     ];
@@ -52,6 +55,7 @@ impl Close {
             Self::HistoryLost => "history-lost",
             Self::JoinUnavailable => "join-unavailable",
             Self::TooManyCommands => "too-many-commands",
+            Self::NotReady => "not-ready",
             Self::Draining => "draining",
             Self::Kicked => "kicked",
         }
@@ -88,6 +92,8 @@ pub enum Refusal {
     RateLimited,
     /// No such command.
     UnknownCommand,
+    /// As many revocations as `limits.revocations` are in force.
+    TooManyRevocations,
     /// The broker is out of reach.
     Unavailable,
     /// The broker cannot store the event in one of its rooms; trying again does not help until somebody mends that.
@@ -109,6 +115,7 @@ impl Refusal {
             Self::HistoryDisabled => "history-disabled",
             Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
+            Self::TooManyRevocations => "too-many-revocations",
             Self::Unavailable => "unavailable",
             Self::NotStored => "not-stored",
         }
@@ -126,6 +133,7 @@ impl Refusal {
             Self::EventTooLarge => 413,
             Self::RateLimited => 429,
             Self::NotStored => 500,
+            Self::TooManyRevocations => 507,
             Self::Unavailable => 503,
         }
     }

@@ -18,3 +18,4 @@ pub mod limits;
 pub mod location;
 pub mod offset;
 pub mod position;
+pub mod revocation;

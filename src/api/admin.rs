@@ -27,9 +27,10 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
-    let ready = broker.ready && accepting;
+    let revocations = admin.readiness.revocations();
+    let ready = broker.ready && accepting && revocations.ready;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}});
+    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}, "revocations": revocations});
     if let Some(ingest) = admin.readiness.ingest() {
         checks["ingest"] = json!(ingest);
     }

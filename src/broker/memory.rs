@@ -12,12 +12,14 @@ use hallway_rooms::event::EventId;
 use hallway_rooms::history::{Facts, From, leeway_ms};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
+use hallway_rooms::revocation::Mark;
 use parking_lot::Mutex;
 
+use super::control::{Control, Noted};
 use super::feed::FeedSender;
 use newest::Newest;
 
-use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, Unavailable};
+use super::{Broker, Feed, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
 
 mod newest;
 
@@ -34,6 +36,8 @@ pub struct MemoryLimits {
     pub id_window_ms: u64,
     /// `limits.event_bytes`.
     pub event_bytes: usize,
+    /// `limits.revocations`.
+    pub revocations: usize,
 }
 
 /// See the module.
@@ -43,6 +47,7 @@ pub struct MemoryBroker {
     clock: Clock,
     birth_ms: u64,
     feed: FeedSender,
+    control: Control,
     state: Mutex<State>,
 }
 
@@ -75,7 +80,8 @@ impl MemoryBroker {
     #[must_use]
     pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: Clock, feed: FeedSender) -> Self {
         let birth_ms = clock();
-        Self { classes, limits, clock, birth_ms, feed, state: Mutex::default() }
+        let control = Control::new(limits.revocations, true);
+        Self { classes, limits, clock, birth_ms, feed, control, state: Mutex::default() }
     }
 
     fn memory_ms(&self) -> u64 {
@@ -256,6 +262,22 @@ impl Broker for MemoryBroker {
 
     async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
         Ok(0)
+    }
+
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
+    async fn revoke(&self, _: &Noted) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn kick(&self, _: Mark) -> Result<Kicked, Unavailable> {
+        Ok(Kicked { sockets: 0, complete: true })
+    }
+
+    async fn answer(&self, _: &str, _: usize) -> Result<(), Unavailable> {
+        Ok(())
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

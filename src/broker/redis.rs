@@ -12,16 +12,19 @@ use hallway_rooms::class::Classes;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
+use hallway_rooms::revocation::Mark;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::control::{Control, Noted};
 use super::feed::FeedSender;
-use super::{Broker, Health, History, Outcomes, Placed, Publication, PublishError, Unavailable};
+use super::{Broker, Health, History, Kicked, Outcomes, Placed, Publication, PublishError, Unavailable};
 
 mod access;
 mod fleet;
 pub mod function;
 mod keys;
+mod kick;
 mod latest;
 mod link;
 mod plain;
@@ -31,12 +34,15 @@ mod publish_all;
 mod pubsub;
 mod read;
 mod remedy;
+mod revoked;
 
 use fleet::Fleet;
 use function::Function;
 use keys::Keys;
+use kick::Answers;
 use link::Link;
 use pubsub::Subscriptions;
+use revoked::Revoked;
 
 /// What the Redis broker needs to know.
 #[derive(Clone, Debug)]
@@ -61,6 +67,8 @@ pub struct RedisSettings {
     pub id_window: Duration,
     /// `limits.event_bytes`.
     pub event_bytes: usize,
+    /// `limits.revocations`.
+    pub revocations: usize,
 }
 
 /// See the module.
@@ -72,6 +80,8 @@ pub struct RedisBroker {
     subscriptions: Subscriptions,
     link: Link,
     fleet: Fleet,
+    revoked: Revoked,
+    answers: Answers,
     /// This node's own canary channel.
     canary: String,
     event_bytes: usize,
@@ -112,10 +122,13 @@ impl RedisBroker {
             subscriptions,
             link,
             fleet: Fleet::new(settings.node.clone(), settings.heartbeat),
+            revoked: Revoked::new(settings.revocations),
+            answers: Answers::default(),
             canary,
             event_bytes: settings.event_bytes,
         });
         tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(revoked::run(broker.clone(), settings.canary)));
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));
@@ -208,6 +221,23 @@ impl Broker for RedisBroker {
     async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
         self.reachable()?;
         fleet::others(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    fn control(&self) -> &Control {
+        self.revoked.control()
+    }
+
+    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
+        revoked::revoke(self, noted).await
+    }
+
+    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
+        self.reachable()?;
+        kick::ask(self, user).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        kick::answer(self, ticket, sockets).await.map_err(|e| unavailable(&e))
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

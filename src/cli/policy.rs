@@ -1,4 +1,5 @@
-//! `hallway policy`: whether a token opens a room, and why. The token itself is never printed.
+//! `hallway policy`: whether a token opens a room, and why. The token itself is never printed. What has been revoked only a
+//! running node knows.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::S
         let classes = gateway::classes(config)?;
         let policy = gateway::policy(config, mode(args.dev))?;
         let verifier = gateway::verifier(config)?;
-        let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy };
+        let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
         Ok(desk.explain(token.trim(), &args.room).await)
     })
 }

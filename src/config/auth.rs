@@ -43,9 +43,9 @@ section! {
         max_token_ttl: Duration = Duration::from_hours(7 * 24),
             check between(Duration::from_secs(1), Duration::from_hours(365 * 24));
 
-        /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h. A minute is enough to
-        /// fetch a new one on a bad network.
-        @later expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
+        /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s tells nobody. A
+        /// minute is enough to fetch a new one on a bad network.
+        expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
 
         /// Values of the claim `role` that the default policy calls staff: they may join any user's, agent's and
         /// store's room.

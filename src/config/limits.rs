@@ -39,6 +39,10 @@ section! {
         /// dropped, and what they were is read from the histories of their rooms.
         feed_items: usize = 8_192, check between(16, 1_000_000);
 
+        /// Most revocations in force, 1 to 10000000; another one is refused. Each stays for `auth.max_token_ttl`, so at 7
+        /// days this is one every six seconds. Each costs every node a hundred bytes.
+        revocations: usize = 100_000, check between(1, 10_000_000);
+
         /// Most connections on this node, 1 to 10000000. None by default: memory is the limit.
         @later connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 

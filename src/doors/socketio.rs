@@ -56,6 +56,7 @@ pub struct Door {
     expiry: Expiry,
     tasks: TaskTracker,
     pending_commands: usize,
+    connect_timeout: Duration,
 }
 
 impl Door {
@@ -68,7 +69,14 @@ impl Door {
         tasks: TaskTracker,
         settings: &SocketIoSettings,
     ) -> Arc<Self> {
-        Arc::new(Self { service, verifier, expiry, tasks, pending_commands: settings.pending_commands })
+        Arc::new(Self {
+            service,
+            verifier,
+            expiry,
+            tasks,
+            pending_commands: settings.pending_commands,
+            connect_timeout: settings.connect_timeout,
+        })
     }
 
     /// The layer that serves `/socket.io/`.

@@ -62,7 +62,7 @@ impl Building<'_> {
         self.tasks.spawn(async move { tidier.tidy(stop).await });
         let (census, stop) = (hub.clone(), self.stop.clone());
         self.tasks.spawn(async move { census.take_census(stop).await });
-        Ok(Service::new(Parts {
+        let service = Service::new(Parts {
             hub,
             broker,
             classes: self.classes.clone(),
@@ -75,18 +75,22 @@ impl Building<'_> {
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
+                token_life: self.config.auth.max_token_ttl + self.config.auth.leeway,
             },
             sessions: Sessions::default(),
             tasks: self.tasks.clone(),
-        }))
+        });
+        let (obeying, stop) = (service.clone(), self.stop.clone());
+        self.tasks.spawn(async move { obeying.obey(stop).await });
+        Ok(service)
     }
 
     fn broker(&self, feed: FeedSender) -> Result<Arc<dyn Broker>, StartError> {
         let (redis, event_bytes) = (&self.config.redis, self.config.limits.event_bytes.get());
-        let id_window = self.config.history.id_window;
+        let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
         let Some(url) = &redis.url else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
-            let limits = MemoryLimits { id_window_ms, event_bytes };
+            let limits = MemoryLimits { id_window_ms, event_bytes, revocations };
             return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
         };
         let settings = RedisSettings {
@@ -100,6 +104,7 @@ impl Building<'_> {
             allow_eviction: redis.allow_eviction,
             id_window,
             event_bytes,
+            revocations,
         };
         let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);
         Ok(broker.map_err(|error| format!("redis.url: {error}"))?)
@@ -124,7 +129,7 @@ impl Building<'_> {
     }
 
     pub(super) fn expiry(&self) -> Expiry {
-        let expiry = Expiry::default();
+        let expiry = Expiry::new(self.config.auth.expiring_lead);
         let (timer, stop) = (expiry.clone(), self.stop.clone());
         self.tasks.spawn(async move { timer.run(stop).await });
         expiry

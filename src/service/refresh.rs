@@ -21,18 +21,26 @@ impl Service {
     /// the authorizer gives no answer about is left, too: what let the session in were other claims.
     ///
     /// # Errors
-    /// `forbidden` when they are somebody else's.
+    /// `forbidden` when they are somebody else's, `unauthorized` when their token has been revoked. One that is revoked at
+    /// this moment costs the session.
     pub async fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
         if claims.subject != session.claims().subject {
             return Err(Refusal::Forbidden);
         }
+        if self.is_revoked(&claims) {
+            return Err(Refusal::Unauthorized);
+        }
         session.renew(claims.clone());
+        self.0.sessions.relist(session);
+        if self.kick_if_revoked(session) {
+            return Err(Refusal::Unauthorized);
+        }
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         rooms.sort();
         let policy = &self.0.policy;
         let (mut open, closed): (Vec<Room>, Vec<Room>) =
             rooms.into_iter().partition(|room| policy.allows(&claims, room));
-        closed.iter().for_each(|room| self.revoke(session, room));
+        closed.iter().for_each(|room| self.expel(session, room));
         open.retain(|room| policy.is_guarded(room));
         self.ask_again(session, &claims, &open).await;
         Ok(())
@@ -49,12 +57,12 @@ impl Service {
             is_down = is_down || answers.iter().all(|answer| *answer == Err(Refusal::Unavailable));
             let answers = answers.into_iter().chain(std::iter::repeat(Err(Refusal::Unavailable)));
             let closed = some.iter().zip(answers).filter(|(_, answer)| answer.is_err());
-            closed.for_each(|(room, _)| self.revoke(session, room));
+            closed.for_each(|(room, _)| self.expel(session, room));
         }
     }
 
     /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.
-    fn revoke(&self, session: &Session, room: &Room) {
+    fn expel(&self, session: &Session, room: &Room) {
         if let Some(joined) = session.give_up(room) {
             self.unseat(room, &joined);
             session.notify("room.revoked", &json!({ "room": room.key() }));

@@ -25,6 +25,7 @@ pub(super) const MAX_EVENTS: u64 = 500;
 pub(super) const FEW_EVENTS: u64 = 5;
 pub(super) const EVENT_BYTES: usize = 4096;
 pub(super) const MAX_LATEST: usize = 20;
+pub(super) const REVOCATIONS: usize = 3;
 const FEED_ITEMS: usize = 1000;
 
 /// How long things are remembered; Redis has to live through it.
@@ -72,6 +73,22 @@ fn classes(times: Times) -> Arc<Classes> {
     classes.into()
 }
 
+fn settings(redis: &Redis, node: &str, times: Times) -> RedisSettings {
+    RedisSettings {
+        url: redis.url(),
+        prefix: "hallway".to_owned(),
+        node: node.to_owned(),
+        heartbeat: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(2),
+        response_timeout: Duration::from_secs(5),
+        canary: Duration::from_secs(2),
+        allow_eviction: false,
+        id_window: times.id_window,
+        event_bytes: EVENT_BYTES,
+        revocations: REVOCATIONS,
+    }
+}
+
 impl Bench {
     pub(super) async fn new(kind: Kind, times: Times) -> Self {
         Self::with_feed(kind, times, FEED_ITEMS).await
@@ -83,25 +100,14 @@ impl Bench {
             Kind::Memory => {
                 let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
                 let id_window_ms = u64::try_from(times.id_window.as_millis()).expect("not that long");
-                let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES };
+                let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES, revocations: REVOCATIONS };
                 let time = clock.clone();
                 let now = Arc::new(move || time.load(Ordering::Relaxed));
                 (Arc::new(MemoryBroker::new(classes.clone(), limits, now, to)), Behind::Memory { clock })
             }
             Kind::Redis => {
                 let (redis, stop) = (Redis::start().await, CancellationToken::new());
-                let settings = RedisSettings {
-                    url: redis.url(),
-                    prefix: "hallway".to_owned(),
-                    node: "a-node".to_owned(),
-                    heartbeat: Duration::from_secs(2),
-                    connect_timeout: Duration::from_secs(2),
-                    response_timeout: Duration::from_secs(5),
-                    canary: Duration::from_secs(2),
-                    allow_eviction: false,
-                    id_window: times.id_window,
-                    event_bytes: EVENT_BYTES,
-                };
+                let settings = settings(&redis, "a-node", times);
                 let broker = RedisBroker::start(&settings, classes.clone(), to, &TaskTracker::new(), &stop);
                 (broker.expect("a valid url"), Behind::Redis { redis, stop })
             }
@@ -112,6 +118,19 @@ impl Bench {
             assert!(matches!(bench.next().await, Feed::Restored), "a new connection says that it is one");
         }
         bench
+    }
+
+    /// Another node's broker, where several nodes can share what is behind it.
+    pub(super) fn another(&self, node: &str) -> Arc<dyn Broker> {
+        match &self.behind {
+            Behind::Memory { .. } => self.broker.clone(),
+            Behind::Redis { redis, stop } => {
+                let (to, _) = feed(FEED_ITEMS);
+                let settings = settings(redis, node, self.times);
+                let broker = RedisBroker::start(&settings, self.classes.clone(), to, &TaskTracker::new(), stop);
+                broker.expect("a valid url")
+            }
+        }
     }
 
     pub(super) fn room(&self, key: &str) -> Room {

@@ -2,10 +2,11 @@
 //
 //   E2E_ADDRESS=127.0.0.1:8080 E2E_ADMIN=127.0.0.1:9090 E2E_REDIS=redis://127.0.0.1:6379 E2E_API_KEY=…
 //   E2E_TOKEN=… (a customer's, sub "u1")  E2E_EXPIRED_TOKEN=…  E2E_FORGED_TOKEN=…
-//   E2E_AGENT_TOKEN=… (of the agent "a1")  E2E_NEXT_AGENT_TOKEN=… (of the same user as agent "a2")   node node.mjs
+//   E2E_AGENT_TOKEN=… (of the agent "a1")  E2E_NEXT_AGENT_TOKEN=… (of the same user as agent "a2")   E2E_SECRET=… (of HS256 tokens)   node node.mjs
 //
 // Says what it has seen, and ends with 1 and a sentence at the first thing that is wrong.
 
+import { createHmac } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { createClient } from 'redis';
 import { io } from 'socket.io-client';
@@ -107,6 +108,21 @@ async function http(body) {
   const response = await fetch(`http://${env.E2E_ADDRESS}/v1/publish`, { method: 'POST', headers, body: JSON.stringify(body) });
   check(response.status === 200, 'POST /v1/publish answers 200', response.status);
   return response.json();
+}
+
+async function post(path, body) {
+  const headers = { authorization: `Bearer ${env.E2E_API_KEY}` };
+  const response = await fetch(`http://${env.E2E_ADDRESS}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+  check(response.status === 200, `POST ${path} answers 200`, response.status);
+  return response.json();
+}
+
+// A token of a user for so many seconds.
+function tokenOf(sub, seconds) {
+  const now = Math.floor(Date.now() / 1000);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub, iat: now, exp: now + seconds })}`;
+  return `${signed}.${createHmac('sha256', env.E2E_SECRET).update(signed).digest('base64url')}`;
 }
 
 async function theGatewayIsReady() {
@@ -277,6 +293,46 @@ async function anAgentReportsLocationsAndRefreshesItsToken() {
   client.end();
 }
 
+// The reason by which a client loses its connection, and whether it then tries again by itself.
+function lost(client) {
+  return within(
+    new Promise((resolve) => client.socket.once('disconnect', (reason) => resolve([reason, client.socket.active]))),
+    'disconnect',
+  );
+}
+
+async function whoIsKickedStaysAwayAndWhoExpiresComesBack() {
+  const client = new Client({ token: tokenOf('u7', 600) });
+  await client.connected();
+  let gone = lost(client);
+  checkEqual(await post('/v1/disconnect', { userId: 'u7' }), { sockets: 1, complete: true }, 'the answer to a disconnect');
+  checkEqual(await gone, ['io server disconnect', false], 'what a kicked client makes of it');
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  check(!client.socket.connected, 'a kicked client does not come back by itself');
+
+  const again = client.connected();
+  client.socket.connect();
+  await again;
+  gone = lost(client);
+  await post('/v1/revoke', { sub: 'u7' });
+  checkEqual(await gone, ['io server disconnect', false], 'what a client makes of a revocation');
+  const refused = within(new Promise((resolve) => client.socket.once('connect_error', resolve)), 'connect_error');
+  client.socket.connect();
+  checkEqual((await refused).message, 'unauthorized', 'the message for a revoked token');
+  client.end();
+
+  let life = 3;
+  const expiring = new Client((give) => give({ token: tokenOf('u8', life) }));
+  await expiring.connected();
+  const end = (await expiring.event('auth.expiring')).payload.expiresAt;
+  check(end > Date.now() && end < Date.now() + 4000, 'the end that is told', end - Date.now());
+  life = 600;
+  gone = lost(expiring);
+  checkEqual(await gone, ['transport close', true], 'what a client makes of the end of its token');
+  await expiring.connected();
+  expiring.end();
+}
+
 async function main() {
   await redis.connect();
   await named(theGatewayIsReady);
@@ -290,6 +346,7 @@ async function main() {
   client.end();
   await named(anAgentReportsLocationsAndRefreshesItsToken);
   await named(nothingIsLostWithTheTransport);
+  await named(whoIsKickedStaysAwayAndWhoExpiresComesBack);
   process.exit(0);
 }
 

@@ -1,5 +1,7 @@
 //! Explaining a decision to people: the rule, what it saw, and what came of it.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
@@ -9,7 +11,7 @@ use crate::auth::token::{TokenError, Verifier};
 use crate::clock::now_ms;
 
 /// What is needed to explain the decision about a token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Desk<'a> {
     /// Whose token it is.
     pub verifier: &'a Verifier,
@@ -17,6 +19,14 @@ pub struct Desk<'a> {
     pub classes: &'a Classes,
     /// Who may do what.
     pub policy: &'a Policy,
+    /// Whether a token has been revoked.
+    pub revoked: &'a (dyn Fn(&Claims) -> bool + Sync),
+}
+
+impl fmt::Debug for Desk<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Desk({:?})", self.policy)
+    }
 }
 
 /// A decision, for whoever wonders about it.
@@ -25,7 +35,7 @@ pub struct Desk<'a> {
 pub struct Explanation {
     /// Whether the token opens the room.
     pub allowed: bool,
-    /// Why not: `token-expired`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer gave
+    /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer gave
     /// no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
@@ -62,6 +72,9 @@ impl Desk<'_> {
             Ok(claims) => claims,
             Err(error) => return Explanation::denied(token_reason(&error), Some(error.to_string())),
         };
+        if (self.revoked)(&claims) {
+            return Explanation::denied("token-revoked", None);
+        }
         match self.classes.room(key) {
             Ok(room) => self.policy.explain(&claims, &room).await,
             Err(error) => Explanation::denied("invalid-room", Some(error.to_string())),

@@ -106,15 +106,23 @@ impl Fleet {
         turn.looked = Some(Instant::now());
         let mut others = self.others.lock();
         *others = seen(&others, counters, after, still);
-        let live = others.values().filter(|peer| !peer.is_dead()).count();
-        self.live.set(f64::from(u32::try_from(live + 1).unwrap_or(u32::MAX)));
+        self.live.set(f64::from(u32::try_from(live(&others)).unwrap_or(u32::MAX)));
         others.iter().filter(|(_, peer)| peer.still >= BURIED).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Nodes that are alive as seen from here, this one included.
+    pub(super) fn live(&self) -> usize {
+        live(&self.others.lock())
     }
 
     /// Whether a node that stands in the table right now counts.
     fn counts(&self, node: &str) -> bool {
         node != self.node && self.others.lock().get(node).is_none_or(|peer| !peer.is_dead())
     }
+}
+
+fn live(others: &HashMap<String, Peer>) -> usize {
+    1 + others.values().filter(|peer| !peer.is_dead()).count()
 }
 
 /// Bumps this node's counter and looks at the others' for ever.

@@ -50,7 +50,17 @@ impl Keys {
         format!("{}:{{{room}}}:members", self.prefix)
     }
 
-    /// A node's own canary channel.
+    /// Every revocation, by its end, and the revision of the list.
+    pub(super) fn revoked(&self) -> String {
+        format!("{}:revoked", self.prefix)
+    }
+
+    /// The channel on which nodes tell each other of revocations and kicks.
+    pub(super) fn control(&self) -> String {
+        format!("{}:control", self.prefix)
+    }
+
+    /// A node's own channel, for canaries and answers.
     pub(super) fn canary(&self, node: &str) -> String {
         format!("{}:canary:{node}", self.prefix)
     }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::link::Check;
-use super::{RedisBroker, RedisSettings, plain, remedy, tell};
+use super::{RedisBroker, RedisSettings, kick, plain, remedy, revoked, tell};
 use crate::broker::feed::FeedSender;
 use crate::broker::{Feed, Unavailable};
 use crate::clock::now_ms;
@@ -126,6 +126,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
             Ok((sink, stream)) => {
                 counter!(names::PUBSUB_CONNECTS).increment(1);
                 feed.restored();
+                broker.revoked.mistrust();
                 // It is believed in once a canary has come through it. Should this one be lost, the probe sends more.
                 tell(&broker, &broker.canary, b"0").await.ok();
                 serve(&broker, sink, stream, &mut requests, &feed).await;
@@ -152,7 +153,7 @@ async fn dial(
         .map_err(|_| "Redis did not answer in redis.connect_timeout; see redis.url and whether it runs".to_owned())?;
     let (mut sink, stream) = pubsub.map_err(describe)?.split();
     let mut channels: Vec<String> = broker.subscriptions.wanted.lock().iter().cloned().collect();
-    channels.push(broker.canary.clone());
+    channels.extend([broker.canary.clone(), broker.keys.control()]);
     for batch in channels.chunks(BATCH) {
         let confirmed = timeout(settings.response_timeout, sink.subscribe(batch)).await;
         confirmed.map_err(|_| "Redis did not confirm the subscriptions in time".to_owned())?.map_err(describe)?;
@@ -231,11 +232,7 @@ fn note(broker: &RedisBroker, channels: &[String], wanted: bool) {
 /// A message of ours begins with a version; anything else on a room's channel is a plain event.
 fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
-    let Some(room) = broker.keys.room_of(channel) else {
-        let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-        broker.subscriptions.canary_came(number.unwrap_or_default());
-        return broker.link.set(Check::PubSub, None);
-    };
+    let Some(room) = broker.keys.room_of(channel) else { return take_ours(broker, channel, payload) };
     let Ok(room) = broker.classes.room(room) else { return };
     match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
@@ -245,6 +242,21 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
                 tracing::warn!(problem, channel, "a message on a room's channel is no event and reaches nobody");
             }
         }
+    }
+}
+
+/// What came on the channel of all nodes, or on this node's own.
+fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
+    let text = std::str::from_utf8(payload).unwrap_or_default();
+    if channel != broker.canary {
+        if !revoked::hear(broker, text) && !kick::hear(broker, text) && broker.subscriptions.may_complain() {
+            tracing::warn!(channel, "what came on this channel is of no node of this version, or too much of it");
+        }
+        return;
+    }
+    if !broker.answers.take(text) {
+        broker.subscriptions.canary_came(text.parse().unwrap_or_default());
+        broker.link.set(Check::PubSub, None);
     }
 }
 

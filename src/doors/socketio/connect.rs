@@ -27,6 +27,9 @@ use crate::wire::Wire;
 /// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
 const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
 
+/// Why a token of good standing is refused, as metrics know it.
+const REVOKED: &str = "revoked";
+
 /// Between two looks at whether socketioxide is done with a refused CONNECT.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -114,24 +117,33 @@ impl Door {
             return Err(Refusal::Unauthorized);
         }
         let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
-        let claims = self.identify(&wire, token(auth, tokens)).await.map_err(|why| {
-            counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
-            Refusal::Unauthorized
-        })?;
+        self.know_revocations(&wire).await?;
+        let claims = self.identify(&wire, token(auth, tokens)).await.map_err(refused)?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
+        self.service.begin(&session).map_err(|_| refused(REVOKED))?;
         self.settle(socket, &wire, &session, namespace);
         Ok(())
+    }
+
+    /// Nobody is admitted before this node knows what is revoked. Who waits for that too long is not told that the token
+    /// is bad, but closed, so that the client comes back with it.
+    async fn know_revocations(&self, wire: &Wire) -> Result<(), Refusal> {
+        tokio::time::timeout(self.connect_timeout, self.service.know_revocations()).await.map_err(|_| {
+            wire.kill(Close::NotReady.code());
+            refused(Close::NotReady.code())
+        })
     }
 
     /// Whose token it is, or why it is refused, as metrics know it.
     #[expect(clippy::unused_async, reason = "keys may have to be fetched")]
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
         let token = token.ok_or("no token")?;
-        self.verifier.verify(&token, now_ms()).map_err(|error| {
+        let claims = self.verifier.verify(&token, now_ms()).map_err(|error| {
             tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
             "bad token"
-        })
+        })?;
+        if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
     }
 
     /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
@@ -152,7 +164,6 @@ impl Door {
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
-        self.service.begin(session);
         let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
@@ -170,6 +181,12 @@ impl Door {
             tracing::debug!(session = session.id(), reason, "a session ended");
         }
     }
+}
+
+/// Counts a refusal.
+fn refused(why: &'static str) -> Refusal {
+    counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
+    Refusal::Unauthorized
 }
 
 /// The first place that holds a token decides, whatever it holds.

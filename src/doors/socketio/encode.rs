@@ -38,4 +38,8 @@ impl Dialect for Namespace {
         packet.push(']');
         text_frame(packet.as_bytes())
     }
+
+    fn farewell(&self) -> Bytes {
+        text_frame(format!("41{}", self.address).as_bytes())
+    }
 }

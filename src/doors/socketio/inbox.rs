@@ -82,7 +82,7 @@ impl Connection {
 
     fn next(&self) -> Option<Command> {
         let mut queue = self.queue.lock();
-        if self.session.is_finished() {
+        if self.session.is_finished() || self.session.is_kicked() {
             queue.commands.clear();
         }
         let command = queue.commands.pop_front();

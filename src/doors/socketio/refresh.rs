@@ -24,9 +24,9 @@ impl Connection {
     async fn renew(&self, token: &Token) -> Result<u64, Refusal> {
         let claims = Arc::new(self.verified(token)?);
         let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
-        self.door.service.refresh(&self.session, claims).await?;
+        let renewed = self.door.service.refresh(&self.session, claims).await;
         self.door.expiry.follow(&self.session, before_ms);
-        Ok(expires_ms)
+        renewed.map(|()| expires_ms)
     }
 
     /// The leeway of the handshake is not for live sockets.

@@ -1,0 +1,225 @@
+//! Revocations: which tokens have lost their force before their time.
+//!
+//! A list of them only grows stronger: two copies are joined by the later of their times, entry by entry, whatever the
+//! order and however often. So nodes may tell each other everything twice, and a list that was lost comes back from
+//! whoever still has it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Whom a revocation names: the digest of a user's id or of a token's. All are of one length, whatever an issuer puts into
+/// its tokens, and none says who it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(pub u128);
+
+/// A text is no mark or no revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no revocation of ours")]
+pub struct NotOurs;
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mark({self})")
+    }
+}
+
+impl FromStr for Mark {
+    type Err = NotOurs;
+
+    fn from_str(text: &str) -> Result<Self, NotOurs> {
+        let fine = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if fine { u128::from_str_radix(text, 16).map(Self).map_err(|_| NotOurs) } else { Err(NotOurs) }
+    }
+}
+
+/// What is revoked, and for how long that must be known. As text: `<mark>:<before_ms>`, and the end beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Revocation {
+    /// Of the user, or of the one token.
+    pub mark: Mark,
+    /// Tokens issued before lose their force, milliseconds since the Unix epoch.
+    pub before_ms: u64,
+    /// By then every such token has expired.
+    pub until_ms: u64,
+}
+
+impl Revocation {
+    /// For [`before_ms`](Self::before_ms) of a token that is named itself: it counts whenever it was issued. The largest
+    /// number that JSON and Lua keep exactly.
+    pub const WHENEVER: u64 = (1 << 53) - 1;
+
+    /// What is revoked, without the end.
+    #[must_use]
+    pub fn what(&self) -> String {
+        format!("{}:{}", self.mark, self.before_ms)
+    }
+
+    /// Reads what [`what`](Self::what) wrote.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read(what: &str, until_ms: u64) -> Result<Self, NotOurs> {
+        let (mark, before) = what.split_once(':').ok_or(NotOurs)?;
+        Ok(Self { mark: mark.parse()?, before_ms: before.parse().map_err(|_| NotOurs)?, until_ms })
+    }
+}
+
+/// What a token shows of itself to the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Of its user.
+    pub user: Mark,
+    /// Of itself, where it has an id.
+    pub token: Option<Mark>,
+    /// When it was issued, milliseconds since the Unix epoch; a token that does not say counts as issued before anything.
+    pub issued_ms: Option<u64>,
+}
+
+/// Everything that is revoked.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations(HashMap<Mark, Term>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    before_ms: u64,
+    until_ms: u64,
+}
+
+impl Revocations {
+    /// Adds one; false if all of it was known.
+    pub fn add(&mut self, revocation: &Revocation) -> bool {
+        let Revocation { mark, before_ms, until_ms } = *revocation;
+        let Some(known) = self.0.get_mut(&mark) else {
+            self.0.insert(mark, Term { before_ms, until_ms });
+            return true;
+        };
+        let joined = Term { before_ms: known.before_ms.max(before_ms), until_ms: known.until_ms.max(until_ms) };
+        std::mem::replace(known, joined) != joined
+    }
+
+    /// Whether a token has lost its force.
+    #[must_use]
+    pub fn cover(&self, shown: &Shown) -> bool {
+        let issued_ms = shown.issued_ms.unwrap_or(0);
+        let named = |mark: Mark| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
+        named(shown.user) || shown.token.is_some_and(named)
+    }
+
+    /// Forgets what is over at `now_ms`.
+    pub fn expire(&mut self, now_ms: u64) {
+        self.0.retain(|_, term| term.until_ms > now_ms);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is known of one user or token.
+    #[must_use]
+    pub fn of(&self, mark: Mark) -> Option<Revocation> {
+        let Term { before_ms, until_ms } = *self.0.get(&mark)?;
+        Some(Revocation { mark, before_ms, until_ms })
+    }
+
+    /// What of this list `other` does not know, or not as strongly.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Vec<Revocation> {
+        let stronger = |mark: &Mark, term: &Term| {
+            other.0.get(mark).is_none_or(|its| its.before_ms < term.before_ms || its.until_ms < term.until_ms)
+        };
+        let beyond = self.0.iter().filter(|(mark, term)| stronger(mark, term));
+        beyond
+            .map(|(mark, term)| Revocation { mark: *mark, before_ms: term.before_ms, until_ms: term.until_ms })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_revocation() -> impl Strategy<Value = Revocation> {
+        (0..4_u128, 0..6_u64, 0..6_u64).prop_map(|(mark, before_ms, until_ms)| Revocation {
+            mark: Mark(mark),
+            before_ms,
+            until_ms,
+        })
+    }
+
+    fn list(of: &[Revocation]) -> Revocations {
+        let mut list = Revocations::default();
+        of.iter().for_each(|one| _ = list.add(one));
+        list
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_covered_when_one_revocation_of_it_is(
+            of in prop::collection::vec(any_revocation(), 0..8),
+            user in 0..4_u128,
+            token in prop::option::of(0..4_u128),
+            issued_ms in prop::option::of(0..7_u64),
+        ) {
+            let shown = Shown { user: Mark(user), token: token.map(Mark), issued_ms };
+            let meant = |one: &&Revocation| one.mark == shown.user || Some(one.mark) == shown.token;
+            let naive = of.iter().filter(meant).any(|one| issued_ms.unwrap_or(0) < one.before_ms);
+            prop_assert_eq!(list(&of).cover(&shown), naive);
+        }
+
+        #[test]
+        fn what_one_copy_tells_beyond_the_other_makes_it_as_strong(
+            mine in prop::collection::vec(any_revocation(), 0..8),
+            its in prop::collection::vec(any_revocation(), 0..8),
+        ) {
+            let (mine, mut its) = (list(&mine), list(&its));
+            for told in mine.beyond(&its) {
+                prop_assert!(its.add(&told), "nothing is told that was known");
+            }
+            prop_assert!(mine.beyond(&its).is_empty());
+        }
+
+        #[test]
+        fn it_is_read_as_it_was_written(mark: u128, before_ms: u64, until_ms: u64) {
+            let revocation = Revocation { mark: Mark(mark), before_ms, until_ms };
+            prop_assert_eq!(Revocation::read(&revocation.what(), until_ms), Ok(revocation));
+        }
+    }
+
+    #[test]
+    fn it_is_forgotten_at_its_end_and_not_before() {
+        let mut list = list(&[Revocation { mark: Mark(1), before_ms: 5, until_ms: 10 }]);
+        let shown = Shown { user: Mark(1), token: None, issued_ms: Some(4) };
+        list.expire(9);
+        assert!(list.cover(&shown) && !list.is_empty());
+        list.expire(10);
+        assert!(!list.cover(&shown) && list.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_read() {
+        let half = "0123456789abcdef";
+        for text in
+            ["", ":", "revision", "x:1", &format!("{half}{half}"), &format!("{half}{half}:"), &format!("{half}:1")]
+        {
+            assert_eq!(Revocation::read(text, 1), Err(NotOurs), "{text}");
+        }
+        assert!(format!("+{half}{}", &half[1..]).parse::<Mark>().is_err(), "no sign");
+    }
+}

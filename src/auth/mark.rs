@@ -1,0 +1,48 @@
+//! Marks: what the list of revocations and the index of sessions know users and tokens by.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use hallway_rooms::revocation::{Mark, Shown};
+
+use super::claims::Claims;
+
+/// The mark of the user with this id.
+#[must_use]
+pub fn of_user(id: &str) -> Mark {
+    of("sub", id)
+}
+
+/// The mark of the token with this `jti`.
+#[must_use]
+pub fn of_token(id: &str) -> Mark {
+    of("jti", id)
+}
+
+/// What a token shows of itself to the list of revocations.
+#[must_use]
+pub fn shown(claims: &Claims) -> Shown {
+    Shown {
+        user: of_user(&claims.subject),
+        token: claims.token_id.as_deref().map(of_token),
+        issued_ms: claims.issued_ms,
+    }
+}
+
+/// The first half of a SHA-256: nobody finds two ids with the same 128 bits.
+fn of(kind: &str, id: &str) -> Mark {
+    let whole = digest(&SHA256, format!("{kind}:{id}").as_bytes());
+    Mark(whole.as_ref().iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_tell_users_and_tokens_apart() {
+        let marks = [of_user("a"), of_user("b"), of_user(""), of_token("a"), of_token("b")];
+        for (at, mark) in marks.iter().enumerate() {
+            assert!(marks[..at].iter().all(|other| other != mark), "{mark}");
+        }
+        assert_eq!(of_user("a").to_string(), "39985156c2f26dc6174655050428e03a");
+    }
+}

@@ -1,0 +1,285 @@
+//! The list of revocations in Redis, and how this node's copy stays as strong as it.
+//!
+//! The list is a sorted set: each entry by its end, and among them the list's revision, which every change bumps and
+//! every message names. A node that hears all revisions in a row has everything. Else (a lost message, a new connection,
+//! an emptied Redis) it reads the whole list and writes back what Redis does not have. A list without a revision begins
+//! at a random one below zero, so an emptied Redis never looks like the one that was.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{RedisError, cmd};
+use hallway_rooms::revocation::{Mark, Revocation, Revocations};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{RedisBroker, remedy, unavailable};
+use crate::broker::Unavailable;
+use crate::broker::control::{Control, Noted};
+use crate::clock::now_ms;
+
+const NOTE: &str = include_str!("revoked.lua");
+const REVISION: &str = "revision";
+/// The revision of no list: nobody can have everything of it, because one that was lost looks the same.
+const NONE: i64 = 0;
+/// Entries per page read, or per call written: each is a moment of Redis' time, and a message of some ten kilobytes.
+const PAGE: usize = 500;
+/// Redis keeps what is over for so much longer, since a node's clock may be behind.
+const KEPT_MS: u64 = 3_600_000;
+
+/// See the module.
+pub(super) struct Revoked {
+    control: Control,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    revisions: Revisions,
+    /// Whose revocation this node has noted and Redis has not taken.
+    owed: HashMap<Mark, Revocation>,
+}
+
+/// Up to which revision this node has everything.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Revisions {
+    known: Option<i64>,
+    /// The last run of revisions that were heard one after the other.
+    heard: Option<(i64, i64)>,
+}
+
+impl Revisions {
+    fn hear(&mut self, revision: i64) {
+        let first = self.heard.filter(|(_, last)| last + 1 == revision).map_or(revision, |(first, _)| first);
+        self.heard = Some((first, revision));
+        self.join();
+    }
+
+    /// Everything up to `revision` was read.
+    fn load(&mut self, revision: i64) {
+        self.known = Some(revision).filter(|_| revision != NONE);
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let (Some(known), Some((first, last))) = (self.known, self.heard)
+            && first <= known + 1
+            && known < last
+        {
+            self.known = Some(last);
+        }
+    }
+
+    /// Whether nothing is missing of a list that was at `revision` at some time since `before` was known.
+    fn reach(&self, before: Option<i64>, revision: i64) -> bool {
+        let (Some(before), Some(known)) = (before, self.known) else { return false };
+        known == revision || (before..=known).contains(&revision)
+    }
+}
+
+impl Revoked {
+    pub(super) fn new(most: usize) -> Self {
+        Self { control: Control::new(most, false), state: Mutex::default(), wake: Notify::new() }
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Messages may have been lost, or Redis may be another.
+    pub(super) fn mistrust(&self) {
+        self.state.lock().revisions = Revisions::default();
+        self.wake.notify_one();
+    }
+}
+
+/// Keeps this node's copy as strong as the list in Redis, and the other way round, for ever.
+pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
+    let mut turns = tokio::time::interval(every);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = broker.revoked.wake.notified() => {}
+        }
+        let problem = turn(&broker).await.err().map(|error| problem(&broker, &error));
+        if problem.is_none() {
+            broker.revoked.control.set_loaded();
+        } else if broker.link.is_up() && problem != told {
+            tracing::error!(problem, "this node does not hear of revocations; it is not ready");
+            told.clone_from(&problem);
+        }
+        told = told.filter(|_| problem.is_some());
+        broker.revoked.control.set_problem(problem);
+    }
+}
+
+/// Told by the log only while Redis can be reached: that it cannot, the probe says.
+fn problem(broker: &RedisBroker, error: &RedisError) -> String {
+    if !remedy::is_wrong_type(error) {
+        return remedy::problem("revocations", error);
+    }
+    let key = broker.keys.revoked();
+    format!("the key {key} holds something else than revocations ({error}); rename or delete it")
+}
+
+async fn turn(broker: &RedisBroker) -> Result<(), RedisError> {
+    pay(broker).await?;
+    let before = broker.revoked.state.lock().revisions.known;
+    let revision = revision(broker).await?;
+    if broker.revoked.state.lock().revisions.reach(before, revision) {
+        return Ok(());
+    }
+    let stored = load(broker).await?;
+    let missing = broker.revoked.control.beyond(&stored);
+    if !missing.is_empty() {
+        tracing::info!(missing = missing.len(), "telling Redis of revocations that it did not have");
+    }
+    write(broker, &missing).await?;
+    broker.revoked.state.lock().revisions.load(revision);
+    Ok(())
+}
+
+/// Tells Redis what it has not taken yet.
+async fn pay(broker: &RedisBroker) -> Result<(), RedisError> {
+    let owed = broker.revoked.state.lock().owed.clone();
+    if owed.is_empty() {
+        return Ok(());
+    }
+    write(broker, &owed.values().copied().collect::<Vec<_>>()).await?;
+    broker.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
+    Ok(())
+}
+
+/// The revision of the list.
+async fn revision(broker: &RedisBroker) -> Result<i64, RedisError> {
+    let score: Option<f64> =
+        cmd("ZSCORE").arg(broker.keys.revoked()).arg(REVISION).query_async(&mut broker.connection()).await?;
+    Ok(score.map_or(NONE, whole))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "revisions and times are whole numbers below 2^53")]
+fn whole(score: f64) -> i64 {
+    score as i64
+}
+
+/// Reads the list page by page into this node's copy. What is noted meanwhile is heard of.
+async fn load(broker: &RedisBroker) -> Result<Revocations, RedisError> {
+    let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, 0_usize);
+    loop {
+        let mut scan = cmd("ZSCAN");
+        scan.arg(broker.keys.revoked()).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, page): (u64, Vec<(String, f64)>) = scan.query_async(&mut broker.connection()).await?;
+        let entries: Vec<Revocation> = page
+            .iter()
+            .filter(|(what, _)| what != REVISION)
+            .filter_map(|(what, end)| {
+                let read = Revocation::read(what, u64::try_from(whole(*end)).ok()?).ok();
+                strange += usize::from(read.is_none());
+                read
+            })
+            .collect();
+        entries.iter().for_each(|entry| _ = stored.add(entry));
+        hear_all(broker, entries);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    if strange > 0 {
+        let key = broker.keys.revoked();
+        tracing::error!(strange, key, "entries of this key are no revocations; they are passed over");
+    }
+    Ok(stored)
+}
+
+/// What is over stays out: it would be counted, and told on.
+fn hear_all(broker: &RedisBroker, mut entries: Vec<Revocation>) {
+    let now = now_ms();
+    entries.retain(|entry| entry.until_ms > now);
+    broker.revoked.control.hear(&entries);
+}
+
+/// An entry for Redis, and what it replaces there.
+type Line = (Revocation, Option<Revocation>);
+
+async fn write(broker: &RedisBroker, revocations: &[Revocation]) -> Result<(), RedisError> {
+    for page in revocations.chunks(PAGE) {
+        let lines: Vec<Line> = page.iter().map(|revocation| (*revocation, None)).collect();
+        note(broker, &lines).await?;
+    }
+    Ok(())
+}
+
+/// Puts entries into the list and tells every node what of them is news, in one act.
+async fn note(broker: &RedisBroker, lines: &[Line]) -> Result<(), RedisError> {
+    let mut call = cmd("EVAL");
+    call.arg(NOTE).arg(1).arg(broker.keys.revoked()).arg(broker.keys.control());
+    call.arg(now_ms().saturating_sub(KEPT_MS)).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
+    for (revocation, replaced) in lines {
+        call.arg(revocation.until_ms).arg(revocation.what());
+        call.arg(replaced.map(|replaced| replaced.what()).unwrap_or_default());
+    }
+    call.query_async(&mut broker.connection()).await
+}
+
+/// Tells Redis, which tells every node.
+pub(super) async fn revoke(broker: &RedisBroker, noted: &Noted) -> Result<(), Unavailable> {
+    let Noted { known, before } = *noted;
+    broker.revoked.state.lock().owed.insert(known.mark, known);
+    broker.reachable()?;
+    let replaced = before.filter(|before| before.what() != known.what());
+    note(broker, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
+    broker.revoked.state.lock().owed.retain(|_, owing| *owing != known);
+    Ok(())
+}
+
+/// Takes in a message of the channel of all nodes; false when it is none of revocations.
+pub(super) fn hear(broker: &RedisBroker, message: &str) -> bool {
+    let mut lines = message.split('\n');
+    let revision = lines.next().and_then(|first| first.strip_prefix('r')?.parse().ok());
+    let Some(revision) = revision else { return false };
+    let entries: Option<Vec<Revocation>> = lines.map(entry).collect();
+    let Some(entries) = entries else { return false };
+    hear_all(broker, entries);
+    broker.revoked.state.lock().revisions.hear(revision);
+    true
+}
+
+fn entry(line: &str) -> Option<Revocation> {
+    let (until, what) = line.split_once(' ')?;
+    Revocation::read(what, until.parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_revisions_in_a_row_are_believed_without_reading() {
+        let mut revisions = Revisions::default();
+        revisions.hear(-7);
+        assert!(!revisions.reach(revisions.known, -7), "nothing was read yet");
+        revisions.load(-8);
+        assert!(revisions.reach(Some(-8), -7), "what was heard while it was read counts");
+        revisions.hear(-6);
+        assert!(revisions.reach(Some(-6), -6) && revisions.reach(Some(-7), -7));
+        revisions.hear(-4);
+        assert!(!revisions.reach(revisions.known, -4), "-5 is missing");
+        revisions.load(-5);
+        assert!(revisions.reach(Some(-4), -4));
+        assert!(!revisions.reach(Some(-4), -9), "a list that begins anew");
+        revisions.load(NONE);
+        assert!(!revisions.reach(revisions.known, NONE), "a list that is gone");
+    }
+
+    #[test]
+    fn a_line_is_an_end_and_what_it_is_the_end_of() {
+        let revocation = Revocation { mark: Mark(5), before_ms: 6, until_ms: 7 };
+        assert_eq!(entry(&format!("7 {}", revocation.what())), Some(revocation));
+        assert_eq!(entry(&revocation.what()), None);
+    }
+}

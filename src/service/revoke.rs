@@ -1,0 +1,274 @@
+//! Taking tokens out of force, and kicking who is signed in, on every node.
+//!
+//! A revocation is in the list first, and sessions are looked for behind that; a session is found first, and its token
+//! looked up in the list behind that ([`Service::begin`], [`Service::refresh`]). So whichever comes first, one of the two
+//! sees the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hallway_rooms::close::Refusal;
+use hallway_rooms::revocation::{Mark, Revocation};
+use metrics::{counter, histogram};
+use tokio_util::sync::CancellationToken;
+
+use super::Service;
+use crate::auth::claims::Claims;
+use crate::auth::mark;
+use crate::broker::control::{Kick, Orders, RevocationHealth};
+use crate::broker::{Kicked, Unavailable};
+use crate::clock::now_ms;
+use crate::metrics as names;
+use crate::session::Session;
+
+/// Between two looks for revocations that are over. Until then they cost a place in the list.
+const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+/// Sessions looked at before other tasks get a turn.
+const AT_ONCE: usize = 128;
+/// How far `issuedBefore` may lie ahead: what clocks are off at the most. Beyond, it would lock a user out.
+const AHEAD_MS: u64 = 60_000;
+
+/// Why sessions are kicked, as metrics know it.
+const REVOKED: &str = "revoked";
+const DISCONNECTED: &str = "disconnect";
+
+/// A token has been taken out of force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token has been revoked")]
+pub struct Revoked;
+
+/// Whose tokens are to lose their force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// All of a user's that were issued before this time (milliseconds since the Unix epoch), or before now.
+    User(String, Option<u64>),
+    /// The one with this `jti`.
+    Token(String),
+}
+
+/// What came of a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Until when it holds: by then every such token has expired. Milliseconds since the Unix epoch.
+    pub until_ms: u64,
+    /// Sessions kicked on this node.
+    pub kicked: usize,
+}
+
+/// Why something was not done, or not everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The code.
+    pub refusal: Refusal,
+    /// A sentence for whoever asked.
+    pub message: String,
+}
+
+impl Denied {
+    fn new(refusal: Refusal, message: impl Into<String>) -> Self {
+        Self { refusal, message: message.into() }
+    }
+}
+
+impl Service {
+    /// Whether a token has been taken out of force, as far as this node knows.
+    #[must_use]
+    pub fn is_revoked(&self, claims: &Claims) -> bool {
+        self.0.broker.control().covers(&mark::shown(claims))
+    }
+
+    /// Waits until this node knows what is revoked.
+    pub async fn know_revocations(&self) {
+        self.0.broker.control().loaded().await;
+    }
+
+    /// Whether this node knows what is revoked.
+    #[must_use]
+    pub fn revocations(&self) -> RevocationHealth {
+        self.0.broker.control().health()
+    }
+
+    /// Takes tokens out of force on every node, and kicks who came with one.
+    ///
+    /// # Errors
+    /// When the time is no use, when too many are in force, or when the other nodes could not be told yet: this one obeys
+    /// already, and tells them as soon as it can.
+    pub async fn revoke(&self, whom: Whom) -> Result<Noted, Denied> {
+        let outcome = match self.revocation(&whom, now_ms()) {
+            Ok(revocation) => {
+                let (service, kind) = (self.clone(), whom.kind());
+                // A service that hangs up in the middle must not leave half of it undone.
+                let act = self.0.tasks.spawn(async move { service.carry_out(revocation, kind).await });
+                act.await.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
+            }
+            Err(denied) => Err(denied),
+        };
+        let label = outcome.as_ref().map_or_else(|denied| denied.refusal.code(), |_| "noted");
+        counter!(names::REVOKES, "outcome" => label).increment(1);
+        outcome
+    }
+
+    fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
+        let life_ms = u64::try_from(self.0.limits.token_life.as_millis()).unwrap_or(u64::MAX);
+        let (mark, before_ms, from_ms) = match whom {
+            Whom::Token(id) => (mark::of_token(id), Revocation::WHENEVER, now_ms),
+            Whom::User(id, issued_before) => {
+                let before_ms = issued_before.unwrap_or(now_ms);
+                useful(before_ms, now_ms, life_ms)?;
+                (mark::of_user(id), before_ms, now_ms.max(before_ms))
+            }
+        };
+        if self.0.broker.control().is_full(mark) {
+            let message = "as many revocations as limits.revocations are in force; raise it, or change the signing key";
+            return Err(Denied::new(Refusal::TooManyRevocations, message));
+        }
+        Ok(Revocation { mark, before_ms, until_ms: from_ms.saturating_add(life_ms) })
+    }
+
+    async fn carry_out(&self, revocation: Revocation, kind: &'static str) -> Result<Noted, Denied> {
+        let began = Instant::now();
+        let noted = self.0.broker.control().note(&revocation);
+        let kicked = self.kick_revoked(self.0.sessions.of(revocation.mark)).await;
+        histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
+        // A name for logs that says nothing of the person.
+        let whom = short(revocation.mark);
+        let told = self.0.broker.revoke(&noted).await;
+        match told {
+            Ok(()) => {
+                tracing::info!(kind, whom, kicked, "revoked");
+                Ok(Noted { until_ms: noted.known.until_ms, kicked })
+            }
+            Err(Unavailable(error)) => {
+                tracing::warn!(
+                    kind,
+                    whom,
+                    kicked,
+                    error,
+                    "revoked on this node; the others are told when the broker is back"
+                );
+                let message = "revoked on this node only: the broker is out of reach. The other nodes are told as soon as it \
+                               is back; asking again does no harm";
+                Err(Denied::new(Refusal::Unavailable, message))
+            }
+        }
+    }
+
+    /// Kicks a user's sessions on every node; the user is welcome again. Says how many there were.
+    ///
+    /// # Errors
+    /// When the other nodes could not be asked.
+    pub async fn disconnect(&self, user: &str) -> Result<Kicked, Denied> {
+        let user = mark::of_user(user);
+        let here = self.kick_user(user).await;
+        let there = self.0.broker.kick(user).await.map_err(|Unavailable(error)| {
+            tracing::warn!(whom = short(user), here, error, "kicked on this node; the others could not be asked");
+            let message = format!("kicked {here} sockets of this node only: the broker is out of reach; ask again");
+            Denied::new(Refusal::Unavailable, message)
+        })?;
+        let kicked = Kicked { sockets: here + there.sockets, ..there };
+        tracing::info!(whom = short(user), kicked = kicked.sockets, complete = kicked.complete, "disconnected");
+        Ok(kicked)
+    }
+
+    /// Carries out what other nodes ask for, until `stop`.
+    pub async fn obey(&self, stop: CancellationToken) {
+        let mut turns = tokio::time::interval(EXPIRE_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                orders = self.0.broker.control().orders() => self.follow(orders).await,
+                _ = turns.tick() => self.0.broker.control().expire(now_ms()),
+            }
+        }
+    }
+
+    async fn follow(&self, orders: Orders) {
+        let began = Instant::now();
+        let concerned = match orders.everybody {
+            true => self.0.sessions.all(),
+            false => orders.revoked.iter().flat_map(|mark| self.0.sessions.of(*mark)).collect(),
+        };
+        let kicked = self.kick_revoked(concerned).await;
+        if orders.everybody || !orders.revoked.is_empty() {
+            histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
+        }
+        if kicked > 0 {
+            tracing::info!(kicked, "sessions were kicked: their tokens were revoked through another node");
+        }
+        for Kick { user, ticket } in orders.kicks {
+            let sockets = self.kick_user(user).await;
+            let broker = self.0.broker.clone();
+            self.0.tasks.spawn(async move {
+                if let Err(error) = broker.answer(&ticket, sockets).await {
+                    tracing::debug!(%error, "a node that asked for a kick could not be answered");
+                }
+            });
+        }
+    }
+
+    async fn kick_user(&self, user: Mark) -> usize {
+        kick_all(self.0.sessions.of(user), |session| kick(session, DISCONNECTED)).await
+    }
+
+    async fn kick_revoked(&self, sessions: Vec<Arc<Session>>) -> usize {
+        kick_all(sessions, |session| self.is_revoked(&session.claims()) && kick(session, REVOKED)).await
+    }
+
+    /// Kicks a session whose newest token has been revoked; true if it has been.
+    pub(super) fn kick_if_revoked(&self, session: &Session) -> bool {
+        let revoked = self.is_revoked(&session.claims());
+        if revoked && kick(session, REVOKED) {
+            session.part();
+        }
+        revoked
+    }
+}
+
+impl Whom {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::User(..) => "sub",
+            Self::Token(_) => "jti",
+        }
+    }
+}
+
+/// A time that no token in force was issued before is a slip, such as seconds for milliseconds.
+fn useful(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
+    if before_ms > now_ms.saturating_add(AHEAD_MS) {
+        let message = "`issuedBefore` lies ahead: give milliseconds since 1970, up to now";
+        return Err(Denied::new(Refusal::InvalidPayload, message));
+    }
+    if before_ms.saturating_add(life_ms) < now_ms {
+        let message =
+            "tokens issued before `issuedBefore` have all expired (auth.max_token_ttl): give milliseconds since 1970";
+        return Err(Denied::new(Refusal::InvalidPayload, message));
+    }
+    Ok(())
+}
+
+/// All are told before the first transport is closed: a client may have several sessions on one.
+async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) -> usize {
+    let mut kicked = Vec::new();
+    for some in sessions.chunks(AT_ONCE) {
+        kicked.extend(some.iter().filter(|session| kick(session)));
+        tokio::task::yield_now().await;
+    }
+    for some in kicked.chunks(AT_ONCE) {
+        some.iter().for_each(|session| session.part());
+        tokio::task::yield_now().await;
+    }
+    kicked.len()
+}
+
+fn kick(session: &Session, why: &'static str) -> bool {
+    let news = session.kick();
+    if news {
+        counter!(names::KICKED, "why" => why).increment(1);
+    }
+    news
+}
+
+fn short(mark: Mark) -> String {
+    mark.to_string().chars().take(8).collect()
+}

@@ -1,0 +1,203 @@
+//! The order that makes a revocation airtight: a session is found by its user and its token **before** its token is looked
+//! up in the list. A broker that looks back at whoever asks for its list tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::serve::Listener;
+use bytes::Bytes;
+use hallway::auth::claims::Claims;
+use hallway::auth::mark;
+use hallway::auth::token::{TokenRules, Verifier};
+use hallway::broker::control::{Control, Noted};
+use hallway::broker::feed::feed;
+use hallway::broker::memory::{MemoryBroker, MemoryLimits};
+use hallway::broker::{Broker, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
+use hallway::config::{Config, Mode};
+use hallway::hub::Hub;
+use hallway::rate::Rate;
+use hallway::service::{Parts, Service, ServiceLimits};
+use hallway::session::{Dialect, Session};
+use hallway::sessions::Sessions;
+use hallway::wire::{WireConfig, WireIo, WireListener};
+use hallway_rooms::class::{Classes, Retention};
+use hallway_rooms::close::Refusal;
+use hallway_rooms::entry::{Entry, Place};
+use hallway_rooms::envelope::Envelope;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::revocation::{Mark, Revocation};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A broker that looks back: at each look at the list it notes whether the session of a token could be found by then.
+#[derive(Debug)]
+struct LookingBack {
+    inner: MemoryBroker,
+    sessions: Sessions,
+    /// The token that another node is about to revoke.
+    late: Mutex<Option<Mark>>,
+    seen: Mutex<Vec<bool>>,
+}
+
+#[async_trait]
+impl Broker for LookingBack {
+    fn control(&self) -> &Control {
+        if let Some(mark) = *self.late.lock() {
+            self.seen.lock().push(!self.sessions.of(mark).is_empty());
+        }
+        self.inner.control()
+    }
+
+    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
+        self.inner.revoke(noted).await
+    }
+
+    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
+        self.inner.kick(user).await
+    }
+
+    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        self.inner.answer(ticket, sockets).await
+    }
+
+    async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
+        self.inner.publish(event).await
+    }
+
+    async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
+        self.inner.subscribe(room).await
+    }
+
+    fn unsubscribe(&self, room: &Room) -> bool {
+        self.inner.unsubscribe(room)
+    }
+
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
+        self.inner.history(room, from, limit).await
+    }
+
+    async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
+        self.inner.latest(room).await
+    }
+
+    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
+        self.inner.facts(room).await
+    }
+
+    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+        self.inner.tell_sizes(sizes).await
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.inner.forgotten()
+    }
+
+    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
+        self.inner.others(room).await
+    }
+
+    async fn resign(&self) -> Result<(), Unavailable> {
+        self.inner.resign().await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+/// Frames without a wire format: nobody reads them.
+#[derive(Debug)]
+struct Mute;
+
+impl Dialect for Mute {
+    fn frame(&self, _: &Envelope, _: &[&Place]) -> Bytes {
+        Bytes::from_static(b"\x81\x00")
+    }
+
+    fn farewell(&self) -> Bytes {
+        Bytes::from_static(b"\x81\x00")
+    }
+}
+
+fn claims(jti: &str) -> Arc<Claims> {
+    let all = serde_json::json!({"sub": "u1", "jti": jti}).as_object().expect("a map").clone();
+    let (subject, token_id) = ("u1".to_owned(), Some(jti.to_owned()));
+    Arc::new(Claims { subject, expires_ms: u64::MAX, issued_ms: None, token_id, all })
+}
+
+/// A service whose broker looks back, and a session on a real connection.
+async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream)) {
+    let retention = Retention { max_events: 1, ttl: HOUR };
+    let classes = Arc::new(Classes::built_in(retention, HOUR));
+    let limits = MemoryLimits { id_window_ms: 1000, event_bytes: 1000, revocations: 10 };
+    let inner = MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), feed(1).0);
+    let sessions = Sessions::default();
+    let broker =
+        Arc::new(LookingBack { inner, sessions: sessions.clone(), late: Mutex::default(), seen: Mutex::default() });
+    let service = Service::new(Parts {
+        hub: Hub::new(broker.clone(), HOUR, HOUR),
+        broker: broker.clone(),
+        classes,
+        policy: Arc::new(hallway::gateway::policy(&Config::default(), Mode::Dev).expect("the rules compile")),
+        verifier: Arc::new(Verifier::new(TokenRules::default())),
+        limits: ServiceLimits {
+            rooms_per_socket: 1,
+            event_bytes: 1000,
+            page_bytes: 1000,
+            join_wait: HOUR,
+            locations: Rate::per_second(1),
+            token_life: HOUR,
+        },
+        sessions,
+        tasks: TaskTracker::new(),
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut listener = WireListener::new(listener, WireConfig::default(), TaskTracker::new());
+    let (accepted, peer) = tokio::join!(listener.accept(), TcpStream::connect(address));
+    let session = Session::new(claims("first"), accepted.0.wire().lane(""), Arc::new(Mute));
+    (service, broker, session, (accepted.0, peer.expect("it connects")))
+}
+
+#[tokio::test]
+async fn a_session_is_found_before_its_token_is_looked_up() {
+    let (service, broker, session, _connection) = bench().await;
+    *broker.late.lock() = Some(mark::of_token("first"));
+    service.begin(&session).expect("nothing is revoked");
+    assert_eq!(broker.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
+}
+
+#[tokio::test]
+async fn a_refreshed_session_is_found_by_its_new_token_before_that_is_looked_up() {
+    let (service, broker, session, _connection) = bench().await;
+    service.begin(&session).expect("nothing is revoked");
+    *broker.late.lock() = Some(mark::of_token("second"));
+    service.refresh(&session, claims("second")).await.expect("nothing is revoked");
+    assert_eq!(broker.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
+    *broker.late.lock() = None;
+    assert!(broker.sessions.of(mark::of_token("first")).is_empty(), "its old token is not its own any more");
+    assert!(!session.is_kicked());
+}
+
+#[tokio::test]
+async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_changes_nothing() {
+    let (service, broker, session, _connection) = bench().await;
+    let revoke = |jti| {
+        let revocation = Revocation { mark: mark::of_token(jti), before_ms: Revocation::WHENEVER, until_ms: u64::MAX };
+        broker.control().note(&revocation);
+    };
+    service.begin(&session).expect("nothing is revoked");
+    revoke("second");
+    assert_eq!(service.refresh(&session, claims("second")).await, Err(Refusal::Unauthorized));
+    assert_eq!(session.claims(), claims("first"));
+    assert!(!session.is_kicked());
+    revoke("first");
+    let again = Session::new(claims("first"), session.lane().clone(), Arc::new(Mute));
+    assert!(service.begin(&again).is_err() && again.is_finished());
+    assert_eq!(broker.sessions.of(mark::of_user("u1")).len(), 1, "only the one that began before");
+}
