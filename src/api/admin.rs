@@ -27,9 +27,10 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
-    let ready = broker.ready && accepting;
+    let keys = admin.readiness.keys();
+    let ready = broker.ready && accepting && keys.ready;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}});
+    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}, "keys": keys});
     if let Some(ingest) = admin.readiness.ingest() {
         checks["ingest"] = json!(ingest);
     }

@@ -125,12 +125,11 @@ impl Door {
     }
 
     /// Whose token it is, or why it is refused, as metrics know it.
-    #[expect(clippy::unused_async, reason = "keys may have to be fetched")]
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
-        let token = token.ok_or("no token")?;
-        self.verifier.verify(&token, now_ms()).map_err(|error| {
+        let token = token.ok_or("no-token")?;
+        self.verifier.verify(&token, now_ms()).await.map_err(|error| {
             tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
-            "bad token"
+            error.why()
         })
     }
 

@@ -15,7 +15,7 @@ impl Connection {
             Ok(Verb::Locate(location)) => service.locate(&self.session, location, command.at, answer).await,
             Ok(Verb::Acknowledge(acknowledgement)) => service.acknowledge(&self.session, &acknowledgement, answer),
             Ok(Verb::Refresh(token)) => {
-                let outcome = self.refresh(&token);
+                let outcome = self.refresh(&token).await;
                 self.respond(answer, &outcome.map_or_else(reply::refused, reply::renewed));
             }
             Err(refusal) => self.respond(answer, &reply::refused(refusal)),

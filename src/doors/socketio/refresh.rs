@@ -14,15 +14,15 @@ use crate::metrics::TOKEN_REFRESHES;
 impl Connection {
     /// Puts a new token in the place of the old one, which stays in force where the new one is refused. Gives the new
     /// one's end.
-    pub(super) fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
-        let renewed = self.renew(token);
+    pub(super) async fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
+        let renewed = self.renew(token).await;
         let outcome = renewed.as_ref().map_or_else(|refusal| refusal.code(), |_| "renewed");
         counter!(TOKEN_REFRESHES, "outcome" => outcome).increment(1);
         renewed
     }
 
-    fn renew(&self, token: &Token) -> Result<u64, Refusal> {
-        let claims = Arc::new(self.verified(token)?);
+    async fn renew(&self, token: &Token) -> Result<u64, Refusal> {
+        let claims = Arc::new(self.verified(token).await?);
         let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
         self.door.service.refresh(&self.session, claims)?;
         self.door.expiry.follow(&self.session, before_ms);
@@ -30,13 +30,12 @@ impl Connection {
     }
 
     /// The leeway of the handshake is not for live sockets.
-    fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
-        let now = now_ms();
-        let claims = self.door.verifier.verify(&token.0, now).map_err(|error| {
+    async fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
+        let claims = self.door.verifier.verify(&token.0, now_ms()).await.map_err(|error| {
             tracing::debug!(session = self.session.id(), %error, "a new token was refused");
             Refusal::Unauthorized
         })?;
-        if claims.expires_ms <= now {
+        if claims.expires_ms <= now_ms() {
             return Err(Refusal::Unauthorized);
         }
         Ok(claims)
