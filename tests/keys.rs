@@ -1,70 +1,15 @@
 //! Public keys: tokens signed with RSA, elliptic curves and Ed25519, and no way to confuse one for another (S4).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::harness::client::Client;
 use crate::harness::node::Node;
-use crate::harness::token::{SECRET, now_s};
+use crate::harness::pair::{Pair, openssl, sign, text};
+use crate::harness::token::SECRET;
 
 const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 const NO_SECRET: &str = "HALLWAY_AUTH__HS256_SECRET";
-
-/// A key pair made by openssl.
-struct Pair {
-    private: Vec<u8>,
-    public: PathBuf,
-}
-
-impl Pair {
-    fn make(folder: &TempDir, name: &str, options: &[&str]) -> Self {
-        let file = |suffix: &str| folder.path().join(format!("{name}.{suffix}"));
-        let (private, public) = (file("key"), file("pub"));
-        openssl(&[&["genpkey", "-out", text(&private)], options].concat());
-        openssl(&["pkey", "-in", text(&private), "-pubout", "-out", text(&public)]);
-        Self { private: std::fs::read(private).expect("openssl wrote it"), public }
-    }
-
-    fn rsa(folder: &TempDir, name: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
-    }
-
-    fn curve(folder: &TempDir, name: &str, curve: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{curve}")])
-    }
-
-    fn ed25519(folder: &TempDir, name: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "ED25519"])
-    }
-
-    fn sign(&self, algorithm: Algorithm) -> String {
-        let key = if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) {
-            EncodingKey::from_ec_pem(&self.private)
-        } else if algorithm == Algorithm::EdDSA {
-            EncodingKey::from_ed_pem(&self.private)
-        } else {
-            EncodingKey::from_rsa_pem(&self.private)
-        };
-        sign(&Header::new(algorithm), &key.expect("a private key"))
-    }
-}
-
-fn sign(header: &Header, key: &EncodingKey) -> String {
-    encode(header, &json!({"sub": "u1", "exp": now_s() + 60}), key).expect("claims encode")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
-}
-
-fn openssl(arguments: &[&str]) {
-    let done = Command::new("openssl").args(arguments).output().expect("openssl is installed");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
 
 /// A gateway that believes these keys and no secret.
 async fn believing(keys: &[&Pair]) -> Node {

@@ -23,6 +23,8 @@ mod heartbeat;
 mod hostile;
 mod idle;
 mod ingest;
+mod jwk_sets;
+mod jwks;
 mod keys;
 mod latest;
 mod locations;
