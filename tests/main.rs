@@ -25,6 +25,7 @@ mod idle;
 mod ingest;
 mod jwk_sets;
 mod jwks;
+mod jwks_tls;
 mod keys;
 mod latest;
 mod locations;

@@ -41,7 +41,7 @@ enum Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// Fewer than 2048 bits can be factored; more than 8192 cost too much.
-    #[error("is no RSA key of 2048 to 8192 bits")]
+    #[error("is no RSA key of 2048 to 8192 bits with a sound exponent")]
     Rsa,
     /// Not on a curve that is known here.
     #[error("is no point on P-256 or P-384")]
@@ -111,7 +111,7 @@ impl Key {
     fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, Unusable> {
         let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n: modulus, e: exponent }.try_into();
         let bits = key.map_err(|_| Unusable::Rsa)?.key_size_bits();
-        if !(2048..=8192).contains(&bits) {
+        if !(2048..=8192).contains(&bits) || !is_exponent(exponent) {
             return Err(Unusable::Rsa);
         }
         Ok(Self::public(&RSA, DecodingKey::from_rsa_raw_components(modulus, exponent)))
@@ -137,4 +137,11 @@ impl Key {
     fn public(algorithms: &[Algorithm], key: DecodingKey) -> Self {
         Self { name: Name::Any, algorithms: algorithms.to_vec(), key }
     }
+}
+
+/// With an exponent of 1 everybody can sign; an even one is none; one of more than 33 bits costs too much.
+fn is_exponent(exponent: &[u8]) -> bool {
+    let significant = &exponent[exponent.iter().take_while(|byte| **byte == 0).count()..];
+    let value = significant.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    significant.len() <= 5 && value >= 3 && value % 2 == 1 && value < 1 << 33
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -48,6 +50,18 @@ impl Pair {
         Self::make(folder, name, &["-algorithm", "ED25519"])
     }
 
+    /// The modulus of an RSA key as a JWKS has it.
+    pub fn modulus(&self) -> String {
+        let told = openssl(&["rsa", "-pubin", "-in", text(&self.public), "-noout", "-modulus"]);
+        let digits = told.trim().strip_prefix("Modulus=").expect("a number in hexadecimal");
+        let bytes: Vec<u8> = (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16))
+            .collect::<Result<_, _>>()
+            .expect("two digits each");
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
     /// What signs with this algorithm.
     pub fn signer(&self, algorithm: Algorithm) -> EncodingKey {
         let key = if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) {
@@ -91,8 +105,9 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// Runs openssl.
-pub fn openssl(arguments: &[&str]) {
+/// Runs openssl and returns what it printed.
+pub fn openssl(arguments: &[&str]) -> String {
     let done = Command::new("openssl").args(arguments).output().expect("openssl is installed");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
 }

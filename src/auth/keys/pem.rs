@@ -22,7 +22,7 @@ pub enum KeyError {
     },
     /// Not a public key in PEM form.
     #[error(
-        "auth.public_key_file {0:?} holds no PEM public key of RSA, P-256, P-384 or Ed25519; `openssl pkey -pubout` makes one"
+        "auth.public_key_file {0:?} holds anything but one PEM public key of RSA, P-256, P-384 or Ed25519; `openssl pkey -pubout` makes one"
     )]
     Pem(PathBuf),
     /// A public key that is too weak, or of a kind that is not known here.
@@ -42,9 +42,12 @@ impl Key {
     }
 }
 
-/// A public key alone: the key inside of a certificate would be believed without the certificate being checked.
+/// A public key alone: that of a certificate would be believed without the certificate being checked, and of several keys
+/// all but the first would be passed over.
 fn from_pem(pem: &[u8]) -> Option<Result<Key, Unusable>> {
-    if !pem.windows(16).any(|window| window == b"PUBLIC KEY-----\n" || window == b"PUBLIC KEY-----\r") {
+    let text = std::str::from_utf8(pem).ok()?;
+    let blocks: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("-----BEGIN ")).collect();
+    if !matches!(blocks[..], ["-----BEGIN PUBLIC KEY-----" | "-----BEGIN RSA PUBLIC KEY-----"]) {
         return None;
     }
     let bytes = |key: DecodingKey| key.try_get_as_bytes().map(<[u8]>::to_vec).ok();
