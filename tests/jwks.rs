@@ -220,7 +220,7 @@ async fn while_the_provider_is_down_known_keys_serve_and_then_they_are_too_old()
     let (old, new) = (Pair::ed25519(&folder, "old"), Pair::ed25519(&folder, "new"));
     let provider = Provider::publishing(&[old.jwk(EdDSA, "old")]).await;
     let settings =
-        [(REFRESH, "1s"), (COOLDOWN, "200ms"), (WAIT, "1s"), (MAX_STALE, "6s"), ("HALLWAY_LOG__LEVEL", "debug")];
+        [(REFRESH, "1s"), (COOLDOWN, "200ms"), (WAIT, "1s"), (MAX_STALE, "10s"), ("HALLWAY_LOG__LEVEL", "debug")];
     let node = believing(&provider, &settings).await;
     let mut inside = sign_in(&node, &old.sign_as(EdDSA, "old")).await.expect("a good token");
     provider.set(Mode::Down);

@@ -151,12 +151,14 @@ pub(super) fn verifying_key(config: &Config, report: &mut Report) {
 }
 
 fn production(config: &Config, report: &mut Report) {
+    let in_file = report.is_set("auth.hs256_secret_file") && !report.is_set("auth.hs256_secret");
+    let secret_key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
     let complain = |key| {
         let remedy = "make one of your own with `openssl rand -base64 48`";
         report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
     };
     let published = [
-        ("auth.hs256_secret", config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET)),
+        (secret_key, config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET)),
         ("api.key", config.api.key.iter().any(|key| key.expose() == Config::DEV_API_KEY)),
     ];
     published.into_iter().filter(|(_, known)| *known).map(|(key, _)| key).for_each(complain);

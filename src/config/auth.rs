@@ -39,7 +39,7 @@ section! {
         jwks_insecure: bool = false;
 
         /// How often the keys are fetched while all is well, 1s to 1d. This is how long a key is still believed that was
-        /// taken out of the JWKS.
+        /// taken out of the JWKS, and how long one stays unknown that took over the `kid` of another.
         jwks_refresh: Duration = Duration::from_mins(10),
             check between(Duration::from_secs(1), Duration::from_hours(24));
 

@@ -72,13 +72,14 @@ impl Keeper {
     /// The keys count as old as the request: what was revoked meanwhile may still be among them.
     fn take(&mut self, set: KeySet) {
         self.failures = 0;
-        self.trouble.over(set.keys().len());
+        let changed = !self.held.borrow().set.as_ref().is_some_and(|old| old.is_same(&set));
+        self.trouble.over(set.keys().len(), changed);
         self.trouble.skipped(set.skipped());
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
         gauge!(JWKS_FETCHED).set(now_ms() as f64 / 1000.0);
         let began = self.began;
         self.held.send_modify(|held| {
-            if !held.set.as_ref().is_some_and(|old| old.is_same(&set)) {
+            if changed {
                 held.set = Some(Arc::new(set));
             }
             held.fetched = Some(began);
@@ -133,10 +134,14 @@ impl Keeper {
         held.fetched.and_then(|at| at.checked_add(held.max_stale))
     }
 
-    /// Nodes that were started together come apart, and failures are followed by ever longer pauses.
+    /// Nodes that were started together come apart, and failures are followed by ever longer pauses, as long as there are
+    /// keys to serve with.
     fn until_next(&self) -> Duration {
         if self.failures == 0 {
             return self.refresh.mul_f64(rand::random_range(0.9..1.0)).max(self.cooldown);
+        }
+        if self.held.borrow().keys().is_none() {
+            return self.cooldown;
         }
         let doubled = self.cooldown.saturating_mul(1 << (self.failures - 1).min(16));
         doubled.min(LONGEST_PAUSE).min(self.refresh).max(self.cooldown)

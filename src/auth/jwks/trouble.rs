@@ -14,7 +14,6 @@ const AGAIN: Duration = Duration::from_mins(1);
 pub(super) struct Trouble {
     failing: Option<(&'static str, Instant)>,
     skipped: Vec<String>,
-    began: bool,
     stale: bool,
 }
 
@@ -30,9 +29,9 @@ impl Trouble {
     }
 
     /// A fetch succeeded.
-    pub(super) fn over(&mut self, keys: usize) {
+    pub(super) fn over(&mut self, keys: usize, changed: bool) {
         self.stale = false;
-        if self.failing.take().is_some() || !std::mem::replace(&mut self.began, true) {
+        if self.failing.take().is_some() || changed {
             tracing::info!(keys, "the JWKS was fetched");
         }
     }
