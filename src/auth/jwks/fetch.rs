@@ -39,7 +39,7 @@ pub enum FetchError {
     /// Another status than 200.
     #[error("was answered with status {0}; see whether auth.jwks_url is right")]
     Status(u16),
-    /// Longer than [`MAX_BODY`].
+    /// Longer than 256 KiB.
     #[error("is longer than 256 KiB; see whether auth.jwks_url is right")]
     TooLarge,
     /// Something else.

@@ -104,28 +104,28 @@ impl Keeper {
         gauge!(JWKS_KEYS).set(believed as f64);
     }
 
-    /// Until somebody asks or the time has come, but never shorter than the cooldown.
+    /// Until somebody asks, the time has come or the keys become too old, but never shorter than the cooldown.
     async fn pause(&mut self) {
-        let due = self.began + self.until_next();
-        let stale = self.stale_at().filter(|_| !self.trouble.is_stale());
-        let asked = self.asked.clone();
+        let (soonest, due) = (self.began + self.cooldown, self.began + self.until_next());
+        let stale_at = self.stale_at().filter(|_| !self.trouble.is_stale());
         let rung = async {
-            sleep_until(self.began + self.cooldown).await;
-            asked.bell.notified().await;
+            sleep_until(soonest).await;
+            self.asked.bell.notified().await;
         };
-        tokio::pin!(rung);
-        if let Some(stale) = stale {
-            tokio::select! {
-                () = &mut rung => return,
-                () = sleep_until(due) => return,
-                () = sleep_until(stale + Duration::from_millis(1)) => {}
+        let stale = async {
+            match stale_at {
+                Some(at) => sleep_until(at + Duration::from_millis(1)).await,
+                None => std::future::pending().await,
             }
-            self.trouble.stale();
-            self.show();
-        }
+        };
         tokio::select! {
-            () = &mut rung => {}
+            () = rung => {}
             () = sleep_until(due) => {}
+            () = stale => {
+                self.trouble.stale();
+                self.show();
+                sleep_until(soonest).await;
+            }
         }
     }
 
