@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::auth::keys::Key;
 use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
 
 mod policy;
@@ -158,7 +159,19 @@ const fn mode(dev: bool) -> Mode {
 
 /// Loads the configuration, or says everything that is wrong with it.
 fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
-    Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))
+    let config = Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))?;
+    let bad: Vec<String> = config
+        .auth
+        .public_key_file
+        .iter()
+        .filter_map(|path| Key::from_file(path).err())
+        .map(|error| error.to_string())
+        .collect();
+    if bad.is_empty() {
+        return Ok(config);
+    }
+    complain(&bad.join("\n"));
+    Err(ExitCode::from(EXIT_CONFIG))
 }
 
 fn check(file: Option<&Path>) -> ExitCode {

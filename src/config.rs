@@ -26,6 +26,7 @@ mod rooms;
 mod rule;
 mod scope;
 mod secret;
+mod secrets;
 mod section;
 mod server;
 mod units;
@@ -44,6 +45,7 @@ pub use log::{Log, LogFormat};
 pub use redis::Redis;
 pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
+pub use secrets::Secrets;
 pub use server::{Admin, Api, Server};
 pub use units::{ByteSize, parse_duration};
 
@@ -178,6 +180,7 @@ impl Config {
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
         let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
+        secrets::read_files(&mut config, &mut report);
         if !report.file_unknown {
             agreement::check(&config, mode, &mut report);
             further(&config, &mut report);

@@ -80,7 +80,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    Ok(Building { config, classes: Arc::new(classes(config)?), tasks, stop }.verifier()?)
+    Building { config, classes: Arc::new(classes(config)?), tasks, stop }.verifier()
 }
 
 /// The Redis function of a configuration.
@@ -108,12 +108,12 @@ impl Gateway {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
-        let verifier = Arc::new(building.verifier()?);
+        let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
         let connections = Connections::default();
         let ingest = building.ingest(&service)?;
-        let readiness = Readiness::new(service.clone(), ingest, connections.clone());
+        let readiness = Readiness::new(service.clone(), verifier.clone(), ingest, connections.clone());
         let settings = building.door();
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),

@@ -9,6 +9,12 @@ pub const SESSIONS: &str = "hallway_sessions";
 pub const CONNECTS: &str = "hallway_connects_total";
 /// CONNECTs refused, by `why`.
 pub const CONNECTS_REFUSED: &str = "hallway_connects_refused_total";
+/// Fetches of the JWKS, by `outcome`.
+pub const JWKS_FETCHES: &str = "hallway_jwks_fetches_total";
+/// When the JWKS was last fetched, seconds since the Unix epoch.
+pub const JWKS_FETCHED: &str = "hallway_jwks_fetched_timestamp_seconds";
+/// Keys of the JWKS that are believed: 0 while it was not fetched, or is too old.
+pub const JWKS_KEYS: &str = "hallway_jwks_keys";
 /// Sessions that ended, by `why`.
 pub const DISCONNECTS: &str = "hallway_disconnects_total";
 /// Rooms with local members, or let go a moment ago.
@@ -106,6 +112,9 @@ fn describe() {
     describe_gauge!(SESSIONS, "Sessions signed in right now.");
     describe_counter!(CONNECTS, "CONNECTs admitted.");
     describe_counter!(CONNECTS_REFUSED, "CONNECTs refused, by why.");
+    describe_counter!(JWKS_FETCHES, "Fetches of the JWKS, by outcome.");
+    describe_gauge!(JWKS_FETCHED, Unit::Seconds, "When the JWKS was last fetched, since the Unix epoch.");
+    describe_gauge!(JWKS_KEYS, "Keys of the JWKS that are believed: 0 while it was not fetched, or is too old.");
     describe_counter!(DISCONNECTS, "Sessions that ended, by why.");
     describe_gauge!(ROOMS, "Rooms with local members, or let go a moment ago.");
     describe_counter!(JOINS, "Joins carried out.");

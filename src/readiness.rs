@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::auth::token::{KeysHealth, Verifier};
 use crate::broker::Health;
 use crate::broker::control::RevocationHealth;
 use crate::connections::Connections;
@@ -13,6 +14,7 @@ use crate::service::Service;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     service: Service,
+    verifier: Verifier,
     ingest: Option<Ingest>,
     accepting: Arc<AtomicBool>,
     connections: Connections,
@@ -21,8 +23,8 @@ pub struct Readiness {
 impl Readiness {
     /// Not ready until [`open`](Self::open).
     #[must_use]
-    pub fn new(service: Service, ingest: Option<Ingest>, connections: Connections) -> Self {
-        Self { service, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
+    pub fn new(service: Service, verifier: Verifier, ingest: Option<Ingest>, connections: Connections) -> Self {
+        Self { service, verifier, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
     }
 
     /// The listeners are bound.
@@ -51,6 +53,12 @@ impl Readiness {
     #[must_use]
     pub fn revocations(&self) -> RevocationHealth {
         self.service.revocations()
+    }
+
+    /// Whether tokens can be verified.
+    #[must_use]
+    pub fn keys(&self) -> KeysHealth {
+        self.verifier.health()
     }
 
     /// How the ingest stream is, where there is one.

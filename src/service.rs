@@ -76,7 +76,7 @@ pub struct Parts {
     /// Who may join what.
     pub policy: Arc<Policy>,
     /// Whose tokens are believed, for whoever asks what a token opens.
-    pub verifier: Arc<Verifier>,
+    pub verifier: Verifier,
     /// Bounds.
     pub limits: ServiceLimits,
     /// Who is signed in on this node.

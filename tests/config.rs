@@ -2,7 +2,9 @@
 
 use std::{io::Write, net::SocketAddr, path::Path, time::Duration};
 
-use hallway::config::{ByteSize, Config, ConfigErrors, LogFormat, Mode, Origin, Secret, TypeConfig, parse_duration};
+use hallway::config::{
+    ByteSize, Config, ConfigErrors, LogFormat, Mode, Origin, Secret, Secrets, TypeConfig, parse_duration,
+};
 use hallway_rooms::class::Delivery;
 use tempfile::NamedTempFile;
 
@@ -25,6 +27,10 @@ fn production(toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> 
     load(toml, &[env, &[SIGNED]].concat(), Mode::Production)
 }
 
+fn secrets(all: &[&str]) -> Secrets {
+    all.iter().map(|secret| Secret::new(*secret)).collect()
+}
+
 /// The mistakes of a file, as `key: problem`.
 fn complaints(result: Result<Config, ConfigErrors>) -> Vec<String> {
     let errors = result.expect_err("the configuration is wrong");
@@ -44,7 +50,7 @@ fn refuses_variable(name: &str, value: &str, expected: &str) {
 #[test]
 fn nothing_set_but_a_secret_gives_the_defaults() {
     let mut expected = Config::default();
-    expected.auth.hs256_secret = Some(Secret::new(SECRET));
+    expected.auth.hs256_secret = secrets(&[SECRET]);
     assert_eq!(production("", &[]).unwrap(), expected);
 }
 
@@ -247,7 +253,7 @@ fn the_example_is_the_defaults_as_it_is_and_uncommented() {
     let uncommented: Vec<&str> =
         example.lines().map(|line| line.strip_prefix("# ").filter(|rest| keyed(rest)).unwrap_or(line)).collect();
     let mut expected = Config::default();
-    expected.auth.hs256_secret = Some(Secret::new(SECRET));
+    expected.auth.hs256_secret = secrets(&[SECRET]);
     assert_eq!(production(&example, &[]).unwrap(), expected);
     let active = |config: &Config| format!("{config:?}").split("not_in_effect").next().map(str::to_owned);
     assert_eq!(active(&production(&uncommented.join("\n"), &[]).unwrap()), active(&expected));
@@ -258,7 +264,7 @@ fn the_example_is_the_defaults_as_it_is_and_uncommented() {
 fn development_needs_nothing_and_listens_to_this_machine_alone() {
     let config = load("", &[], Mode::Dev).unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(config.auth.hs256_secret.as_ref().map(Secret::expose), Some(Config::DEV_SECRET));
+    assert_eq!(config.auth.hs256_secret, secrets(&[Config::DEV_SECRET]));
     assert_eq!(config.api.key.as_ref().map(Secret::expose), Some(Config::DEV_API_KEY));
     assert_eq!(config.log.format, LogFormat::Pretty);
     assert!(Config::DEV_SECRET.len() >= 32 && Config::DEV_API_KEY.len() >= 32);
@@ -290,8 +296,8 @@ fn production_wants_a_key_to_verify_tokens_with() {
     let errors = load("", &[], Mode::Production).expect_err("no key");
     assert_eq!(
         errors.to_string(),
-        "auth: no key to verify tokens with (from the default); set auth.hs256_secret or auth.public_key_file, \
-         or try things out with `hallway serve --dev`"
+        "auth: no key to verify tokens with (from the default); set auth.hs256_secret, auth.public_key_file \
+         or auth.jwks_url, or try things out with `hallway serve --dev`"
     );
 }
 
@@ -312,6 +318,96 @@ fn production_refuses_the_secrets_of_development() {
     let problem = "is the development value, which everybody knows";
     let expected = [format!("auth.hs256_secret: {problem}"), format!("api.key: {problem}")];
     assert_eq!(complaints(load("", &env, Mode::Production)), expected);
+}
+
+#[test]
+fn several_secrets_are_a_list_in_the_file_and_a_variable_is_one() {
+    let (old, new) = ("o".repeat(32), "n".repeat(32));
+    let both = format!("[auth]\nhs256_secret = [\"{new}\", \"{old}\"]");
+    let with =
+        |toml: &str, env: &[(&str, &str)]| load(toml, env, Mode::Production).map(|config| config.auth.hs256_secret);
+    assert_eq!(with(&both, &[]), Ok(secrets(&[&new, &old])));
+    let commas = format!("{old},{new}");
+    assert_eq!(with(&both, &[(SIGNED.0, &commas)]), Ok(secrets(&[&commas])), "no comma splits a secret");
+    let short = format!("[auth]\nhs256_secret = [\"{new}\", \"short\"]");
+    let expected = ["auth.hs256_secret: is 5 bytes long, 32 is the least"];
+    assert_eq!(complaints(load(&short, &[], Mode::Production)), expected);
+    assert!(complaints(load("[auth]\nhs256_secret = []", &[], Mode::Production))[0].contains("no key to verify"));
+    let pem = format!("[auth]\nhs256_secret = \"-----BEGIN PUBLIC KEY-----{new}\"");
+    assert_eq!(
+        complaints(load(&pem, &[], Mode::Production)),
+        ["auth.hs256_secret: is a key in PEM, and no shared secret"]
+    );
+}
+
+#[test]
+fn secrets_come_from_files_without_their_last_line_end() {
+    let (one, two) = (file(&format!("{}\n", "1".repeat(32))), file(&format!("{}\r\n", "2".repeat(40))));
+    let paths = [one.path(), two.path()].map(|path| path.to_str().unwrap().to_owned());
+    let env = [("HALLWAY_AUTH__HS256_SECRET_FILE", paths.join(","))];
+    let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let from_files = [&*"1".repeat(32), &*"2".repeat(40)];
+    let with = |env: &[(&str, &str)], mode| load("", env, mode).map(|config| config.auth.hs256_secret);
+    assert_eq!(with(&env, Mode::Production), Ok(secrets(&from_files)));
+    assert_eq!(with(&env, Mode::Dev), Ok(secrets(&from_files)), "not the one that everybody knows");
+    let all = [SECRET, from_files[0], from_files[1]];
+    assert_eq!(with(&[env[0], SIGNED], Mode::Production), Ok(secrets(&all)), "the ones of files come after");
+}
+
+#[test]
+fn a_bad_secret_file_stops_the_start_and_is_named() {
+    let with = |path: &str| {
+        let errors = load("", &[("HALLWAY_AUTH__HS256_SECRET_FILE", path)], Mode::Production).expect_err("a bad file");
+        errors.to_string()
+    };
+    for (text, problem) in [
+        ("hunter2", "is 7 bytes long, 32 is the least"),
+        (" \n", "is empty"),
+        ("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0D\n", "is a key in PEM, and no shared secret"),
+        (Config::DEV_SECRET, "is the development value, which everybody knows"),
+    ] {
+        let file = file(text);
+        let path = file.path().to_str().unwrap();
+        let said = with(path);
+        assert!(said.contains(problem) && said.contains("auth.hs256_secret"), "{said}");
+        assert!(said.contains(path) || text == Config::DEV_SECRET, "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert!(with("/nowhere/secret").starts_with("auth.hs256_secret_file: \"/nowhere/secret\" cannot be read"));
+}
+
+#[test]
+fn the_url_of_redis_may_stand_in_a_file() {
+    let good = file("redis://:hunter2@r:6379/1\n");
+    let path = good.path().to_str().unwrap();
+    let config = production("", &[("HALLWAY_REDIS__URL_FILE", path)]).unwrap();
+    assert_eq!(config.redis.url.as_ref().map(Secret::expose), Some("redis://:hunter2@r:6379/1"));
+    let both = production("", &[("HALLWAY_REDIS__URL_FILE", path), ("HALLWAY_REDIS__URL", "redis://r")]);
+    assert_eq!(complaints(both), ["redis.url_file: is set, and redis.url too"]);
+    let bad = file("http://hunter2@r");
+    let said = production("", &[("HALLWAY_REDIS__URL_FILE", bad.path().to_str().unwrap())]).expect_err("no Redis URL");
+    assert!(said.to_string().contains("is not a Redis URL") && !said.to_string().contains("hunter2"), "{said}");
+    let far = load("", &[("HALLWAY_REDIS__URL_FILE", path)], Mode::Dev);
+    assert_eq!(complaints(far), ["redis.url: is not on loopback, which --dev insists on"]);
+}
+
+#[test]
+fn a_jwks_comes_over_https_or_from_this_machine() {
+    let with = |settings: &str| load(&format!("[auth]\n{settings}"), &[], Mode::Production);
+    let url = |url: &str| format!("jwks_url = \"{url}\"");
+    for good in ["https://id/keys", "http://localhost:1/k", "http://127.0.0.1/k", "http://[::1]:9/k?a=b"] {
+        with(&url(good)).unwrap();
+    }
+    for bad in ["http://id/keys", "http://10.0.0.1/k", "http://localhost.evil/k", "http://127.0.0.1.evil/k"] {
+        let expected = "auth.jwks_url: is plain http, which anybody in between can change";
+        assert_eq!(complaints(with(&url(bad))), [expected], "{bad}");
+        with(&format!("{}\njwks_insecure = true", url(bad))).unwrap();
+    }
+    for bad in ["id/keys", "ftp://id/keys", "file:///etc/passwd", "https://u:hunter2@id/keys", "https://"] {
+        assert_eq!(complaints(with(&url(bad))), ["auth.jwks_url: is not the URL of a JWKS"], "{bad}");
+    }
+    let stale = format!("{}\njwks_max_stale = \"10m\"", url("https://id/keys"));
+    assert_eq!(complaints(with(&stale)), ["auth.jwks_max_stale: is not longer than auth.jwks_refresh"]);
 }
 
 #[test]
@@ -359,12 +455,6 @@ fn namespaces_are_names_a_packet_can_carry() {
         refuses(&format!("[server]\naliases = [{name:?}]"), &expected);
     }
     refuses("[server]\naliases = [\"/realtime\"]", "server.aliases: \"/realtime\" is named twice");
-}
-
-#[test]
-fn what_would_guard_and_does_not_exist_yet_stops_the_start() {
-    let jwks = "auth.jwks_url: is set, but JWKS is not available in this version";
-    assert_eq!(complaints(load("", &[("HALLWAY_AUTH__JWKS_URL", "https://x/k")], Mode::Production)), [jwks]);
 }
 
 #[test]

@@ -6,6 +6,8 @@
 pub mod checker;
 pub mod client;
 pub mod node;
+pub mod pair;
+pub mod provider;
 pub mod proxy;
 pub mod publisher;
 pub mod redis;

@@ -1,70 +1,18 @@
 //! Public keys: tokens signed with RSA, elliptic curves and Ed25519, and no way to confuse one for another (S4).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::harness::client::Client;
 use crate::harness::node::Node;
-use crate::harness::token::{SECRET, now_s};
+use crate::harness::pair::{Pair, openssl, sign, text};
+use crate::harness::token::SECRET;
 
 const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 const NO_SECRET: &str = "HALLWAY_AUTH__HS256_SECRET";
-
-/// A key pair made by openssl.
-struct Pair {
-    private: Vec<u8>,
-    public: PathBuf,
-}
-
-impl Pair {
-    fn make(folder: &TempDir, name: &str, options: &[&str]) -> Self {
-        let file = |suffix: &str| folder.path().join(format!("{name}.{suffix}"));
-        let (private, public) = (file("key"), file("pub"));
-        openssl(&[&["genpkey", "-out", text(&private)], options].concat());
-        openssl(&["pkey", "-in", text(&private), "-pubout", "-out", text(&public)]);
-        Self { private: std::fs::read(private).expect("openssl wrote it"), public }
-    }
-
-    fn rsa(folder: &TempDir, name: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
-    }
-
-    fn curve(folder: &TempDir, name: &str, curve: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "EC", "-pkeyopt", &format!("ec_paramgen_curve:{curve}")])
-    }
-
-    fn ed25519(folder: &TempDir, name: &str) -> Self {
-        Self::make(folder, name, &["-algorithm", "ED25519"])
-    }
-
-    fn sign(&self, algorithm: Algorithm) -> String {
-        let key = if matches!(algorithm, Algorithm::ES256 | Algorithm::ES384) {
-            EncodingKey::from_ec_pem(&self.private)
-        } else if algorithm == Algorithm::EdDSA {
-            EncodingKey::from_ed_pem(&self.private)
-        } else {
-            EncodingKey::from_rsa_pem(&self.private)
-        };
-        sign(&Header::new(algorithm), &key.expect("a private key"))
-    }
-}
-
-fn sign(header: &Header, key: &EncodingKey) -> String {
-    encode(header, &json!({"sub": "u1", "exp": now_s() + 60}), key).expect("claims encode")
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path that is text")
-}
-
-fn openssl(arguments: &[&str]) {
-    let done = Command::new("openssl").args(arguments).output().expect("openssl is installed");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
 
 /// A gateway that believes these keys and no secret.
 async fn believing(keys: &[&Pair]) -> Node {
@@ -157,4 +105,69 @@ async fn a_key_that_a_token_brings_along_is_not_believed() {
     assert!(!is_admitted(&node, &sign(&header, &key)).await);
     let known_key = EncodingKey::from_rsa_pem(&known.private).expect("a private key");
     assert!(is_admitted(&node, &sign(&header, &known_key)).await, "what is ignored does no harm either");
+}
+
+/// What `serve` and `check-config` say of a key file, which both refuse with the exit code of a bad configuration.
+fn refusal(path: &Path) -> String {
+    let said = ["serve", "check-config"].map(|command| {
+        let mut hallway = Command::new(env!("CARGO_BIN_EXE_hallway"));
+        let done = hallway.arg(command).env("HALLWAY_AUTH__PUBLIC_KEY_FILE", path).output().expect("it runs");
+        assert_eq!(done.status.code(), Some(64), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    });
+    assert_eq!(said[0], said[1]);
+    assert!(said[0].contains(text(path)) && said[0].contains("auth.public_key_file"), "{}", said[0]);
+    said[0].clone()
+}
+
+#[test]
+fn a_weak_or_odd_key_file_stops_the_start_and_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for bits in [1024, 2047] {
+        let short = Pair::rsa_of(&folder, "short", bits);
+        assert!(refusal(&short.public).contains("is no RSA key of 2048 to 8192 bits"), "{bits}");
+    }
+    let known_elsewhere = [Pair::curve(&folder, "k1", "secp256k1"), Pair::curve(&folder, "p521", "P-521")];
+    for pair in &known_elsewhere {
+        assert!(refusal(&pair.public).contains("is no point on P-256 or P-384"));
+    }
+    let good = Pair::rsa(&folder, "good");
+    let (certificate, key) = (folder.path().join("certificate"), folder.path().join("good.key"));
+    let subject = ["req", "-x509", "-new", "-subj", "/CN=x", "-days", "1"];
+    openssl(&[&subject[..], &["-key", text(&key), "-out", text(&certificate)]].concat());
+    let pem = std::fs::read_to_string(&good.public).expect("it is there");
+    let twice = folder.path().join("twice");
+    std::fs::write(&twice, format!("{pem}{pem}")).expect("room on the disk");
+    let garbled = folder.path().join("garbled");
+    std::fs::write(&garbled, pem.replace('A', "B")).expect("room on the disk");
+    for path in [&certificate, &twice, &garbled] {
+        assert!(refusal(path).contains("anything but one PEM public key"), "{path:?}");
+    }
+}
+
+#[tokio::test]
+async fn several_secrets_are_believed_at_once_and_the_first_one_signs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [new, old, mounted, other] = ["n", "o", "m", "x"].map(|letter| letter.repeat(40));
+    let (toml, secret) = (folder.path().join("hallway.toml"), folder.path().join("secret"));
+    std::fs::write(&secret, format!("{mounted}\n")).expect("room on the disk");
+    let file = text(&secret);
+    let auth = format!("[auth]\nhs256_secret = [\"{new}\", \"{old}\"]\nhs256_secret_file = [\"{file}\"]\n");
+    std::fs::write(&toml, auth).expect("room on the disk");
+    let node = Node::changed(&[], |command| {
+        command.args(["--config", text(&toml)]).env_remove(NO_SECRET);
+    })
+    .await;
+    for (secret, good) in [(&new, true), (&old, true), (&mounted, true), (&other, false)] {
+        let token = sign(&Header::default(), &EncodingKey::from_secret(secret.as_bytes()));
+        assert_eq!(is_admitted(&node, &token).await, good, "{secret}");
+    }
+    let mut hallway = Command::new(env!("CARGO_BIN_EXE_hallway"));
+    let minted = hallway.args(["token", "--sub", "u1", "--config", text(&toml)]).output().expect("it runs");
+    let minted = String::from_utf8(minted.stdout).expect("a token is text");
+    let message = minted.trim().rsplit_once('.').expect("three parts").0;
+    let key = EncodingKey::from_secret(new.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("it can be signed");
+    assert_eq!(minted.trim(), format!("{message}.{signature}"));
+    assert!(is_admitted(&node, minted.trim()).await);
 }

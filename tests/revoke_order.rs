@@ -144,7 +144,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
         broker: broker.clone(),
         classes,
         policy: Arc::new(hallway::gateway::policy(&Config::default(), Mode::Dev).expect("the rules compile")),
-        verifier: Arc::new(Verifier::new(TokenRules::default())),
+        verifier: Verifier::new(TokenRules::default(), Vec::new(), None),
         limits: ServiceLimits {
             rooms_per_socket: 1,
             event_bytes: 1000,

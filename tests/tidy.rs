@@ -39,7 +39,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("sessions", &["auth", "session"]),
     ("broker", &[]),
     ("rate", &[]),
-    ("readiness", &["service", "ingest", "connections", "broker"]),
+    ("readiness", &["service", "ingest", "connections", "broker", "auth"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
     ("wire", &[]),

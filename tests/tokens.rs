@@ -1,6 +1,8 @@
 //! Tokens: every place one may stand, which place decides, what is refused, and that no log ever holds one (S3, S4).
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
@@ -64,6 +66,41 @@ async fn the_first_place_that_holds_a_token_decides() {
     }
 }
 
+/// A token with this header and these claims, letter by letter, and a good signature.
+fn raw(header: &str, claims: &str) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    format!("{message}.{}", crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("it can be signed"))
+}
+
+/// Tokens with a good signature that could be read in two ways, or not at all.
+fn odd_tokens() -> Vec<(&'static str, String)> {
+    let exp = now_s() + 60;
+    let claims = format!(r#"{{"sub":"u1","exp":{exp}}}"#);
+    let header = |more: &str| raw(&format!(r#"{{"alg":"HS256"{more}}}"#), &claims);
+    let claims = |more: &str| raw(r#"{"alg":"HS256"}"#, &format!(r#"{{"sub":"u1","exp":{exp}{more}}}"#));
+    vec![
+        ("sub twice", claims(r#","sub":"u2""#)),
+        ("exp twice", claims(r#","exp":9999999999"#)),
+        ("alg twice", header(r#","alg":"HS256""#)),
+        ("crit", header(r#","crit":["exp"]"#)),
+        ("b64", header(r#","b64":false"#)),
+        ("kid a number", header(r#","kid":5"#)),
+        ("iat in the future", claims(&format!(r#","iat":{}"#, exp - 30))),
+        ("iat as text", claims(r#","iat":"1""#)),
+        ("jti a number", claims(r#","jti":1"#)),
+        ("exp not a number", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":NaN}"#)),
+        ("exp without end", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":1e308}"#)),
+        ("exp negative", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":-1}"#)),
+        ("claims are no object", raw(r#"{"alg":"HS256"}"#, r#"["u1"]"#)),
+        ("claims are no JSON", raw(r#"{"alg":"HS256"}"#, "u1")),
+        ("sub with a line end", raw(r#"{"alg":"HS256"}"#, &format!(r#"{{"sub":"u\n1","exp":{exp}}}"#))),
+        ("sub of 257 bytes", raw(r#"{"alg":"HS256"}"#, &format!(r#"{{"sub":"{}","exp":{exp}}}"#, "u".repeat(257)))),
+        ("padded", format!("{}=", header(""))),
+        ("white space inside", header("").replacen('.', ". ", 1)),
+    ]
+}
+
 fn bad_tokens() -> Vec<(&'static str, String)> {
     let now = now_s();
     let good = token::user("u1");
@@ -97,7 +134,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport() {
     let node = Node::embedded().await;
-    for (what, bad) in bad_tokens() {
+    for (what, bad) in [bad_tokens(), odd_tokens()].concat() {
         let (mut client, _) = Client::open(node.main()).await;
         assert_eq!(client.offer(&json!({"token": bad}).to_string()).await, UNAUTHORIZED, "{what}");
         let good = r#"{"room":"user:u1","type":"t","payload":1}"#;
@@ -185,5 +222,26 @@ async fn no_token_is_ever_logged() {
             let leaked: Vec<String> = node.log().into_iter().filter(|line| line.contains(part)).collect();
             assert!(leaked.is_empty(), "{leaked:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_wrong_is_counted_and_told_to_nobody_else() {
+    let node = Node::embedded().await;
+    let now = now_s();
+    for (why, token) in [
+        ("no-token", String::new()),
+        ("malformed", "x".to_owned()),
+        ("algorithm", raw(r#"{"alg":"none"}"#, r#"{"sub":"u1"}"#)),
+        ("bad-signature", signed(&Header::default(), &json!({"sub": "u1", "exp": now + 60}), &"y".repeat(40))),
+        ("expired", token::with(json!({"sub": "u1", "exp": now - 10}))),
+        ("not-yet-valid", token::with(json!({"sub": "u1", "nbf": now + 300}))),
+        ("claims", token::with(json!({"sub": ""}))),
+        ("lives-too-long", token::with(json!({"sub": "u1", "exp": now + 8 * 86_400}))),
+    ] {
+        assert_eq!(sign_in(&node, &[("token", &token)]).await, UNAUTHORIZED, "{why}");
+        let text = http().get(format!("http://{}/metrics", node.admin())).send().await.expect("metrics").text().await;
+        let line = format!("hallway_connects_refused_total{{why=\"{why}\"}} 1");
+        assert!(text.expect("metrics are text").lines().any(|other| other == line), "{line}");
     }
 }

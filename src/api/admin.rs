@@ -27,10 +27,11 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
-    let revocations = admin.readiness.revocations();
-    let ready = broker.ready && accepting && revocations.ready;
+    let (keys, revocations) = (admin.readiness.keys(), admin.readiness.revocations());
+    let ready = broker.ready && accepting && keys.ready && revocations.ready;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut checks = json!({"broker": broker, "listeners": {"ready": accepting}, "revocations": revocations});
+    let mut checks =
+        json!({"broker": broker, "listeners": {"ready": accepting}, "keys": keys, "revocations": revocations});
     if let Some(ingest) = admin.readiness.ingest() {
         checks["ingest"] = json!(ingest);
     }

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{ApiError, ApiState};
-use crate::auth::claims::MAX_TOKEN_ID_BYTES;
 use crate::service::revoke::{Denied, Whom};
 
 /// Longer than the `sub` of any token that is read.
@@ -40,7 +39,9 @@ impl Revoke {
     fn whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
             (Some(sub), None) => Ok(Whom::User(id("sub", sub, MAX_ID_BYTES)?, self.issued_before)),
-            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", jti, MAX_TOKEN_ID_BYTES)?)),
+            (None, Some(jti)) if self.issued_before.is_none() => {
+                Ok(Whom::Token(id("jti", jti, crate::auth::claims::MAX_ID_BYTES)?))
+            }
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// Longest `jti`, in bytes: it becomes a key in the list of what is revoked.
-pub const MAX_TOKEN_ID_BYTES: usize = 256;
+/// Longest `sub` and `jti`, in bytes: they become parts of names in Redis. Neither has control characters.
+pub const MAX_ID_BYTES: usize = 256;
 
 /// The claims of a token whose signature, times and issuer have been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Claims {
     pub expires_ms: u64,
     /// When the token was made (`iat`), milliseconds since the Unix epoch; `None` where it does not say.
     pub issued_ms: Option<u64>,
-    /// The token's own id (`jti`), if it has one; at most [`MAX_TOKEN_ID_BYTES`] of it, without control characters.
+    /// The token's own id (`jti`), if it has one.
     pub token_id: Option<String>,
     /// Every claim, for policies.
     pub all: Map<String, Value>,

@@ -79,7 +79,8 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
 
 /// The configured key; where no gateway is configured at all, that of dev mode.
 fn api_key(config: &Config) -> Option<String> {
-    let nothing = config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty();
+    let auth = &config.auth;
+    let nothing = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
     let dev = nothing.then(|| Config::DEV_API_KEY.to_owned());
     config.api.key.as_ref().map(|key| key.expose().to_owned()).or(dev)
 }

@@ -25,7 +25,8 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
 /// The configured secret, or the dev secret where nothing is configured.
 fn secret(args: &TokenArgs) -> Result<String, String> {
     let config = lenient(args.config.config.as_deref()).map_err(|errors| errors.to_string())?;
-    let secret = config.auth.hs256_secret.ok_or("only auth.hs256_secret can sign tokens; none is configured")?;
+    let secret = config.auth.hs256_secret.first();
+    let secret = secret.ok_or("only auth.hs256_secret (or its file) can sign tokens; none is configured")?;
     Ok(secret.expose().to_owned())
 }
 

@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     lease(config, report);
     key_files(config, report);
     super::authorizer::check(config, report);
+    jwks(config, report);
     match mode {
         Mode::Production => production(config, report),
         Mode::Dev => development(config, report),
@@ -124,27 +125,44 @@ fn key_file(path: &Path) -> Option<Complaint> {
     }
 }
 
+/// Keys that came over a wire which anybody may have written on would let anybody in.
+fn jwks(config: &Config, report: &mut Report) {
+    let auth = &config.auth;
+    let Some(url) = auth.jwks_url.as_ref().and_then(|url| Url::parse(url).ok()) else { return };
+    if url.scheme() == "http" && !is_loopback(&url) && !auth.jwks_insecure {
+        let remedy = "use https, or set auth.jwks_insecure if the network itself encrypts";
+        report.blame("auth.jwks_url", Complaint::new("is plain http, which anybody in between can change", remedy));
+    }
+    if auth.jwks_max_stale <= auth.jwks_refresh && report.sound(&["auth.jwks_max_stale", "auth.jwks_refresh"]) {
+        let remedy = "make it several times as long, or auth.jwks_refresh shorter";
+        report.blame("auth.jwks_max_stale", Complaint::new("is not longer than auth.jwks_refresh", remedy));
+    }
+}
+
 /// A gateway without a key would turn everybody away.
 pub(super) fn verifying_key(config: &Config, report: &mut Report) {
-    let sound = report.sound(&["auth.hs256_secret", "auth.public_key_file", "auth.jwks_url"]);
-    if sound && config.auth.hs256_secret.is_none() && config.auth.public_key_file.is_empty() {
+    let auth = &config.auth;
+    let keys = ["auth.hs256_secret", "auth.hs256_secret_file", "auth.public_key_file", "auth.jwks_url"];
+    let none = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
+    if none && report.sound(&keys) {
         let problem = "no key to verify tokens with";
-        let remedy = "set auth.hs256_secret or auth.public_key_file, or try things out with `hallway serve --dev`";
+        let remedy = "set auth.hs256_secret, auth.public_key_file or auth.jwks_url, or try things out with `hallway serve --dev`";
         report.blame("auth", Complaint::new(problem, remedy));
     }
 }
 
 fn production(config: &Config, report: &mut Report) {
+    let in_file = report.is_set("auth.hs256_secret_file") && !report.is_set("auth.hs256_secret");
+    let secret_key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
+    let complain = |key| {
+        let remedy = "make one of your own with `openssl rand -base64 48`";
+        report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
+    };
     let published = [
-        ("auth.hs256_secret", &config.auth.hs256_secret, Config::DEV_SECRET),
-        ("api.key", &config.api.key, Config::DEV_API_KEY),
+        (secret_key, config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET)),
+        ("api.key", config.api.key.iter().any(|key| key.expose() == Config::DEV_API_KEY)),
     ];
-    for (key, secret, known) in published {
-        if secret.as_ref().is_some_and(|secret| secret.expose() == known) {
-            let remedy = "make one of your own with `openssl rand -base64 48`";
-            report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
-        }
-    }
+    published.into_iter().filter(|(_, known)| *known).map(|(key, _)| key).for_each(complain);
 }
 
 /// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it.
@@ -162,10 +180,11 @@ fn development(config: &Config, report: &mut Report) {
 }
 
 fn is_local(url: &Secret) -> bool {
-    let Ok(url) = Url::parse(url.expose()) else {
-        return false;
-    };
+    Url::parse(url.expose()).is_ok_and(|url| url.scheme() == "unix" || is_loopback(&url))
+}
+
+fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    url.scheme() == "unix" || host == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    host == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }

@@ -4,29 +4,63 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     Config,
-    rule::{between, each, locating, refused, strong},
+    rule::{between, each, jwks_url, locating, shared_secret},
     secret::Secret,
+    secrets::Secrets,
     section::section,
 };
 use crate::auth::policy::defaults::UPDATE_LOCATION;
 
 section! {
-    /// Whose tokens are believed, and for how long. Production needs `hs256_secret` or `public_key_file`.
+    /// Whose tokens are believed, and for how long. Production needs `hs256_secret`, `hs256_secret_file`,
+    /// `public_key_file` or `jwks_url`; a token is good if any key of theirs signed it.
     pub struct Auth for mode {
         /// The secret of tokens signed with HS256, HS384 or HS512, 32 bytes at least: a shorter one can be guessed
-        /// offline from a single token. No default; with --dev a fixed one that everybody knows.
-        hs256_secret: Option<Secret> = mode.is_dev().then(|| Secret::new(Config::DEV_SECRET)), check each(strong),
-            eg r#""<output of: openssl rand -base64 48>""#;
+        /// offline from a single token. A list of them, so that a new one can be trusted before the old one is retired;
+        /// `hallway token` signs with the first. A variable has one. No default; with --dev a fixed one that everybody knows.
+        hs256_secret: Secrets = mode.is_dev().then(|| Secret::new(Config::DEV_SECRET)).into_iter().collect(),
+            check each(shared_secret), eg r#""<output of: openssl rand -base64 48>""#;
+
+        /// Files with one such secret each, as an orchestrator mounts them. White space at their ends does not count. They
+        /// are read at start, and count after those of `hs256_secret`.
+        hs256_secret_file: Vec<PathBuf> = Vec::new(), eg r#"["/run/secrets/hallway_jwt"]"#;
 
         /// PEM files with the public keys of tokens signed with RS*, PS*, ES* or `EdDSA`. Several, so that a new key
-        /// can be trusted before the old one is retired. Relative paths start where the gateway was started.
+        /// can be trusted before the old one is retired. RSA keys have 2048 bits at least. Read at start; relative paths
+        /// start where the gateway was started.
         public_key_file: Vec<PathBuf> = Vec::new(), eg r#"["/etc/hallway/jwt.pem"]"#;
 
-        /// Where to fetch keys as a JWKS. Refused in this version, because a start without the keys it names would
-        /// turn every client away: use `public_key_file`.
-        @later jwks_url: Option<String> = None,
-            check each(refused("is set, but JWKS is", "use auth.public_key_file")),
+        /// Where an identity provider publishes its public keys as a JWKS. They are fetched in the background; of a token's
+        /// `kid` only equality with a key's counts, and redirects are not followed.
+        jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
+
+        /// Whether the keys may come over plain http from beyond this machine, where whoever sits in between can put in
+        /// keys of their own. For a network that encrypts by itself, such as a service mesh.
+        jwks_insecure: bool = false;
+
+        /// How often the keys are fetched while all is well, 1s to 1d. This is how long a key is still believed that was
+        /// taken out of the JWKS, and how long one stays unknown that took over the `kid` of another.
+        jwks_refresh: Duration = Duration::from_mins(10),
+            check between(Duration::from_secs(1), Duration::from_hours(24));
+
+        /// Shortest time between two fetches, 100ms to 1m. A token with an unknown `kid` asks for one, and anybody can make
+        /// such tokens.
+        jwks_cooldown: Duration = Duration::from_secs(5),
+            check between(Duration::from_millis(100), Duration::from_mins(1));
+
+        /// How long a client waits for a fetch that may bring the key of its token, 0s to 30s. As long as the cooldown
+        /// and a fetch together, so that the first tokens of a new key are let in.
+        jwks_wait: Duration = Duration::from_secs(10), check between(Duration::ZERO, Duration::from_secs(30));
+
+        /// How long one fetch may take, 10ms to 1m.
+        jwks_timeout: Duration = Duration::from_secs(5),
+            check between(Duration::from_millis(10), Duration::from_mins(1));
+
+        /// How old keys are believed while fetching fails, 1s to 30d. Longer survives a longer outage of the provider, and
+        /// believes a key longer that it took back meanwhile. After that the node is not ready, unless it has other keys.
+        jwks_max_stale: Duration = Duration::from_hours(24),
+            check between(Duration::from_secs(1), Duration::from_hours(30 * 24));
 
         /// The `iss` that every token must carry. Without one any issuer that holds the key is believed.
         issuer: Option<String> = None, eg r#""https://id.example.com""#;
@@ -34,8 +68,8 @@ section! {
         /// The `aud` that every token must name. Without one a token made for another service is good here too.
         audience: Option<String> = None, eg r#""hallway""#;
 
-        /// How far the clock of whoever signs may be off when a client connects, 0s to 1m. A live socket gets no
-        /// leeway: it is closed when its token expires.
+        /// How far the clock of whoever signs may be off when a client connects, 0s to 1m: for `exp`, `nbf` and `iat`. A
+        /// live socket gets no leeway: it is closed when its token expires.
         leeway: Duration = Duration::from_secs(2), check between(Duration::ZERO, Duration::from_mins(1));
 
         /// Longest life of a token, from `iat` to `exp`, 1s to 365d. A longer one is refused, so that the list of

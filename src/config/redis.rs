@@ -1,6 +1,6 @@
 //! The Redis that carries events between nodes and keeps their history.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     rule::{between, each, redis_prefix, redis_url},
@@ -17,6 +17,10 @@ section! {
         /// a single process with its history in memory. With one a Redis that is down means not ready, never a
         /// silent fall back to memory.
         url: Option<Secret> = None, check each(redis_url), eg r#""redis://user:password@redis.internal:6379/0""#;
+
+        /// The file in which that URL stands, in the place of `url`: a secret that an orchestrator mounts. White space at
+        /// its ends does not count.
+        url_file: Option<PathBuf> = None, eg r#""/run/secrets/redis_url""#;
 
         /// What the name of every key, channel and function begins with: `[a-z][a-z0-9_]{0,31}`. Two fleets on one
         /// Redis need two prefixes.

@@ -58,11 +58,6 @@ pub(super) fn locating(text: &String) -> Verdict {
     compiled.map(|_| ()).map_err(|error| Complaint::new(error.to_string(), remedy))
 }
 
-/// A key whose feature would guard something and does not exist yet: set, it stops the start.
-pub(super) fn refused<T>(name: &'static str, remedy: &'static str) -> impl Fn(&T) -> Verdict {
-    move |_| Err(Complaint::new(format!("{name} not available in this version"), remedy))
-}
-
 /// A secret that cannot be tried out.
 pub(super) fn strong(secret: &Secret) -> Verdict {
     let length = secret.expose().len();
@@ -73,6 +68,29 @@ pub(super) fn strong(secret: &Secret) -> Verdict {
         format!("is {length} bytes long, {SECRET_BYTES} is the least"),
         "make one with `openssl rand -base64 48`",
     ))
+}
+
+/// A secret to sign tokens with: strong, and no key of another kind. A public key in its place would let in whoever
+/// can read it.
+pub(super) fn shared_secret(secret: &Secret) -> Verdict {
+    if secret.expose().contains("-----BEGIN ") {
+        return Err(Complaint::new(
+            "is a key in PEM, and no shared secret",
+            "name a public key in auth.public_key_file",
+        ));
+    }
+    strong(secret)
+}
+
+/// Where a JWKS is: a URL with a host, without a password, which logs would show.
+#[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
+pub(super) fn jwks_url(url: &String) -> Verdict {
+    let plain = |url: &Url| url.has_host() && url.username().is_empty() && url.password().is_none();
+    let good = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && plain(&url));
+    if good {
+        return Ok(());
+    }
+    Err(Complaint::new("is not the URL of a JWKS", "write https://host/path, without user or password"))
 }
 
 /// A Redis URL with a host, or with a path for `unix`.

@@ -52,7 +52,7 @@ pub struct SocketIoSettings {
 #[derive(Debug)]
 pub struct Door {
     service: Service,
-    verifier: Arc<Verifier>,
+    verifier: Verifier,
     expiry: Expiry,
     tasks: TaskTracker,
     pending_commands: usize,
@@ -64,7 +64,7 @@ impl Door {
     #[must_use]
     pub fn new(
         service: Service,
-        verifier: Arc<Verifier>,
+        verifier: Verifier,
         expiry: Expiry,
         tasks: TaskTracker,
         settings: &SocketIoSettings,

@@ -7,11 +7,14 @@ use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::StartError;
 use super::policy::policy;
 use crate::api::{ApiKey, ApiState, v1};
-use crate::auth::token::{KeyError, TokenRules, Verifier};
+use crate::auth::jwks::{Jwks, JwksSettings};
+use crate::auth::keys::Key;
+use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
 use crate::broker::feed::{FeedSender, feed};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
@@ -34,24 +37,38 @@ pub(super) struct Building<'a> {
 }
 
 impl Building<'_> {
-    pub(super) fn verifier(&self) -> Result<Verifier, KeyError> {
+    pub(super) fn verifier(&self) -> Result<Verifier, StartError> {
         let auth = &self.config.auth;
-        let mut verifier = Verifier::new(TokenRules {
+        let rules = TokenRules {
             issuer: auth.issuer.clone(),
             audience: auth.audience.clone(),
-            leeway_s: auth.leeway.as_secs(),
-            max_ttl_s: auth.max_token_ttl.as_secs(),
-        });
-        if let Some(secret) = &auth.hs256_secret {
-            verifier.add_secret(secret.expose().as_bytes());
-        }
+            leeway: auth.leeway,
+            max_ttl: auth.max_token_ttl,
+        };
+        let mut keys: Vec<Key> =
+            auth.hs256_secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
         for path in &auth.public_key_file {
-            verifier.add_public_key(path)?;
+            keys.push(Key::from_file(path)?);
         }
-        Ok(verifier)
+        Ok(Verifier::new(rules, keys, self.jwks()?))
     }
 
-    pub(super) fn service(&self, mode: Mode, verifier: Arc<Verifier>) -> Result<Service, StartError> {
+    fn jwks(&self) -> Result<Option<Jwks>, StartError> {
+        let auth = &self.config.auth;
+        let Some(url) = &auth.jwks_url else { return Ok(None) };
+        let settings = JwksSettings {
+            url: Url::parse(url)?,
+            refresh: auth.jwks_refresh,
+            cooldown: auth.jwks_cooldown,
+            wait: auth.jwks_wait,
+            timeout: auth.jwks_timeout,
+            max_stale: auth.jwks_max_stale,
+        };
+        let started = Jwks::start(&settings, &self.tasks, self.stop.clone());
+        Ok(Some(started.map_err(|error| format!("auth.jwks_url: the JWKS {error}"))?))
+    }
+
+    pub(super) fn service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed(limits.feed_items);
         let broker = self.broker(to_hub)?;

@@ -48,7 +48,8 @@ impl Node {
         node
     }
 
-    async fn launch(settings: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
+    /// One with further settings and a change to its command line or environment, that need not be ready.
+    pub async fn launch(settings: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
         let (main, admin) = (free_address(), free_address());
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallway"));
         command

@@ -35,8 +35,8 @@ impl fmt::Debug for Desk<'_> {
 pub struct Explanation {
     /// Whether the token opens the room.
     pub allowed: bool,
-    /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer gave
-    /// no answer.
+    /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer
+    /// or the keys did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// What is wrong with the token, or why the rule could not be judged.
@@ -68,7 +68,7 @@ impl Explanation {
 impl Desk<'_> {
     /// Explains whether the bearer of `token` may join the room `key`, as if it came now.
     pub async fn explain(&self, token: &str, key: &str) -> Explanation {
-        let claims = match self.verifier.verify(token, now_ms()) {
+        let claims = match self.verifier.verify(token, now_ms()).await {
             Ok(claims) => claims,
             Err(error) => return Explanation::denied(token_reason(&error), Some(error.to_string())),
         };
@@ -83,7 +83,20 @@ impl Desk<'_> {
 }
 
 fn token_reason(error: &TokenError) -> &'static str {
-    if error.is_expired() { "token-expired" } else { "token-invalid" }
+    match error {
+        TokenError::Expired => "token-expired",
+        TokenError::KeysUnavailable => Refusal::Unavailable.code(),
+        TokenError::TooLong
+        | TokenError::Malformed(_)
+        | TokenError::Algorithm
+        | TokenError::Signature
+        | TokenError::UnknownKey
+        | TokenError::NotYetValid(_)
+        | TokenError::Issuer
+        | TokenError::Audience
+        | TokenError::Claim(_)
+        | TokenError::LivesTooLong => "token-invalid",
+    }
 }
 
 impl Policy {

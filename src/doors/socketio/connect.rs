@@ -136,12 +136,11 @@ impl Door {
     }
 
     /// Whose token it is, or why it is refused, as metrics know it.
-    #[expect(clippy::unused_async, reason = "keys may have to be fetched")]
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
-        let token = token.ok_or("no token")?;
-        let claims = self.verifier.verify(&token, now_ms()).map_err(|error| {
+        let token = token.ok_or("no-token")?;
+        let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
             tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
-            "bad token"
+            error.why()
         })?;
         if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
     }

@@ -22,7 +22,7 @@ impl Connection {
     }
 
     async fn renew(&self, token: &Token) -> Result<u64, Refusal> {
-        let claims = Arc::new(self.verified(token)?);
+        let claims = Arc::new(self.verified(token).await?);
         let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
         let renewed = self.door.service.refresh(&self.session, claims).await;
         self.door.expiry.follow(&self.session, before_ms);
@@ -30,13 +30,12 @@ impl Connection {
     }
 
     /// The leeway of the handshake is not for live sockets.
-    fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
-        let now = now_ms();
-        let claims = self.door.verifier.verify(&token.0, now).map_err(|error| {
+    async fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
+        let claims = self.door.verifier.verify(&token.0, now_ms()).await.map_err(|error| {
             tracing::debug!(session = self.session.id(), %error, "a new token was refused");
             Refusal::Unauthorized
         })?;
-        if claims.expires_ms <= now {
+        if claims.expires_ms <= now_ms() {
             return Err(Refusal::Unauthorized);
         }
         Ok(claims)

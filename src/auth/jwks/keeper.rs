@@ -1,0 +1,149 @@
+//! The task that keeps the keys: when to fetch, and what a fetch changes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::Source;
+use super::trouble::Trouble;
+use super::{Asked, FetchError, Held, JwksSettings};
+use crate::auth::keys::KeySet;
+use crate::clock::now_ms;
+use crate::metrics::{JWKS_FETCHED, JWKS_FETCHES, JWKS_KEYS};
+
+/// Longest pause after failures, unless `auth.jwks_refresh` is shorter: keys are needed soon after a provider is back.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Fetches, one at a time, until the gateway stops.
+pub(super) struct Keeper {
+    refresh: Duration,
+    cooldown: Duration,
+    source: Source,
+    held: watch::Sender<Held>,
+    asked: Arc<Asked>,
+    began: Instant,
+    failures: u32,
+    trouble: Trouble,
+}
+
+impl Keeper {
+    pub(super) fn new(settings: &JwksSettings, source: Source, held: watch::Sender<Held>, asked: Arc<Asked>) -> Self {
+        Self {
+            refresh: settings.refresh,
+            cooldown: settings.cooldown,
+            source,
+            held,
+            asked,
+            began: Instant::now(),
+            failures: 0,
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Whoever waits for a fetch learns of the end by the sender being gone.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            loop {
+                self.fetch().await;
+                self.pause().await;
+            }
+        })
+        .await;
+    }
+
+    async fn fetch(&mut self) {
+        self.began = Instant::now();
+        self.asked.begun.fetch_add(1, Ordering::AcqRel);
+        let outcome = self.source.fetch().await;
+        let label = outcome.as_ref().map_or_else(FetchError::outcome, |_| "fetched");
+        counter!(JWKS_FETCHES, "outcome" => label).increment(1);
+        match outcome {
+            Ok(set) => self.take(set),
+            Err(error) => self.fail(&error),
+        }
+        self.show();
+    }
+
+    /// The keys count as old as the request: what was revoked meanwhile may still be among them.
+    fn take(&mut self, set: KeySet) {
+        self.failures = 0;
+        let changed = !self.held.borrow().set.as_ref().is_some_and(|old| old.is_same(&set));
+        self.trouble.over(set.keys().len(), changed);
+        self.trouble.skipped(set.skipped());
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
+        gauge!(JWKS_FETCHED).set(now_ms() as f64 / 1000.0);
+        let began = self.began;
+        self.held.send_modify(|held| {
+            if changed {
+                held.set = Some(Arc::new(set));
+            }
+            held.fetched = Some(began);
+            held.trouble = None;
+            held.ended += 1;
+        });
+    }
+
+    fn fail(&mut self, error: &FetchError) {
+        self.failures = self.failures.saturating_add(1);
+        self.trouble.told(error);
+        self.held.send_modify(|held| {
+            held.trouble = Some(format!("it {error}").into());
+            held.ended += 1;
+        });
+    }
+
+    /// How many keys are believed right now.
+    fn show(&self) {
+        let believed = self.held.borrow().keys().map_or(0, <[_]>::len);
+        #[expect(clippy::cast_precision_loss, reason = "a few keys")]
+        gauge!(JWKS_KEYS).set(believed as f64);
+    }
+
+    /// Until somebody asks, the time has come or the keys become too old, but never shorter than the cooldown.
+    async fn pause(&mut self) {
+        let (soonest, due) = (self.began + self.cooldown, self.began + self.until_next());
+        let stale_at = self.stale_at().filter(|_| !self.trouble.is_stale());
+        let rung = async {
+            sleep_until(soonest).await;
+            self.asked.bell.notified().await;
+        };
+        let stale = async {
+            match stale_at {
+                Some(at) => sleep_until(at + Duration::from_millis(1)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = rung => {}
+            () = sleep_until(due) => {}
+            () = stale => {
+                self.trouble.stale();
+                self.show();
+                sleep_until(soonest).await;
+            }
+        }
+    }
+
+    fn stale_at(&self) -> Option<Instant> {
+        let held = self.held.borrow();
+        held.fetched.and_then(|at| at.checked_add(held.max_stale))
+    }
+
+    /// Nodes that were started together come apart, and failures are followed by ever longer pauses, as long as there are
+    /// keys to serve with.
+    fn until_next(&self) -> Duration {
+        if self.failures == 0 {
+            return self.refresh.mul_f64(rand::random_range(0.9..1.0)).max(self.cooldown);
+        }
+        if self.held.borrow().keys().is_none() {
+            return self.cooldown;
+        }
+        let doubled = self.cooldown.saturating_mul(1 << (self.failures - 1).min(16));
+        doubled.min(LONGEST_PAUSE).min(self.refresh).max(self.cooldown)
+    }
+}

@@ -1,0 +1,147 @@
+//! Keys that prove tokens: shared secrets, public keys of the configuration, and those of a JWKS.
+//!
+//! Each key has the algorithms that it may be used for, and nothing else is believed, whatever a header says: a public
+//! key is never taken for a shared secret. What a key is has been checked when it was read.
+
+use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+
+use crate::auth::token::Shown;
+
+mod pem;
+mod set;
+
+pub use pem::KeyError;
+pub use set::{KeySet, NoKeySet};
+
+/// Algorithms of shared secrets.
+pub const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+const RSA: [Algorithm; 6] =
+    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+
+/// A key, ready to verify with.
+pub struct Key {
+    name: Name,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// For which tokens a key is tried.
+enum Name {
+    /// Whatever they name: keys of the configuration have no names.
+    Any,
+    /// Those that name it, and those that name none.
+    Is(String),
+    /// Those that name none.
+    None,
+}
+
+/// Why a key is of no use, as the end of the sentence "the key …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Fewer than 2048 bits can be factored; more than 8192 cost too much.
+    #[error("is no RSA key of 2048 to 8192 bits with a sound exponent")]
+    Rsa,
+    /// Not on a curve that is known here.
+    #[error("is no point on P-256 or P-384")]
+    Curve,
+    /// Not an Ed25519 key.
+    #[error("is no Ed25519 key")]
+    Edwards,
+    /// A secret in a document that is public.
+    #[error("is a shared secret, which a public document cannot have")]
+    Shared,
+    /// A private key in a document that is public.
+    #[error("is a private key, which a public document must not have: replace it")]
+    Private,
+    /// Another `use` or `key_ops` than to verify signatures.
+    #[error("is not meant for signatures")]
+    Purpose,
+    /// An `alg` that is unknown or not of this kind of key.
+    #[error("is for an algorithm that is unknown or not of its kind")]
+    Algorithm,
+    /// A `kty` that is unknown, or members missing.
+    #[error("is of an unknown kind or incomplete")]
+    Kind,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key for {:?}", self.algorithms)
+    }
+}
+
+impl Key {
+    /// A shared secret, for tokens signed with HS256, HS384 and HS512.
+    #[must_use]
+    pub fn secret(secret: &[u8]) -> Self {
+        Self { name: Name::Any, algorithms: HMAC.to_vec(), key: DecodingKey::from_secret(secret) }
+    }
+
+    /// Whether tokens of this algorithm may be signed with it.
+    #[must_use]
+    pub fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether it is called so.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        matches!(&self.name, Name::Is(own) if own == name)
+    }
+
+    /// Whether it comes into question: by its algorithms and its name.
+    #[must_use]
+    pub fn may_have_signed(&self, token: &Shown<'_>) -> bool {
+        let by_name = match (&self.name, token.key_id()) {
+            (Name::Any, _) | (Name::Is(_) | Name::None, None) => true,
+            (Name::Is(own), Some(name)) => own == name,
+            (Name::None, Some(_)) => false,
+        };
+        by_name && self.is_for(token.algorithm())
+    }
+
+    /// Whether it signed the token: up to a tenth of a millisecond of work.
+    #[must_use]
+    pub fn signed(&self, token: &Shown<'_>) -> bool {
+        crypto::verify(token.signature(), token.message(), &self.key, token.algorithm()).unwrap_or(false)
+    }
+
+    fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, Unusable> {
+        let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n: modulus, e: exponent }.try_into();
+        let bits = key.map_err(|_| Unusable::Rsa)?.key_size_bits();
+        if !(2048..=8192).contains(&bits) || !is_exponent(exponent) {
+            return Err(Unusable::Rsa);
+        }
+        Ok(Self::public(&RSA, DecodingKey::from_rsa_raw_components(modulus, exponent)))
+    }
+
+    /// The curve is the one that the point lies on.
+    fn curve(point: &[u8]) -> Result<Self, Unusable> {
+        let algorithm = if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok() {
+            Algorithm::ES256
+        } else if ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).is_ok() {
+            Algorithm::ES384
+        } else {
+            return Err(Unusable::Curve);
+        };
+        Ok(Self::public(&[algorithm], DecodingKey::from_ec_der(point)))
+    }
+
+    fn edwards(point: &[u8]) -> Result<Self, Unusable> {
+        ParsedPublicKey::new(&ED25519, point).map_err(|_| Unusable::Edwards)?;
+        Ok(Self::public(&[Algorithm::EdDSA], DecodingKey::from_ed_der(point)))
+    }
+
+    fn public(algorithms: &[Algorithm], key: DecodingKey) -> Self {
+        Self { name: Name::Any, algorithms: algorithms.to_vec(), key }
+    }
+}
+
+/// With an exponent of 1 everybody can sign; an even one is none; one of more than 33 bits costs too much.
+fn is_exponent(exponent: &[u8]) -> bool {
+    let significant = &exponent[exponent.iter().take_while(|byte| **byte == 0).count()..];
+    let value = significant.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    significant.len() <= 5 && value >= 3 && value % 2 == 1 && value < 1 << 33
+}

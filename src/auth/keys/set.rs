@@ -1,0 +1,146 @@
+//! A JWKS as it is published: which of its keys are of use, and why the others are not.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Key, Name, Unusable};
+
+/// Keys of one JWKS that are looked at. Issuers publish two or three; a token that names none is tried with each, which
+/// must stay cheap.
+const MAX_KEYS: usize = 32;
+
+/// How much of a key's name a log line repeats, in characters.
+const MAX_SHOWN: usize = 64;
+
+/// What a point begins with that has both of its coordinates.
+const UNCOMPRESSED: u8 = 4;
+
+/// The keys of a JWKS.
+#[derive(Debug)]
+pub struct KeySet {
+    keys: Vec<Key>,
+    skipped: Vec<String>,
+    text: Vec<u8>,
+}
+
+/// The document is no JWKS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no JSON object with a list `keys`")]
+pub struct NoKeySet;
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Value>,
+}
+
+/// A key as it is published (RFC 7517, RFC 7518, RFC 8037), as far as it matters here.
+#[derive(Deserialize)]
+struct Published {
+    kty: String,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
+    alg: Option<String>,
+    kid: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    d: Option<Value>,
+}
+
+impl KeySet {
+    /// Reads a document. One without a single key of use is good: it says that none is to be believed.
+    ///
+    /// # Errors
+    /// When it is no JWKS.
+    pub fn read(text: &[u8]) -> Result<Self, NoKeySet> {
+        let document: Document = serde_json::from_slice(text).map_err(|_| NoKeySet)?;
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for (at, value) in document.keys.iter().take(MAX_KEYS).enumerate() {
+            match key(value) {
+                Ok(key) => keys.push(key),
+                Err(why) => skipped.push(format!("{} {why}", shown(at, value))),
+            }
+        }
+        if document.keys.len() > MAX_KEYS {
+            skipped
+                .push(format!("{} keys more than the {MAX_KEYS} that are looked at", document.keys.len() - MAX_KEYS));
+        }
+        Ok(Self { keys, skipped, text: text.to_vec() })
+    }
+
+    /// The keys of use.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The others, with the reason for each.
+    #[must_use]
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Whether the document is the same, byte for byte.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+fn shown(at: usize, value: &Value) -> String {
+    match value.get("kid").and_then(Value::as_str) {
+        Some(name) => format!("the key {:?}", name.chars().take(MAX_SHOWN).collect::<String>()),
+        None => format!("the key at place {at}"),
+    }
+}
+
+fn key(value: &Value) -> Result<Key, Unusable> {
+    let published = Published::deserialize(value).map_err(|_| Unusable::Kind)?;
+    let mut key = published.material()?;
+    if !published.is_to_verify() {
+        return Err(Unusable::Purpose);
+    }
+    if let Some(named) = &published.alg {
+        let algorithm: Algorithm = named.parse().map_err(|_| Unusable::Algorithm)?;
+        key.algorithms.retain(|own| *own == algorithm);
+    }
+    key.name = published.kid.map_or(Name::None, Name::Is);
+    if key.algorithms.is_empty() { Err(Unusable::Algorithm) } else { Ok(key) }
+}
+
+impl Published {
+    fn is_to_verify(&self) -> bool {
+        let signature = self.purpose.as_ref().is_none_or(|purpose| purpose == "sig");
+        signature && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|operation| operation == "verify"))
+    }
+
+    fn material(&self) -> Result<Key, Unusable> {
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("oct", _) => Err(Unusable::Shared),
+            _ if self.d.is_some() => Err(Unusable::Private),
+            ("RSA", _) => Key::rsa(&bytes(self.n.as_ref())?, &bytes(self.e.as_ref())?),
+            ("EC", Some("P-256")) => self.on_curve(Algorithm::ES256),
+            ("EC", Some("P-384")) => self.on_curve(Algorithm::ES384),
+            ("EC", _) => Err(Unusable::Curve),
+            ("OKP", Some("Ed25519")) => Key::edwards(&bytes(self.x.as_ref())?),
+            ("OKP", _) => Err(Unusable::Edwards),
+            _ => Err(Unusable::Kind),
+        }
+    }
+
+    fn on_curve(&self, algorithm: Algorithm) -> Result<Key, Unusable> {
+        let (x, y) = (bytes(self.x.as_ref())?, bytes(self.y.as_ref())?);
+        let key = Key::curve(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
+        if key.is_for(algorithm) { Ok(key) } else { Err(Unusable::Curve) }
+    }
+}
+
+fn bytes(member: Option<&String>) -> Result<Vec<u8>, Unusable> {
+    URL_SAFE_NO_PAD.decode(member.ok_or(Unusable::Kind)?).map_err(|_| Unusable::Kind)
+}

@@ -1,0 +1,78 @@
+//! Whether what a token says makes it good here and at this time: a calculation.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{TokenError, TokenRules};
+use crate::auth::claims::{Claims, MAX_ID_BYTES};
+
+/// The end of the year 9999, seconds: what lies behind is a mistake.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
+/// Judges the claims of a token.
+pub(super) fn claims(all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
+    let subject = id(&all, "sub")?.ok_or(TokenError::Claim("sub"))?;
+    let token_id = id(&all, "jti")?;
+    issuer(&all, rules)?;
+    audience(&all, rules)?;
+    let (expires_ms, issued_ms) = times(&all, rules, now_ms)?;
+    Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
+}
+
+/// What becomes a part of names in Redis and of lines in a log is short, and has no control characters.
+fn id(all: &Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
+    let fits = |id: &&String| !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.contains(char::is_control);
+    match all.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) => Some(id).filter(fits).cloned().map(Some).ok_or(TokenError::Claim(name)),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(TokenError::Claim(name)),
+    }
+}
+
+fn issuer(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {
+    let Some(wanted) = &rules.issuer else { return Ok(()) };
+    if all.get("iss").and_then(Value::as_str) == Some(wanted) { Ok(()) } else { Err(TokenError::Issuer) }
+}
+
+fn audience(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {
+    let Some(wanted) = &rules.audience else { return Ok(()) };
+    let is_it = |value: &Value| value.as_str() == Some(wanted);
+    let named =
+        all.get("aud").is_some_and(|aud| is_it(aud) || aud.as_array().is_some_and(|list| list.iter().any(is_it)));
+    if named { Ok(()) } else { Err(TokenError::Audience) }
+}
+
+/// When it ends and when it was made. A token from the future is refused: "revoke all issued before now" would miss it.
+fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u64, Option<u64>), TokenError> {
+    let leeway_ms = millis(rules.leeway);
+    let expires_ms = time(all, "exp")?.ok_or(TokenError::Claim("exp"))?;
+    let (begins_ms, issued_ms) = (time(all, "nbf")?, time(all, "iat")?);
+    if expires_ms.saturating_add(leeway_ms) <= now_ms {
+        return Err(TokenError::Expired);
+    }
+    for (name, time_ms) in [("nbf", begins_ms), ("iat", issued_ms)] {
+        if time_ms.is_some_and(|time_ms| time_ms > now_ms.saturating_add(leeway_ms)) {
+            return Err(TokenError::NotYetValid(name));
+        }
+    }
+    let born_ms = issued_ms.unwrap_or(now_ms).min(now_ms);
+    if expires_ms.saturating_sub(born_ms) > millis(rules.max_ttl) {
+        return Err(TokenError::LivesTooLong);
+    }
+    Ok((expires_ms, issued_ms))
+}
+
+/// A time in seconds, with or without a fraction.
+fn time(all: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, TokenError> {
+    let value = match all.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_f64().filter(|seconds| (0.0..=LAST_SECOND).contains(seconds)),
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range above")]
+    value.map(|seconds| Some((seconds * 1000.0) as u64)).ok_or(TokenError::Claim(name))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,62 @@
+//! Why a token is refused: a sentence for the log, and a word for the metric. Clients hear `unauthorized`, whatever it is.
+
+/// Why a token is refused; for logs, never for clients.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Over 8 KiB.
+    #[error("the token is longer than 8 KiB")]
+    TooLong,
+    /// Not three parts, not base64url, not JSON, a member named twice, or a header that asks for what is not done here.
+    #[error("the token is malformed: {0}")]
+    Malformed(&'static str),
+    /// An algorithm that no key is meant for.
+    #[error("no key is configured for the token's algorithm")]
+    Algorithm,
+    /// No key signed it.
+    #[error("the signature is of none of the keys")]
+    Signature,
+    /// It names a key that the JWKS does not have.
+    #[error("the token's key is not known")]
+    UnknownKey,
+    /// The JWKS was never fetched, or is older than `auth.jwks_max_stale`.
+    #[error("there are no keys of the JWKS to check it with: see `checks.keys` of /readyz")]
+    KeysUnavailable,
+    /// `exp` is past.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` or `iat` is ahead by more than `auth.leeway`.
+    #[error("the token's {0} is in the future; are the clocks right?")]
+    NotYetValid(&'static str),
+    /// Another `iss` than `auth.issuer`.
+    #[error("the token's iss is not auth.issuer")]
+    Issuer,
+    /// `aud` does not name `auth.audience`.
+    #[error("the token's aud does not name auth.audience")]
+    Audience,
+    /// A claim that is needed is missing or of the wrong kind.
+    #[error("the token's {0} is missing or no use")]
+    Claim(&'static str),
+    /// Lives longer than `auth.max_token_ttl`.
+    #[error("the token lives longer than auth.max_token_ttl")]
+    LivesTooLong,
+}
+
+impl TokenError {
+    /// The reason as a metric's label: one of a closed set.
+    #[must_use]
+    pub const fn why(&self) -> &'static str {
+        match self {
+            Self::TooLong | Self::Malformed(_) => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "bad-signature",
+            Self::UnknownKey => "unknown-key",
+            Self::KeysUnavailable => "keys-unavailable",
+            Self::Expired => "expired",
+            Self::NotYetValid(_) => "not-yet-valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Claim(_) => "claims",
+            Self::LivesTooLong => "lives-too-long",
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Secrets of which there may be several, and secrets that stand in files of their own.
+
+use std::{fs, path::Path};
+
+use super::{
+    Config,
+    error::{Complaint, Verdict},
+    raw::Raw,
+    report::Report,
+    rule::{redis_url, shared_secret},
+    secret::Secret,
+    value::Value,
+};
+
+/// Longest file that is read as a secret, in bytes: any more is another file.
+const LONGEST_FILE: usize = 64 * 1024;
+
+/// Several secrets, each as good as the others. One of them is written as a string, several as a list; a variable has
+/// one, commas and all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// The first, with which is signed.
+    #[must_use]
+    pub fn first(&self) -> Option<&Secret> {
+        self.0.first()
+    }
+
+    /// Every one.
+    pub fn iter(&self) -> std::slice::Iter<'_, Secret> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Secrets {
+    type Item = &'a Secret;
+    type IntoIter = std::slice::Iter<'a, Secret>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<Secret> for Secrets {
+    fn from_iter<I: IntoIterator<Item = Secret>>(secrets: I) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+}
+
+impl Value for Secrets {
+    const KIND: &'static str = "a string, or a list of strings";
+
+    fn parse(raw: &Raw) -> Result<Self, Complaint> {
+        match raw {
+            Raw::List(items) => items.iter().map(Secret::parse).collect::<Result<_, _>>().map(Self),
+            Raw::Plain(_) | Raw::Text(_) | Raw::Integer(_) | Raw::Boolean(_) | Raw::Table(_) | Raw::Other(_) => {
+                Secret::parse(raw).map(|secret| Self(vec![secret]))
+            }
+        }
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.first().and_then(Secret::shown)
+    }
+}
+
+/// Puts what stands in files into the place of what would stand in the configuration itself.
+pub(super) fn read_files(config: &mut Config, report: &mut Report) {
+    let files = std::mem::take(&mut config.auth.hs256_secret_file);
+    if !files.is_empty() && !report.is_set("auth.hs256_secret") {
+        config.auth.hs256_secret = Secrets::default();
+    }
+    for path in &files {
+        let secret = secret_file(path, shared_secret, "auth.hs256_secret_file", report);
+        config.auth.hs256_secret.0.extend(secret);
+    }
+    config.auth.hs256_secret_file = files;
+    let Some(path) = config.redis.url_file.clone() else { return };
+    if report.is_set("redis.url") {
+        let complaint = Complaint::new("is set, and redis.url too", "set one of them only");
+        return report.blame("redis.url_file", complaint);
+    }
+    config.redis.url = secret_file(&path, redis_url, "redis.url_file", report);
+}
+
+/// The secret in a file, without white space at its ends; what is wrong with it is reported for `key`.
+pub(super) fn secret_file(
+    path: &Path,
+    rule: impl Fn(&Secret) -> Verdict,
+    key: &str,
+    report: &mut Report,
+) -> Option<Secret> {
+    let found = read(path).and_then(|secret| rule(&secret).map(|()| secret));
+    let named = |complaint: Complaint| Complaint { problem: format!("{path:?} {}", complaint.problem), ..complaint };
+    found.map_err(|complaint| report.blame(key, named(complaint))).ok()
+}
+
+fn read(path: &Path) -> Result<Secret, Complaint> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Complaint::new(format!("cannot be read: {error}"), "name a file of text that this user may read")
+    })?;
+    match text.trim() {
+        "" => Err(Complaint::new("is empty", "put the secret into it")),
+        text if text.len() > LONGEST_FILE => Err(Complaint::new("is too long", "name the file of the secret")),
+        text => Ok(Secret::new(text)),
+    }
+}
