@@ -78,6 +78,8 @@ pub const AUTHORIZER_LATENCY: &str = "hallway_authorizer_seconds";
 pub const REVOCATIONS: &str = "hallway_revocations";
 /// Requests to revoke, by `outcome`.
 pub const REVOKES: &str = "hallway_revokes_total";
+/// Tokens that clients offered in the place of their old ones and that had been revoked.
+pub const REFRESHES_REVOKED: &str = "hallway_refreshes_revoked_total";
 /// Sessions that were told not to come back, by `why`.
 pub const KICKED: &str = "hallway_sessions_kicked_total";
 /// Seconds from the moment this node knew of revocations to the last kick for them.
@@ -146,6 +148,7 @@ fn describe() {
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
     describe_gauge!(REVOCATIONS, "Revocations that this node knows.");
     describe_counter!(REVOKES, "Requests to revoke, by outcome.");
+    describe_counter!(REFRESHES_REVOKED, "Tokens offered in the place of old ones that had been revoked.");
     describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
     describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");

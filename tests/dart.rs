@@ -243,7 +243,7 @@ async fn a_refused_token_is_an_error_on_an_open_engine_and_the_next_try_has_a_ne
 
 #[tokio::test]
 async fn an_expired_token_brings_the_app_back_with_a_new_one() {
-    let node = Node::embedded().await;
+    let node = Node::with(&[("HALLWAY_AUTH__EXPIRING_LEAD", "0s")]).await;
     let mut tokens = vec![token::user("u1"), token::with(json!({"sub": "u1", "exp": now_s() + 2}))];
     let mut socket = Dart::io(node.main(), move || tokens.pop().expect("two connects")).await;
     for _ in 0..2 {

@@ -179,6 +179,9 @@ impl Control {
 
     /// Waits until the list was read once.
     pub async fn loaded(&self) {
+        if *self.loaded.borrow() {
+            return;
+        }
         // The sender lives as long as this.
         self.loaded.subscribe().wait_for(|loaded| *loaded).await.ok();
     }

@@ -28,12 +28,12 @@ impl Service {
             return Err(Refusal::Forbidden);
         }
         if self.is_revoked(&claims) {
-            return Err(Refusal::Unauthorized);
+            return Err(revoked());
         }
         session.renew(claims.clone());
         self.0.sessions.relist(session);
         if self.kick_if_revoked(session) {
-            return Err(Refusal::Unauthorized);
+            return Err(revoked());
         }
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         rooms.sort();
@@ -69,4 +69,9 @@ impl Service {
             counter!(crate::metrics::ROOMS_REVOKED).increment(1);
         }
     }
+}
+
+fn revoked() -> Refusal {
+    counter!(crate::metrics::REFRESHES_REVOKED).increment(1);
+    Refusal::Unauthorized
 }
