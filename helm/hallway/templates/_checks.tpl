@@ -57,7 +57,7 @@
 {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
 {{- $wrong = append $wrong (printf "autoscaling.minReplicas (%d) is above autoscaling.maxReplicas (%d)." (int .minReplicas) (int .maxReplicas)) }}
 {{- end }}
-{{- if and .enabled (not (or .cpuPercent .socketsPerPod)) }}
+{{- if and .enabled (not (or (int .cpuPercent) (int .socketsPerPod))) }}
 {{- $wrong = append $wrong "autoscaling has nothing to go by: set autoscaling.cpuPercent or autoscaling.socketsPerPod." }}
 {{- end }}
 {{- end }}

@@ -71,7 +71,7 @@ app.kubernetes.io/component: gateway
 
 {{- define "hallway.graceSeconds" -}}
 {{- with .Values.shutdown -}}
-{{ add (include "hallway.seconds" .drain) (include "hallway.seconds" .reconnectSpread) .preStopSeconds .marginSeconds }}
+{{ add (include "hallway.seconds" .drain) (include "hallway.seconds" .reconnectSpread) (int .preStopSeconds) (int .marginSeconds) }}
 {{- end }}
 {{- end }}
 

@@ -53,7 +53,7 @@ containers:
       periodSeconds: 2
       timeoutSeconds: 2
       failureThreshold: 2
-    {{- if .Values.shutdown.preStopSeconds }}
+    {{- if int .Values.shutdown.preStopSeconds }}
     lifecycle:
       preStop:
         sleep:
