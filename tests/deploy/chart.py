@@ -1,5 +1,6 @@
 """The chart and the Helms that render it."""
 
+import functools
 import pathlib
 import subprocess
 
@@ -30,6 +31,7 @@ def template(major, *arguments):
     return helm(major, "template", RELEASE, str(CHART), "--namespace", NAMESPACE, *arguments)
 
 
+@functools.cache
 def rendered(major, case, *arguments):
     """The text that a case renders to."""
     done = template(major, "--values", str(values(case)), *arguments)
