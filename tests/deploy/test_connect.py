@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from chart import HERE, ROOT, hallway, objects, of_kind
-from node import SECRET, Node, eventually, free_port, gateway, get, listens, process, redis
+from node import BINARY, SECRET, Node, eventually, free_port, gateway, get, listens, process, redis
 from test_image import tool
 
 PRELOAD = HERE / "websocket.cjs"
@@ -37,7 +37,7 @@ def test_it_connects_and_joins(node):
 
 def test_it_joins_with_a_token_that_it_is_given(node):
     token = subprocess.run(
-        [ROOT / "target/debug/hallway", "token", "--sub", "u1"],
+        [BINARY, "token", "--sub", "u1"],
         env={"HALLWAY_AUTH__HS256_SECRET": SECRET}, capture_output=True, text=True, check=True,
     ).stdout.strip()
     done = connect(node.main, TEST_TOKEN=token, TEST_SECRET="", TEST_ROOM="user:u1")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from chart import HERE, ROOT
-from node import SECRET, Node, eventually, process
+from node import BINARY, SECRET, Node, eventually, process
 
 # A user that no password file knows.
 STRANGER = 54321
@@ -24,9 +24,10 @@ def tool(name):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """What deploy/build makes, of the debug binary that is there, with the libraries that the base image has."""
+    """What deploy/build makes, of the debug binary that is there: a release build would take minutes. Beside it the
+    libraries that the base image has."""
     root = tmp_path_factory.mktemp("image")
-    built = subprocess.run([ROOT / "deploy/build", "--profile", "dev", root], capture_output=True, text=True)
+    built = subprocess.run([ROOT / "deploy/build", "--built", BINARY, root], capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     binary = root / "usr/local/bin/hallway"
     libraries = subprocess.run(["ldd", binary], capture_output=True, text=True, check=True).stdout
