@@ -1,0 +1,139 @@
+{{/* The pod of a node. */}}
+{{- define "hallway.pod" -}}
+serviceAccountName: {{ include "hallway.serviceAccount" . }}
+automountServiceAccountToken: false
+# A Service named hallway would otherwise put variables beginning with HALLWAY_ into the pod.
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ include "hallway.graceSeconds" . }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+containers:
+  - name: hallway
+    image: {{ include "hallway.image" . }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    args: [serve, --config, /etc/hallway/hallway.toml]
+    securityContext:
+      {{- toYaml .Values.securityContext | nindent 6 }}
+    ports:
+      - name: client
+        containerPort: {{ .Values.ports.client }}
+      {{- if .Values.api.ownListener }}
+      - name: api
+        containerPort: {{ .Values.ports.api }}
+      {{- end }}
+      - name: admin
+        containerPort: {{ .Values.ports.admin }}
+    env:
+      {{- include "hallway.variables" . | nindent 6 }}
+    {{- with .Values.extraEnvFrom }}
+    envFrom:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    # A node whose Redis is out of reach lives and is not ready: a restart would only cut its clients off.
+    startupProbe:
+      httpGet: {path: /livez, port: admin}
+      periodSeconds: 1
+      failureThreshold: 60
+    livenessProbe:
+      httpGet: {path: /livez, port: admin}
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 3
+    readinessProbe:
+      httpGet: {path: /readyz, port: admin}
+      periodSeconds: 2
+      timeoutSeconds: 2
+      failureThreshold: 2
+    {{- if int .Values.shutdown.preStopSeconds }}
+    lifecycle:
+      preStop:
+        sleep:
+          seconds: {{ .Values.shutdown.preStopSeconds }}
+    {{- end }}
+    resources:
+      {{- toYaml .Values.resources | nindent 6 }}
+    volumeMounts:
+      - name: config
+        mountPath: /etc/hallway
+        readOnly: true
+      {{- with .Values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+volumes:
+  - name: config
+    configMap:
+      name: {{ include "hallway.fullname" . }}
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with include "hallway.spread" . }}
+topologySpreadConstraints:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What goes over hallway.toml. */}}
+{{- define "hallway.variables" -}}
+- name: HALLWAY_SERVER__LISTEN
+  value: "0.0.0.0:{{ .Values.ports.client }}"
+- name: HALLWAY_ADMIN__LISTEN
+  value: "0.0.0.0:{{ .Values.ports.admin }}"
+{{- if .Values.api.ownListener }}
+- name: HALLWAY_API__LISTEN
+  value: "0.0.0.0:{{ .Values.ports.api }}"
+{{- end }}
+- name: HALLWAY_SHUTDOWN__DRAIN
+  value: {{ .Values.shutdown.drain }}
+- name: HALLWAY_SHUTDOWN__RECONNECT_SPREAD
+  value: {{ .Values.shutdown.reconnectSpread }}
+{{- with .Values.auth.publicKeys }}
+{{- $files := list }}
+{{- range $name, $_ := . }}{{ $files = append $files (print "/etc/hallway/" $name) }}{{ end }}
+- name: HALLWAY_AUTH__PUBLIC_KEY_FILE
+  value: {{ join "," $files }}
+{{- end }}
+{{- include "hallway.secretVariable" (dict "root" . "from" .Values.auth "inline" .Values.auth.hs256Secret "name" "HALLWAY_AUTH__HS256_SECRET" "key" "hs256-secret") }}
+{{- include "hallway.secretVariable" (dict "root" . "from" .Values.api "inline" .Values.api.key "name" "HALLWAY_API__KEY" "key" "api-key") }}
+{{- include "hallway.secretVariable" (dict "root" . "from" .Values.redis "inline" .Values.redis.url "name" "HALLWAY_REDIS__URL" "key" "redis-url") }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Over machines and zones, unless the values say otherwise. */}}
+{{- define "hallway.spread" -}}
+{{- if not (kindIs "invalid" .Values.topologySpreadConstraints) }}
+{{- with .Values.topologySpreadConstraints }}{{ toYaml . }}{{ end }}
+{{- else if include "hallway.several" . }}
+{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "hallway.selector" $ | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
+{{- end }}

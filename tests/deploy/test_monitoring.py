@@ -1,0 +1,148 @@
+"""Alerts and dashboard speak of metrics that exist, and a real Prometheus gets them from two real nodes."""
+
+import contextlib
+import json
+import re
+import subprocess
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml
+
+from chart import ROOT, objects, only
+from node import API_KEY, eventually, free_port, gateway, get, process, redis
+
+ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+RULES = ALERTS["groups"][0]["rules"]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+SOURCE = (ROOT / "src/metrics.rs").read_text()
+KNOWN = set(re.findall(r'"(hallway_\w+)"', SOURCE))
+HISTOGRAMS = {name for name in KNOWN if name.endswith("_seconds")}
+
+
+def queries():
+    for rule in RULES:
+        yield f"alert {rule['alert']}", rule["expr"]
+    for panel in PANELS:
+        for target in panel["targets"]:
+            yield f"panel {panel['title']}", target["expr"]
+
+
+def metrics_of(expression):
+    return set(re.findall(r"\bhallway_\w+", expression))
+
+
+def test_every_metric_that_is_asked_for_exists():
+    exported = (KNOWN - HISTOGRAMS) | {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")}
+    unknown = {(where, metric) for where, expression in queries() for metric in metrics_of(expression) - exported}
+    assert unknown == set()
+
+
+def test_the_dashboard_is_in_order():
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert all(panel["description"].endswith(".") for panel in PANELS)
+    cells = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        mine = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert not mine & cells and place["x"] + place["w"] <= 24, panel["title"]
+        cells |= mine
+
+
+def test_every_alert_is_complete_and_has_its_section_in_the_guide():
+    headings = re.findall(r"^### (Hallway\w+)$", (ROOT / "docs/operating.md").read_text(), re.M)
+    assert headings == [rule["alert"] for rule in RULES], "one section per alert, in the order of the rules"
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+        assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+
+
+def test_every_alert_is_tried():
+    tests = yaml.safe_load((ROOT / "deploy/prometheus/alerts_test.yaml").read_text())["tests"]
+    expected = {sample["labels"] for test in tests for case in test["promql_expr_test"] for sample in case["exp_samples"]}
+    assert expected == {f'{{alertname="{rule["alert"]}"}}' for rule in RULES}
+    quiet = [test["name"] for test in tests if test["promql_expr_test"][0]["exp_samples"] == []]
+    assert quiet == [f"{rule['alert']} is silent at rest" for rule in RULES]
+
+
+@pytest.mark.parametrize("what", ["check rules deploy/prometheus/alerts.yaml", "test rules deploy/prometheus/alerts_test.yaml"])
+def test_promtool_is_content(what):
+    done = subprocess.run(["promtool", *what.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_chart_hands_on_the_same_alerts_and_the_same_dashboard():
+    found = objects("fleet")
+    assert only(found, "PrometheusRule")["spec"] == ALERTS
+    (board,) = [each for each in found if each["kind"] == "ConfigMap" and "hallway.json" in each["data"]]
+    assert json.loads(board["data"]["hallway.json"]) == DASHBOARD
+
+
+class Prometheus:
+    def __init__(self, address):
+        self.address = address
+
+    def ask(self, path, **parameters):
+        status, text = get(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+        assert status == 200, text
+        return json.loads(text)["data"]
+
+    def values(self, expression):
+        """The value of each series, by the instance it is of."""
+        return {each["metric"].get("instance"): float(each["value"][1]) for each in self.ask("query", query=expression)["result"]}
+
+
+@contextlib.contextmanager
+def prometheus(folder, targets):
+    """One that scrapes often, with the alerts loaded."""
+    address = f"127.0.0.1:{free_port()}"
+    configuration = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(ROOT / "deploy/prometheus/alerts.yaml")],
+        "scrape_configs": [{"job_name": "hallway", "static_configs": [{"targets": targets, "labels": {"namespace": "rt"}}]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
+    with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        eventually("prometheus is ready", lambda: get(f"http://{address}/-/ready")[0] == 200)
+        yield Prometheus(address)
+
+
+def publish(node):
+    body = json.dumps({"room": "order:o1", "type": "order.status_changed", "payload": {"orderId": "o1"}}).encode()
+    request = urllib.request.Request(f"http://{node.main}/v1/publish", body, {"Authorization": f"Bearer {API_KEY}"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        assert reply.status == 200
+
+
+def test_prometheus_scrapes_two_nodes(tmp_path):
+    with redis() as url, gateway(HALLWAY_REDIS__URL=url) as first, gateway(HALLWAY_REDIS__URL=url) as second:
+        publish(first)
+        both = {first.admin, second.admin}
+        with prometheus(tmp_path, sorted(both)) as server:
+            eventually("both are scraped and see each other", lambda: server.values("hallway_nodes") == dict.fromkeys(both, 2.0))
+            assert server.values("up") == server.values("hallway_broker_up") == dict.fromkeys(both, 1.0)
+            assert server.values("hallway_publish_seconds_count") == {first.admin: 1.0}
+            canaries = 'hallway_canary_seconds_bucket{le="+Inf"} > 0'
+            eventually("canaries come back on both", lambda: set(server.values(canaries)) == both)
+
+            metadata = server.ask("metadata")
+            ours = {name: each for name, each in metadata.items() if name.startswith("hallway_")}
+            assert set(ours) <= KNOWN, "a metric that src/metrics.rs does not name"
+            assert all(each[0]["help"] for each in ours.values())
+
+            for where, expression in queries():
+                plain = expression.replace("$__rate_interval", "1m").replace("$__range", "1h")
+                plain = plain.replace("$namespace", ".*").replace("$job", ".*")
+                try:
+                    server.ask("query", query=plain)
+                except AssertionError as refused:
+                    pytest.fail(f"{where}: {refused}")
+            rules = server.ask("rules")["groups"][0]["rules"]
+            assert len(rules) == len(RULES)
+            eventually("every alert was evaluated", lambda: all(each["health"] == "ok" for each in server.ask("rules")["groups"][0]["rules"]))
+            firing = {each["labels"]["alertname"] for each in server.ask("alerts")["alerts"] if each["state"] == "firing"}
+            assert firing == set(), "a fleet at rest wakes nobody"

@@ -1,0 +1,200 @@
+"""The objects that the chart makes: valid for Kubernetes, safe, and fitting together."""
+
+import json
+import subprocess
+
+import kubernetes_validate
+import pytest
+
+from chart import CASES, HERE, hallway, objects, of_kind, only, pods
+from node import BINARY, SECRET
+
+KUBERNETES = ("1.31", "1.37")
+# What is no part of Kubernetes, and the fields that its spec may have.
+FOREIGN = {
+    "HTTPRoute": {"parentRefs", "hostnames", "rules"},
+    "ServiceMonitor": {"selector", "endpoints"},
+    "PrometheusRule": {"groups"},
+}
+
+
+@pytest.fixture(params=CASES)
+def found(request):
+    return objects(request.param)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_knows_every_field(found, version):
+    for each in found:
+        if each["kind"] not in FOREIGN:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_an_unknown_field_would_be_found():
+    deployment = only(objects("default"), "Deployment")
+    deployment["spec"]["replicaz"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES[0], strict=True)
+
+
+def test_operator_and_gateway_know_their_objects(found):
+    foreign = [each for each in found if each["kind"] in FOREIGN]
+    done = subprocess.run(["node", "crds.mjs"], input=json.dumps(foreign), capture_output=True, text=True, cwd=HERE)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    for each in foreign:
+        assert set(each["spec"]) <= FOREIGN[each["kind"]], each["kind"]
+
+
+def test_no_pod_can_do_more_than_it_must(found):
+    assert list(pods(found))
+    for spec, _ in pods(found):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert all("hostPath" not in volume for volume in spec["volumes"])
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True and security["runAsUser"] >= 1000
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            resources = container["resources"]
+            assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
+            image = container["image"]
+            assert ("@sha256:" in image or ":" in image.rpartition("/")[2]) and not image.endswith(":latest"), image
+
+
+def test_probes_ask_the_admin_port(found):
+    container = hallway(found)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert variables["HALLWAY_ADMIN__LISTEN"] == f"0.0.0.0:{ports['admin']}"
+    assert variables["HALLWAY_SERVER__LISTEN"] == f"0.0.0.0:{ports['client']}"
+    asked = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert asked == {
+        "startupProbe": {"path": "/livez", "port": "admin"},
+        "livenessProbe": {"path": "/livez", "port": "admin"},
+        "readinessProbe": {"path": "/readyz", "port": "admin"},
+    }
+
+
+def test_the_admin_port_is_in_the_headless_service_alone(found):
+    with_admin = [each for each in of_kind(found, "Service") if "admin" in str(each["spec"]["ports"])]
+    assert [each["spec"]["clusterIP"] for each in with_admin] == ["None"]
+    assert with_admin[0]["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_selectors_and_names_lead_to_something(found):
+    labels = only(found, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    ports = {port["name"] for port in hallway(found)["ports"]}
+    selectors = [each["spec"]["selector"] for each in of_kind(found, "Service")]
+    selectors += [each["spec"]["selector"]["matchLabels"] for each in of_kind(found, "PodDisruptionBudget")]
+    selectors += [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(found, "NetworkPolicy")]
+    assert all(selector.items() <= labels.items() for selector in selectors)
+    for service in of_kind(found, "Service"):
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+    services = {each["metadata"]["name"]: each for each in of_kind(found, "Service")}
+    for ingress in of_kind(found, "Ingress"):
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            backend = path["backend"]["service"]
+            assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]["spec"]["ports"]}
+    for route in of_kind(found, "HTTPRoute"):
+        for backend in route["spec"]["rules"][0]["backendRefs"]:
+            assert backend["port"] in {port["port"] for port in services[backend["name"]]["spec"]["ports"]}
+    for scaler in of_kind(found, "HorizontalPodAutoscaler"):
+        assert scaler["spec"]["scaleTargetRef"]["name"] == only(found, "Deployment")["metadata"]["name"]
+        assert "replicas" not in only(found, "Deployment")["spec"]
+    for monitor in of_kind(found, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        (service,) = [each for each in services.values() if wanted.items() <= each["metadata"]["labels"].items()]
+        assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= {
+            port["name"] for port in service["spec"]["ports"]
+        }
+
+
+def test_the_made_secret_is_where_it_is_asked_for_and_nowhere_else():
+    found = objects("trial")
+    secret = only(found, "Secret")
+    references = [each["valueFrom"]["secretKeyRef"] for each in hallway(found)["env"] if "valueFrom" in each]
+    assert {each["name"] for each in references} == {secret["metadata"]["name"]}
+    assert {each["key"] for each in references} == set(secret["stringData"])
+    others = [each for each in found if each["kind"] != "Secret"]
+    assert all(text not in json.dumps(others) for text in secret["stringData"].values())
+
+
+def test_a_node_has_time_to_stop():
+    cases = [
+        ([], 5 + 10 + 5 + 10),
+        (["shutdown.drain=2m", "shutdown.reconnectSpread=30s"], 5 + 120 + 30 + 10),
+        (["shutdown.drain=1500ms", "shutdown.preStopSeconds=0"], 0 + 2 + 5 + 10),
+        (["shutdown.drain=1h", "shutdown.marginSeconds=60"], 5 + 3600 + 5 + 60),
+    ]
+    for settings, seconds in cases:
+        flags = [part for setting in settings for part in ("--set", setting)]
+        spec, _ = next(pods(objects("default", *flags)))
+        assert spec["terminationGracePeriodSeconds"] == seconds, settings
+
+
+def test_a_rollout_keeps_a_fleet_whole_and_never_has_two_lone_nodes():
+    fleet, lone = (only(objects(case), "Deployment")["spec"]["strategy"] for case in ("fleet", "default"))
+    assert fleet == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert lone == {"type": "Recreate"}
+
+
+def test_a_change_of_configuration_or_secret_restarts_the_nodes():
+    def sums(*settings):
+        annotations = only(objects("trial", *settings), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        return annotations["checksum/config"], annotations["checksum/secret"]
+
+    before = sums()
+    after_config = sums("--set", "config=[log]\nlevel = 'debug'")
+    after_secret = sums("--set", "api.key=another-api-key-of-more-than-32-bytes")
+    assert after_config[0] != before[0] and after_config[1] == before[1]
+    assert after_secret[1] != before[1] and after_secret[0] == before[0]
+
+
+def test_nodes_are_scaled_by_what_is_asked_for():
+    def metrics(*settings):
+        flags = [part for setting in settings for part in ("--set", f"autoscaling.{setting}")]
+        return [each["type"] for each in only(objects("gateway", *flags), "HorizontalPodAutoscaler")["spec"]["metrics"]]
+
+    assert metrics() == ["Resource", "Pods"]
+    assert metrics("socketsPerPod=0") == ["Resource"]
+    assert metrics("cpuPercent=0") == ["Pods"]
+
+
+def test_websockets_have_their_time():
+    annotations = only(objects("fleet"), "Ingress")["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-send-timeout"] == "3600"
+    assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "600", "what is set by hand goes over it"
+    assert annotations["haproxy.org/timeout-tunnel"] == "3600s"
+    rule = only(objects("gateway"), "HTTPRoute")["spec"]["rules"][0]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+
+
+def test_evictions_are_bounded_only_where_another_node_is_left():
+    assert [of_kind(objects(case), "PodDisruptionBudget") != [] for case in ("default", "fleet", "gateway")] == [False, True, True]
+
+
+def test_the_gateway_takes_its_configuration(found, tmp_path):
+    """What a pod would find is put into a folder, and the real `check-config` reads it."""
+    for name, text in only_configuration(found)["data"].items():
+        (tmp_path / name).write_text(text)
+    environment = {}
+    for each in hallway(found)["env"]:
+        value = each.get("value", SECRET)
+        if each["name"] == "HALLWAY_REDIS__URL" and "valueFrom" in each:
+            value = "redis://127.0.0.1:6379"
+        environment[each["name"]] = value.replace("/etc/hallway", str(tmp_path))
+    arguments = [argument.replace("/etc/hallway", str(tmp_path)) for argument in hallway(found)["args"]]
+    assert arguments[0] == "serve"
+    done = subprocess.run([BINARY, "check-config", *arguments[1:]], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "the configuration is good\n"), done.stderr
+
+
+def only_configuration(found):
+    (one,) = [each for each in of_kind(found, "ConfigMap") if "hallway.toml" in each["data"]]
+    return one

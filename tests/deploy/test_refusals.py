@@ -1,0 +1,94 @@
+"""Values that cannot be meant are refused, with a sentence that says what to do. Both Helms say it."""
+
+import pytest
+
+from chart import HELMS, template
+
+BASE = ["--set", "auth.existingSecret=tokens"]
+KEYLESS = []
+
+# What is set, and what each Helm must say: one text for both, or one for each.
+SCHEMA = [
+    ("replica=3", "dditional propert", "replica"),
+    ("image.tags=x", "dditional propert", "tags"),
+    ("replicas=many", "replicas", "integer"),
+    ("replicas=-1", "replicas", "0"),
+    ("image.pullPolicy=Sometimes", "pullPolicy", "IfNotPresent"),
+    ("image.digest=sha256:12", "digest", "pattern"),
+    ("ports.client=80", "ports", "024"),
+    ("shutdown.drain=soon", "drain", "pattern"),
+    ("shutdown.drain=10", "drain", "string"),
+    ("shutdown.marginSeconds=0", "marginSeconds", "5"),
+    ("auth.hs256Secret=too-short", "hs256Secret", "32"),
+    ("api.key=too-short", "key", "32"),
+    ("auth.publicKeys.a\\.pem=nonsense", "a.pem", "PUBLIC KEY"),
+    ("auth.publicKeys.a=nonsense", "publicKeys", "pem"),
+    ("redis.url=localhost:6379", "url", "rediss"),
+    ("redis.url=redis-sentinel://localhost:26379", "url", "rediss"),
+    ("redis.sentinel.enabled=true", "dditional propert", "sentinel"),
+    ("ingress.hosts={UPPER.example.com}", "hosts", "pattern"),
+    ("ingress.paths={socket.io}", "paths", "pattern"),
+    ("ingress.idleSeconds=10", "idleSeconds", "60"),
+    ("service.type=ExternalName", "type", "LoadBalancer"),
+    ("config.history.max_events=5", "config", "string"),
+    ("extraEnv[0].value=x", "extraEnv", "name"),
+    ("autoscaling.cpuPercent=200", "cpuPercent", "100"),
+    ("metrics.serviceMonitor.interval=often", "interval", "pattern"),
+]
+
+# What is set beside BASE, and the sentence.
+CONTRADICTIONS = [
+    (BASE, ["replicas=3"], "3 replicas need Redis: without it each node keeps its rooms in its own memory"),
+    (BASE, ["replicas=3"], "Set redis.existingSecret or redis.url, or replicas=1."),
+    (BASE, ["autoscaling.enabled=true"], "autoscaling needs Redis: without it each node keeps its rooms in its own memory"),
+    (KEYLESS, ["replicas=1"], "no token could be believed: set auth.existingSecret"),
+    (BASE, ["auth.hs256Secret=a-secret-for-ci-of-more-than-32-bytes"], "auth.existingSecret and auth.hs256Secret are both set"),
+    (BASE, ["redis.existingSecret=r", "redis.url=redis://r"], "redis.existingSecret and redis.url are both set"),
+    (BASE, ["config=[shutdown]\ndrain = '1m'"], "config must not set drain under [shutdown]: the chart does, from the value shutdown.drain"),
+    (BASE, ["config=[redis]\nurl = 'redis://r'"], "config must not set url under [redis]: the chart does, from the value redis.existingSecret"),
+    (BASE, ["config=[admin]\nlisten = '0.0.0.0:1'"], "config must not set listen under [admin]: the chart does, from the value ports.admin"),
+    (BASE, ["extraEnv[0].name=HALLWAY_REDIS__URL", "extraEnv[0].value=x"], "extraEnv must not set HALLWAY_REDIS__URL"),
+    (BASE, ["config=not toml"], "config is no TOML"),
+    (BASE, ["ports.admin=8080"], "two listeners have one port"),
+    (BASE, ["api.ownListener=true"], "api.ownListener opens a port where nothing answers without a key"),
+    (BASE, ["ingress.enabled=true"], "the Ingress has no host: set ingress.hosts"),
+    (BASE, ["httpRoute.enabled=true"], "the HTTPRoute has no Gateway: set httpRoute.parentRefs"),
+    (BASE, ["redis.existingSecret=r", "autoscaling.enabled=true", "autoscaling.minReplicas=20"], "autoscaling.minReplicas (20) is above autoscaling.maxReplicas (10)"),
+    (BASE, ["redis.existingSecret=r", "autoscaling.enabled=true", "autoscaling.cpuPercent=0"], "autoscaling has nothing to go by"),
+]
+
+
+def refused(major, *settings):
+    done = template(major, *settings)
+    assert done.returncode != 0, f"it renders: {settings}"
+    return done.stderr
+
+
+def test_the_base_itself_renders():
+    for major in HELMS:
+        assert template(major, *BASE).returncode == 0
+
+
+@pytest.mark.parametrize(("setting", "where", "what"), SCHEMA)
+@pytest.mark.parametrize("major", HELMS)
+def test_a_wrong_value_is_refused(major, setting, where, what):
+    said = refused(major, *BASE, "--set", setting)
+    assert "schema" in said, said
+    assert where in said and what in said, said
+
+
+@pytest.mark.parametrize(("base", "settings", "sentence"), CONTRADICTIONS)
+@pytest.mark.parametrize("major", HELMS)
+def test_a_contradiction_is_told(major, base, settings, sentence):
+    flags = [part for setting in settings for part in ("--set", setting)]
+    assert sentence in refused(major, *base, *flags)
+
+
+def test_all_contradictions_are_told_at_once():
+    said = refused(3, "--set", "replicas=2", "--set", "ports.admin=8080", "--set", "ingress.enabled=true")
+    assert said.count("\n- ") == 4, said
+
+
+def test_a_secret_that_is_refused_is_not_repeated():
+    for major in HELMS:
+        assert "p4ssw0rd" not in refused(major, *BASE, "--set", "api.key=p4ssw0rd")
