@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
@@ -71,7 +72,7 @@ pub enum TokenError {
     #[error("no key is configured for the token's algorithm")]
     Algorithm,
     /// Signature, form, times, issuer or audience.
-    #[error("the token is not valid: {0}")]
+    #[error("the token is not valid: {}", unquoted(.0))]
     Invalid(#[from] jsonwebtoken::errors::Error),
     /// A claim that is needed is missing or of the wrong kind.
     #[error("the token's {0} is missing or no use")]
@@ -181,6 +182,14 @@ fn token_id(all: &Map<String, Value>) -> Result<Option<String>, TokenError> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; `as` saturates")]
 fn millis(seconds: f64) -> u64 {
     (seconds * 1000.0) as u64
+}
+
+/// The parser's sentences quote what they found, and a log must not have that.
+fn unquoted(error: &jsonwebtoken::errors::Error) -> String {
+    if matches!(error.kind(), ErrorKind::Json(_)) {
+        return "its JSON is not of the right form".to_owned();
+    }
+    error.to_string()
 }
 
 fn public_key(pem: &[u8]) -> Option<Key> {
