@@ -30,6 +30,8 @@ use tokio_util::task::TaskTracker;
 use crate::service::Service;
 
 mod entry;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod portion;
 mod reader;

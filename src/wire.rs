@@ -19,6 +19,8 @@ mod express;
 mod flusher;
 mod follower;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod io;
 mod lane;

@@ -23,6 +23,12 @@ fn bad_events() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("cut short", text(r#"{"type":"t","payload":1"#), invalid),
         ("nothing", text(""), invalid),
         ("an array", text(r#"["t",1]"#), invalid),
+        ("an array of an event's values", text(r#"["id","t","LOW",5,1,{}]"#), invalid),
+        (
+            "an array of a body's values",
+            text(r#"[["order:o1"],"order:o1","t",1,"id","LOW",5,{},true,"durable"]"#),
+            invalid,
+        ),
         ("a number", text("5"), invalid),
         ("more than one", text(r#"{"type":"t","payload":1}{"type":"t","payload":1}"#), invalid),
         ("no type", text(r#"{"payload":1}"#), invalid),

@@ -286,6 +286,7 @@ mod tests {
         let located = |payload: &str| key(&format!(r#"{{"type":"agent.location_updated","payload":{payload}}}"#));
         assert_eq!(located(r#"{"agentId":"a 1","location":{"agentId":"x"}}"#), "agent.location_updated a 1");
         assert_eq!(located(r#"{"agentId":17}"#), "agent.location_updated 17");
+        assert_eq!(located(r#"{"beyond":1e400,"agentId":"a"}"#), "agent.location_updated a");
         for payload in [r#"{"agentId":null}"#, r#"{"agentId":["a"]}"#, "{}", "[]", "5", r#""agentId""#] {
             assert_eq!(located(payload), "agent.location_updated", "{payload}");
         }

@@ -1,6 +1,7 @@
 //! Drafts: an event as its publisher wrote it, read once and checked.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -31,14 +32,14 @@ pub struct Draft<'a> {
     pub meta: Meta<'a>,
 }
 
-/// Why a text is no event.
+/// Why a text is no event. Shown, it repeats nothing of that text, so that a log may have it.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
     /// Not UTF-8.
     #[error("the event is not valid UTF-8")]
     Utf8,
     /// Not JSON, not an object, a field missing, doubled or of the wrong kind.
-    #[error("the event is no JSON object of the right form: {0}")]
+    #[error("the event is no JSON object of the right form: {}", unquoted(.0))]
     Form(#[from] serde_json::Error),
     /// The type or the id.
     #[error(transparent)]
@@ -49,6 +50,28 @@ pub enum InvalidEvent {
     /// Not a whole number of milliseconds.
     #[error("an event's timestamp is a whole number of milliseconds since 1970")]
     Timestamp,
+}
+
+impl InvalidEvent {
+    /// The reason for whoever wrote the text, which may repeat a part of it.
+    #[must_use]
+    pub fn to_its_publisher(&self) -> String {
+        match self {
+            Self::Form(error) => format!("the event is no JSON object of the right form: {error}"),
+            Self::Utf8 | Self::Name(_) | Self::Json(_) | Self::Timestamp => self.to_string(),
+        }
+    }
+}
+
+/// Of the parser's sentences those about values quote them.
+fn unquoted(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    if !error.is_data()
+        || ["missing field", "duplicate field", json::NO_OBJECT].iter().any(|lead| said.starts_with(lead))
+    {
+        return said;
+    }
+    format!("a value is of the wrong kind at line {} column {}", error.line(), error.column())
 }
 
 #[derive(Deserialize)]
@@ -74,7 +97,7 @@ impl<'a> Draft<'a> {
     /// When it is not UTF-8, not a JSON object of the right form, breaks a rule of names, or is not I-JSON.
     pub fn parse(text: &'a [u8]) -> Result<Self, InvalidEvent> {
         let text = std::str::from_utf8(text).map_err(|_| InvalidEvent::Utf8)?;
-        let fields: Fields<'a> = serde_json::from_str(text)?;
+        let fields: Fields<'a> = json::object(text)?;
         let kind: EventType = fields.kind.parse()?;
         json::check(fields.payload.get(), JSON_DEPTH)?;
         let meta = fields.meta.unwrap_or_default();
@@ -92,9 +115,15 @@ impl<'a> Draft<'a> {
     /// A member of the payload that is a string or a number, as text.
     #[must_use]
     pub fn payload_text(&self, member: &str) -> Option<String> {
-        let payload: serde_json::Value = serde_json::from_str(self.payload.get()).ok()?;
-        let value = payload.get(member)?;
+        let value: serde_json::Value = serde_json::from_str(self.payload_members().remove(member)?.get()).ok()?;
         value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string))
+    }
+
+    /// The payload's members as they are written, none where it is no object. What one of them holds, such as a number
+    /// beyond all floats, keeps nobody from the others.
+    #[must_use]
+    pub fn payload_members(&self) -> HashMap<String, &'a RawValue> {
+        serde_json::from_str(self.payload.get()).unwrap_or_default()
     }
 }
 
@@ -176,10 +205,12 @@ mod tests {
     #[test]
     fn bad_events_are_refused() {
         let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
-        let texts: [&[u8]; 25] = [
+        let texts: [&[u8]; 27] = [
             b"",
             b"null",
             b"[]",
+            br#"["id","x","LOW",5,1,{}]"#,
+            br#" [null,"x",null,null,1,null]"#,
             b"\"x\"",
             b"{}",
             b"{\"type\":\"x\"}",
@@ -206,6 +237,26 @@ mod tests {
         for text in texts {
             assert!(Draft::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
         }
+    }
+
+    #[test]
+    fn a_reason_repeats_the_text_to_its_publisher_only() {
+        for text in [
+            r#""hidden""#,
+            r#"{"type":["hidden"],"payload":1}"#,
+            r#"{"type":"x","payload":1,"meta":"hidden"}"#,
+            r#"{"type":"x","payload":1,"priority":"hidden"}"#,
+            r#"{"type":"x","payload":1,"timestamp":"hidden"}"#,
+            r#"{"type":"hidden x","payload":1}"#,
+            r#"{"type":"x","payload":"hidden"#,
+        ] {
+            let shown = Draft::parse(text.as_bytes()).expect_err(text).to_string();
+            assert!(!shown.contains("hidden"), "{shown}");
+        }
+        let refused = Draft::parse(br#"{"type":"x","payload":1,"priority":"urgent"}"#).expect_err("no such priority");
+        assert!(refused.to_its_publisher().contains("urgent"));
+        let refused = Draft::parse(br#"{"type":"x"}"#).expect_err("no payload");
+        assert!(refused.to_string().contains("missing field `payload`"));
     }
 
     #[test]

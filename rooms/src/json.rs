@@ -1,4 +1,10 @@
-//! What strict parsers still let pass and I-JSON does not: lone surrogate escapes, and nesting without end.
+//! What strict parsers still let pass and I-JSON does not: lone surrogate escapes, and nesting without end. And arrays,
+//! which derived readers let pass for objects.
+
+use serde::de::{Deserialize, Error as _};
+
+/// What [`object`] says of other JSON.
+pub(crate) const NO_OBJECT: &str = "expected an object";
 
 /// A text is JSON, but not such as every client can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +15,15 @@ pub enum JsonFault {
     /// Half of a surrogate pair in `\u` escapes.
     #[error("a lone surrogate escape is no character")]
     LoneSurrogate,
+}
+
+/// Reads a JSON object. Readers derived for a struct would take an array of its values as well.
+///
+/// # Errors
+/// When the text is no JSON, no object, or not of the form of a `T`.
+pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    let value = serde_json::from_str(text)?;
+    if text.trim_ascii_start().starts_with('{') { Ok(value) } else { Err(serde_json::Error::custom(NO_OBJECT)) }
 }
 
 /// Checks a text that is known to be well-formed JSON: at most `depth` levels, no lone surrogate escapes.

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use hallway_rooms::close::Refusal;
+use hallway_rooms::json::object;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -33,7 +34,7 @@ pub(super) async fn batch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body = read(body)?;
-    let batch: Batch<'_> = serde_json::from_str(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
+    let batch: Batch<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
     if batch.events.len() > state.batch_events {
         let message = format!("a batch has at most {} events (api.batch_events)", state.batch_events);
         return Err(ApiError::new(Refusal::EventTooLarge, &message));

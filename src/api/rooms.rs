@@ -1,6 +1,7 @@
 //! `GET /v1/rooms/{room}` and its events.
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use hallway_rooms::close::Refusal;
@@ -41,8 +42,11 @@ impl Part {
     }
 }
 
-fn parse(state: &ApiState, key: &str) -> Result<Room, ApiError> {
-    state.service.room(key).map_err(|refusal| ApiError::new(refusal, "no room class has a key of this form"))
+/// A path whose percent signs stand for no UTF-8 names no room.
+fn parse(state: &ApiState, key: Result<Path<String>, PathRejection>) -> Result<Room, ApiError> {
+    let refused = |refusal| ApiError::new(refusal, "no room class has a key of this form");
+    let Path(key) = key.map_err(|_| refused(Refusal::InvalidRoom))?;
+    state.service.room(&key).map_err(refused)
 }
 
 fn sentence(refusal: Refusal) -> ApiError {
@@ -52,8 +56,11 @@ fn sentence(refusal: Refusal) -> ApiError {
     ApiError::new(refusal, "the broker is out of reach, or cannot read this room: the log of the gateway says which")
 }
 
-pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
-    let room = parse(&state, &key)?;
+pub(super) async fn room(
+    State(state): State<ApiState>,
+    key: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let room = parse(&state, key)?;
     let (head, size) = tokio::join!(state.service.head(&room), state.service.room_size(&room));
     let head = head.map_err(sentence)?;
     Ok(Json(json!({"room": room.key(), "size": size, "head": head.to_string()})))
@@ -61,10 +68,10 @@ pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>)
 
 pub(super) async fn events(
     State(state): State<ApiState>,
-    Path(key): Path<String>,
-    part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
+    key: Result<Path<String>, PathRejection>,
+    part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let room = parse(&state, &key)?;
+    let room = parse(&state, key)?;
     let Query(part) = part.map_err(|e| ApiError::new(Refusal::InvalidPayload, &e.body_text()))?;
     let body = state.service.events(&room, part.window()?).await.map_err(sentence)?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())

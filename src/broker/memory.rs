@@ -188,7 +188,7 @@ impl Broker for MemoryBroker {
             let message = format!("the event has {} bytes, more than limits.event_bytes", event.text.len());
             return Err(PublishError::TooLarge(message));
         }
-        let draft = Draft::parse(&event.text).map_err(|e| PublishError::Invalid(e.to_string()))?;
+        let draft = Draft::parse(&event.text).map_err(|e| PublishError::Invalid(e.to_its_publisher()))?;
         let mut state = self.state.lock();
         let now_ms = (self.clock)();
         let (mut placed, mut places, mut earlier) = (Vec::new(), Vec::new(), Vec::new());

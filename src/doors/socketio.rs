@@ -15,6 +15,8 @@ mod command;
 mod connect;
 mod encode;
 mod expiry;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod head;
 mod inbox;
 mod perform;

@@ -148,7 +148,7 @@ impl Service {
             return Err(Refused::new(Refusal::EventTooLarge, message));
         }
         let invalid = |message: String| Refused::new(Refusal::InvalidEvent, message);
-        let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_string()))?;
+        let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_its_publisher()))?;
         let keys = if request.rooms.is_empty() { derived_rooms(&draft) } else { request.rooms };
         let rooms = self.rooms(&keys)?;
         let id = draft.id.clone().or(request.spare_id).unwrap_or_else(event_id);
@@ -226,11 +226,12 @@ fn derived_rooms(draft: &Draft<'_>) -> Vec<String> {
         "agent.location_updated" => &[("agent", "agentId")],
         _ => &[],
     };
-    let payload: serde_json::Value = serde_json::from_str(draft.payload.get()).unwrap_or_default();
-    let room = |(word, field): &(&str, &str)| Some(format!("{word}:{}", payload.get(field)?.as_str()?));
+    let payload = draft.payload_members();
+    let text = |field: &str| serde_json::from_str::<String>(payload.get(field)?.get()).ok();
+    let room = |(word, field): &(&str, &str)| Some(format!("{word}:{}", text(field)?));
     let mut rooms: Vec<String> = templates.iter().filter_map(room).collect();
     if draft.kind.as_str() == "agent.location_updated" {
-        rooms.extend(payload.get("zoneId").and_then(|z| z.as_str()).map(|zone| format!("zone:{zone}:agents")));
+        rooms.extend(text("zoneId").map(|zone| format!("zone:{zone}:agents")));
     }
     rooms
 }

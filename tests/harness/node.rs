@@ -150,6 +150,11 @@ impl Node {
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
     }
 
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("it runs").count()
+    }
+
     /// Kills it as a crash would.
     pub fn kill(&mut self) {
         self.process.kill().expect("it can be killed");

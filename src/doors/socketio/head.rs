@@ -5,6 +5,7 @@
 use axum::extract::connect_info::ConnectInfo;
 use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use percent_encoding::percent_decode_str;
 
 use crate::connections::Tries;
 use crate::wire::Wire;
@@ -58,8 +59,10 @@ fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
     let mut token = None;
     let mut kept = String::new();
     for pair in uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
-        if let Some(value) = pair.strip_prefix("token=") {
-            token.get_or_insert_with(|| decode(value));
+        let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+        // However the name is spelt: what stays in the URI may be logged.
+        if percent_decode_str(name).eq(*b"token") {
+            token = token.or_else(|| value.map(decode));
             continue;
         }
         kept.push(if kept.is_empty() { '?' } else { '&' });
@@ -71,7 +74,7 @@ fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
 
 fn decode(value: &str) -> String {
     let spaced = value.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 fn copy(headers: &HeaderMap) -> HeaderMap {
@@ -104,6 +107,12 @@ mod tests {
         assert_eq!(uri, "/socket.io/?EIO=4&transport=websocket");
         assert_eq!(tokens.query.as_deref(), Some("a+b"));
         assert_eq!(tokens.header.as_deref(), Some("Bearer h"));
+    }
+
+    #[test]
+    fn the_token_leaves_the_uri_however_its_name_is_spelt() {
+        let (uri, tokens) = enter_uri("/socket.io/?%74oke%6E=a&EIO=4&token&token=b", true);
+        assert_eq!((uri.as_str(), tokens.query.as_deref()), ("/socket.io/?EIO=4", Some("a")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use hallway_rooms::class::Delivery;
 use hallway_rooms::close::Refusal;
+use hallway_rooms::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -39,7 +40,7 @@ impl Request {
     /// # Errors
     /// `invalid-event` when it is no JSON of that form.
     pub fn parse(text: &str) -> Result<Self, Refused> {
-        let body = serde_json::from_str::<Body<'_>>(text);
+        let body = json::object::<Body<'_>>(text);
         body.map(Body::into_request).map_err(|e| Refused::new(Refusal::InvalidEvent, e.to_string()))
     }
 }
