@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 mod agreement;
+mod api;
 mod auth;
 mod connection;
 mod environment;
@@ -25,11 +26,13 @@ mod rooms;
 mod rule;
 mod scope;
 mod secret;
+mod secret_file;
 mod section;
 mod server;
 mod units;
 mod value;
 
+pub use api::{Api, ApiKeyConfig, ApiScope, Bearer};
 pub use auth::Auth;
 pub use connection::{Shutdown, SocketIo, Wire};
 pub use environment::environment;
@@ -42,7 +45,8 @@ pub use log::{Log, LogFormat};
 pub use redis::Redis;
 pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
-pub use server::{Admin, Api, Server};
+pub use secret_file::SecretFile;
+pub use server::{Admin, Server};
 pub use units::{ByteSize, parse_duration};
 
 use environment::Variables;

@@ -18,6 +18,7 @@ use crate::doors::socketio::Door;
 use crate::readiness::Readiness;
 use crate::service::Service;
 
+mod api;
 mod build;
 mod front;
 mod guard;
@@ -106,7 +107,7 @@ impl Gateway {
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
-            v1: building.api(service.clone()),
+            v1: building.api(service.clone())?,
             readiness: readiness.clone(),
             connections: connections.clone(),
         };

@@ -9,7 +9,7 @@ use std::{
 
 use url::Url;
 
-use super::{Config, Mode, error::Complaint, report::Report, secret::Secret, value::toml_string};
+use super::{Config, Mode, api, error::Complaint, report::Report, secret::Secret, value::toml_string};
 
 /// Checks what is sound of the configuration; a key already complained about is left alone.
 pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     queue(config, report);
     lease(config, report);
     key_files(config, report);
+    api::agree(config, mode, report);
     match mode {
         Mode::Production => production(config, report),
         Mode::Dev => development(config, report),
@@ -134,15 +135,10 @@ pub(super) fn verifying_key(config: &Config, report: &mut Report) {
 }
 
 fn production(config: &Config, report: &mut Report) {
-    let published = [
-        ("auth.hs256_secret", &config.auth.hs256_secret, Config::DEV_SECRET),
-        ("api.key", &config.api.key, Config::DEV_API_KEY),
-    ];
-    for (key, secret, known) in published {
-        if secret.as_ref().is_some_and(|secret| secret.expose() == known) {
-            let remedy = "make one of your own with `openssl rand -base64 48`";
-            report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
-        }
+    let secret = config.auth.hs256_secret.as_ref();
+    if secret.is_some_and(|secret| secret.expose() == Config::DEV_SECRET) {
+        let remedy = "make one of your own with `openssl rand -base64 48`";
+        report.blame("auth.hs256_secret", Complaint::new("is the development value, which everybody knows", remedy));
     }
 }
 

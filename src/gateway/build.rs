@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
-use crate::api::{ApiKey, ApiState, v1};
 use crate::auth::policy::{DefaultRules, Open, Policy};
 use crate::auth::token::{KeyError, TokenRules, Verifier};
 use crate::broker::Broker;
@@ -148,11 +146,5 @@ impl Building<'_> {
             frame_bytes: limits.frame_bytes.get(),
             pending_commands: limits.pending_commands,
         }
-    }
-
-    pub(super) fn api(&self, service: Service) -> Router {
-        let key = ApiKey::new(self.config.api.key.as_ref().map(|key| key.expose()));
-        let event_bytes = self.config.limits.event_bytes.get();
-        v1(ApiState::new(service, key, event_bytes, self.config.api.batch_events))
     }
 }
