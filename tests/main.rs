@@ -2,6 +2,8 @@
 
 mod acknowledgements;
 mod all_ways;
+mod api_config;
+mod api_keys;
 mod broker;
 mod catch_up;
 mod churn;
@@ -27,8 +29,10 @@ mod keys;
 mod latest;
 mod locations;
 mod missed;
+mod openapi;
 mod outage;
 mod payloads;
+mod pending;
 mod protocol;
 mod publish_command;
 mod publishing_user;

@@ -53,9 +53,8 @@ enum Outcome {
 
 /// Publishes an event.
 ///
-/// It is stored and sent to the members of its rooms in one act. With the same `id` it may be published again, and is stored
-/// once.
-#[utoipa::path(post, path = "/v1/publish", request_body = EventBody,
+/// It is stored and sent in one act. With the same `id` it may be published again, and is stored once.
+#[utoipa::path(post, path = "/v1/publish", operation_id = "publish", request_body = EventBody,
     responses((status = 200, description = "It has its places.", body = Stored)))]
 pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Stored>, ApiError> {
     let taken = state.intake.take(request, state.single_bytes()).await?;
@@ -66,7 +65,7 @@ pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> 
 /// Publishes several events, in their order.
 ///
 /// Each has a result or an error of its own, among which are also `invalid-room` and `not-stored`.
-#[utoipa::path(post, path = "/v1/publish/batch", request_body = BatchBody,
+#[utoipa::path(post, path = "/v1/publish/batch", operation_id = "publishBatch", request_body = BatchBody,
     responses((status = 200, description = "What became of each.", body = Results)))]
 pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Results>, ApiError> {
     let mut taken = state.intake.take(request, state.batch_bytes()).await?;

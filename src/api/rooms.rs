@@ -89,7 +89,7 @@ fn sentence(refusal: Refusal) -> ApiError {
 }
 
 /// Tells of a room.
-#[utoipa::path(get, path = "/v1/rooms/{room}", params(("room" = String, Path, example = "order:ord_123")),
+#[utoipa::path(get, path = "/v1/rooms/{room}", operation_id = "room", params(("room" = String, Path, example = "order:ord_123")),
     responses((status = 200, description = "The room as it is.", body = RoomState)))]
 pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Json<RoomState>, ApiError> {
     let room = parse(&state, &key)?;
@@ -99,7 +99,7 @@ pub(super) async fn room(State(state): State<ApiState>, Path(key): Path<String>)
 }
 
 /// Reads a room's history.
-#[utoipa::path(get, path = "/v1/rooms/{room}/events", params(("room" = String, Path, example = "order:ord_123"), Part),
+#[utoipa::path(get, path = "/v1/rooms/{room}/events", operation_id = "roomEvents", params(("room" = String, Path, example = "order:ord_123"), Part),
     responses((status = 200, description = "A part of the history.", body = Page)))]
 pub(super) async fn events(
     State(state): State<ApiState>,

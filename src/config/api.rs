@@ -60,7 +60,7 @@ section! {
         batch_events: usize = 1_000, check between(1, 100_000);
 
         /// Most requests per second of each key that has no rate of its own, 1 to 1000000; a second's worth may come at
-        /// once, and a batch is one. None by default: limits.pending_publishes guards the node.
+        /// once, and a batch is one. None by default: `limits.pending_publishes` guards the node.
         rate: Option<u32> = None, check each(between(1, FAST)), eg "500";
 
         /// Most requests per second without a valid key that are told so, 1 to 10000, from all callers of this node.
@@ -68,7 +68,7 @@ section! {
         failed_attempts_per_second: u32 = 10, check between(1, 10_000);
 
         /// How long the body of a request may take to arrive, 100ms to 5m. The longest batch needs 1.6 MB/s then; what
-        /// it may take up is reserved meanwhile (limits.pending_publish_bytes).
+        /// it may take up is reserved meanwhile (`limits.pending_publish_bytes`).
         body_timeout: Duration = Duration::from_secs(10),
             check between(Duration::from_millis(100), Duration::from_mins(5));
     } with {
