@@ -55,7 +55,7 @@ fn is_unavailable((status, reply): &(u16, Value), key: &str) {
 
 #[tokio::test]
 async fn bodies_that_come_slowly_take_up_no_more_than_the_bound_and_only_for_so_long() {
-    let bounds = [("HALLWAY_LIMITS__PENDING_PUBLISH_BYTES", "32MiB"), ("HALLWAY_API__BODY_TIMEOUT", "3s")];
+    let bounds = [("HALLWAY_LIMITS__PENDING_PUBLISH_BYTES", "32MiB"), ("HALLWAY_API__BODY_TIMEOUT", "8s")];
     let node = Node::with(&bounds).await;
     let length = format!("content-length: {}", 16 * MIB);
     let mut slow = begin(node.main(), "/v1/publish/batch", &length).await;

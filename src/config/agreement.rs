@@ -19,11 +19,11 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     queue(config, report);
     lease(config, report);
     key_files(config, report);
-    api::agree(config, mode, report);
     match mode {
         Mode::Production => production(config, report),
         Mode::Dev => development(config, report),
     }
+    api::agree(config, mode, report);
 }
 
 /// Every listener, with the key that names it.
