@@ -1,39 +1,59 @@
 //! HTTP: publishing and reading for services, health for people, readiness and metrics for the platform.
 
 pub mod admin;
+mod document;
 mod error;
+mod guard;
 pub mod health;
-mod key;
+mod intake;
+mod keys;
 mod policy;
 mod publish;
 mod revoke;
 mod rooms;
 
 pub use error::ApiError;
-pub use key::ApiKey;
+pub use intake::Intake;
+pub use keys::{KeySettings, Keys, Scope};
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::{Extension, Router};
+use hallway_rooms::close::Refusal::{
+    EventTooLarge, HistoryDisabled, InvalidEvent, InvalidPayload, InvalidRoom, NotStored, RequestTimeout,
+    TooManyRevocations, Unavailable,
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::service::Service;
+use guard::Guard;
 
 /// What the handlers of `/v1` work with.
 #[derive(Clone, Debug)]
 pub struct ApiState {
     service: Service,
-    key: Arc<ApiKey>,
+    intake: Intake,
     event_bytes: usize,
     batch_events: usize,
 }
 
 impl ApiState {
-    /// `/v1` for the bearer of `key`.
+    /// Takes in as much as `intake` allows, events of at most `event_bytes`, and batches of at most `batch_events`.
     #[must_use]
-    pub fn new(service: Service, key: ApiKey, event_bytes: usize, batch_events: usize) -> Self {
-        Self { service, key: Arc::new(key), event_bytes, batch_events }
+    pub fn new(service: Service, intake: Intake, event_bytes: usize, batch_events: usize) -> Self {
+        Self { service, intake, event_bytes, batch_events }
+    }
+
+    /// Bytes of a request with one event.
+    fn single_bytes(&self) -> usize {
+        self.event_bytes * 2 + AROUND
+    }
+
+    /// Bytes of a request with a batch.
+    fn batch_bytes(&self) -> usize {
+        (self.batch_events * self.single_bytes()).min(BATCH_BYTES.max(self.single_bytes()))
     }
 }
 
@@ -42,20 +62,30 @@ const AROUND: usize = 16 * 1024;
 /// Bytes of a batch, however many events it may have.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// The routes of `/v1`.
-pub fn v1(state: ApiState) -> Router {
-    let single = state.event_bytes * 2 + AROUND;
-    let batch = (state.batch_events * single).min(BATCH_BYTES.max(single));
-    Router::new()
-        .route("/v1/publish", post(publish::one).layer(DefaultBodyLimit::max(single)))
-        .route("/v1/publish/batch", post(publish::batch).layer(DefaultBodyLimit::max(batch)))
-        .route("/v1/policy", post(policy::explain))
-        .route("/v1/revoke", post(revoke::revoke).layer(DefaultBodyLimit::max(AROUND)))
-        .route("/v1/disconnect", post(revoke::disconnect).layer(DefaultBodyLimit::max(AROUND)))
-        .route("/v1/rooms/{room}", get(rooms::room))
-        .route("/v1/rooms/{room}/events", get(rooms::events))
-        .route("/v1/{*rest}", axum::routing::any(error::no_such_route))
-        .method_not_allowed_fallback(error::no_such_method)
-        .route_layer(axum::middleware::from_fn_with_state(state.clone(), key::require))
+/// The routes of `/v1`: for each the scope that a key must have, the errors besides those of the keys, and the handler.
+/// Its document comes from the same line and from the handler's `#[utoipa::path]`.
+///
+/// # Errors
+/// When the document cannot be written, which no request can bring about.
+pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
+    let guard = Guard::new(Arc::new(keys));
+    let (publish, read, admin) = (Scope::Publish, Scope::Read, Scope::Admin);
+    let refusals = &[InvalidEvent, InvalidRoom, EventTooLarge, RequestTimeout, NotStored, Unavailable];
+    let (router, document) = OpenApiRouter::with_openapi(document::begin())
+        .routes(guard.route(publish, refusals, routes!(publish::one)))
+        .routes(guard.route(
+            publish,
+            &[InvalidEvent, EventTooLarge, RequestTimeout, Unavailable],
+            routes!(publish::batch),
+        ))
+        .routes(guard.route(read, &[InvalidRoom, Unavailable], routes!(rooms::room)))
+        .routes(guard.route(read, &[InvalidRoom, InvalidPayload, HistoryDisabled, Unavailable], routes!(rooms::events)))
+        .routes(guard.route(admin, &[InvalidPayload, Unavailable], routes!(policy::explain)))
+        .routes(guard.route(admin, &[InvalidPayload, TooManyRevocations, Unavailable], routes!(revoke::revoke)))
+        .routes(guard.route(admin, &[InvalidPayload, Unavailable], routes!(revoke::disconnect)))
+        .routes(guard.route(None, &[], routes!(document::openapi)))
+        .route("/v1/{*rest}", guard.nowhere())
         .with_state(state)
+        .split_for_parts();
+    Ok(router.layer(DefaultBodyLimit::max(AROUND)).layer(Extension(document::render(&document)?)))
 }

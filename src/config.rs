@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 mod agreement;
+mod api;
 mod auth;
 mod authorizer;
 mod connection;
@@ -26,12 +27,14 @@ mod rooms;
 mod rule;
 mod scope;
 mod secret;
+mod secret_file;
 mod secrets;
 mod section;
 mod server;
 mod units;
 mod value;
 
+pub use api::{Api, ApiKeyConfig, ApiScope, Bearer};
 pub use auth::Auth;
 pub use authorizer::Authorizer;
 pub use connection::{Shutdown, SocketIo, Wire};
@@ -45,8 +48,9 @@ pub use log::{Log, LogFormat};
 pub use redis::Redis;
 pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
+pub use secret_file::SecretFile;
 pub use secrets::Secrets;
-pub use server::{Admin, Api, Server};
+pub use server::{Admin, Server};
 pub use units::{ByteSize, parse_duration};
 
 use environment::Variables;

@@ -19,6 +19,7 @@ use crate::doors::socketio::Door;
 use crate::readiness::Readiness;
 use crate::service::Service;
 
+mod api;
 mod build;
 mod front;
 mod guard;
@@ -118,7 +119,7 @@ impl Gateway {
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
-            v1: building.api(service.clone()),
+            v1: building.api(service.clone())?,
             readiness: readiness.clone(),
             connections: connections.clone(),
         };

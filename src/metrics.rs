@@ -58,6 +58,14 @@ pub const FUNCTION_DIFFERS: &str = "hallway_function_differs";
 /// Nodes that are alive as seen from here, this one included.
 pub const NODES: &str = "hallway_nodes";
 
+/// Requests to `/v1`, by `key` (its name; `api.key` for the one without, `none` where there was no valid one) and `outcome`.
+pub const API_REQUESTS: &str = "hallway_api_requests_total";
+/// Events that came by HTTP and have no answer yet.
+pub const PENDING_PUBLISHES: &str = "hallway_pending_publishes";
+/// Bytes reserved for the bodies of those.
+pub const PENDING_PUBLISH_BYTES: &str = "hallway_pending_publish_bytes";
+/// Publishes by HTTP that were turned away because of what they would take up, by `why`.
+pub const PUBLISHES_TURNED_AWAY: &str = "hallway_publishes_turned_away_total";
 /// Locations refused, by `why`.
 pub const LOCATIONS_REFUSED: &str = "hallway_locations_refused_total";
 /// Acknowledgements of events, by `status`.
@@ -137,6 +145,10 @@ fn describe() {
     describe_counter!(PUBSUB_CONNECTS, "Times that the pub/sub connection was made.");
     describe_histogram!(CANARY, Unit::Seconds, "Time that a canary took through Redis.");
     describe_gauge!(NODES, "Nodes that are alive as seen from here, this one included.");
+    describe_counter!(API_REQUESTS, "Requests to /v1, by the name of the key and outcome.");
+    describe_gauge!(PENDING_PUBLISHES, "Events that came by HTTP and have no answer yet.");
+    describe_gauge!(PENDING_PUBLISH_BYTES, Unit::Bytes, "Bytes reserved for the bodies of publishes by HTTP.");
+    describe_counter!(PUBLISHES_TURNED_AWAY, "Publishes by HTTP turned away for what they would take up, by why.");
     describe_counter!(LOCATIONS_REFUSED, "Locations refused, by why.");
     describe_counter!(ACKNOWLEDGEMENTS, "Acknowledgements of events, by status.");
     describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");

@@ -101,7 +101,11 @@ async fn is_closed_after(address: SocketAddr, bytes: &[u8]) {
 
 #[tokio::test]
 async fn a_connection_that_never_becomes_a_transport_is_closed() {
-    let settings = [("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "1s"), ("HALLWAY_REDIS__RESPONSE_TIMEOUT", "500ms")];
+    let settings = [
+        ("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "1s"),
+        ("HALLWAY_REDIS__RESPONSE_TIMEOUT", "500ms"),
+        ("HALLWAY_API__BODY_TIMEOUT", "500ms"),
+    ];
     let node = Node::with(&settings).await;
     let mut reader = member(&node).await;
     let address = node.main();

@@ -2,6 +2,8 @@
 
 mod acknowledgements;
 mod all_ways;
+mod api_config;
+mod api_keys;
 mod authorizer;
 mod broker;
 mod catch_up;
@@ -35,8 +37,10 @@ mod latest;
 mod locations;
 mod missed;
 mod odd_names;
+mod openapi;
 mod outage;
 mod payloads;
+mod pending;
 mod policy;
 mod protocol;
 mod publish_command;

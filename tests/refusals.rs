@@ -284,7 +284,7 @@ async fn a_batch_tells_of_each_event_in_order_and_good_ones_go_through() {
 
 #[tokio::test]
 async fn the_api_is_for_whoever_has_its_key() {
-    let node = Node::embedded().await;
+    let node = Node::with(&[("HALLWAY_API__FAILED_ATTEMPTS_PER_SECOND", "1000")]).await;
     let mut client = Client::connect(node.main(), &token::user("u1")).await;
     client.join("order:o1").await;
     let body = in_room(GOOD.as_bytes());

@@ -31,7 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
     ("doors", &["service", "session", "auth", "wire", "readiness", "connections"]),
-    ("api", &["service", "session", "auth", "wire", "readiness"]),
+    ("api", &["service", "session", "auth", "wire", "readiness", "rate"]),
     ("ingest", &["service", "session", "auth"]),
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),
     ("hub", &["broker", "session", "wire"]),

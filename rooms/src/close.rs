@@ -94,13 +94,39 @@ pub enum Refusal {
     UnknownCommand,
     /// As many revocations as `limits.revocations` are in force.
     TooManyRevocations,
-    /// The broker is out of reach.
+    /// No such route.
+    NotFound,
+    /// The route does not take this method.
+    MethodNotAllowed,
+    /// The request's body did not arrive within `api.body_timeout`.
+    RequestTimeout,
+    /// The broker is out of reach, or the node has as much in flight as `limits.pending_publishes` allows.
     Unavailable,
     /// The broker cannot store the event in one of its rooms; trying again does not help until somebody mends that.
     NotStored,
 }
 
 impl Refusal {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidPayload,
+        Self::InvalidRoom,
+        Self::InvalidEvent,
+        Self::EventTooLarge,
+        Self::Forbidden,
+        Self::Unauthorized,
+        Self::TooManyRooms,
+        Self::HistoryDisabled,
+        Self::RateLimited,
+        Self::UnknownCommand,
+        Self::TooManyRevocations,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Unavailable,
+        Self::NotStored,
+    ];
+
     /// The code a client sees.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -116,6 +142,9 @@ impl Refusal {
             Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
             Self::TooManyRevocations => "too-many-revocations",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::RequestTimeout => "request-timeout",
             Self::Unavailable => "unavailable",
             Self::NotStored => "not-stored",
         }
@@ -128,7 +157,9 @@ impl Refusal {
             Self::InvalidPayload | Self::InvalidRoom | Self::InvalidEvent | Self::TooManyRooms => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
-            Self::UnknownCommand => 404,
+            Self::UnknownCommand | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
             Self::RateLimited => 429,
@@ -145,10 +176,12 @@ mod tests {
 
     #[test]
     fn codes_are_kebab_case_and_distinct() {
-        let mut codes: Vec<_> = Close::ALL.iter().map(|c| c.code()).collect();
-        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), Close::ALL.len());
+        for mut codes in [Vec::from(Close::ALL.map(Close::code)), Vec::from(Refusal::ALL.map(Refusal::code))] {
+            let all = codes.len();
+            assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+            codes.sort_unstable();
+            codes.dedup();
+            assert_eq!(codes.len(), all);
+        }
     }
 }

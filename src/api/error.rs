@@ -3,45 +3,62 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hallway_rooms::close::Refusal;
-use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::service::publish::Refused;
 
-/// Seconds after which a publisher may try again.
-const RETRY_AFTER: &str = "1";
+/// Seconds after which a caller may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// What to send, where it was missing.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
 /// An error as a client sees it.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    body: Value,
+    reply: ErrorReply,
+}
+
+/// What is answered instead of a result.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorReply {
+    error: Fault,
+}
+
+/// Why something was refused.
+#[derive(Debug, Serialize, ToSchema)]
+struct Fault {
+    /// For programs: one of a closed set.
+    #[schema(example = "invalid-event")]
+    code: &'static str,
+    /// For people.
+    message: String,
+    /// The event's id, where it may have been stored: publishing again with it stores it once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
 }
 
 impl ApiError {
     /// A refusal with its sentence.
     #[must_use]
     pub fn new(refusal: Refusal, message: &str) -> Self {
-        Self::with_code(refusal.status(), refusal.code(), message)
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = Fault { code: refusal.code(), message: message.to_owned(), id: None };
+        Self { status, reply: ErrorReply { error } }
     }
 
-    pub(super) fn with_code(status: u16, code: &str, message: &str) -> Self {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, body: json!({"code": code, "message": message}) }
-    }
-
-    /// The inner object, as it stands in the results of a batch.
-    pub(super) fn into_result(self) -> Value {
-        json!({"error": self.body})
+    /// The body alone, as it stands in the results of a batch.
+    pub(super) fn into_reply(self) -> ErrorReply {
+        self.reply
     }
 }
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         let mut error = Self::new(refused.refusal, &refused.message);
-        if let Some(id) = refused.id {
-            error.body["id"] = id.as_str().into();
-        }
+        error.reply.error.id = refused.id.map(|id| id.as_str().to_owned());
         error
     }
 }
@@ -49,18 +66,26 @@ impl From<Refused> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
-        let mut response = (status, Json(self.into_result())).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        let mut response = (status, Json(self.reply)).into_response();
+        if let Some((name, value)) = advice(status) {
+            response.headers_mut().insert(name, value);
         }
         response
     }
 }
 
+fn advice(status: StatusCode) -> Option<(HeaderName, HeaderValue)> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, CHALLENGE)),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER)),
+        _ => None,
+    }
+}
+
 pub(super) async fn no_such_route() -> ApiError {
-    ApiError::with_code(404, "not-found", "there is no such route")
+    ApiError::new(Refusal::NotFound, "there is no such route")
 }
 
 pub(super) async fn no_such_method() -> ApiError {
-    ApiError::with_code(405, "method-not-allowed", "this route does not take this method")
+    ApiError::new(Refusal::MethodNotAllowed, "this route does not take this method")
 }

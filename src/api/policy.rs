@@ -5,24 +5,34 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use hallway_rooms::close::Refusal;
+use hallway_rooms::json::object;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
 use crate::auth::policy::Explanation;
 
-#[derive(Deserialize)]
+/// Whether a token opens a room.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Question {
+    /// The token; it is not logged.
     token: String,
+    /// The room's key.
+    #[schema(example = "order:ord_123")]
     room: String,
 }
 
+/// Explains whether a token opens a room.
+#[utoipa::path(post, path = "/v1/policy", operation_id = "policy", request_body = Question,
+    responses((status = 200, description = "Allowed or not, and why.", body = serde_json::Value)))]
 pub(super) async fn explain(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Explanation>, ApiError> {
     let invalid = || ApiError::new(Refusal::InvalidPayload, r#"send {"token":"…","room":"…"} and nothing else"#);
     let body = body.map_err(|_| invalid())?;
-    let Question { token, room } = serde_json::from_slice(&body).map_err(|_| invalid())?;
+    let Question { token, room } =
+        std::str::from_utf8(&body).ok().and_then(|text| object(text).ok()).ok_or_else(invalid)?;
     Ok(Json(state.service.explain(&token, &room).await))
 }

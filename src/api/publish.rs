@@ -1,17 +1,22 @@
 //! `POST /v1/publish` and `/v1/publish/batch`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request as HttpRequest, State};
 use hallway_rooms::close::Refusal;
 use hallway_rooms::json::object;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
+use super::error::ErrorReply;
 use super::{ApiError, ApiState};
 use crate::service::publish::{Published, Refused, Request, Way};
+
+mod body;
+
+use body::{BatchBody, EventBody};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,39 +25,65 @@ struct Batch<'a> {
     events: Vec<&'a RawValue>,
 }
 
-pub(super) async fn one(
-    State(state): State<ApiState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = read(body)?;
-    let published = count(publish(&state, text(&body)?).await)?;
+/// Where an event stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Stored {
+    /// The event's id, the publisher's or a new one.
+    id: String,
+    /// Its offset in each room that keeps it.
+    #[schema(example = json!({"order:ord_123": "1735689600000-0"}))]
+    offsets: BTreeMap<String, String>,
+    /// Whether the id was known in all of its rooms, so that nothing was stored.
+    duplicate: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Results {
+    /// One for each event, in order.
+    results: Vec<Outcome>,
+}
+
+/// What became of an event of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Outcome {
+    Stored(Stored),
+    Refused(ErrorReply),
+}
+
+/// Publishes an event.
+///
+/// It is stored and sent in one act. With the same `id` it may be published again, and is stored once.
+#[utoipa::path(post, path = "/v1/publish", operation_id = "publish", request_body = EventBody,
+    responses((status = 200, description = "It has its places.", body = Stored)))]
+pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Stored>, ApiError> {
+    let taken = state.intake.take(request, state.single_bytes()).await?;
+    let published = count(publish(&state, text(&taken.body)?).await)?;
     Ok(Json(reply(&published)))
 }
 
-pub(super) async fn batch(
-    State(state): State<ApiState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = read(body)?;
+/// Publishes several events, in their order.
+///
+/// Each has a result or an error of its own, among which are also `invalid-room` and `not-stored`.
+#[utoipa::path(post, path = "/v1/publish/batch", operation_id = "publishBatch", request_body = BatchBody,
+    responses((status = 200, description = "What became of each.", body = Results)))]
+pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Results>, ApiError> {
+    let mut taken = state.intake.take(request, state.batch_bytes()).await?;
+    let body = taken.body.clone();
     let batch: Batch<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
     if batch.events.len() > state.batch_events {
         let message = format!("a batch has at most {} events (api.batch_events)", state.batch_events);
         return Err(ApiError::new(Refusal::EventTooLarge, &message));
     }
+    state.intake.count_as(&mut taken, batch.events.len())?;
     let requests = batch.events.iter().map(|event| Request::parse(event.get())).collect();
     let outcomes = state.service.publish_all(Way::Http, requests).await;
     let results = outcomes.into_iter().map(count).map(|outcome| match outcome {
-        Ok(published) => reply(&published),
-        Err(refused) => ApiError::from(refused).into_result(),
+        Ok(published) => Outcome::Stored(reply(&published)),
+        Err(refused) => Outcome::Refused(ApiError::from(refused).into_reply()),
     });
-    Ok(Json(json!({ "results": results.collect::<Vec<_>>() })))
-}
-
-fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
-    body.map_err(|rejection| match rejection.status().as_u16() {
-        413 => ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)"),
-        _ => invalid("the request's body could not be read"),
-    })
+    Ok(Json(Results { results: results.collect() }))
 }
 
 fn text(body: &[u8]) -> Result<&str, ApiError> {
@@ -72,9 +103,8 @@ async fn publish(state: &ApiState, event: &str) -> Result<Published, Refused> {
     state.service.publish(Request::parse(event)?).await
 }
 
-fn reply(published: &Published) -> Value {
-    let stored = published.placed.iter().filter_map(|p| Some((p.room.to_string(), p.offset?.to_string().into())));
-    let offsets: Map<String, Value> = stored.collect();
+fn reply(published: &Published) -> Stored {
+    let stored = published.placed.iter().filter_map(|p| Some((p.room.to_string(), p.offset?.to_string())));
     let duplicate = !published.placed.is_empty() && published.placed.iter().all(|p| p.duplicate);
-    json!({"id": published.id.as_str(), "offsets": offsets, "duplicate": duplicate})
+    Stored { id: published.id.as_str().to_owned(), offsets: stored.collect(), duplicate }
 }

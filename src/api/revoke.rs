@@ -5,9 +5,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use hallway_rooms::close::Refusal;
-use serde::Deserialize;
+use hallway_rooms::json::object;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
 use crate::service::revoke::{Denied, Whom};
@@ -15,18 +16,43 @@ use crate::service::revoke::{Denied, Whom};
 /// Longer than the `sub` of any token that is read.
 const MAX_ID_BYTES: usize = 8 * 1024;
 
-#[derive(Debug, Deserialize)]
+/// Which tokens are taken out of force: those of a user, or one.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Revoke {
+    /// The user's id, for all tokens issued before.
     sub: Option<String>,
+    /// The id of one token.
     jti: Option<String>,
+    /// With `sub`: before when, milliseconds since the Unix epoch; the moment of the request where it is missing.
     issued_before: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What was noted.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Revoked {
+    /// Until when it is in force, milliseconds since the Unix epoch.
+    until: u64,
+    /// Sockets of this node that it ended.
+    kicked_here: usize,
+}
+
+/// Whose sockets are closed.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Disconnect {
+    /// The user's id.
     user_id: String,
+}
+
+/// What was closed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Disconnected {
+    /// Sockets of all nodes that answered.
+    sockets: usize,
+    /// Whether every node answered in time.
+    complete: bool,
 }
 
 impl From<Denied> for ApiError {
@@ -47,27 +73,34 @@ impl Revoke {
     }
 }
 
+/// Takes tokens out of force on every node, and kicks their sockets.
+#[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
+    responses((status = 200, description = "What was noted.", body = Revoked)))]
 pub(super) async fn revoke(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Revoked>, ApiError> {
     let whom = read::<Revoke>(body)?.whom()?;
     let noted = state.service.revoke(whom).await?;
-    Ok(Json(json!({"until": noted.until_ms, "kickedHere": noted.kicked})))
+    Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))
 }
 
+/// Kicks a user's sockets on every node; the user may come back.
+#[utoipa::path(post, path = "/v1/disconnect", operation_id = "disconnect", request_body = Disconnect,
+    responses((status = 200, description = "What was closed.", body = Disconnected)))]
 pub(super) async fn disconnect(
     State(state): State<ApiState>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Disconnected>, ApiError> {
     let user = id("userId", read::<Disconnect>(body)?.user_id, MAX_ID_BYTES)?;
     let kicked = state.service.disconnect(&user).await?;
-    Ok(Json(json!({"sockets": kicked.sockets, "complete": kicked.complete})))
+    Ok(Json(Disconnected { sockets: kicked.sockets, complete: kicked.complete }))
 }
 
 fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
     let body = body.map_err(|_| invalid("the request's body could not be read, or is too long"))?;
-    serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))
+    let text = std::str::from_utf8(&body).map_err(|_| invalid("the request is not valid UTF-8"))?;
+    object(text).map_err(|error| invalid(&error.to_string()))
 }
 
 /// An id that a token can have.

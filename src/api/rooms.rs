@@ -9,17 +9,53 @@ use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use http::header::CONTENT_TYPE;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, ApiState};
 use crate::service::Window;
 
-/// Which part of the history is asked for.
-#[derive(Debug, Deserialize)]
+/// A room as it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoomState {
+    room: String,
+    /// Sockets in it, of all nodes.
+    size: usize,
+    /// Its newest offset.
+    #[schema(example = "1735689600000-0")]
+    head: String,
+}
+
+/// A part of a room's history.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what the service composes, byte for byte, and is never made")]
+struct Page {
+    room: String,
+    /// Events as sockets get them, oldest first; behind them what is current of `latest` events.
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<Value>,
+    /// To go on from with `after`.
+    #[schema(example = "1735689600000-0")]
+    offset: String,
+    /// Whether the history reaches back that far.
+    complete: bool,
+    /// Whether there are more behind `offset`.
+    has_more: bool,
+}
+
+/// Which part of the history is asked for: one of `after` and `since`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Part {
+    /// Events newer than this offset.
+    #[param(example = "1735689600000-0")]
     after: Option<String>,
+    /// Events from this moment on, epoch milliseconds.
     since: Option<u64>,
+    /// At most so many events, 1 to 1000, which is the default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -56,16 +92,22 @@ fn sentence(refusal: Refusal) -> ApiError {
     ApiError::new(refusal, "the broker is out of reach, or cannot read this room: the log of the gateway says which")
 }
 
+/// Tells of a room.
+#[utoipa::path(get, path = "/v1/rooms/{room}", operation_id = "room", params(("room" = String, Path, example = "order:ord_123")),
+    responses((status = 200, description = "The room as it is.", body = RoomState)))]
 pub(super) async fn room(
     State(state): State<ApiState>,
     key: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RoomState>, ApiError> {
     let room = parse(&state, key)?;
     let (head, size) = tokio::join!(state.service.head(&room), state.service.room_size(&room));
     let head = head.map_err(sentence)?;
-    Ok(Json(json!({"room": room.key(), "size": size, "head": head.to_string()})))
+    Ok(Json(RoomState { room: room.key().to_owned(), size, head: head.to_string() }))
 }
 
+/// Reads a room's history.
+#[utoipa::path(get, path = "/v1/rooms/{room}/events", operation_id = "roomEvents", params(("room" = String, Path, example = "order:ord_123"), Part),
+    responses((status = 200, description = "A part of the history.", body = Page)))]
 pub(super) async fn events(
     State(state): State<ApiState>,
     key: Result<Path<String>, PathRejection>,

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{PublishArgs, complain, print, publishing, refuse};
-use crate::config::{Config, Mode, environment};
+use crate::config::{ApiScope, Bearer, Config, Mode, environment};
 
 mod http;
 mod redis;
@@ -71,18 +71,32 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
         return Ok(Target::Redis(url));
     }
     let base = args.http.clone().unwrap_or_else(|| http::configured(config));
-    let key = args.key.clone().or_else(|| api_key(config)).ok_or_else(|| {
-        Problem::Failed("there is no API key to publish with; pass --key, or set api.key (HALLWAY_API__KEY)".to_owned())
-    })?;
+    let key = args.key.clone().map_or_else(|| api_key(config), Ok)?;
     Ok(Target::Http { base, key })
 }
 
-/// The configured key; where no gateway is configured at all, that of dev mode.
-fn api_key(config: &Config) -> Option<String> {
+/// The configured key that may do everything, or the only other one that may publish; where no gateway is configured at
+/// all, that of dev mode.
+fn api_key(config: &Config) -> Result<String, Problem> {
+    let all = config.api.bearers();
+    let (single, named): (Vec<Bearer<'_>>, Vec<Bearer<'_>>) = all
+        .iter()
+        .filter(|bearer| bearer.scopes.contains(&ApiScope::Publish))
+        .partition(|bearer| bearer.name.is_none());
     let auth = &config.auth;
     let nothing = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
-    let dev = nothing.then(|| Config::DEV_API_KEY.to_owned());
-    config.api.key.as_ref().map(|key| key.expose().to_owned()).or(dev)
+    match (single.as_slice(), named.as_slice()) {
+        ([bearer, ..], _) | ([], [bearer]) => Ok(bearer.secret.expose().to_owned()),
+        ([], []) if nothing && all.is_empty() => Ok(Config::DEV_API_KEY.to_owned()),
+        ([], []) => Err(Problem::Failed(
+            "there is no API key to publish with; pass --key, or set api.key (HALLWAY_API__KEY)".to_owned(),
+        )),
+        ([], several) => {
+            let names: Vec<&str> = several.iter().filter_map(|bearer| bearer.name).collect();
+            let names = names.join(", ");
+            Err(Problem::Failed(format!("several API keys may publish ({names}); pass the one to use with --key")))
+        }
+    }
 }
 
 /// The event as both ways write it.

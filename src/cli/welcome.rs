@@ -16,7 +16,8 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 /// When no token can be made.
 pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let secret = config.auth.hs256_secret.first().map_or(Config::DEV_SECRET, |s| s.expose());
-    let key = config.api.key.as_ref().map_or(Config::DEV_API_KEY, |k| k.expose());
+    let bearers = config.api.bearers();
+    let key = bearers.first().map_or(Config::DEV_API_KEY, |bearer| bearer.secret.expose());
     let token = mint(secret.as_bytes(), &claims())?;
     super::print(&text(&gateway.addresses().first().map(ToString::to_string).unwrap_or_default(), &token, key, config));
     Ok(())

@@ -9,7 +9,7 @@ use std::{
 
 use url::Url;
 
-use super::{Config, Mode, error::Complaint, report::Report, secret::Secret, value::toml_string};
+use super::{Config, Mode, api, error::Complaint, report::Report, secret::Secret, value::toml_string};
 
 /// Checks what is sound of the configuration; a key already complained about is left alone.
 pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
         Mode::Production => production(config, report),
         Mode::Dev => development(config, report),
     }
+    api::agree(config, mode, report);
 }
 
 /// Every listener, with the key that names it.
@@ -153,16 +154,11 @@ pub(super) fn verifying_key(config: &Config, report: &mut Report) {
 
 fn production(config: &Config, report: &mut Report) {
     let in_file = report.is_set("auth.hs256_secret_file") && !report.is_set("auth.hs256_secret");
-    let secret_key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
-    let complain = |key| {
+    let key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
+    if config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET) {
         let remedy = "make one of your own with `openssl rand -base64 48`";
         report.blame(key, Complaint::new("is the development value, which everybody knows", remedy));
-    };
-    let published = [
-        (secret_key, config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET)),
-        ("api.key", config.api.key.iter().any(|key| key.expose() == Config::DEV_API_KEY)),
-    ];
-    published.into_iter().filter(|(_, known)| *known).map(|(key, _)| key).for_each(complain);
+    }
 }
 
 /// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it.

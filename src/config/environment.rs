@@ -67,6 +67,9 @@ fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
     if ["ROOMS", "TYPES"].iter().any(|table| name[PREFIX.len()..].starts_with(table)) {
         return "set room classes and types in the TOML file".to_owned();
     }
+    if name[PREFIX.len()..].starts_with("API__KEYS") {
+        return "set further API keys in the TOML file, with key_file for the secrets".to_owned();
+    }
     match nearest(name, known.map(String::as_str)) {
         Some(near) => format!("did you mean {near}?"),
         None => "unset it, or see `hallway example-config` for every key".to_owned(),

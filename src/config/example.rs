@@ -15,6 +15,17 @@ const HEAD: &str = r"# Hallway's configuration, made by `hallway example-config`
 # start, and `hallway check-config` names every mistake at once.
 ";
 
+const API_KEYS: &str = r#"
+# Further keys, each for what its scopes say: "publish" (/v1/publish, /v1/publish/batch), "read" (/v1/rooms/...), "admin"
+# (what acts on users and their sockets). None implies another. Names are of a-z, 0-9, _ and -, and stand in metrics. To
+# replace a key, add another, move the services over, and take the old one out.
+#
+#     [api.keys.shop]
+#     key_file = "/run/secrets/hallway-shop"       # or key = "..."
+#     scopes = ["publish"]
+#     rate = 200                                   # requests per second; else api.rate
+"#;
+
 const ROOMS: &str = r#"
 # Classes of rooms, by form: words and {parameters} joined by colons. A form that is built in is changed, whatever its
 # parameters are called; any other is added. What is left out is as the built-in class or the section history has it.
@@ -68,6 +79,9 @@ fn write_section(text: &mut String, (name, about, keys): &SectionDoc) {
     about.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
     text.push_str(&format!("[{name}]\n"));
     active.iter().for_each(|key| write_key(text, name, key));
+    if *name == "api" {
+        text.push_str(API_KEYS);
+    }
     if !active.is_empty() && !later.is_empty() {
         text.push_str("\n# Not in effect in this version:\n");
     }

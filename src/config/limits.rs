@@ -43,6 +43,14 @@ section! {
         /// days this is one every six seconds. Each costs every node a hundred bytes.
         revocations: usize = 100_000, check between(1, 10_000_000);
 
+        /// Most events on this node that came by HTTP and have no answer yet, 1 to 10000000. Ten full batches; past it a
+        /// publish is refused as `unavailable` and may be tried again, here or on another node.
+        pending_publishes: usize = 10_000, check between(1, 10_000_000);
+
+        /// Most bytes that publishes by HTTP may take up while they arrive and wait, 16MiB to 2GiB: each is
+        /// counted with its announced length before it is read. Four of the longest batches.
+        pending_publish_bytes: ByteSize = ByteSize::mib(64), check between(ByteSize::mib(16), ByteSize::mib(2048));
+
         /// Most connections on this node, 1 to 10000000. None by default: memory is the limit.
         @later connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 

@@ -44,6 +44,11 @@ impl Report {
         self.origins.contains_key(key)
     }
 
+    /// Who has set the key, if anybody.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.origins.get(key)
+    }
+
     /// Whether all these keys have the values they were given, so that a check on them says something.
     pub(super) fn sound(&self, keys: &[&str]) -> bool {
         !keys.iter().any(|key| self.broken.contains(*key))

@@ -6,6 +6,7 @@ use url::Url;
 use super::{
     error::{Complaint, Verdict},
     secret::Secret,
+    secret_file::SecretFile,
     value::Value,
 };
 use crate::auth::policy::{Expression, Subject};
@@ -91,6 +92,22 @@ pub(super) fn jwks_url(url: &String) -> Verdict {
         return Ok(());
     }
     Err(Complaint::new("is not the URL of a JWKS", "write https://host/path, without user or password"))
+}
+
+/// An API key that cannot be tried out, and that a header can carry.
+pub(super) fn bearer(secret: &Secret) -> Verdict {
+    strong(secret)?;
+    if secret.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Ok(());
+    }
+    let remedy = "make one with `openssl rand -base64 48`, and put it on one line";
+    Err(Complaint::new("has characters that no header can carry", remedy))
+}
+
+/// The same of a key in a file.
+pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
+    bearer(file.secret())
+        .map_err(|complaint| Complaint::new(format!("{:?} {}", file.path(), complaint.problem), complaint.remedy))
 }
 
 /// A Redis URL with a host, or with a path for `unix`.

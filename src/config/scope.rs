@@ -49,6 +49,11 @@ impl<'a> Scope<'a> {
         Scope { path, table, sources: self.sources, report: self.report }
     }
 
+    /// Whether the file has no such table.
+    pub(super) fn is_absent(&self) -> bool {
+        self.table.is_none()
+    }
+
     /// The keys this table has in the file.
     pub(super) fn names(&self) -> Vec<String> {
         self.table.map(|table| table.keys().cloned().collect()).unwrap_or_default()

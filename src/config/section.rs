@@ -44,7 +44,8 @@ pub(super) struct Key {
 /// }
 /// ```
 ///
-/// `check` and `eg` may be left out; a default may look at `mode`.
+/// `check` and `eg` may be left out; a default may look at `mode`. Behind `with`, in braces, may stand tables whose names
+/// the operator chooses, `name: Type = how to read them;`: only the file can set them.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -53,7 +54,9 @@ macro_rules! section {
                 $(#[doc = $doc:literal])+
                 $(@$later:ident)? $key:ident: $type:ty = $default:expr $(, check $rule:expr)? $(, eg $sample:literal)?;
             )+
-        }
+        } $(with {
+            $($(#[doc = $table_doc:literal])+ $table:ident: $table_type:ty = $table_read:path;)+
+        })?
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +66,7 @@ macro_rules! section {
                 #[doc = concat!("\n\nDefault: `", stringify!($default), "`." $(, " Check: `", stringify!($rule), "`.")?)]
                 pub $key: $type,
             )+
+            $($($(#[doc = $table_doc])+ pub $table: $table_type,)+)?
         }
 
         impl Default for $name {
@@ -77,13 +81,16 @@ macro_rules! section {
 
             fn defaults($mode: $crate::config::Mode) -> Self {
                 let _ = $mode;
-                Self { $($key: $default,)+ }
+                Self { $($key: $default,)+ $($($table: <$table_type>::default(),)+)? }
             }
 
             fn read(scope: &mut $crate::config::scope::Scope<'_>, mode: $crate::config::Mode) -> Self {
                 let defaults = Self::defaults(mode);
-                scope.refuse_unknown(&[$(stringify!($key)),+]);
-                Self { $($key: scope.key(stringify!($key), defaults.$key, &[$(&$rule)?]),)+ }
+                scope.refuse_unknown(&[$(stringify!($key),)+ $($(stringify!($table),)+)?]);
+                Self {
+                    $($key: scope.key(stringify!($key), defaults.$key, &[$(&$rule)?]),)+
+                    $($($table: $table_read(&mut scope.child(stringify!($table)), mode),)+)?
+                }
             }
 
             fn keys(mode: $crate::config::Mode) -> Vec<$crate::config::section::Key> {

@@ -1,11 +1,10 @@
-//! The listeners: where clients, operators and back-end services connect.
+//! The listeners: where clients and operators connect.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
-    Config, Mode,
-    rule::{between, each, namespace, some, strong},
-    secret::Secret,
+    Mode,
+    rule::{each, namespace, some},
     section::section,
 };
 
@@ -31,23 +30,6 @@ section! {
         /// Address of the admin listener. Loopback, because it asks for no password; in Kubernetes set
         /// 0.0.0.0:9090, so that probes and Prometheus reach it, and keep it out of every Service.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9090));
-    }
-}
-
-section! {
-    /// The HTTP interface for back-end services, /v1.
-    pub struct Api for mode {
-        /// The key that every request to /v1 must bear, 32 bytes at least. Without one /v1 is off, so that nobody
-        /// publishes by default; with --dev a fixed key that `serve --dev` prints.
-        key: Option<Secret> = mode.is_dev().then(|| Secret::new(Config::DEV_API_KEY)), check each(strong),
-            eg r#""<output of: openssl rand -base64 48>""#;
-
-        /// An address of its own for /v1, to keep it off the public network. Without one it is on server.listen.
-        listen: Option<SocketAddr> = None, eg r#""127.0.0.1:8081""#;
-
-        /// Most events in one POST /v1/publish/batch, 1 to 100000. A thousand small events pass in some
-        /// milliseconds, and keep the request far from any proxy's time limit.
-        batch_events: usize = 1_000, check between(1, 100_000);
     }
 }
 

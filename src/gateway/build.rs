@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +10,6 @@ use url::Url;
 
 use super::StartError;
 use super::policy::policy;
-use crate::api::{ApiKey, ApiState, v1};
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
 use crate::auth::token::{TokenRules, Verifier};
@@ -164,11 +162,5 @@ impl Building<'_> {
             frame_bytes: limits.frame_bytes.get(),
             pending_commands: limits.pending_commands,
         }
-    }
-
-    pub(super) fn api(&self, service: Service) -> Router {
-        let key = ApiKey::new(self.config.api.key.as_ref().map(|key| key.expose()));
-        let event_bytes = self.config.limits.event_bytes.get();
-        v1(ApiState::new(service, key, event_bytes, self.config.api.batch_events))
     }
 }

@@ -120,7 +120,10 @@ fn wire_config(config: &Config) -> WireConfig {
     let queue_bytes = config.limits.queue_bytes.get();
     WireConfig {
         write_deadline: config.wire.write_deadline,
-        request_deadline: config.socketio.connect_timeout.max(config.redis.response_timeout * 2),
+        request_deadline: config
+            .socketio
+            .connect_timeout
+            .max(config.api.body_timeout + config.redis.response_timeout * 2),
         user_timeout: config.wire.user_timeout,
         send_buffer: config.wire.send_buffer.get(),
         queue_bytes,

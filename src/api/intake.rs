@@ -1,0 +1,120 @@
+//! How much publishing by HTTP a node takes on at once. What a request will take up is counted before it is read, and
+//! given back with the answer, so that slow or many senders cannot fill the memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::Request;
+use hallway_rooms::close::Refusal;
+use http::header::CONTENT_LENGTH;
+use metrics::{counter, gauge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::ApiError;
+use crate::metrics::{PENDING_PUBLISH_BYTES, PENDING_PUBLISHES, PUBLISHES_TURNED_AWAY};
+
+/// The bounds, shared by all requests.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    events: Stock,
+    bytes: Stock,
+    patience: Duration,
+}
+
+/// A request's body and its place.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) body: Bytes,
+    shares: Vec<Share>,
+}
+
+impl Intake {
+    /// At most so many events and bytes of bodies at once, and so long for a body to arrive.
+    #[must_use]
+    pub fn new(events: usize, bytes: usize, patience: Duration) -> Self {
+        let events = Stock::new(events, PENDING_PUBLISHES, "events", "limits.pending_publishes");
+        let bytes = Stock::new(bytes, PENDING_PUBLISH_BYTES, "bytes", "limits.pending_publish_bytes");
+        Self { events, bytes, patience }
+    }
+
+    /// Reads a body of at most `longest` bytes, as one event until more is known.
+    pub(super) async fn take(&self, request: Request, longest: usize) -> Result<Taken, ApiError> {
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: usize| length > longest) {
+            return Err(too_large());
+        }
+        let shares = vec![self.events.take(1)?, self.bytes.take(announced.unwrap_or(longest))?];
+        match timeout(self.patience, to_bytes(request.into_body(), longest)).await {
+            Ok(Ok(body)) => Ok(Taken { body, shares }),
+            Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
+            Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
+            Err(_) => {
+                counter!(PUBLISHES_TURNED_AWAY, "why" => "slow-body").increment(1);
+                let message = "the request's body took longer than api.body_timeout to arrive";
+                Err(ApiError::new(Refusal::RequestTimeout, message))
+            }
+        }
+    }
+
+    /// Counts a body as so many events.
+    pub(super) fn count_as(&self, taken: &mut Taken, events: usize) -> Result<(), ApiError> {
+        let more = events.min(self.events.all).saturating_sub(1);
+        taken.shares.push(self.events.take(more)?);
+        Ok(())
+    }
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)")
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+/// So much of something, handed out in shares.
+#[derive(Clone, Debug)]
+struct Stock {
+    left: Arc<Semaphore>,
+    all: usize,
+    gauge: &'static str,
+    why: &'static str,
+    key: &'static str,
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    permit: OwnedSemaphorePermit,
+    gauge: &'static str,
+}
+
+impl Stock {
+    fn new(all: usize, gauge: &'static str, why: &'static str, key: &'static str) -> Self {
+        let all = all.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        gauge!(gauge).set(0.0);
+        Self { left: Arc::new(Semaphore::new(all)), all, gauge, why, key }
+    }
+
+    /// What is larger than everything takes everything.
+    fn take(&self, amount: usize) -> Result<Share, ApiError> {
+        let amount = u32::try_from(amount.min(self.all)).unwrap_or(u32::MAX);
+        let Ok(permit) = self.left.clone().try_acquire_many_owned(amount) else {
+            counter!(PUBLISHES_TURNED_AWAY, "why" => self.why).increment(1);
+            let message = format!("this node has as much in flight as it takes ({})", self.key);
+            return Err(ApiError::new(Refusal::Unavailable, &message));
+        };
+        gauge!(self.gauge).increment(f64::from(amount));
+        Ok(Share { permit, gauge: self.gauge })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let amount = u32::try_from(self.permit.num_permits()).unwrap_or(u32::MAX);
+        gauge!(self.gauge).decrement(f64::from(amount));
+    }
+}

@@ -1,0 +1,150 @@
+//! The API keys: what each is good for, and how often it may be used.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use hallway_rooms::close::Refusal;
+use parking_lot::Mutex;
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use crate::rate::{Bucket, Rate};
+
+/// What a key is good for. None implies another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Publishing events.
+    Publish,
+    /// Reading rooms and their histories.
+    Read,
+    /// Acting on users and their sockets.
+    Admin,
+}
+
+impl Scope {
+    /// As the configuration writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A key as it is configured.
+pub struct KeySettings<'a> {
+    /// As logs and metrics call it.
+    pub name: &'a str,
+    /// What its bearer sends.
+    pub secret: &'a str,
+    /// What it is good for.
+    pub scopes: Vec<Scope>,
+    /// Requests per second, if they are bounded.
+    pub per_second: Option<u32>,
+}
+
+/// Every key of `/v1`. Secrets are kept as digests, all of one length.
+pub struct Keys {
+    keys: Vec<Key>,
+    failures: Mutex<Bucket>,
+    failure_rate: Rate,
+}
+
+struct Key {
+    name: Arc<str>,
+    digest: [u8; SHA256_OUTPUT_LEN],
+    scopes: Vec<Scope>,
+    rate: Option<Rate>,
+    used: Mutex<Bucket>,
+}
+
+/// Why a request is turned away at the door.
+#[derive(Debug)]
+pub(super) struct Denied {
+    /// The name of its key, if it had one.
+    pub(super) key: Option<Arc<str>>,
+    pub(super) refusal: Refusal,
+    pub(super) message: String,
+}
+
+impl Keys {
+    /// Opens `/v1` to whoever has one of `keys`; without any nobody has. So many requests per second without a valid
+    /// key are told that it is not valid.
+    #[must_use]
+    pub fn new(keys: Vec<KeySettings<'_>>, failures_per_second: u32) -> Self {
+        let keys = keys.into_iter().map(|settings| Key {
+            name: settings.name.into(),
+            digest: sha256(settings.secret),
+            scopes: settings.scopes,
+            rate: settings.per_second.map(Rate::per_second),
+            used: Mutex::default(),
+        });
+        Self { keys: keys.collect(), failures: Mutex::default(), failure_rate: Rate::per_second(failures_per_second) }
+    }
+
+    /// The name of the key in the header `Authorization`, if that is good for `need` and not used too often.
+    pub(super) fn admit(&self, header: Option<&str>, need: Option<Scope>, now: Instant) -> Result<Arc<str>, Denied> {
+        if self.keys.is_empty() {
+            let message = "the API is off: set api.key (HALLWAY_API__KEY) or [api.keys] to open it".to_owned();
+            return Err(Denied { key: None, refusal: Refusal::Forbidden, message });
+        }
+        let key = self.find(header).ok_or_else(|| self.failed(now))?;
+        let denied = |refusal, message| Err(Denied { key: Some(key.name.clone()), refusal, message });
+        if key.rate.is_some_and(|rate| !key.used.lock().take(rate, now)) {
+            return denied(Refusal::RateLimited, "this key is used more often than its rate allows".to_owned());
+        }
+        match need.filter(|need| !key.scopes.contains(need)) {
+            None => Ok(key.name.clone()),
+            Some(need) => denied(Refusal::Forbidden, lacks(need)),
+        }
+    }
+
+    /// Compares with every key to the end, so that the time it takes tells neither which came close nor how long it is.
+    fn find(&self, header: Option<&str>) -> Option<&Key> {
+        let (scheme, given) = header?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("Bearer") {
+            return None;
+        }
+        let given = sha256(given);
+        let (mut found, mut place) = (Choice::from(0), 0_u64);
+        for (at, key) in (0_u64..).zip(&self.keys) {
+            let same = given.ct_eq(&key.digest);
+            place.conditional_assign(&at, same);
+            found |= same;
+        }
+        let key = usize::try_from(place).ok().and_then(|at| self.keys.get(at));
+        key.filter(|_| found.into())
+    }
+
+    fn failed(&self, now: Instant) -> Denied {
+        let (refusal, message) = match self.failures.lock().take(self.failure_rate, now) {
+            true => (Refusal::Unauthorized, "send `Authorization: Bearer <api key>`"),
+            false => (Refusal::RateLimited, "too many requests without a valid API key"),
+        };
+        Denied { key: None, refusal, message: message.to_owned() }
+    }
+}
+
+fn lacks(need: Scope) -> String {
+    format!("this key lacks the scope `{}`: use another, or add that to its scopes in the configuration", need.name())
+}
+
+fn sha256(text: &str) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut bytes = [0; SHA256_OUTPUT_LEN];
+    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
+impl std::fmt::Debug for KeySettings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySettings").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| (&key.name, &key.scopes))).finish()
+    }
+}

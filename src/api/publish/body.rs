@@ -1,0 +1,63 @@
+//! What the bodies of publishing look like, for the document. They are read as they stand, so that a payload passes byte
+//! for byte, and these types only describe them.
+#![expect(dead_code, reason = "they describe what `Request::parse` reads, and are never made")]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// An event with its rooms.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct EventBody {
+    /// The room, where it is one.
+    #[schema(example = "order:ord_123")]
+    room: Option<String>,
+    /// The rooms. Without any, some types derive them from the payload.
+    rooms: Option<Vec<String>>,
+    /// What happened: 1 to 128 of letters, digits and `_ . : -`.
+    #[schema(example = "order.status_changed", pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    r#type: String,
+    /// Any JSON; it passes byte for byte.
+    #[schema(example = json!({"orderId": "ord_123", "status": "ready"}))]
+    payload: Value,
+    /// Names the event, so that publishing it again stores it once.
+    #[schema(pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
+    id: Option<String>,
+    /// How urgent it is.
+    priority: Option<Priority>,
+    /// When it happened, epoch milliseconds; the broker's clock at the latest.
+    timestamp: Option<u64>,
+    /// An object to pass on.
+    #[schema(value_type = Option<Object>)]
+    meta: Option<Value>,
+    /// Whether receivers are asked to acknowledge it.
+    requires_ack: Option<bool>,
+    /// How it is delivered, if not as its type and rooms say.
+    delivery: Option<Delivery>,
+}
+
+/// Events to publish in this order.
+#[derive(ToSchema)]
+pub(super) struct BatchBody {
+    /// At most `api.batch_events` of the configuration.
+    events: Vec<EventBody>,
+}
+
+/// How urgent an event is.
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+enum Priority {
+    Low,
+    Normal,
+    High,
+    Critical,
+}
+
+/// How an event is delivered: kept and never skipped, only the newest kept, or not kept.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum Delivery {
+    Durable,
+    Latest,
+    Ephemeral,
+}
