@@ -18,6 +18,7 @@ mod later;
 mod limits;
 mod log;
 mod nearest;
+mod proxies;
 mod raw;
 mod redis;
 mod report;
@@ -29,6 +30,7 @@ mod section;
 mod server;
 mod units;
 mod value;
+mod web_origin;
 
 pub use auth::Auth;
 pub use connection::{Shutdown, SocketIo, Wire};
@@ -44,6 +46,7 @@ pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
 pub use server::{Admin, Api, Server};
 pub use units::{ByteSize, parse_duration};
+pub use web_origin::WebOrigin;
 
 use environment::Variables;
 use report::{Report, read_file};

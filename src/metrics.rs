@@ -3,6 +3,8 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub mod limit;
+
 /// Sessions signed in right now.
 pub const SESSIONS: &str = "hallway_sessions";
 /// CONNECTs admitted.
@@ -60,6 +62,14 @@ pub const ACKNOWLEDGEMENTS: &str = "hallway_acknowledgements_total";
 pub const TOKEN_REFRESHES: &str = "hallway_token_refreshes_total";
 /// Rooms that a session had to leave because its new token does not open them.
 pub const ROOMS_REVOKED: &str = "hallway_rooms_revoked_total";
+/// Open connections of clients, handshakes under way included.
+pub const CONNECTIONS: &str = "hallway_connections";
+/// Times that a limit of the configuration held somebody back, by `limit`.
+pub const OVER_LIMIT: &str = "hallway_over_limit_total";
+/// Requests refused because their `Origin` is not among `server.origins`.
+pub const ORIGINS_REFUSED: &str = "hallway_origins_refused_total";
+/// Commands refused or dropped before they were looked at, by `why`.
+pub const COMMANDS_REFUSED: &str = "hallway_commands_refused_total";
 /// Entries that wait in the ingest stream.
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
@@ -115,6 +125,10 @@ fn describe() {
     describe_counter!(TOKEN_REFRESHES, "Tokens that clients offered in the place of their old ones, by outcome.");
     describe_counter!(ROOMS_REVOKED, "Rooms that a session had to leave because its new token does not open them.");
     describe_gauge!(FUNCTION_DIFFERS, "1 while Redis holds a function of another settings table than this node's.");
+    describe_gauge!(CONNECTIONS, "Open connections of clients, handshakes under way included.");
+    describe_counter!(OVER_LIMIT, "Times that a limit of the configuration held somebody back, by limit.");
+    describe_counter!(ORIGINS_REFUSED, "Requests refused because their Origin is not among server.origins.");
+    describe_counter!(COMMANDS_REFUSED, "Commands refused or dropped before they were looked at, by why.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
     describe_gauge!(INGEST_STUCK, "1 while this node is the one that reads the ingest stream and cannot go on.");

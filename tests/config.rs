@@ -373,11 +373,10 @@ fn what_would_guard_and_does_not_exist_yet_stops_the_start() {
 
 #[test]
 fn keys_without_effect_are_checked_and_named() {
-    let toml = "[limits]\nconnections = 5\n[ack]\nretries = 2\n[rooms.\"order:{id}\"]\npresence = true";
+    let toml = "[ack]\nretries = 2\n[rooms.\"order:{id}\"]\npresence = true";
     let env = [("HALLWAY_INGEST__EMITTERS", "socket.io,python-socketio"), ("HALLWAY_WS__IDLE_TIMEOUT", "30s")];
     let config = production(toml, &env).unwrap();
-    let expected =
-        ["limits.connections", "ack.retries", "ws.idle_timeout", "ingest.emitters", "rooms.\"order:{id}\".presence"];
+    let expected = ["ack.retries", "ws.idle_timeout", "ingest.emitters", "rooms.\"order:{id}\".presence"];
     assert_eq!(config.not_in_effect(), expected);
     assert!(production("", &[]).unwrap().not_in_effect().is_empty());
     refuses("[ack]\nretries = \"two\"", "ack.retries: \"two\" is not a whole number from 0");

@@ -17,8 +17,10 @@ pub enum Close {
     HistoryLost,
     /// A join without an ack id could not be carried out within `redis.join_wait`.
     JoinUnavailable,
-    /// It sent commands faster than they could be worked off.
+    /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`.
     TooManyCommands,
+    /// It sent a message longer than `limits.frame_bytes`.
+    FrameTooLarge,
     /// The node is shutting down.
     Draining,
     /// Revoked or kicked: told by packet `41`, and not to come back.
@@ -27,7 +29,7 @@ pub enum Close {
 
 impl Close {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerGone,
         Self::SlowConsumer,
         Self::Stalled,
@@ -36,6 +38,7 @@ impl Close {
         Self::HistoryLost,
         Self::JoinUnavailable,
         Self::TooManyCommands,
+        Self::FrameTooLarge,
         Self::Draining,
         Self::Kicked,
     ];
@@ -52,6 +55,7 @@ impl Close {
             Self::HistoryLost => "history-lost",
             Self::JoinUnavailable => "join-unavailable",
             Self::TooManyCommands => "too-many-commands",
+            Self::FrameTooLarge => "frame-too-large",
             Self::Draining => "draining",
             Self::Kicked => "kicked",
         }
@@ -82,6 +86,8 @@ pub enum Refusal {
     Unauthorized,
     /// More rooms than `limits.rooms_per_socket`.
     TooManyRooms,
+    /// The user has `limits.connections_per_user` already.
+    TooManyConnections,
     /// Rooms of this class keep no history.
     HistoryDisabled,
     /// More often than the limit for it allows.
@@ -106,6 +112,7 @@ impl Refusal {
             Self::Forbidden => "forbidden",
             Self::Unauthorized => "unauthorized",
             Self::TooManyRooms => "too-many-rooms",
+            Self::TooManyConnections => "too-many-connections",
             Self::HistoryDisabled => "history-disabled",
             Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
@@ -124,7 +131,7 @@ impl Refusal {
             Self::UnknownCommand => 404,
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::TooManyConnections => 429,
             Self::NotStored => 500,
             Self::Unavailable => 503,
         }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{ApiError, ApiState};
+use crate::metrics::limit::Limit;
 use crate::service::publish::{Published, Refused, Request, Way};
 
 #[derive(Deserialize)]
@@ -49,7 +50,10 @@ pub(super) async fn batch(
 
 fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
     body.map_err(|rejection| match rejection.status().as_u16() {
-        413 => ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)"),
+        413 => {
+            Limit::EventBytes.reached();
+            ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)")
+        }
         _ => invalid("the request's body could not be read"),
     })
 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::feed::FeedSender;
 use newest::Newest;
 
-use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, Unavailable};
+use super::{Ask, Broker, Feed, Health, History, Placed, Publication, PublishError, Unavailable};
 
 mod newest;
 
@@ -256,6 +256,10 @@ impl Broker for MemoryBroker {
 
     async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
         Ok(0)
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        Ok(asks.iter().map(|ask| Some(ask.seats + ask.wants.min(cap.saturating_sub(ask.seats)))).collect())
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

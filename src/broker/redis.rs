@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::feed::FeedSender;
-use super::{Broker, Health, History, Outcomes, Placed, Publication, PublishError, Unavailable};
+use super::{Ask, Broker, Health, History, Outcomes, Placed, Publication, PublishError, Unavailable};
 
 mod access;
 mod fleet;
@@ -31,6 +31,7 @@ mod publish_all;
 mod pubsub;
 mod read;
 mod remedy;
+mod users;
 
 use fleet::Fleet;
 use function::Function;
@@ -208,6 +209,11 @@ impl Broker for RedisBroker {
     async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
         self.reachable()?;
         fleet::others(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        self.reachable()?;
+        users::seat(self, asks, cap).await.map_err(|e| unavailable(&e))
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

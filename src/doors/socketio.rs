@@ -9,6 +9,7 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
+use crate::rate::Rate;
 use crate::service::Service;
 
 mod command;
@@ -17,10 +18,13 @@ mod encode;
 mod expiry;
 pub mod head;
 mod inbox;
+mod pace;
 mod perform;
 mod refresh;
 
 pub use expiry::Expiry;
+
+use pace::Allowed;
 
 /// Attachments a binary packet may announce: no command has any use for one.
 const MAX_BINARIES: usize = 4;
@@ -46,6 +50,10 @@ pub struct SocketIoSettings {
     pub frame_bytes: usize,
     /// Commands of one socket that may wait before it is no longer read from.
     pub pending_commands: usize,
+    /// Commands of one transport that are carried out.
+    pub commands: Rate,
+    /// Commands of one transport in a minute that close it.
+    pub most_commands: u32,
 }
 
 /// What connections share.
@@ -56,6 +64,7 @@ pub struct Door {
     expiry: Expiry,
     tasks: TaskTracker,
     pending_commands: usize,
+    pace: Allowed,
 }
 
 impl Door {
@@ -68,7 +77,8 @@ impl Door {
         tasks: TaskTracker,
         settings: &SocketIoSettings,
     ) -> Arc<Self> {
-        Arc::new(Self { service, verifier, expiry, tasks, pending_commands: settings.pending_commands })
+        let pace = Allowed { rate: settings.commands, most: settings.most_commands };
+        Arc::new(Self { service, verifier, expiry, tasks, pending_commands: settings.pending_commands, pace })
     }
 
     /// The layer that serves `/socket.io/`.

@@ -17,6 +17,7 @@ use super::Door;
 use super::encode::Namespace;
 use super::head::{self, HeadTokens};
 use super::inbox::{Connection, Inbox};
+use super::pace::Pace;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;
@@ -69,7 +70,7 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
         _: DisconnectReason,
         remove: fn(Arc<Socket<LocalAdapter>>),
     ) {
-        self.door.end(&self.session, "left");
+        self.door.end(&self.session, self.session.lane().wire().blamed().unwrap_or("left"));
         remove(socket);
     }
 }
@@ -118,8 +119,12 @@ impl Door {
             counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
             Refusal::Unauthorized
         })?;
+        let seat = self.service.seat(&claims).await.inspect_err(|refusal| {
+            counter!(names::CONNECTS_REFUSED, "why" => refusal.code()).increment(1);
+        })?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
+        seat.keep();
         self.settle(socket, &wire, &session, namespace);
         Ok(())
     }
@@ -129,7 +134,7 @@ impl Door {
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
         let token = token.ok_or("no token")?;
         self.verifier.verify(&token, now_ms()).map_err(|error| {
-            tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
+            tracing::debug!(peer = %wire.client(), %error, "a token was refused");
             "bad token"
         })
     }
@@ -153,7 +158,7 @@ impl Door {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
         self.service.begin(session);
-        let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
+        let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), pace(socket));
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
         self.expiry.watch(session);
@@ -170,6 +175,11 @@ impl Door {
             tracing::debug!(session = session.id(), reason, "a session ended");
         }
     }
+}
+
+/// What a transport has sent so far, in whatever namespace.
+fn pace(socket: &SocketRef) -> Pace {
+    socket.req_parts().extensions.get().cloned().unwrap_or_default()
 }
 
 /// The first place that holds a token decides, whatever it holds.

@@ -6,6 +6,7 @@ use axum::extract::connect_info::ConnectInfo;
 use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
+use super::pace::Pace;
 use crate::connections::Tries;
 use crate::wire::Wire;
 
@@ -45,6 +46,7 @@ pub fn enter<B>(request: Request<B>) -> Request<B> {
     parts.uri = uri;
     parts.extensions.insert(HeadTokens { query, header });
     parts.extensions.insert(Tries::default());
+    parts.extensions.insert(Pace::default());
     Request::from_parts(parts, body)
 }
 
