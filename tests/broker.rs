@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hallway::broker::{Feed, PublishError};
+use hallway::broker::{Ask, Feed, PublishError};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::history::From;
 use hallway_rooms::offset::Offset;
@@ -48,6 +48,19 @@ promises! {
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     a_feed_that_overflows_says_so
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
+    a_user_is_given_as_many_seats_as_the_cap_leaves
+}
+
+async fn a_user_is_given_as_many_seats_as_the_cap_leaves(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    let ask = |user: &str, seats, wants| Ask { user: user.into(), seats, wants };
+    let seat = async |asks: &[Ask]| bench.broker.seat(asks, 5).await.expect("it is known");
+    assert_eq!(seat(&[ask("a", 0, 3), ask("{b}\n", 0, 9), ask("c", 2, 0)]).await, [Some(3), Some(5), Some(2)]);
+    assert_eq!(seat(&[ask("a", 3, 1)]).await, [Some(4)], "its own are not another's");
+    assert_eq!(seat(&[ask("a", 4, 7)]).await, [Some(5)]);
+    assert_eq!(seat(&[ask("a", 5, 1)]).await, [Some(5)]);
+    assert_eq!(seat(&[ask("a", 7, 1), ask("c", 0, 0)]).await, [Some(7), Some(0)], "nobody is thrown out");
+    assert_eq!(seat(&[]).await, []);
 }
 
 async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {

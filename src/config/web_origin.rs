@@ -71,8 +71,7 @@ impl fmt::Display for WebOrigin {
 }
 
 impl Value for WebOrigin {
-    const KIND: &'static str =
-        "an origin such as https://app.example.com, or https://*.example.com for its subdomains, without a path";
+    const KIND: &'static str = "an origin such as https://app.example.com or https://*.example.com, without a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         raw.text().and_then(Self::read).ok_or_else(|| mismatch(raw.quoted(), Self::KIND))

@@ -104,7 +104,7 @@ impl WireIo {
 
     /// Where in what was just read a message begins that is too long.
     fn too_long(&mut self, read: &[u8]) -> Option<usize> {
-        if self.deadline.is_some() || self.shared().reading.lock().discards {
+        if self.deadline.is_some() {
             return None;
         }
         self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64)

@@ -44,6 +44,9 @@ return {seats + granted, names}
 type Answer = (i64, Option<Vec<String>>);
 
 pub(super) async fn seat(broker: &RedisBroker, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, RedisError> {
+    if asks.is_empty() {
+        return Ok(Vec::new());
+    }
     let (dead, live) = broker.fleet.dead_and_live();
     let mut answers = count(broker, asks, cap, &dead).await?;
     let unknown = |answer: &Answer| answer.1.iter().flatten().any(|node| !live.contains(node));
