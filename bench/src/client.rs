@@ -52,7 +52,7 @@ impl Client {
     }
 
     /// Takes what has come; false when the transport was closed.
-    pub(crate) async fn drain(&mut self) -> bool {
+    pub(crate) fn drain(&mut self) -> bool {
         loop {
             match self.socket.next().now_or_never() {
                 None => return true,

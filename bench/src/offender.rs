@@ -108,7 +108,7 @@ async fn command(client: &mut Option<Client>, address: SocketAddr, number: usize
         *client = Client::connect_as_agent(address, &format!("offender{number}")).await.ok();
     }
     let Some(open) = client else { return };
-    if open.send(frame).await.is_err() || !open.drain().await {
+    if open.send(frame).await.is_err() || !open.drain() {
         *client = None;
     }
 }

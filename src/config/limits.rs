@@ -48,7 +48,7 @@ section! {
         connections_per_user: u32 = 100, check between(1, MANY);
 
         /// Most connections from one IP address (of IPv6 one /64) on this node, 1 to 10000000; others get 429. None by
-        /// default: behind a proxy that server.trusted_proxies does not name, and behind carriers, many share one.
+        /// default: behind a proxy that `server.trusted_proxies` does not name, and behind carriers, many share one.
         connections_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "1000";
 
         /// Most handshakes per second on this node, a second's worth at once, 1 to 10000000; others get 503 and come

@@ -27,7 +27,7 @@ section! {
         /// when its URL ends in a slash.
         aliases: Vec<String> = vec!["//realtime".to_owned()], check each(namespace);
 
-        /// Web pages that may connect and call /v1, by origin: "https://app.example.com", or "https://*.example.com" for
+        /// Web pages that may connect and call /v1, by origin: `https://app.example.com`, or `https://*.example.com` for
         /// all its subdomains. A browser names the page's origin; what comes with another one is refused with 403, what
         /// comes with none, as from native apps and services, passes. Empty lets every page in: tokens guard the rooms.
         origins: Vec<WebOrigin> = Vec::new(), eg r#"["https://app.example.com", "https://*.example.com"]"#;
