@@ -56,6 +56,11 @@ struct User {
 }
 
 impl User {
+    /// Nothing is to be remembered or told.
+    fn is_nobody(&self) -> bool {
+        self.seats == 0 && self.waiting.is_empty() && !self.is_owed
+    }
+
     /// Somebody who waits no longer has a seat by other ways, or none.
     fn forget_the_impatient(&mut self) {
         self.waiting.retain(|waiting| !waiting.is_closed());
@@ -188,31 +193,30 @@ impl Seats {
         asks
     }
 
-    /// Seats whoever waited, as far as the broker allows; without its word, as far as `cap` does. Those that wait no longer
-    /// are passed over.
+    /// Seats those who wait, as far as the broker allows, and refuses as many as it has refused; without its word, as far as
+    /// `cap` does. Whoever is left over came too late for this question and is asked for anew.
     fn settle(&self, ask: &Ask, allowed: Option<usize>, cap: usize) {
-        let (mut seated, mut refused) = (Vec::new(), Vec::new());
         let mut state = self.0.state.lock();
         let Some(user) = state.users.get_mut(&ask.user) else { return };
+        user.forget_the_impatient();
         // A seat that was taken meanwhile without asking counts; one that was given back is the next one's.
         let free = allowed.unwrap_or(cap).saturating_sub(user.seats);
-        let granted = allowed.map_or(free, |allowed| free.min(allowed.saturating_sub(ask.seats)));
-        for _ in 0..ask.wants {
-            let Some(waiting) = user.waiting.pop_front() else { break };
-            if waiting.is_closed() {
-                continue;
-            }
-            if seated.len() < granted {
-                seated.push(waiting);
-            } else {
-                refused.push(waiting);
-            }
-        }
+        let granted = allowed.map_or(ask.wants, |allowed| allowed.saturating_sub(ask.seats)).min(free);
+        let denied = match allowed {
+            Some(allowed) => (ask.seats + ask.wants).saturating_sub(allowed),
+            None => ask.wants - granted,
+        };
+        let seated: Vec<_> = user.waiting.drain(..granted.min(user.waiting.len())).collect();
+        let refused: Vec<_> = user.waiting.drain(..denied.min(user.waiting.len())).collect();
         user.seats += seated.len();
         let told = allowed == Some(user.seats);
+        let left_over = !user.waiting.is_empty();
+        if left_over && !std::mem::replace(&mut user.is_asking, true) {
+            state.asking.push_back(ask.user.clone());
+        }
         if !told {
             state.owe(&ask.user);
-        } else if user.seats == 0 && user.waiting.is_empty() && !user.is_owed {
+        } else if state.users.get(&ask.user).is_some_and(User::is_nobody) {
             state.users.remove(&ask.user);
         }
         drop(state);
