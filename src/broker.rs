@@ -10,7 +10,7 @@
 //!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
-//! - **A counted fleet.** What nodes tell of their rooms is known to the others at once, and a dead node's word is not
+//! - **A counted fleet.** What nodes tell of their rooms and users is known to the others at once, and a dead node's word is not
 //!   believed for longer than 30 s.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
 //! - **A list that lasts.** A revocation is in this node's copy at once, reaches every node's copy in a moment, and stays
@@ -19,6 +19,7 @@
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use hallway_rooms::class::Delivery;
@@ -121,6 +122,17 @@ impl History {
     }
 }
 
+/// What a node says of one user: the sockets it has here, and how many more ask to come in.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The user, by any name.
+    pub user: Arc<str>,
+    /// Sockets that are in.
+    pub seats: usize,
+    /// Sockets that ask.
+    pub wants: usize,
+}
+
 /// What arrives from the broker.
 #[derive(Clone, Debug)]
 pub enum Feed {
@@ -210,6 +222,12 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// Answers what came as a [`Kick`](control::Kick).
     async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;
+
+    /// Tells the other nodes how many sockets this one has of each of these users, in place of what it told before, and
+    /// asks for more of them. The answer is how many it may have: `seats`, and as many of `wants` as `cap` leaves beside
+    /// those of the other nodes. Count and answer are one act, so that nodes that ask at once are never given more
+    /// together. Nothing where the broker cannot say for one user.
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable>;
 
     /// Takes this node out of the fleet for good: nothing it told counts any more.
     async fn resign(&self) -> Result<(), Unavailable>;

@@ -20,6 +20,7 @@ mod later;
 mod limits;
 mod log;
 mod nearest;
+mod proxies;
 mod raw;
 mod redis;
 mod report;
@@ -33,6 +34,7 @@ mod section;
 mod server;
 mod units;
 mod value;
+mod web_origin;
 
 pub use api::{Api, ApiKeyConfig, ApiScope, Bearer};
 pub use auth::Auth;
@@ -52,6 +54,7 @@ pub use secret_file::SecretFile;
 pub use secrets::Secrets;
 pub use server::{Admin, Server};
 pub use units::{ByteSize, parse_duration};
+pub use web_origin::WebOrigin;
 
 use environment::Variables;
 use report::{Report, read_file};

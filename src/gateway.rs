@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
+use axum::response::{IntoResponse, Response};
 use hallway_rooms::class::{Classes, Retention, TypeRule};
 use hallway_rooms::close::Close;
+use http::StatusCode;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,12 +25,16 @@ use crate::service::Service;
 
 mod api;
 mod build;
+mod entrance;
+mod forwarded;
 mod front;
 mod guard;
+mod origins;
 mod policy;
 
 use build::Building;
 use front::Front;
+use origins::Origins;
 pub use policy::policy;
 
 /// Anything that stops a start.
@@ -100,6 +108,11 @@ pub(crate) fn function_is_absent(error: &redis::RedisError) -> bool {
     crate::broker::redis::function::is_absent(error)
 }
 
+/// A refusal before any route is reached.
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
+}
+
 impl Gateway {
     /// Builds a gateway and binds its listeners.
     ///
@@ -112,7 +125,7 @@ impl Gateway {
         let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
-        let connections = Connections::default();
+        let connections = building.connections();
         let ingest = building.ingest(&service)?;
         let readiness = Readiness::new(service.clone(), verifier.clone(), ingest, connections.clone());
         let settings = building.door();
@@ -121,7 +134,8 @@ impl Gateway {
             settings,
             v1: building.api(service.clone())?,
             readiness: readiness.clone(),
-            connections: connections.clone(),
+            entrance: building.entrance(readiness.clone(), connections.clone()),
+            origins: Origins::new(&config.server.origins),
         };
         let mut gateway = Self {
             addresses: Vec::new(),

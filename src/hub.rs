@@ -114,7 +114,9 @@ impl Hub {
         self.0.rooms.read().len()
     }
 
-    fn breaks(&self) -> u64 {
+    /// How often the feed had a break so far.
+    #[must_use]
+    pub fn breaks(&self) -> u64 {
         self.0.breaks.load(Ordering::SeqCst)
     }
 

@@ -3,6 +3,8 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub mod limit;
+
 /// Sessions signed in right now.
 pub const SESSIONS: &str = "hallway_sessions";
 /// CONNECTs admitted.
@@ -92,6 +94,14 @@ pub const REFRESHES_REVOKED: &str = "hallway_refreshes_revoked_total";
 pub const KICKED: &str = "hallway_sessions_kicked_total";
 /// Seconds from the moment this node knew of revocations to the last kick for them.
 pub const KICK_LATENCY: &str = "hallway_kick_seconds";
+/// Open connections of clients, handshakes under way included.
+pub const CONNECTIONS: &str = "hallway_connections";
+/// Times that a limit of the configuration held somebody back, by `limit`.
+pub const OVER_LIMIT: &str = "hallway_over_limit_total";
+/// Requests refused because their `Origin` is not among `server.origins`.
+pub const ORIGINS_REFUSED: &str = "hallway_origins_refused_total";
+/// Commands refused or dropped before they were looked at, by `why`.
+pub const COMMANDS_REFUSED: &str = "hallway_commands_refused_total";
 /// Entries that wait in the ingest stream.
 pub const INGEST_WAITING: &str = "hallway_ingest_waiting";
 /// 1 while this node is the one that reads the ingest stream.
@@ -163,6 +173,10 @@ fn describe() {
     describe_counter!(REFRESHES_REVOKED, "Tokens offered in the place of old ones that had been revoked.");
     describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
     describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
+    describe_gauge!(CONNECTIONS, "Open connections of clients, handshakes under way included.");
+    describe_counter!(OVER_LIMIT, "Times that a limit of the configuration held somebody back, by limit.");
+    describe_counter!(ORIGINS_REFUSED, "Requests refused because their Origin is not among server.origins.");
+    describe_counter!(COMMANDS_REFUSED, "Commands refused or dropped before they were looked at, by why.");
     describe_gauge!(INGEST_WAITING, "Entries that wait in the ingest stream.");
     describe_gauge!(INGEST_LEADING, "1 while this node is the one that reads the ingest stream.");
     describe_gauge!(INGEST_STUCK, "1 while this node is the one that reads the ingest stream and cannot go on.");

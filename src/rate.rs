@@ -1,4 +1,4 @@
-//! Rates: token buckets that start full, so that a burst of a second's worth passes and an even stream always does.
+//! Rates: token buckets that start full, so that a burst of a whole period's worth passes and an even stream always does.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,18 @@ impl Rate {
     /// `times` per second, all of them at once if need be. None at all is once.
     #[must_use]
     pub fn per_second(times: u32) -> Self {
+        Self::per(Duration::from_secs(1), times)
+    }
+
+    /// `times` per minute, all of them at once if need be. None at all is once.
+    #[must_use]
+    pub fn per_minute(times: u32) -> Self {
+        Self::per(Duration::from_mins(1), times)
+    }
+
+    fn per(period: Duration, times: u32) -> Self {
         let times = times.max(1);
-        let interval = Duration::from_secs(1) / times;
+        let interval = period / times;
         Self { interval, full: interval * times }
     }
 }

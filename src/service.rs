@@ -34,11 +34,13 @@ pub mod publish;
 mod refresh;
 pub mod reply;
 pub mod revoke;
+mod seats;
 mod size;
 
 pub use acknowledge::{Acknowledgement, Status};
 pub use missed::Window;
 pub use revoke::Revoked;
+pub use seats::{Seat, Seats};
 
 /// Turns the body of a reply into the frame of a door; absent when the client wants no reply.
 pub type Answer = Option<Box<dyn FnOnce(&str) -> Bytes + Send>>;
@@ -58,6 +60,10 @@ pub struct ServiceLimits {
     pub locations: Rate,
     /// The longest that a token may be good for from its `iat` on, leeway included.
     pub token_life: Duration,
+    /// Sessions that one user may have on all nodes.
+    pub connections_per_user: usize,
+    /// How long a CONNECT waits for the broker to say how many its user has.
+    pub seat_wait: Duration,
 }
 
 /// See the module.
@@ -81,6 +87,8 @@ pub struct Parts {
     pub limits: ServiceLimits,
     /// Who is signed in on this node.
     pub sessions: Sessions,
+    /// How many sessions each user has here.
+    pub seats: Seats,
     /// Owns the tasks that bring late members up to date.
     pub tasks: TaskTracker,
 }

@@ -22,6 +22,7 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handle;
+mod incoming;
 mod io;
 mod lane;
 mod listener;
@@ -42,6 +43,8 @@ pub const PEER_GONE: &str = Close::PeerGone.code();
 pub const SLOW_CONSUMER: &str = Close::SlowConsumer.code();
 /// The reason of a wire that was killed because the kernel took no byte for [`WireConfig::write_deadline`].
 pub const WRITE_STALLED: &str = Close::Stalled.code();
+/// The reason of a wire that was closed because its peer sent a message longer than [`WireConfig::frame_bytes`].
+pub const FRAME_TOO_LARGE: &str = Close::FrameTooLarge.code();
 
 /// Settings of every wire of a listener.
 #[derive(Debug, Clone)]
@@ -67,6 +70,8 @@ pub struct WireConfig {
     pub queue_frames: usize,
     /// Bytes of backlog over which ephemeral frames are dropped instead of queued.
     pub ephemeral_bytes: usize,
+    /// Bytes of a message of the peer; a longer one closes the wire with the status 1009.
+    pub frame_bytes: usize,
 }
 
 impl Default for WireConfig {
@@ -79,6 +84,7 @@ impl Default for WireConfig {
             queue_bytes: 4 * 1024 * 1024,
             queue_frames: 8192,
             ephemeral_bytes: 64 * 1024,
+            frame_bytes: 64 * 1024,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hallway::broker::{Feed, Kicked, PublishError};
+use hallway::broker::{Ask, Feed, Kicked, PublishError};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::history::From;
 use hallway_rooms::offset::Offset;
@@ -53,6 +53,7 @@ promises! {
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
     what_is_noted_is_in_every_copy_and_in_one_that_begins_later
     a_node_that_is_alone_kicks_nobody_elsewhere
+    a_user_is_given_as_many_seats_as_the_cap_leaves
 }
 
 /// Of a token of user 7 that was issued then.
@@ -98,6 +99,18 @@ async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
             assert_eq!(kicked.expect("it is asked"), Kicked { sockets: 0, complete: true });
         }
     }
+}
+
+async fn a_user_is_given_as_many_seats_as_the_cap_leaves(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    let ask = |user: &str, seats, wants| Ask { user: user.into(), seats, wants };
+    let seat = async |asks: &[Ask]| bench.broker.seat(asks, 5).await.expect("it is known");
+    assert_eq!(seat(&[ask("a", 0, 3), ask("{b}\n", 0, 9), ask("c", 2, 0)]).await, [Some(3), Some(5), Some(2)]);
+    assert_eq!(seat(&[ask("a", 3, 1)]).await, [Some(4)], "its own are not another's");
+    assert_eq!(seat(&[ask("a", 4, 7)]).await, [Some(5)]);
+    assert_eq!(seat(&[ask("a", 5, 1)]).await, [Some(5)]);
+    assert_eq!(seat(&[ask("a", 7, 1), ask("c", 0, 0)]).await, [Some(7), Some(0)], "nobody is thrown out");
+    assert_eq!(seat(&[]).await, []);
 }
 
 async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {

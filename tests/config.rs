@@ -478,11 +478,10 @@ fn the_secret_of_the_authorizer_comes_from_one_place() {
 
 #[test]
 fn keys_without_effect_are_checked_and_named() {
-    let toml = "[limits]\nconnections = 5\n[ack]\nretries = 2\n[rooms.\"order:{id}\"]\npresence = true";
+    let toml = "[ack]\nretries = 2\n[rooms.\"order:{id}\"]\npresence = true";
     let env = [("HALLWAY_INGEST__EMITTERS", "socket.io,python-socketio"), ("HALLWAY_WS__IDLE_TIMEOUT", "30s")];
     let config = production(toml, &env).unwrap();
-    let expected =
-        ["limits.connections", "ack.retries", "ws.idle_timeout", "ingest.emitters", "rooms.\"order:{id}\".presence"];
+    let expected = ["ack.retries", "ws.idle_timeout", "ingest.emitters", "rooms.\"order:{id}\".presence"];
     assert_eq!(config.not_in_effect(), expected);
     assert!(production("", &[]).unwrap().not_in_effect().is_empty());
     refuses("[ack]\nretries = \"two\"", "ack.retries: \"two\" is not a whole number from 0");
@@ -533,4 +532,31 @@ fn room_classes_and_types_are_checked() {
 fn durations_on_a_command_line_need_a_unit() {
     assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3_600)));
     assert!(parse_duration("10").is_err() && parse_duration("").is_err() && parse_duration("-1s").is_err());
+}
+
+#[test]
+fn origins_and_proxies_are_checked() {
+    let toml = r#"
+        [server]
+        origins = ["https://app.example.com", "https://*.example.com"]
+        trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::ffff:10.1.0.0/112"]
+    "#;
+    let server = production(toml, &[]).unwrap().server;
+    assert!(
+        server.origins[1].includes("https://a.example.com") && !server.origins[0].includes("https://a.example.com")
+    );
+    let proxies: Vec<String> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "10.1.0.0/16"]);
+    for origin in ["*", "null", "app.example.com", "https://app.example.com/", "https://*.com"] {
+        let kind = "an origin such as https://app.example.com or https://*.example.com, without a path";
+        refuses(&format!("[server]\norigins = [{origin:?}]"), &format!("server.origins: {origin:?} is not {kind}"));
+    }
+    for net in ["10.0.0.0/33", "proxy", ""] {
+        let kind = "an IP address or a network such as 10.0.0.0/8 or fd00::/8";
+        let expected = format!("server.trusted_proxies: {net:?} is not {kind}");
+        refuses(&format!("[server]\ntrusted_proxies = [{net:?}]"), &expected);
+    }
+    let everybody = "server.trusted_proxies: 0.0.0.0/0 is everybody, so every client could say where it comes from";
+    refuses("[server]\ntrusted_proxies = [\"0.0.0.0/0\"]", everybody);
+    refuses("[limits]\nconnections = 0", "limits.connections: 0 is out of range");
 }

@@ -13,11 +13,11 @@ use hallway::auth::token::{TokenRules, Verifier};
 use hallway::broker::control::{Control, Noted};
 use hallway::broker::feed::feed;
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
-use hallway::broker::{Broker, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
+use hallway::broker::{Ask, Broker, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
 use hallway::config::{Config, Mode};
 use hallway::hub::Hub;
 use hallway::rate::Rate;
-use hallway::service::{Parts, Service, ServiceLimits};
+use hallway::service::{Parts, Seats, Service, ServiceLimits};
 use hallway::session::{Dialect, Session};
 use hallway::sessions::Sessions;
 use hallway::wire::{WireConfig, WireIo, WireListener};
@@ -63,6 +63,10 @@ impl Broker for LookingBack {
 
     async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
         self.inner.answer(ticket, sockets).await
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        self.inner.seat(asks, cap).await
     }
 
     async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
@@ -152,8 +156,11 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
             join_wait: HOUR,
             locations: Rate::per_second(1),
             token_life: HOUR,
+            connections_per_user: 100,
+            seat_wait: HOUR,
         },
         sessions,
+        seats: Seats::default(),
         tasks: TaskTracker::new(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -30,7 +30,7 @@ const NEUTRAL: [&str; 2] = ["clock", "metrics"];
 const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
-    ("doors", &["service", "session", "auth", "wire", "readiness", "connections"]),
+    ("doors", &["service", "session", "auth", "wire", "readiness", "connections", "rate"]),
     ("api", &["service", "session", "auth", "wire", "readiness", "rate"]),
     ("ingest", &["service", "session", "auth"]),
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -33,9 +33,33 @@ impl Client {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (socket, _) = timeout(PATIENCE, client_async(url, stream)).await??;
         let mut client = Self { socket };
-        client.send(&format!(r#"40/realtime,{{"token":"{}"}}"#, server::token(user)?)).await?;
-        client.until("40/realtime,").await?;
+        client.sign_in(&server::token(user)?).await?;
         Ok(client)
+    }
+
+    /// Connects and signs in as an agent.
+    pub(crate) async fn connect_as_agent(address: SocketAddr, user: &str) -> Outcome<Self> {
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (socket, _) = timeout(PATIENCE, client_async(url, TcpStream::connect(address).await?)).await??;
+        let mut client = Self { socket };
+        client.sign_in(&server::token_of(user, "agent")?).await?;
+        Ok(client)
+    }
+
+    async fn sign_in(&mut self, token: &str) -> Outcome<()> {
+        self.send(&format!(r#"40/realtime,{{"token":"{token}"}}"#)).await?;
+        self.until("40/realtime,").await
+    }
+
+    /// Takes what has come; false when the transport was closed.
+    pub(crate) fn drain(&mut self) -> bool {
+        loop {
+            match self.socket.next().now_or_never() {
+                None => return true,
+                Some(Some(Ok(_))) => {}
+                Some(Some(Err(_)) | None) => return false,
+            }
+        }
     }
 
     /// Joins a room and waits for the reply.
@@ -44,7 +68,8 @@ impl Client {
         self.until(r#"43/realtime,0[{"ok":true"#).await
     }
 
-    async fn send(&mut self, frame: &str) -> Outcome<()> {
+    /// Sends a text message.
+    pub(crate) async fn send(&mut self, frame: &str) -> Outcome<()> {
         Ok(self.socket.send(Message::text(frame)).await?)
     }
 

@@ -11,7 +11,9 @@ mod client;
 mod crowd;
 mod fanout;
 mod ingest;
+mod limits;
 mod network;
+mod offender;
 mod process;
 mod publish;
 mod report;
@@ -35,6 +37,11 @@ enum Command {
     Fanout(fanout::Arguments),
     /// What a stalled and a half-open peer cost the others, and when they are gone.
     Stalled(stalled::Arguments),
+    /// What an offender at each limit costs the others.
+    Limits(limits::Arguments),
+    /// An offender of `limits`.
+    #[command(hide = true)]
+    Offend(offender::Arguments),
     /// How fast the ingest stream is emptied, beside the bare function.
     Ingest(ingest::Arguments),
     /// How soon a revocation ends a user's sockets on several nodes.
@@ -49,6 +56,8 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Fanout(arguments) => fanout::run(arguments).await,
         Command::Stalled(arguments) => stalled::run(arguments).await,
+        Command::Limits(arguments) => limits::run(arguments).await,
+        Command::Offend(arguments) => offender::run(arguments).await,
         Command::Ingest(arguments) => ingest::run(arguments).await,
         Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,

@@ -86,7 +86,12 @@ pub(crate) fn hallway(named: Option<PathBuf>) -> Outcome<PathBuf> {
 impl Server {
     /// Hallway on one core; ready when this returns. Clients reach it on every address.
     pub(crate) async fn hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
-        let mut server = Self::launch_hallway(binary, redis)?;
+        Self::hallway_with(binary, redis, &[]).await
+    }
+
+    /// As [`hallway`](Self::hallway), with further settings.
+    pub(crate) async fn hallway_with(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
+        let mut server = Self::launch(binary, redis, settings)?;
         listens("hallway", server.clients, &mut server.process).await?;
         let began = Instant::now();
         while !is_ready(server.admin).await {
@@ -100,6 +105,10 @@ impl Server {
 
     /// Hallway as it starts.
     pub(crate) fn launch_hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
+        Self::launch(binary, redis, &[])
+    }
+
+    fn launch(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
         let (clients, admin) = (free_address()?, free_address()?);
         let program = binary.to_str().ok_or("the path of hallway is text")?;
         let process = Process::start(SERVER_CORE, program, |command| {
@@ -107,6 +116,7 @@ impl Server {
             command.env("HALLWAY_SERVER__LISTEN", format!("0.0.0.0:{}", clients.port()));
             command.env("HALLWAY_ADMIN__LISTEN", admin.to_string()).env("HALLWAY_REDIS__URL", redis.url());
             command.env("HALLWAY_AUTH__HS256_SECRET", SECRET).env("HALLWAY_API__KEY", API_KEY);
+            command.envs(settings.iter().map(|(key, value)| (key, value)));
         })?;
         Ok(Self { clients, admin, process })
     }
@@ -138,6 +148,13 @@ impl Server {
         if status.as_u16() == 200 { Ok(()) } else { Err(format!("POST {path} was answered with {status}").into()) }
     }
 
+    /// How often Hallway's limits have held somebody back.
+    pub(crate) async fn over_limit(&self) -> Outcome<f64> {
+        let text = reqwest::get(format!("http://{}/metrics", self.admin)).await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with("hallway_over_limit_total{"));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
     /// How many sockets Hallway has in a room.
     pub(crate) async fn room_size(&self, room: &str) -> Outcome<u64> {
         let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;
@@ -164,7 +181,12 @@ fn install(folder: &Path) -> Outcome<()> {
 
 /// A token that Hallway believes.
 pub(crate) fn token(user: &str) -> Outcome<String> {
+    token_of(user, "customer")
+}
+
+/// As [`token`], with a role.
+pub(crate) fn token_of(user: &str, role: &str) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let claims = json!({"sub": user, "exp": now + 3600});
+    let claims = json!({"sub": user, "role": role, "exp": now + 3600});
     Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
 }

@@ -17,10 +17,12 @@ pub enum Close {
     HistoryLost,
     /// A join without an ack id could not be carried out within `redis.join_wait`.
     JoinUnavailable,
-    /// It sent commands faster than they could be worked off.
+    /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`.
     TooManyCommands,
     /// It came before the node knew what is revoked, and could not be let wait any longer.
     NotReady,
+    /// It sent a message longer than `limits.frame_bytes`.
+    FrameTooLarge,
     /// The node is shutting down.
     Draining,
     /// Revoked or kicked: told by packet `41`, and not to come back.
@@ -29,7 +31,7 @@ pub enum Close {
 
 impl Close {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PeerGone,
         Self::SlowConsumer,
         Self::Stalled,
@@ -39,6 +41,7 @@ impl Close {
         Self::JoinUnavailable,
         Self::TooManyCommands,
         Self::NotReady,
+        Self::FrameTooLarge,
         Self::Draining,
         Self::Kicked,
     ];
@@ -56,6 +59,7 @@ impl Close {
             Self::JoinUnavailable => "join-unavailable",
             Self::TooManyCommands => "too-many-commands",
             Self::NotReady => "not-ready",
+            Self::FrameTooLarge => "frame-too-large",
             Self::Draining => "draining",
             Self::Kicked => "kicked",
         }
@@ -86,6 +90,8 @@ pub enum Refusal {
     Unauthorized,
     /// More rooms than `limits.rooms_per_socket`.
     TooManyRooms,
+    /// The user has `limits.connections_per_user` already.
+    TooManyConnections,
     /// Rooms of this class keep no history.
     HistoryDisabled,
     /// More often than the limit for it allows.
@@ -138,6 +144,7 @@ impl Refusal {
             Self::Forbidden => "forbidden",
             Self::Unauthorized => "unauthorized",
             Self::TooManyRooms => "too-many-rooms",
+            Self::TooManyConnections => "too-many-connections",
             Self::HistoryDisabled => "history-disabled",
             Self::RateLimited => "rate-limited",
             Self::UnknownCommand => "unknown-command",
@@ -162,7 +169,7 @@ impl Refusal {
             Self::RequestTimeout => 408,
             Self::HistoryDisabled => 409,
             Self::EventTooLarge => 413,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::TooManyConnections => 429,
             Self::NotStored => 500,
             Self::TooManyRevocations => 507,
             Self::Unavailable => 503,

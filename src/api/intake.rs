@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::ApiError;
+use crate::metrics::limit::Limit;
 use crate::metrics::{PENDING_PUBLISH_BYTES, PENDING_PUBLISHES, PUBLISHES_TURNED_AWAY};
 
 /// The bounds, shared by all requests.
@@ -67,6 +68,7 @@ impl Intake {
 }
 
 fn too_large() -> ApiError {
+    Limit::EventBytes.reached();
     ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)")
 }
 

@@ -19,7 +19,7 @@ use super::control::{Control, Noted};
 use super::feed::FeedSender;
 use newest::Newest;
 
-use super::{Broker, Feed, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
+use super::{Ask, Broker, Feed, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
 
 mod newest;
 
@@ -278,6 +278,10 @@ impl Broker for MemoryBroker {
 
     async fn answer(&self, _: &str, _: usize) -> Result<(), Unavailable> {
         Ok(())
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        Ok(asks.iter().map(|ask| Some(ask.seats + ask.wants.min(cap.saturating_sub(ask.seats)))).collect())
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::control::{Control, Noted};
 use super::feed::FeedSender;
-use super::{Broker, Health, History, Kicked, Outcomes, Placed, Publication, PublishError, Unavailable};
+use super::{Ask, Broker, Health, History, Kicked, Outcomes, Placed, Publication, PublishError, Unavailable};
 
 mod access;
 mod fleet;
@@ -35,6 +35,7 @@ mod pubsub;
 mod read;
 mod remedy;
 mod revoked;
+mod users;
 
 use fleet::Fleet;
 use function::Function;
@@ -238,6 +239,11 @@ impl Broker for RedisBroker {
 
     async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
         kick::answer(self, ticket, sockets).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        self.reachable()?;
+        users::seat(self, asks, cap).await.map_err(|e| unavailable(&e))
     }
 
     async fn resign(&self) -> Result<(), Unavailable> {

@@ -16,8 +16,8 @@ section! {
         /// copy: 64 KiB to a thousand sockets is 64 MiB.
         event_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
 
-        /// Longest WebSocket message that a client may send, 1KiB to 1MiB. Commands are far smaller; a token may have
-        /// 8 KiB.
+        /// Longest WebSocket message that a client may send, 1KiB to 1MiB; a longer one closes its transport. Commands
+        /// are far smaller; a token may have 8 KiB.
         frame_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
 
         /// Most rooms one socket may be in, 1 to 100000. An app that follows a screen's worth of orders needs dozens.
@@ -51,20 +51,27 @@ section! {
         /// counted with its announced length before it is read. Four of the longest batches.
         pending_publish_bytes: ByteSize = ByteSize::mib(64), check between(ByteSize::mib(16), ByteSize::mib(2048));
 
-        /// Most connections on this node, 1 to 10000000. None by default: memory is the limit.
-        @later connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
+        /// Most connections on this node, 1 to 10000000, handshakes under way included; others get 503. None by default:
+        /// memory is the limit, about 20 KiB for each.
+        connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 
-        /// Most connections of one user, 1 to 10000000. Far above anybody's devices, far below a runaway loop.
-        @later connections_per_user: u32 = 100, check between(1, MANY);
+        /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above anybody's
+        /// devices, far below a runaway loop. While Redis is out of reach each node counts its own only.
+        connections_per_user: u32 = 100, check between(1, MANY);
 
-        /// Most connections from one IP address, 1 to 10000000. None by default: behind a proxy all have one address.
-        @later connections_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "1000";
+        /// Most connections from one IP address (of IPv6 one /64) on this node, 1 to 10000000; others get 429. None by
+        /// default: behind a proxy that `server.trusted_proxies` does not name, and behind carriers, many share one.
+        connections_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "1000";
 
-        /// Most handshakes per second on this node, 1 to 10000000. None by default.
-        @later handshakes_per_second: Option<u32> = None, check each(between(1, MANY)), eg "500";
+        /// Most handshakes per second on this node, a second's worth at once, 1 to 10000000; others get 503 and come
+        /// back by themselves. Below what two cores can do, so that a whole fleet's clients coming back at once leave
+        /// some of the node to those who are there; far above everyday life.
+        handshakes_per_second: u32 = 2_000, check between(1, MANY);
 
-        /// Most commands per minute of one socket, 1 to 10000000.
-        @later commands_per_minute: u32 = 600, check between(1, MANY);
+        /// Most commands per minute of one socket, all of them at once if need be, 1 to 10000000. Every command counts,
+        /// also `event_ack` and `update_location`; a reconnect that joins 128 rooms and an agent's five locations a
+        /// second pass together. Ten times as many in a minute close the transport.
+        commands_per_minute: u32 = 600, check between(1, MANY);
 
         /// Most locations per second of one socket, 1 to 10000000. A phone reports one; each goes to all who watch.
         locations_per_second: u32 = 5, check between(1, MANY);

@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::{
     Mode,
+    proxies::narrow,
     rule::{each, namespace, some},
     section::section,
+    web_origin::WebOrigin,
 };
 
 section! {
@@ -21,6 +25,15 @@ section! {
         /// Further namespaces, served exactly as the main one. "//realtime" is what `socket_io_client` asks for
         /// when its URL ends in a slash.
         aliases: Vec<String> = vec!["//realtime".to_owned()], check each(namespace);
+
+        /// Web pages that may connect and call /v1, by origin: `https://app.example.com`, or `https://*.example.com` for
+        /// all its subdomains. A browser names the page's origin; what comes with another one is refused with 403, what
+        /// comes with none, as from native apps and services, passes. Empty lets every page in: tokens guard the rooms.
+        origins: Vec<WebOrigin> = Vec::new(), eg r#"["https://app.example.com", "https://*.example.com"]"#;
+
+        /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks in CIDR. The client's address is then the
+        /// right-most one in it that is not of these. Empty believes nobody: every client could write that header.
+        trusted_proxies: Vec<IpNet> = Vec::new(), check each(narrow), eg r#"["10.0.0.0/8"]"#;
     }
 }
 

@@ -9,6 +9,7 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
+use crate::rate::Rate;
 use crate::service::Service;
 
 mod command;
@@ -19,10 +20,13 @@ mod expiry;
 pub mod fuzzing;
 pub mod head;
 mod inbox;
+mod pace;
 mod perform;
 mod refresh;
 
 pub use expiry::Expiry;
+
+use pace::Allowed;
 
 /// Attachments a binary packet may announce: no command has any use for one.
 const MAX_BINARIES: usize = 4;
@@ -48,6 +52,10 @@ pub struct SocketIoSettings {
     pub frame_bytes: usize,
     /// Commands of one socket that may wait before it is no longer read from.
     pub pending_commands: usize,
+    /// Commands of one transport that are carried out.
+    pub commands: Rate,
+    /// Commands of one transport in a minute that close it.
+    pub most_commands: u32,
 }
 
 /// What connections share.
@@ -59,6 +67,7 @@ pub struct Door {
     tasks: TaskTracker,
     pending_commands: usize,
     connect_timeout: Duration,
+    pace: Allowed,
 }
 
 impl Door {
@@ -71,6 +80,7 @@ impl Door {
         tasks: TaskTracker,
         settings: &SocketIoSettings,
     ) -> Arc<Self> {
+        let pace = Allowed { rate: settings.commands, most: settings.most_commands };
         Arc::new(Self {
             service,
             verifier,
@@ -78,6 +88,7 @@ impl Door {
             tasks,
             pending_commands: settings.pending_commands,
             connect_timeout: settings.connect_timeout,
+            pace,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The parts of a gateway, each made from its section of the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
@@ -9,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
+use super::entrance::{Entrance, Handshakes};
 use super::policy::policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
@@ -19,12 +21,20 @@ use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{RedisBroker, RedisSettings};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
+use crate::connections::{Caps, Connections};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::rate::Rate;
-use crate::service::{Parts, Service, ServiceLimits};
+use crate::readiness::Readiness;
+use crate::service::{Parts, Seats, Service, ServiceLimits};
 use crate::sessions::Sessions;
+
+/// A CONNECT waits so long for Redis at most, and no longer than for any other answer. Above any healthy answer, below
+/// the patience of a person.
+const SEAT_WAIT: Duration = Duration::from_secs(1);
+/// So many times `limits.commands_per_minute` in a minute are no slip any more.
+const TOO_OFTEN: u32 = 10;
 
 /// What is shared while building.
 pub(super) struct Building<'a> {
@@ -91,12 +101,17 @@ impl Building<'_> {
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
                 token_life: self.config.auth.max_token_ttl + self.config.auth.leeway,
+                connections_per_user: limits.connections_per_user as usize,
+                seat_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
             },
             sessions: Sessions::default(),
+            seats: Seats::default(),
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
         self.tasks.spawn(async move { obeying.obey(stop).await });
+        let (usher, stop) = (service.clone(), self.stop.clone());
+        self.tasks.spawn(async move { usher.usher(stop).await });
         Ok(service)
     }
 
@@ -150,6 +165,16 @@ impl Building<'_> {
         expiry
     }
 
+    pub(super) fn connections(&self) -> Connections {
+        let limits = &self.config.limits;
+        Connections::new(Caps { all: limits.connections, per_ip: limits.connections_per_ip })
+    }
+
+    pub(super) fn entrance(&self, readiness: Readiness, connections: Connections) -> Entrance {
+        let handshakes = Handshakes::per_second(self.config.limits.handshakes_per_second);
+        Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
+    }
+
     pub(super) fn door(&self) -> SocketIoSettings {
         let (server, socketio, limits) = (&self.config.server, &self.config.socketio, &self.config.limits);
         let mut namespaces = vec![server.namespace.clone()];
@@ -161,6 +186,8 @@ impl Building<'_> {
             connect_timeout: socketio.connect_timeout,
             frame_bytes: limits.frame_bytes.get(),
             pending_commands: limits.pending_commands,
+            commands: Rate::per_minute(limits.commands_per_minute),
+            most_commands: limits.commands_per_minute.saturating_mul(TOO_OFTEN),
         }
     }
 }

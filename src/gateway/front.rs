@@ -4,20 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use super::entrance::{self, Entrance};
+use super::origins::Origins;
 use super::{Gateway, StartError, guard};
 use crate::api::{admin, health};
 use crate::config::{Config, Mode};
-use crate::connections::Connections;
-use crate::doors::socketio::{Door, SocketIoSettings, head};
+use crate::doors::socketio::{Door, SocketIoSettings};
 use crate::readiness::Readiness;
-use crate::wire::{Wire, WireConfig, WireListener, stamp};
+use crate::wire::{Wire, WireConfig, WireListener};
 
 /// What answers on the main listeners.
 #[derive(Debug)]
@@ -26,13 +24,8 @@ pub(super) struct Front {
     pub(super) settings: SocketIoSettings,
     pub(super) v1: Router,
     pub(super) readiness: Readiness,
-    pub(super) connections: Connections,
-}
-
-#[derive(Clone)]
-struct Entry {
-    readiness: Readiness,
-    connections: Connections,
+    pub(super) entrance: Entrance,
+    pub(super) origins: Origins,
 }
 
 impl Front {
@@ -41,29 +34,13 @@ impl Front {
         if with_api {
             router = router.merge(self.v1.clone());
         }
-        let entry = Entry { readiness: self.readiness.clone(), connections: self.connections.clone() };
-        router.layer(self.door.layer(&self.settings)).layer(from_fn_with_state(entry, enter))
+        let router = self.origins.share(router).layer(self.door.layer(&self.settings));
+        self.origins.guard(router.layer(from_fn_with_state(self.entrance.clone(), entrance::enter)))
     }
-}
 
-/// Every request of a main listener passes here: its head is rebuilt, and its wire learns of an upgrade.
-async fn enter(State(entry): State<Entry>, request: Request, next: Next) -> Response {
-    if !head::is_ours(request.uri().path()) {
-        return next.run(request).await;
+    fn api(&self) -> Router {
+        self.origins.guard(self.origins.share(self.v1.clone()))
     }
-    if !entry.readiness.accepting() {
-        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is stopping\n").into_response();
-    }
-    let request = head::enter(request);
-    let Some(wire) = head::wire(request.extensions()) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let mut response = next.run(request).await;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        entry.connections.add(&wire);
-        stamp(&wire, &mut response);
-    }
-    response
 }
 
 impl Gateway {
@@ -80,7 +57,7 @@ impl Gateway {
             self.serve_wires(*address, main.clone(), wire_config(config)).await?;
         }
         if let Some(address) = config.api.listen {
-            self.serve_plain("api.listen", address, guarded(front.v1.clone())).await?;
+            self.serve_plain("api.listen", address, guarded(front.api())).await?;
         }
         let admin = guarded(admin::routes(front.readiness, metrics));
         self.serve_plain("admin.listen", config.admin.listen, admin).await
@@ -129,5 +106,6 @@ fn wire_config(config: &Config) -> WireConfig {
         queue_bytes,
         queue_frames: config.limits.queue_frames,
         ephemeral_bytes: queue_bytes / 4,
+        frame_bytes: config.limits.frame_bytes.get(),
     }
 }

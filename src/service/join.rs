@@ -59,6 +59,7 @@ impl Service {
             return Err(Refusal::HistoryDisabled);
         }
         if session.joined(&room).is_none() && session.with_rooms(|r| r.len()) >= self.0.limits.rooms_per_socket {
+            crate::metrics::limit::Limit::RoomsPerSocket.reached();
             return Err(Refusal::TooManyRooms);
         }
         while !session.is_finished() {

@@ -10,7 +10,7 @@ use metrics::counter;
 use super::{Answer, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};
-use crate::metrics as names;
+use crate::metrics::{self as names, limit::Limit};
 use crate::session::Session;
 
 /// Where the locations of an agent go.
@@ -44,6 +44,7 @@ impl Service {
         let Audience { agent, rooms } = self.audience(&claims).ok_or(Refusal::Forbidden)?;
         let text = location?.event(&agent).into_bytes();
         if !session.may_locate(self.0.limits.locations, at) {
+            Limit::LocationsPerSecond.reached();
             return Err(Refusal::RateLimited);
         }
         let event = Publication { rooms, text, id: event_id(), requires_ack: false, delivery: None };

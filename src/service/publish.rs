@@ -12,6 +12,7 @@ use metrics::{counter, histogram};
 
 use super::Service;
 use crate::broker::{Outcomes, Placed, Publication, PublishError, event_id};
+use crate::metrics::limit::Limit;
 
 mod body;
 
@@ -144,6 +145,7 @@ impl Service {
 
     fn publication(&self, request: Request) -> Result<Publication, Refused> {
         if request.text.len() > self.0.limits.event_bytes {
+            Limit::EventBytes.reached();
             let message = format!("an event has at most {} bytes (limits.event_bytes)", self.0.limits.event_bytes);
             return Err(Refused::new(Refusal::EventTooLarge, message));
         }
@@ -204,7 +206,10 @@ fn settle(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> V
 fn refused(error: PublishError, id: &EventId) -> Refused {
     match error {
         PublishError::Invalid(message) => Refused::new(Refusal::InvalidEvent, message),
-        PublishError::TooLarge(message) => Refused::new(Refusal::EventTooLarge, message),
+        PublishError::TooLarge(message) => {
+            Limit::EventBytes.reached();
+            Refused::new(Refusal::EventTooLarge, message)
+        }
         PublishError::Failed(message) => Refused { id: Some(id.clone()), ..Refused::new(Refusal::NotStored, message) },
         PublishError::Unavailable(_) => unavailable(id),
     }

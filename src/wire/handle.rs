@@ -1,14 +1,19 @@
 //! The handle of a wire: what the layers above can see and do, from any thread, also while hyper is stuck.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use bytes::Bytes;
 
 use super::shared::Shared;
 use super::{Lane, Pending, WireListener};
+use crate::metrics::limit::Limit;
+
+/// A close frame with the status "message too big".
+const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xf1];
 
 /// A handle of one connection. It does not keep the socket open.
 ///
@@ -21,6 +26,23 @@ impl Wire {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.0.peer
+    }
+
+    /// Where the client is: the peer, unless it was found that this is a proxy.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.0.client.get().copied().unwrap_or_else(|| self.0.peer.ip().to_canonical())
+    }
+
+    /// Notes where the client of a transport is. The requests before an upgrade may have been those of others.
+    pub fn set_client(&self, client: IpAddr) {
+        self.0.client.set(client).ok();
+    }
+
+    /// Why the connection was ended from this side, if it was.
+    #[must_use]
+    pub fn blamed(&self) -> Option<&'static str> {
+        self.0.blamed()
     }
 
     /// Announces that a 101 response with `nonce` in one of its headers is about to be written.
@@ -59,6 +81,15 @@ impl Wire {
         out.express.refuse();
         out.closing = true;
         self.0.settle(out, true);
+    }
+
+    /// Tells the peer that its message was too long (status 1009) behind what is queued, and closes the transport. Nothing
+    /// it sends is looked at any more.
+    pub(super) fn refuse_message(&self) {
+        Limit::FrameBytes.reached();
+        self.lane("").push(Bytes::from_static(&TOO_BIG));
+        self.close_after_flush(super::FRAME_TOO_LARGE);
+        self.0.reading.lock().discards = true;
     }
 
     /// Calls `hook` once with the reason when the connection has ended: when hyper drops it, reads the end or an error,

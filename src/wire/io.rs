@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Wire;
 use super::express::Theirs;
+use super::incoming::Incoming;
 use super::shared::{Ground, Out, Shared, send};
 
 /// Bytes thrown away at once while a closed wire waits for the peer.
@@ -28,6 +29,8 @@ pub struct WireIo {
     stream: Arc<TcpStream>,
     /// Until the upgrade: when the peer has been waited for long enough.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// From the upgrade on.
+    incoming: Incoming,
 }
 
 impl WireIo {
@@ -35,7 +38,7 @@ impl WireIo {
         let stream = Arc::new(stream);
         let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
         let shared = Shared::new(Arc::clone(&stream), peer, ground);
-        Self { wire: Wire(Arc::new(shared)), stream, deadline }
+        Self { wire: Wire(Arc::new(shared)), stream, deadline, incoming: Incoming::default() }
     }
 
     /// The handle of this connection.
@@ -99,6 +102,14 @@ impl WireIo {
         deadline.as_mut().poll(cx).is_ready()
     }
 
+    /// Where in what was just read a message begins that is too long.
+    fn too_long(&mut self, read: &[u8]) -> Option<usize> {
+        if self.deadline.is_some() {
+            return None;
+        }
+        self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64)
+    }
+
     /// A response was written: the peer has as long again for its next request.
     fn grant_another(&mut self) {
         let until = Instant::now() + self.shared().ground.config.request_deadline;
@@ -151,7 +162,16 @@ impl AsyncRead for WireIo {
         if self.is_overdue(cx) {
             self.shared().kill(super::PEER_GONE);
         }
-        let read = ready!(self.poll_bytes(cx, buf));
+        let before = buf.filled().len();
+        let mut read = ready!(self.poll_bytes(cx, buf));
+        if let Some(end) = self.too_long(&buf.filled()[before..]) {
+            // What came before it is fine.
+            buf.set_filled(before + end);
+            self.wire.refuse_message();
+            if end == 0 {
+                read = ready!(self.poll_bytes(cx, buf));
+            }
+        }
         if !matches!(read, Ok(count) if count > 0) {
             self.ended();
         }

@@ -4,7 +4,7 @@
 //! `hooks`. Each operation changes the state under `out` and lets [`Shared::settle`] do the waking after it is released.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -39,6 +39,8 @@ pub(super) struct Ground {
 /// One connection.
 pub(super) struct Shared {
     pub(super) peer: SocketAddr,
+    /// Where the client is, once a transport was made of the connection.
+    pub(super) client: OnceLock<IpAddr>,
     pub(super) ground: Arc<Ground>,
     pub(super) out: Mutex<Out>,
     pub(super) reading: Mutex<Reading>,
@@ -141,6 +143,7 @@ impl Shared {
         };
         Self {
             peer,
+            client: OnceLock::new(),
             ground,
             out: Mutex::new(Out {
                 stream: Some(stream),
@@ -167,7 +170,11 @@ impl Shared {
 
     /// The first reason given, or that the peer is gone.
     pub(super) fn reason(&self) -> &'static str {
-        self.reason.get().copied().unwrap_or(PEER_GONE)
+        self.blamed().unwrap_or(PEER_GONE)
+    }
+
+    pub(super) fn blamed(&self) -> Option<&'static str> {
+        self.reason.get().copied()
     }
 
     /// Notes why the wire closes, unless that is known.

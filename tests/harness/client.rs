@@ -128,6 +128,11 @@ impl Client {
         }
     }
 
+    /// The next message of any kind; none when the connection has ended.
+    pub async fn next_message(&mut self) -> Option<Result<Message, tokio_tungstenite::tungstenite::Error>> {
+        timeout(PATIENCE, self.socket.next()).await.expect("a message, or the end, within the patience of a test")
+    }
+
     /// Sends a command with an ack id and returns the reply's map; frames that come before it are kept for later.
     pub async fn call(&mut self, command: &str, argument: &str) -> Value {
         let reply = self.call_raw(command, argument).await;

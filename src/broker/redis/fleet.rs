@@ -115,6 +115,24 @@ impl Fleet {
         live(&self.others.lock())
     }
 
+    /// Keeps this node from resigning while its name is put into the table; nothing once it has.
+    pub(super) async fn in_office(&self) -> Option<impl Sized> {
+        let turn = self.turn.lock().await;
+        (!turn.resigned).then_some(turn)
+    }
+
+    pub(super) fn own_name(&self) -> &str {
+        &self.node
+    }
+
+    /// The others that are dead, and those that are not.
+    pub(super) fn dead_and_live(&self) -> (Vec<String>, HashSet<String>) {
+        let others = self.others.lock();
+        let (dead, live): (Vec<_>, Vec<_>) = others.iter().partition(|(_, peer)| peer.is_dead());
+        let name = |(node, _): (&String, &Peer)| node.clone();
+        (dead.into_iter().map(name).collect(), live.into_iter().map(name).collect())
+    }
+
     /// Whether a node that stands in the table right now counts.
     fn counts(&self, node: &str) -> bool {
         node != self.node && self.others.lock().get(node).is_none_or(|peer| !peer.is_dead())

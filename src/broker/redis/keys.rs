@@ -1,6 +1,7 @@
 //! The names of things in Redis (design: "Redis contract"). The room is the hash tag, so that everything of a room
 //! lies in one slot of a cluster.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use hallway_rooms::key::Room;
 
 /// Key names under one prefix.
@@ -58,6 +59,13 @@ impl Keys {
     /// The channel on which nodes tell each other of revocations and kicks.
     pub(super) fn control(&self) -> String {
         format!("{}:control", self.prefix)
+    }
+
+    /// How many sockets of a user each node has. The name is any text, so its digest stands for it.
+    pub(super) fn sockets(&self, user: &str) -> String {
+        let digest = digest(&SHA256, user.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}:user:{{{hex}}}:sockets", self.prefix)
     }
 
     /// A node's own channel, for canaries and answers.

@@ -66,6 +66,11 @@ impl Command {
         let name = parts.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok()).ok_or(Malformed)?;
         Ok(Self { verb: verb(&name, parts.get(1).copied()), ack, at: Instant::now() })
     }
+
+    /// One that is refused without a look at it.
+    pub(super) fn refused(refusal: Refusal, ack: i64) -> Self {
+        Self { verb: Err(refusal), ack: Some(ack), at: Instant::now() }
+    }
 }
 
 fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {

@@ -17,6 +17,7 @@ use super::Door;
 use super::encode::Namespace;
 use super::head::{self, HeadTokens};
 use super::inbox::{Connection, Inbox};
+use super::pace::Pace;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;
@@ -72,7 +73,7 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
         _: DisconnectReason,
         remove: fn(Arc<Socket<LocalAdapter>>),
     ) {
-        self.door.end(&self.session, "left");
+        self.door.end(&self.session, self.session.lane().wire().blamed().unwrap_or("left"));
         remove(socket);
     }
 }
@@ -119,8 +120,12 @@ impl Door {
         let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
         self.know_revocations(&wire).await?;
         let claims = self.identify(&wire, token(auth, tokens)).await.map_err(refused)?;
+        let seat = self.service.seat(&claims).await.inspect_err(|refusal| {
+            counter!(names::CONNECTS_REFUSED, "why" => refusal.code()).increment(1);
+        })?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
+        seat.keep();
         self.service.begin(&session).map_err(|_| refused(REVOKED))?;
         self.settle(socket, &wire, &session, namespace);
         Ok(())
@@ -139,7 +144,7 @@ impl Door {
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
         let token = token.ok_or("no-token")?;
         let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
-            tracing::debug!(peer = %wire.peer(), %error, "a token was refused");
+            tracing::debug!(peer = %wire.client(), %error, "a token was refused");
             error.why()
         })?;
         if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
@@ -163,7 +168,7 @@ impl Door {
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
-        let connection = Connection::new(self.clone(), session.clone(), namespace.clone());
+        let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), pace(socket));
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
         self.expiry.watch(session);
@@ -186,6 +191,11 @@ impl Door {
 fn refused(why: &'static str) -> Refusal {
     counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
     Refusal::Unauthorized
+}
+
+/// What a transport has sent so far, in whatever namespace.
+fn pace(socket: &SocketRef) -> Pace {
+    socket.req_parts().extensions.get().cloned().unwrap_or_default()
 }
 
 /// The first place that holds a token decides, whatever it holds.

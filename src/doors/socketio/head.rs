@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use percent_encoding::percent_decode_str;
 
+use super::pace::Pace;
 use crate::connections::Tries;
 use crate::wire::Wire;
 
@@ -46,6 +47,7 @@ pub fn enter<B>(request: Request<B>) -> Request<B> {
     parts.uri = uri;
     parts.extensions.insert(HeadTokens { query, header });
     parts.extensions.insert(Tries::default());
+    parts.extensions.insert(Pace::default());
     Request::from_parts(parts, body)
 }
 

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
-use hallway_rooms::close::Close;
+use hallway_rooms::close::{Close, Refusal};
+use metrics::counter;
 use parking_lot::Mutex;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::handler::{MessageHandler, Value};
@@ -13,6 +15,8 @@ use socketioxide::socket::Socket;
 use super::Door;
 use super::command::Command;
 use super::encode::Namespace;
+use super::pace::{Pace, Verdict};
+use crate::metrics::{COMMANDS_REFUSED, limit::Limit};
 use crate::session::Session;
 
 /// Commands that may still come out of the read buffer after reading was paused.
@@ -28,6 +32,7 @@ pub(super) struct Connection {
     pub(super) door: Arc<Door>,
     pub(super) session: Arc<Session>,
     pub(super) namespace: Arc<Namespace>,
+    pace: Pace,
     queue: Mutex<Queue>,
 }
 
@@ -45,6 +50,9 @@ pub(super) struct InOrder;
 impl MessageHandler<LocalAdapter, InOrder> for Inbox {
     fn call(&self, _: Arc<Socket<LocalAdapter>>, packet: Value, ack: Option<i64>) {
         let Value::Str(packet, _) = packet else { return };
+        if !self.0.keeps_pace(ack) {
+            return;
+        }
         match Command::parse(&packet, ack) {
             Ok(command) => self.0.take(command),
             Err(_) => self.0.session.close(Close::MalformedFrame),
@@ -53,8 +61,28 @@ impl MessageHandler<LocalAdapter, InOrder> for Inbox {
 }
 
 impl Connection {
-    pub(super) fn new(door: Arc<Door>, session: Arc<Session>, namespace: Arc<Namespace>) -> Arc<Self> {
-        Arc::new(Self { door, session, namespace, queue: Mutex::default() })
+    pub(super) fn new(door: Arc<Door>, session: Arc<Session>, namespace: Arc<Namespace>, pace: Pace) -> Arc<Self> {
+        Arc::new(Self { door, session, namespace, pace, queue: Mutex::default() })
+    }
+
+    /// Whether a command that has just come is to be looked at. If not, it is refused in its turn, or, without an ack id,
+    /// dropped.
+    fn keeps_pace(self: &Arc<Self>, ack: Option<i64>) -> bool {
+        let verdict = self.pace.judge(self.door.pace, Instant::now());
+        if verdict == Verdict::Fine {
+            return true;
+        }
+        Limit::CommandsPerMinute.reached();
+        if verdict == Verdict::TooMany {
+            counter!(COMMANDS_REFUSED, "why" => Close::TooManyCommands.code()).increment(1);
+            self.session.close(Close::TooManyCommands);
+            return false;
+        }
+        counter!(COMMANDS_REFUSED, "why" => Refusal::RateLimited.code()).increment(1);
+        if let Some(ack) = ack {
+            self.take(Command::refused(Refusal::RateLimited, ack));
+        }
+        false
     }
 
     fn take(self: &Arc<Self>, command: Command) {

@@ -1,0 +1,48 @@
+//! Networks in CIDR, as the proxies that are trusted are named.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    error::{Complaint, Verdict},
+    raw::Raw,
+    value::{Value, mismatch, toml_string},
+};
+
+/// Bits before those of the IPv4 address in an address of IPv6 that stands for it.
+const MAPPED: u8 = 96;
+
+impl Value for IpNet {
+    const KIND: &'static str = "an IP address or a network such as 10.0.0.0/8 or fd00::/8";
+
+    fn parse(raw: &Raw) -> Result<Self, Complaint> {
+        let text = raw.text().map(str::trim);
+        let net = text.and_then(|text| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from)));
+        net.map(canonical).ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(toml_string(&self.to_string()))
+    }
+}
+
+/// Peers are compared in IPv4 where they have such an address.
+fn canonical(net: IpNet) -> IpNet {
+    let bits = net.prefix_len().checked_sub(MAPPED);
+    match (net.addr().to_canonical(), bits) {
+        (v4 @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => IpNet::new(v4, bits).unwrap_or(net).trunc(),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => net.trunc(),
+    }
+}
+
+/// Not everybody: whoever is trusted says where a client comes from.
+pub(super) fn narrow(net: &IpNet) -> Verdict {
+    if net.prefix_len() > 0 {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        format!("{net} is everybody, so every client could say where it comes from"),
+        "name the addresses or networks of your proxies only",
+    ))
+}

@@ -1,0 +1,119 @@
+//! Pace: how fast one transport may send commands, judged when each arrives and before it is read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::rate::{Bucket, Rate};
+
+/// Parts of the minute in which commands are counted: the count is of the last 60 to 70 s.
+const PARTS: usize = 7;
+const PART: Duration = Duration::from_secs(10);
+
+/// What one transport has sent, in all its namespaces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace(Arc<Mutex<Sent>>);
+
+#[derive(Debug, Default)]
+struct Sent {
+    bucket: Bucket,
+    /// The newest part first.
+    parts: [u32; PARTS],
+    newest_began: Option<Instant>,
+}
+
+/// What a transport may send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// What is carried out.
+    pub(super) rate: Rate,
+    /// So many in a minute are too many to be put up with.
+    pub(super) most: u32,
+}
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is carried out.
+    Fine,
+    /// It is refused.
+    TooSoon,
+    /// It closes the transport.
+    TooMany,
+}
+
+impl Pace {
+    /// Judges a command that came at `now`.
+    pub(super) fn judge(&self, allowed: Allowed, now: Instant) -> Verdict {
+        let mut sent = self.0.lock();
+        if sent.count(now) >= allowed.most {
+            return Verdict::TooMany;
+        }
+        if sent.bucket.take(allowed.rate, now) { Verdict::Fine } else { Verdict::TooSoon }
+    }
+}
+
+impl Sent {
+    /// Counts one more, and gives how many there were lately.
+    fn count(&mut self, now: Instant) -> u32 {
+        let began = *self.newest_began.get_or_insert(now);
+        let passed = now.saturating_duration_since(began).as_secs() / PART.as_secs();
+        if passed > 0 {
+            let shift = usize::try_from(passed).map_or(PARTS, |parts| parts.min(PARTS));
+            self.parts.rotate_right(shift % PARTS);
+            self.parts[..shift].fill(0);
+            self.newest_began = began.checked_add(PART * u32::try_from(passed).unwrap_or(u32::MAX)).or(Some(now));
+        }
+        self.parts[0] = self.parts[0].saturating_add(1);
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `count` commands evenly over `time`, and says how many were carried out, and whether the transport was closed.
+    fn send(per_minute: u32, count: u32, time: Duration) -> (u32, bool) {
+        let allowed = Allowed { rate: Rate::per_minute(per_minute), most: per_minute * 10 };
+        let (pace, start, mut fine) = (Pace::default(), Instant::now(), 0);
+        for i in 0..count {
+            match pace.judge(allowed, start + time * i / count) {
+                Verdict::Fine => fine += 1,
+                Verdict::TooSoon => {}
+                Verdict::TooMany => return (fine, true),
+            }
+        }
+        (fine, false)
+    }
+
+    #[test]
+    fn a_burst_of_a_minutes_worth_and_an_even_stream_pass() {
+        assert_eq!(send(600, 600, Duration::ZERO), (600, false));
+        assert_eq!(send(600, 6000, Duration::from_mins(10)), (6000, false));
+        assert_eq!(send(600, 601, Duration::ZERO), (600, false));
+    }
+
+    #[test]
+    fn ten_times_as_many_in_a_minute_close_however_they_are_spread() {
+        assert!(send(60, 600, Duration::ZERO).1);
+        assert!(send(60, 600, Duration::from_secs(59)).1);
+        assert!(!send(60, 599, Duration::ZERO).1);
+        assert!(!send(60, 599, Duration::from_secs(59)).1);
+        assert!(!send(60, 5000, Duration::from_mins(10)).1, "eight times as many are refused and no more");
+    }
+
+    #[test]
+    fn what_was_long_ago_is_forgotten() {
+        let allowed = Allowed { rate: Rate::per_minute(1), most: 10 };
+        let (pace, start) = (Pace::default(), Instant::now());
+        for round in 0..5 {
+            let at = start + Duration::from_secs(75) * round;
+            assert_eq!(pace.judge(allowed, at), Verdict::Fine);
+            (0..8).for_each(|_| assert_eq!(pace.judge(allowed, at), Verdict::TooSoon));
+        }
+        let later = start + Duration::from_hours(10_000);
+        assert_eq!(pace.judge(allowed, later), Verdict::Fine);
+    }
+}

@@ -1,0 +1,67 @@
+//! Which web pages may connect and call: a browser names the page's origin, and only those that are listed pass. To them
+//! CORS lets the answers of the HTTP interface through, without credentials: a page shows a token or a key, no cookie.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use metrics::counter;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::config::WebOrigin;
+use crate::metrics::ORIGINS_REFUSED;
+
+/// How long a browser may remember what it was allowed: the configuration changes with a restart only.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// The listed origins; an empty list is any.
+#[derive(Clone, Debug)]
+pub(super) struct Origins(Arc<[WebOrigin]>);
+
+impl Origins {
+    pub(super) fn new(listed: &[WebOrigin]) -> Self {
+        Self(listed.into())
+    }
+
+    /// Lets pages of listed origins read what these routes answer.
+    pub(super) fn share(&self, router: Router) -> Router {
+        if self.0.is_empty() {
+            return router;
+        }
+        let own = self.clone();
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(move |origin, _| own.includes(origin)))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+            .expose_headers([RETRY_AFTER])
+            .max_age(REMEMBERED);
+        router.layer(cors)
+    }
+
+    /// Refuses everything that comes from a page of another origin.
+    pub(super) fn guard(&self, router: Router) -> Router {
+        if self.0.is_empty() { router } else { router.layer(from_fn_with_state(self.clone(), check)) }
+    }
+
+    fn includes(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|origin| self.0.iter().any(|listed| listed.includes(origin)))
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(ORIGIN).iter().all(|origin| self.includes(origin))
+    }
+}
+
+async fn check(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    if origins.admits(request.headers()) {
+        return next.run(request).await;
+    }
+    counter!(ORIGINS_REFUSED).increment(1);
+    tracing::debug!(origin = ?request.headers().get(ORIGIN), "a page of another origin was refused");
+    super::refusal(StatusCode::FORBIDDEN, "origin-not-allowed", "pages of this origin may not connect (server.origins)")
+}

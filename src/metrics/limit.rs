@@ -1,0 +1,92 @@
+//! The limits of a deployment, as metrics and logs know them: each time one holds somebody back it is counted, and now and
+//! then told to the operator with the key that sets it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::counter;
+
+use super::OVER_LIMIT;
+use crate::clock::now_ms;
+
+/// One limit is logged this often at most, whatever its clients do.
+const LOG_EVERY_MS: u64 = 60_000;
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.handshakes_per_second`
+    HandshakesPerSecond,
+    /// `limits.connections`
+    Connections,
+    /// `limits.connections_per_ip`
+    ConnectionsPerIp,
+    /// `limits.connections_per_user`
+    ConnectionsPerUser,
+    /// `limits.rooms_per_socket`
+    RoomsPerSocket,
+    /// `limits.commands_per_minute`
+    CommandsPerMinute,
+    /// `limits.locations_per_second`
+    LocationsPerSecond,
+    /// `limits.frame_bytes`
+    FrameBytes,
+    /// `limits.event_bytes`
+    EventBytes,
+}
+
+static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; Limit::ALL.len()];
+
+impl Limit {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::HandshakesPerSecond,
+        Self::Connections,
+        Self::ConnectionsPerIp,
+        Self::ConnectionsPerUser,
+        Self::RoomsPerSocket,
+        Self::CommandsPerMinute,
+        Self::LocationsPerSecond,
+        Self::FrameBytes,
+        Self::EventBytes,
+    ];
+
+    /// Its key in the section `limits`, which is also its label.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::HandshakesPerSecond => "handshakes_per_second",
+            Self::Connections => "connections",
+            Self::ConnectionsPerIp => "connections_per_ip",
+            Self::ConnectionsPerUser => "connections_per_user",
+            Self::RoomsPerSocket => "rooms_per_socket",
+            Self::CommandsPerMinute => "commands_per_minute",
+            Self::LocationsPerSecond => "locations_per_second",
+            Self::FrameBytes => "frame_bytes",
+            Self::EventBytes => "event_bytes",
+        }
+    }
+
+    /// Notes that it has held somebody back.
+    pub fn reached(self) {
+        counter!(OVER_LIMIT, "limit" => self.key()).increment(1);
+        let (now, last) = (now_ms(), &LOGGED_MS[self as usize]);
+        let before = last.load(Ordering::Relaxed);
+        let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
+        if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let key = format!("limits.{}", self.key());
+            tracing::warn!(key, "a limit was reached; raise it if those who ran into it are right to");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_place_of_its_own() {
+        for (place, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, place, "{limit:?}");
+        }
+    }
+}
