@@ -192,7 +192,8 @@ def test_the_gateway_takes_its_configuration(found, tmp_path):
     arguments = [argument.replace("/etc/hallway", str(tmp_path)) for argument in hallway(found)["args"]]
     assert arguments[0] == "serve"
     done = subprocess.run([BINARY, "check-config", *arguments[1:]], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "the configuration is good\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the configuration is good\n")
 
 
 def only_configuration(found):
