@@ -164,7 +164,8 @@ async fn a_rotation_refuses_nobody_and_a_key_that_is_gone_lets_nobody_in() {
     let (old, new, last) =
         (Pair::ed25519(&folder, "old"), Pair::ed25519(&folder, "new"), Pair::ed25519(&folder, "last"));
     let provider = Provider::publishing(&[old.jwk(EdDSA, "old")]).await;
-    let node = believing(&provider, &[(REFRESH, "1h"), (COOLDOWN, "500ms")]).await;
+    let one_user = ("HALLWAY_LIMITS__CONNECTIONS_PER_USER", "1000");
+    let node = believing(&provider, &[(REFRESH, "1h"), (COOLDOWN, "500ms"), one_user]).await;
     let (by_old, by_new, by_last) = (old.sign_as(EdDSA, "old"), new.sign_as(EdDSA, "new"), last.sign_as(EdDSA, "last"));
     let address = node.main();
     let mut connecting = JoinSet::new();
