@@ -106,7 +106,7 @@ async fn held(redis: &Redis) -> BTreeMap<String, Vec<u8>> {
     let mut client = redis.client().await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut client).await.expect("redis is up");
     let mut held = BTreeMap::new();
-    for key in keys.into_iter().filter(|key| !RESTLESS.contains(&key.as_str())) {
+    for key in keys.into_iter().filter(|key| !RESTLESS.contains(&key.as_str()) && !key.starts_with("hallway:user:")) {
         let dump = redis::cmd("DUMP").arg(&key).query_async(&mut client).await.expect("it is there");
         held.insert(key, dump);
     }

@@ -41,7 +41,8 @@ async fn revoke(node: &Node, body: Value) -> Value {
 
 async fn three_on(redis: &Redis) -> [Node; 3] {
     let url = redis.url();
-    let (a, b, c) = tokio::join!(Node::on(&url), Node::on(&url), Node::on(&url));
+    let settings = [("HALLWAY_REDIS__URL", url.as_str()), ("HALLWAY_LIMITS__CONNECTIONS_PER_USER", "1000")];
+    let (a, b, c) = tokio::join!(Node::with(&settings), Node::with(&settings), Node::with(&settings));
     [a, b, c]
 }
 

@@ -23,7 +23,12 @@ const KEPT_KIB: u64 = 24 * 1024;
 
 async fn node(redis: &Redis) -> Node {
     let url = redis.url();
-    Node::with(&[("HALLWAY_REDIS__URL", &url), ("HALLWAY_REDIS__LINGER", "0s")]).await
+    Node::with(&[
+        ("HALLWAY_REDIS__URL", &url),
+        ("HALLWAY_REDIS__LINGER", "0s"),
+        ("HALLWAY_LIMITS__COMMANDS_PER_MINUTE", "1000000"),
+    ])
+    .await
 }
 
 /// Channels of rooms that somebody is subscribed to.
