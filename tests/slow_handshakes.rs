@@ -67,7 +67,12 @@ fn kinds() -> [(Vec<u8>, Vec<u8>); 5] {
 
 #[tokio::test]
 async fn peers_that_send_a_byte_now_and_then_are_cut_off_in_time_and_others_are_served_meanwhile() {
-    let node = Node::with(&[("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "3s")]).await;
+    let node = Node::with(&[
+        ("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "3s"),
+        ("HALLWAY_API__BODY_TIMEOUT", "1s"),
+        ("HALLWAY_REDIS__RESPONSE_TIMEOUT", "1s"),
+    ])
+    .await;
     let mut reader = Client::connect(node.main(), &token::user("u1")).await;
     reader.join("order:1").await;
     let before = node.descriptors();
