@@ -264,6 +264,7 @@ async fn no_answer_is_unavailable_and_nothing_is_remembered_of_it() {
         text(""),
         text("yes"),
         text("true"),
+        text("[true, 60]"),
         text(r#"{"allow":"true"}"#),
         text(r#"{"allow":1}"#),
         text(r#"{"ttl":5}"#),

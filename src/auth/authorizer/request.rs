@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hallway_rooms::json::object;
 use http::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -106,7 +107,8 @@ impl Endpoint {
 }
 
 fn parse(body: &[u8]) -> Result<Reply, RequestError> {
-    let Body { allow, ttl } = serde_json::from_slice(body).map_err(|_| RequestError::Garbage)?;
+    let Body { allow, ttl } =
+        std::str::from_utf8(body).ok().and_then(|text| object(text).ok()).ok_or(RequestError::Garbage)?;
     let ttl = Duration::try_from_secs_f64(ttl.unwrap_or(0.0)).map_err(|_| RequestError::Garbage)?;
     Ok(Reply { allow, ttl })
 }

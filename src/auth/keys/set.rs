@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hallway_rooms::json::object;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::Value;
@@ -59,7 +60,7 @@ impl KeySet {
     /// # Errors
     /// When it is no JWKS.
     pub fn read(text: &[u8]) -> Result<Self, NoKeySet> {
-        let document: Document = serde_json::from_slice(text).map_err(|_| NoKeySet)?;
+        let document: Document = std::str::from_utf8(text).ok().and_then(|text| object(text).ok()).ok_or(NoKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (at, value) in document.keys.iter().take(MAX_KEYS).enumerate() {
             match key(value) {
@@ -101,7 +102,8 @@ fn shown(at: usize, value: &Value) -> String {
 }
 
 fn key(value: &Value) -> Result<Key, Unusable> {
-    let published = Published::deserialize(value).map_err(|_| Unusable::Kind)?;
+    let published = Some(value).filter(|value| value.is_object()).map(Published::deserialize);
+    let published = published.and_then(Result::ok).ok_or(Unusable::Kind)?;
     let mut key = published.material()?;
     if !published.is_to_verify() {
         return Err(Unusable::Purpose);
