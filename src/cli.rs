@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::keys::Key;
 use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
+use crate::logs;
+use crate::metrics;
 
 mod policy;
 mod publish;
@@ -51,11 +53,24 @@ enum Command {
     },
     /// Print a documented example configuration.
     ExampleConfig,
+    /// Print a page of the documentation.
+    Reference {
+        /// Which one.
+        page: Page,
+    },
     /// Print the Lua library that a locked-down Redis needs loaded.
     RedisFunction {
         #[command(flatten)]
         config: ConfigFile,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Page {
+    /// Every metric: its meaning, unit and labels.
+    Metrics,
+    /// Every log event: its name, level and meaning.
+    Logs,
 }
 
 #[derive(Args, Debug)]
@@ -148,6 +163,8 @@ impl Cli {
             Command::Policy(args) => policy::run(&args),
             Command::CheckConfig { config } => check(config.config.as_deref()),
             Command::ExampleConfig => print(&Config::example()),
+            Command::Reference { page: Page::Metrics } => print(&metrics::page(metrics::TABLE)),
+            Command::Reference { page: Page::Logs } => print(&logs::page()),
             Command::RedisFunction { config } => function(config.config.as_deref()),
         }
     }

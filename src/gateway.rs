@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::logs;
+use crate::metrics::Numbers;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hallway_rooms::class::{Classes, Retention, TypeRule};
 use hallway_rooms::close::Close;
 use http::StatusCode;
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +119,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
-    pub async fn bind(config: &Config, mode: Mode, metrics: PrometheusHandle) -> Result<Self, StartError> {
+    pub async fn bind(config: &Config, mode: Mode, metrics: Numbers) -> Result<Self, StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
@@ -171,18 +172,23 @@ impl Gateway {
         let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.resign()));
         if resigned.is_err() {
             tracing::warn!(
+                event = logs::FAREWELL_LATE,
                 "the broker did not take this node's word in time; the others forget it within half a minute"
             );
         }
         if gone.is_err() {
-            tracing::warn!(left = self.connections.count(), "some peers did not take their last bytes in time");
+            tracing::warn!(
+                event = logs::PEERS_CUT_OFF,
+                left = self.connections.count(),
+                "some peers did not take their last bytes in time"
+            );
         }
         self.stop.cancel();
         self.servers.close();
         self.tasks.close();
         let rest = async { tokio::join!(self.servers.wait(), self.tasks.wait()) };
         if timeout(LAST_MOMENT, rest).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
+            tracing::warn!(event = logs::TASKS_LEFT, "some tasks did not end in time");
         }
     }
 }

@@ -206,7 +206,7 @@ async fn keys_come_from_mounted_files() {
 async fn the_api_on_an_address_of_its_own_is_nowhere_else() {
     let own = free_address();
     let node = Node::with(&[("HALLWAY_API__LISTEN", &own.to_string())]).await;
-    assert!(node.log().contains(&format!("listening on {own}")), "{:?}", node.log());
+    assert!(node.listens_on(own), "{:?}", node.log());
     assert_eq!(publish(own, API_KEY).await, 200);
     assert_eq!(publish(own, SHOP).await, 401);
     assert_eq!(publish(node.main(), API_KEY).await, 404);

@@ -190,6 +190,8 @@ async fn it_is_asked_about_whom_the_rule_lets_in_and_has_the_last_word() {
     assert_eq!(join(&mut banned, "product:p").await, "ok");
     assert_eq!(oracle.asked().len(), 3, "nobody is asked about whom the rule keeps out, or where no class says so");
     assert_eq!(node.metric("hallway_authorizer_requests_total").await, 3.0);
+    node.moves("hallway_authorizer_requests_total").await;
+    node.moves("hallway_authorizer_seconds").await;
     let (_, explained) =
         node.post("/v1/policy", json!({"token": token::user("u3"), "room": "order:o1"}).to_string()).await;
     assert_eq!((&explained["allowed"], &explained["authorizer"]), (&json!(true), &json!("allowed")), "{explained}");
@@ -211,6 +213,7 @@ async fn an_answer_is_good_for_its_ttl_for_what_was_asked_and_for_nothing_else()
     assert_eq!(join(&mut client, "order:o1").await, "forbidden", "a no is remembered, too");
     oracle.asked_times(3).await;
     assert_eq!(node.metric("hallway_authorizer_shared_total").await, 1.0);
+    node.moves("hallway_authorizer_shared_total").await;
     assert_eq!(missed(&mut client, "order:o1").await, "ok", "another action is another question");
     assert_eq!(join(&mut client, "order:o2").await, "ok", "another room is another question");
     oracle.asked_times(5).await;

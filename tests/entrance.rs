@@ -68,6 +68,7 @@ async fn pages_of_other_origins_are_refused_everywhere_and_who_has_none_passes()
         }
     }
     assert!((node.metric("hallway_origins_refused_total").await - 36.0).abs() < 0.5);
+    node.moves("hallway_origins_refused_total").await;
     for path in ["/v1/rooms/order:r", "/api/health", "/api/health/realtime"] {
         assert_eq!(request(&node, Method::GET, path, None).await.0, 200);
         let (status, headers) = request(&node, Method::GET, path, Some(LISTED)).await;

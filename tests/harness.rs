@@ -10,6 +10,7 @@ pub mod pair;
 pub mod provider;
 pub mod proxy;
 pub mod publisher;
+pub mod record;
 pub mod redis;
 pub mod token;
 

@@ -424,6 +424,7 @@ async fn a_stream_that_cannot_be_read_is_told_once_with_its_remedy() {
     assert_eq!((&check["ready"], &check["leading"]), (&json!(false), &json!(true)), "{check}");
     assert!(check["problem"].as_str().is_some_and(|problem| problem.contains("rename or delete it")), "{check}");
     assert_eq!(node.metric("hallway_ingest_stuck").await, 1.0);
+    node.moves("hallway_ingest_stuck").await;
     redis::cmd("DEL").arg(STREAM).exec_async(&mut client).await.expect("redis is up");
     add(&mut client, &fields(&["room", "order:1", "type", "t", "payload", "1", "id", "e1"])).await;
     drained(&redis).await;
@@ -562,6 +563,9 @@ async fn what_waits_what_was_rejected_and_who_reads_is_shown() {
     assert_eq!(leader.metric("hallway_events_published_total").await, 1.0);
     assert_eq!(leader.metric("hallway_ingest_lag_seconds_count").await, 1.0);
     assert_eq!(leader.metric("hallway_ingest_rejected_total").await, 1.0);
+    leader.moves("hallway_ingest_leading").await;
+    leader.moves("hallway_ingest_lag_seconds").await;
+    leader.moves("hallway_ingest_rejected_total").await;
 
     leader_is_another.arg("hallway:ingest:leader").arg("somebody-else").arg("PX").arg(600_000);
     leader_is_another.exec_async(&mut client).await.expect("redis is up");
@@ -569,6 +573,7 @@ async fn what_waits_what_was_rejected_and_who_reads_is_shown() {
     add(&mut client, &fields(&["room", "order:1", "type", "t", "payload", "1"])).await;
     for node in [&leader, &other] {
         eventually("it waits", || async { (node.metric("hallway_ingest_waiting").await == 1.0).then_some(()) }).await;
+        node.moves("hallway_ingest_waiting").await;
         assert_eq!(
             node.checks().await["ingest"],
             json!({"ready": true, "leading": false, "waiting": 1, "rejected": 1})

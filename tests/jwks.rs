@@ -102,6 +102,9 @@ async fn a_token_of_each_algorithm_is_believed_by_the_key_that_it_names() {
     assert_eq!(node.checks().await["keys"]["fetched"], 5);
     assert_eq!(node.metric("hallway_jwks_keys").await as u64, 5);
     assert!(node.metric("hallway_jwks_fetched_timestamp_seconds").await as u64 >= now_s() - 60);
+    node.moves("hallway_jwks_keys").await;
+    node.moves("hallway_jwks_fetched_timestamp_seconds").await;
+    node.moves("hallway_jwks_fetches_total").await;
 }
 
 #[tokio::test]

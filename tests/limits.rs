@@ -111,6 +111,7 @@ async fn handshakes_past_the_rate_are_asked_to_come_back_and_those_who_are_there
         assert!((1..=5).contains(&answer.retry_after()));
     }
     assert_eq!(reached(&node, "handshakes_per_second").await, refused.len() as u64);
+    node.moves("hallway_over_limit_total").await;
     hears(&node, &mut present).await;
     eventually("there is room for one more", || async { (ask(node.main(), "").await.status == 101).then_some(()) })
         .await;
@@ -323,6 +324,7 @@ async fn commands_past_the_rate_are_refused_and_ten_times_as_many_close_the_tran
     client.tell("join_room", r#"{"room":"order:r"}"#).await;
     assert_eq!(client.call("leave_room", r#"{"room":"order:r"}"#).await, refused);
     assert_eq!(reached(&node, "commands_per_minute").await, 6);
+    node.moves("hallway_commands_refused_total").await;
     assert_eq!(node.room_size("order:r").await, 1);
     // Another namespace of the same transport has no rate of its own.
     client.set_namespace("//realtime");

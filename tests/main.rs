@@ -37,6 +37,8 @@ mod keys;
 mod latest;
 mod limits;
 mod locations;
+mod logs;
+mod metrics;
 mod missed;
 mod odd_names;
 mod openapi;

@@ -195,6 +195,7 @@ async fn a_redis_that_forgot_everything_costs_its_members_their_transports_and_i
     redis.restart().await;
     assert_eq!(member.until_closed(Duration::from_secs(20)).await, Vec::<String>::new());
     assert_eq!(quiet.until_closed(Duration::from_secs(20)).await, Vec::<String>::new());
+    node.moves("hallway_rooms_cut_off_total").await;
     becomes(&node, 200).await;
     idle.nothing_came().await;
 
@@ -227,6 +228,7 @@ async fn a_redis_that_lost_its_newest_entries_costs_nobody_what_comes_next() {
     lose.exec_async(&mut redis.client().await).await.expect("redis is up");
     let rewound = || async { (node.metric("hallway_rooms_rewound_total").await > 0.0).then_some(()) };
     eventually("the node notices", rewound).await;
+    node.moves("hallway_rooms_rewound_total").await;
     becomes(&node, 200).await;
     let mut other = Client::connect(node.main(), &token::staff()).await;
     assert_eq!(other.resume("order:r", &offsets[3]).await["complete"], false);

@@ -69,6 +69,8 @@ async fn bodies_that_come_slowly_take_up_no_more_than_the_bound_and_only_for_so_
     assert_eq!(status, 503, "{text}");
     assert!(text.to_lowercase().contains("retry-after: 1\r\n"), "{text}");
     assert!(node.metric("hallway_publishes_turned_away_total").await >= 2.0);
+    node.moves("hallway_publishes_turned_away_total").await;
+    node.moves("hallway_pending_publish_bytes").await;
     for stream in [&mut slow, &mut chunked] {
         let (status, text) = answer(stream).await;
         assert_eq!(status, 408, "{text}");
@@ -83,6 +85,7 @@ async fn a_sender_that_vanishes_gives_its_place_back() {
     let node = Node::with(&[("HALLWAY_LIMITS__PENDING_PUBLISHES", "1"), ("HALLWAY_API__BODY_TIMEOUT", "5m")]).await;
     let slow = begin(node.main(), "/v1/publish", "content-length: 40").await;
     pending(&node, "hallway_pending_publishes", 1.0).await;
+    node.moves("hallway_pending_publishes").await;
     is_unavailable(&node.post("/v1/publish", EVENT).await, "limits.pending_publishes");
     drop(slow);
     within(Duration::from_secs(5), "the place is free", || async {

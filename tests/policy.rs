@@ -94,6 +94,7 @@ async fn what_cannot_be_judged_denies_and_is_counted() {
         assert!(may(&mut client, "product:p").await, "no rule that holds there looks at these claims");
         let counted = node.metric("hallway_policy_failures_total").await - before;
         assert!((4.0..=6.0).contains(&counted), "{counted}: {claims}");
+        node.moves("hallway_policy_failures_total").await;
     }
     let huge = json!({"sub": "u", "level": u64::MAX, "stores": [1.5e300, true, null, {"a": []}, "1"]});
     let mut client = Client::connect(node.main(), &token::with(huge)).await;

@@ -151,6 +151,7 @@ async fn check_rooms_are_judged_again(node: &Node) {
         hears(&mut client, node, room).await;
     }
     client.join("agent:a2").await;
+    node.moves("hallway_rooms_revoked_total").await;
     hears(&mut client, node, "agent:a2").await;
     client.nothing_came().await;
 }

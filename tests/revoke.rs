@@ -81,6 +81,9 @@ async fn a_users_tokens_lose_their_force_on_every_node_and_a_later_one_is_good()
         assert!(is_admitted(node, &other).await);
         assert_eq!(node.metric("hallway_revocations").await as u64, 1);
         assert_eq!(node.metric("hallway_sessions_kicked_total").await as u64, 2);
+        node.moves("hallway_revocations").await;
+        node.moves("hallway_sessions_kicked_total").await;
+        node.moves("hallway_kick_seconds").await;
     }
     next_second().await;
     for node in &nodes {
@@ -114,6 +117,7 @@ async fn a_token_that_is_named_loses_its_force_alone() {
     let refused = json!({"ok": false, "error": "unauthorized"});
     assert_eq!(stays.call("refresh_token", &json!({"token": bad}).to_string()).await, refused);
     assert_eq!(nodes[1].metric("hallway_refreshes_revoked_total").await as u64, 1);
+    nodes[1].moves("hallway_refreshes_revoked_total").await;
     let next = named("u1", "t3");
     assert_eq!(stays.call("refresh_token", &json!({"token": next}).to_string()).await["ok"], true);
     revoke(&nodes[2], json!({"jti": "t2"})).await;
@@ -182,6 +186,7 @@ async fn what_is_no_revocation_is_refused_and_changes_nothing() {
     client.nothing_came().await;
     assert!(is_admitted(&node, &issued("u1", now_s())).await);
     assert_eq!(node.metric("hallway_revokes_total").await as u64, 4 + 4, "four times that were no use, and four more");
+    node.moves("hallway_revokes_total").await;
 }
 
 #[tokio::test]

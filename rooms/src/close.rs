@@ -114,7 +114,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidPayload,
         Self::InvalidRoom,
         Self::InvalidEvent,
@@ -122,6 +122,7 @@ impl Refusal {
         Self::Forbidden,
         Self::Unauthorized,
         Self::TooManyRooms,
+        Self::TooManyConnections,
         Self::HistoryDisabled,
         Self::RateLimited,
         Self::UnknownCommand,

@@ -1,11 +1,12 @@
 //! The admin listener: `/livez`, `/readyz` with each check, `/metrics`.
 
+use crate::metrics::Numbers;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use http::StatusCode;
-use metrics_exporter_prometheus::PrometheusHandle;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
 
 use crate::readiness::Readiness;
@@ -13,11 +14,11 @@ use crate::readiness::Readiness;
 #[derive(Clone)]
 struct Admin {
     readiness: Readiness,
-    metrics: PrometheusHandle,
+    metrics: Numbers,
 }
 
 /// The routes.
-pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
+pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -38,7 +39,6 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     (status, Json(json!({"ready": ready, "checks": checks})))
 }
 
-async fn numbers(State(admin): State<Admin>) -> String {
-    admin.metrics.run_upkeep();
-    admin.metrics.render()
+async fn numbers(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }

@@ -20,6 +20,7 @@ use url::Url;
 use crate::auth::claims::Claims;
 use crate::auth::policy::Action;
 use crate::clock::now_ms;
+use crate::logs;
 use crate::metrics::{AUTHORIZER_LATENCY, AUTHORIZER_REQUESTS, AUTHORIZER_SHARED};
 
 mod request;
@@ -152,9 +153,9 @@ impl Authorizer {
         let failed_before = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
         match outcome {
             Err(error) if !failed_before => {
-                tracing::warn!(%error, "the authorizer gives no answer, so nobody enters the rooms it guards; see [authorizer]");
+                tracing::warn!(event = logs::AUTHORIZER_FAILING, %error, "the authorizer gives no answer, so nobody enters the rooms it guards; see [authorizer]");
             }
-            Ok(_) if failed_before => tracing::info!("the authorizer answers again"),
+            Ok(_) if failed_before => tracing::info!(event = logs::AUTHORIZER_RESTORED, "the authorizer answers again"),
             Ok(_) | Err(_) => {}
         }
     }

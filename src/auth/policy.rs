@@ -10,6 +10,7 @@ use metrics::counter;
 use crate::auth::authorizer::Authorizer;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
+use crate::logs;
 
 mod cost;
 pub mod defaults;
@@ -174,6 +175,7 @@ impl Policy {
             counter!(crate::metrics::POLICY_FAILURES, "why" => failure.code()).increment(1);
             let class = facts.room.map(|(form, _)| tracing::field::display(form));
             tracing::debug!(
+                event = logs::POLICY_NOT_JUDGED,
                 class,
                 why = failure.code(),
                 "a rule could not be judged, which denies; see `hallway policy`"

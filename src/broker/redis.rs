@@ -37,6 +37,7 @@ mod remedy;
 mod revoked;
 mod users;
 
+use crate::logs;
 use fleet::Fleet;
 use function::Function;
 use keys::Keys;
@@ -174,7 +175,7 @@ fn unavailable(error: &RedisError) -> Unavailable {
 fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.subscriptions.may_complain() {
         let keys = broker.keys.channel(room);
-        tracing::warn!(%error, "a key {keys}:history, :last or :latest holds something else; rename or delete it");
+        tracing::warn!(event = logs::ROOM_KEY_STRANGE, %error, "a key {keys}:history, :last or :latest holds something else; rename or delete it");
     }
     unavailable(error)
 }

@@ -1,13 +1,15 @@
 //! `hallway serve`: loads, builds, says where it listens, and stops in order.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{complain, load, welcome};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Log, LogFormat, Mode};
 use crate::gateway::Gateway;
+use crate::logs;
 use crate::{metrics, telemetry};
 
 pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
@@ -30,13 +32,13 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
     telemetry::init(&config.log)?;
     let numbers = metrics::install()?;
     for key in config.not_in_effect() {
-        tracing::warn!(key, "this setting has no effect in this version");
+        tracing::warn!(event = logs::SETTING_WITHOUT_EFFECT, key, "this setting has no effect in this version");
     }
     raise_open_files();
     let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let gateway = Gateway::bind(&config, mode, numbers).await?;
     for address in gateway.addresses() {
-        complain(&format!("listening on {address}"));
+        listening(&config.log, address);
     }
     if mode.is_dev() {
         welcome::print(&config, &gateway)?;
@@ -45,15 +47,27 @@ async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Err
         _ = asked.recv() => {}
         _ = interrupted.recv() => {}
     }
-    tracing::info!("stopping");
+    tracing::info!(event = logs::STOPPING, "stopping");
     gateway.shutdown(&config.shutdown).await;
     Ok(())
+}
+
+/// A line among lines: a log collector gets an object as always, a person a sentence.
+fn listening(log: &Log, address: &SocketAddr) {
+    match log.format {
+        LogFormat::Json => tracing::info!(event = logs::LISTENING, %address, "listening"),
+        LogFormat::Pretty => complain(&format!("listening on {address}")),
+    }
 }
 
 /// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows.
 fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(open_files) => tracing::info!(open_files, "the limit on open files; each connection takes one"),
-        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+        Ok(open_files) => {
+            tracing::info!(event = logs::OPEN_FILES, open_files, "the limit on open files; each connection takes one")
+        }
+        Err(error) => {
+            tracing::warn!(event = logs::OPEN_FILES_FIXED, %error, "the limit on open files could not be raised")
+        }
     }
 }

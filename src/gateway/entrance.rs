@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::forwarded;
 use crate::connections::{Connections, Place};
 use crate::doors::socketio::head;
+use crate::logs;
 use crate::metrics::limit::Limit;
 use crate::rate::{Bucket, Rate};
 use crate::readiness::Readiness;
@@ -89,7 +90,7 @@ pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, ne
 /// The connection is closed too: it would hold a descriptor.
 fn full(limit: Limit, client: IpAddr) -> Response {
     limit.reached();
-    tracing::debug!(%client, limit = limit.key(), "a handshake was refused");
+    tracing::debug!(event = logs::HANDSHAKE_REFUSED, %client, limit = limit.key(), "a handshake was refused");
     let (status, code, message) = match limit {
         Limit::HandshakesPerSecond => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::logs;
+use crate::metrics::Numbers;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use super::entrance::{self, Entrance};
@@ -49,7 +50,7 @@ impl Gateway {
         config: &Config,
         mode: Mode,
         front: Front,
-        metrics: PrometheusHandle,
+        metrics: Numbers,
     ) -> Result<(), StartError> {
         let guarded = |router: Router| if mode.is_dev() { router.layer(from_fn(guard::check)) } else { router };
         let main = guarded(front.main(config.api.listen.is_none()));
@@ -70,7 +71,7 @@ impl Gateway {
         let closing = self.closing.clone().cancelled_owned();
         self.servers.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(closing).await;
-            served.inspect_err(|error| tracing::error!(%error, "a listener ended")).ok();
+            served.inspect_err(|error| tracing::error!(event = logs::LISTENER_ENDED, %error, "a listener ended")).ok();
         });
         Ok(())
     }
@@ -80,7 +81,7 @@ impl Gateway {
         let closing = self.stop.clone().cancelled_owned();
         self.servers.spawn(async move {
             let served = axum::serve(listener, router).with_graceful_shutdown(closing).await;
-            served.inspect_err(|error| tracing::error!(%error, "a listener ended")).ok();
+            served.inspect_err(|error| tracing::error!(event = logs::LISTENER_ENDED, %error, "a listener ended")).ok();
         });
         Ok(())
     }

@@ -14,6 +14,7 @@ use metrics::counter;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::config::WebOrigin;
+use crate::logs;
 use crate::metrics::ORIGINS_REFUSED;
 
 /// How long a browser may remember what it was allowed: the configuration changes with a restart only.
@@ -62,6 +63,6 @@ async fn check(State(origins): State<Origins>, request: Request, next: Next) -> 
         return next.run(request).await;
     }
     counter!(ORIGINS_REFUSED).increment(1);
-    tracing::debug!(origin = ?request.headers().get(ORIGIN), "a page of another origin was refused");
+    tracing::debug!(event = logs::ORIGIN_REFUSED, origin = ?request.headers().get(ORIGIN), "a page of another origin was refused");
     super::refusal(StatusCode::FORBIDDEN, "origin-not-allowed", "pages of this origin may not connect (server.origins)")
 }

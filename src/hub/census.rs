@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hub, LocalRoom};
 use crate::broker::Unavailable;
+use crate::logs;
 
 /// Between two tellings: the others may know a count two seconds late, and this leaves most of that to the way there.
 const TURN: Duration = Duration::from_millis(500);
@@ -105,7 +106,11 @@ impl Hub {
             Ok(()) => turn.complained = false,
             Err(Unavailable(error)) => {
                 if !std::mem::replace(&mut turn.complained, true) {
-                    tracing::warn!(error, "the other nodes cannot be told how many members rooms have here; trying on");
+                    tracing::warn!(
+                        event = logs::ROOM_SIZES_UNTOLD,
+                        error,
+                        "the other nodes cannot be told how many members rooms have here; trying on"
+                    );
                 }
             }
         }

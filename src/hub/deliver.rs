@@ -9,6 +9,7 @@ use tokio::task::yield_now;
 use super::Hub;
 use super::cast::{Cast, Target};
 use super::room::Member;
+use crate::logs;
 use crate::session::{Membership, Session};
 use crate::wire::Push;
 
@@ -31,7 +32,7 @@ impl Hub {
             Ok(cast) => cast,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
-                tracing::warn!(id = %entry.id, %error, "an event was stored that no client may get; its publisher must send valid JSON");
+                tracing::warn!(event = logs::EVENT_UNDELIVERABLE, id = %entry.id, %error, "an event was stored that no client may get; its publisher must send valid JSON");
                 return;
             }
         };

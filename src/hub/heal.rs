@@ -21,6 +21,7 @@ use super::Hub;
 use super::cast::Target;
 use super::room::LocalRoom;
 use crate::broker::{History, Unavailable};
+use crate::logs;
 
 /// Rooms read at once.
 const READS: usize = 32;
@@ -46,10 +47,10 @@ impl Hub {
         if rooms.is_empty() {
             return;
         }
-        tracing::info!(rooms = rooms.len(), "the feed had a break; reading the histories");
+        tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
         self.heal(rooms.clone()).await;
         self.renew(&rooms).await;
-        tracing::info!("the histories are read; live delivery goes on");
+        tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
     }
 
     /// Brings `rooms` up to what the broker has stored.
@@ -86,7 +87,11 @@ impl Hub {
                 Ok(history) => return Some(history),
                 Err(Unavailable(error)) => {
                     if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(error, "a history cannot be read; live delivery waits for the broker");
+                        tracing::warn!(
+                            event = logs::HISTORY_UNREADABLE,
+                            error,
+                            "a history cannot be read; live delivery waits for the broker"
+                        );
                     }
                     tokio::time::sleep(RETRY).await;
                 }
@@ -100,7 +105,7 @@ impl Hub {
         let (position, last) = (local.position()?, history.facts.last?);
         let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await.ok()?;
         self.0.counts.rewound.increment(1);
-        tracing::warn!(room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
+        tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
         local.rewind(last);
         Some(unseen)
     }

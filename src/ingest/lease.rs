@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Ingest, IngestSettings, trouble};
+use crate::logs;
 
 /// Takes a free lease, renews our own, and says whether it is ours. A holder without an end is no node's: it is taken over.
 const HOLD: &str = "
@@ -71,7 +72,7 @@ impl Lease {
     fn refused(&self, error: &RedisError, known: &mut bool) {
         if error.code().is_some() && !std::mem::replace(known, true) {
             let remedy = trouble::remedy(error);
-            tracing::error!(%error, key = self.key, remedy, "this node cannot take its turn at the ingest stream");
+            tracing::error!(event = logs::INGEST_LEASE_FAILED, %error, key = self.key, remedy, "this node cannot take its turn at the ingest stream");
         }
     }
 
@@ -82,9 +83,9 @@ impl Lease {
         }
         self.status.lead(!was);
         if was {
-            tracing::info!("this node no longer reads the ingest stream");
+            tracing::info!(event = logs::INGEST_LET_GO, "this node no longer reads the ingest stream");
         } else {
-            tracing::info!("this node reads the ingest stream");
+            tracing::info!(event = logs::INGEST_LEADING, "this node reads the ingest stream");
         }
     }
 

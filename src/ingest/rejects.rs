@@ -6,6 +6,7 @@ use metrics::counter;
 use redis::{Cmd, cmd};
 
 use super::entry::Fields;
+use crate::logs;
 use crate::metrics::INGEST_REJECTED;
 use crate::service::publish::Refused;
 
@@ -75,7 +76,13 @@ impl Ledger {
         }
         let count = std::mem::take(&mut self.unsaid);
         self.said = Some(Instant::now());
-        tracing::warn!(count, entry, code, "bad ingest entries were put aside; `XREVRANGE {stream} + -` says why");
+        tracing::warn!(
+            event = logs::INGEST_REJECTED,
+            count,
+            entry,
+            code,
+            "bad ingest entries were put aside; `XREVRANGE {stream} + -` says why"
+        );
     }
 }
 

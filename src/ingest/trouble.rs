@@ -3,6 +3,7 @@
 use redis::RedisError;
 
 use super::Ingest;
+use crate::logs;
 
 /// Why events wait in the stream.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,7 @@ impl Told {
         let remedy = trouble.remedy();
         self.status.stuck(Some(format!("{trouble}: {remedy}")));
         if self.last.replace(remedy) != Some(remedy) {
-            tracing::error!(%trouble, remedy, "events wait in the ingest stream; they are published when this is mended");
+            tracing::error!(event = logs::INGEST_STUCK, %trouble, remedy, "events wait in the ingest stream; they are published when this is mended");
         }
     }
 
@@ -67,7 +68,7 @@ impl Told {
     pub(super) fn over(&mut self) {
         if self.last.take().is_some() {
             self.status.stuck(None);
-            tracing::info!("the ingest stream is read again");
+            tracing::info!(event = logs::INGEST_RESUMED, "the ingest stream is read again");
         }
     }
 
@@ -77,7 +78,7 @@ impl Told {
         if self.rejects.replace(remedy) != Some(remedy) {
             let problem = format!("bad entries cannot be put aside in {key}: {error}: {remedy}");
             self.status.rejects_stuck(Some(problem));
-            tracing::error!(%error, key, remedy, "bad ingest entries cannot be put aside; they wait until this is mended");
+            tracing::error!(event = logs::REJECTS_STUCK, %error, key, remedy, "bad ingest entries cannot be put aside; they wait until this is mended");
         }
     }
 
@@ -85,7 +86,7 @@ impl Told {
     pub(super) fn over_for_rejects(&mut self) {
         if self.rejects.take().is_some() {
             self.status.rejects_stuck(None);
-            tracing::info!("bad ingest entries are put aside again");
+            tracing::info!(event = logs::REJECTS_RESUMED, "bad ingest entries are put aside again");
         }
     }
 

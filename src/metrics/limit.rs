@@ -7,6 +7,7 @@ use metrics::counter;
 
 use super::OVER_LIMIT;
 use crate::clock::now_ms;
+use crate::logs;
 
 /// One limit is logged this often at most, whatever its clients do.
 const LOG_EVERY_MS: u64 = 60_000;
@@ -74,7 +75,11 @@ impl Limit {
         let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
         if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let key = format!("limits.{}", self.key());
-            tracing::warn!(key, "a limit was reached; raise it if those who ran into it are right to");
+            tracing::warn!(
+                event = logs::LIMIT_REACHED,
+                key,
+                "a limit was reached; raise it if those who ran into it are right to"
+            );
         }
     }
 }

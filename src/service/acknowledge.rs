@@ -4,6 +4,7 @@ use hallway_rooms::event::EventId;
 use metrics::counter;
 
 use super::{Answer, Service, reply};
+use crate::logs;
 use crate::session::Session;
 
 /// What became of an event at a client.
@@ -43,7 +44,7 @@ impl Service {
     pub fn acknowledge(&self, session: &Session, acknowledgement: &Acknowledgement, answer: Answer) {
         let Acknowledgement { event, status } = acknowledgement;
         counter!(crate::metrics::ACKNOWLEDGEMENTS, "status" => status.as_str()).increment(1);
-        tracing::debug!(session = session.id(), %event, status = status.as_str(), "an event was acknowledged");
+        tracing::debug!(event = logs::EVENT_ACKNOWLEDGED, session = session.id(), event_id = %event, status = status.as_str(), "an event was acknowledged");
         Self::respond(session, answer, reply::DONE);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Service;
 use crate::broker::Unavailable;
+use crate::logs;
 
 /// Sessions told before other tasks get a turn.
 const AT_ONCE: usize = 128;
@@ -27,7 +28,11 @@ impl Service {
     /// Takes this node's sockets out of the counts of the fleet.
     pub async fn resign(&self) {
         if let Err(Unavailable(error)) = self.0.hub.resign().await {
-            tracing::warn!(error, "the other nodes could not be told; they forget this one within half a minute");
+            tracing::warn!(
+                event = logs::FAREWELL_FAILED,
+                error,
+                "the other nodes could not be told; they forget this one within half a minute"
+            );
         }
     }
 }

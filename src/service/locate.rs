@@ -10,6 +10,7 @@ use metrics::counter;
 use super::{Answer, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};
+use crate::logs;
 use crate::metrics::{self as names, limit::Limit};
 use crate::session::Session;
 
@@ -51,11 +52,11 @@ impl Service {
         match self.0.broker.publish(event).await {
             Ok(_) => Ok(()),
             Err(PublishError::Unavailable(error)) => {
-                tracing::debug!(%error, "a location could not be published");
+                tracing::debug!(event = logs::LOCATION_UNPUBLISHED, %error, "a location could not be published");
                 Err(Refusal::Unavailable)
             }
             Err(error @ (PublishError::Invalid(_) | PublishError::TooLarge(_) | PublishError::Failed(_))) => {
-                tracing::warn!(%error, "the broker refuses a location; see what it says, and give every node the same configuration");
+                tracing::warn!(event = logs::LOCATION_REFUSED, %error, "the broker refuses a location; see what it says, and give every node the same configuration");
                 Err(Refusal::Unavailable)
             }
         }
@@ -69,7 +70,11 @@ impl Service {
         if let Some(zone) = claims.id("zoneId") {
             match self.room_of(&zone, "zone:", ":agents") {
                 Some(room) => rooms.push(room),
-                None => tracing::debug!(agent, "the zoneId of a token is not fit for a room's key"),
+                None => tracing::debug!(
+                    event = logs::ZONE_UNFIT,
+                    agent,
+                    "the zoneId of a token is not fit for a room's key"
+                ),
             }
         }
         Some(Audience { agent, rooms })

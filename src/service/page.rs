@@ -8,6 +8,7 @@ use hallway_rooms::offset::Offset;
 
 use super::current::Current;
 use crate::broker::History;
+use crate::logs;
 
 /// A page ready to be sent.
 #[derive(Debug)]
@@ -92,6 +93,8 @@ fn write_event(entry: &Entry, room: &Room, out: &mut String) {
             }
             envelope.write_event(&[place], out);
         }
-        Err(error) => tracing::debug!(id = %entry.id, %error, "a stored event is not fit to be passed on"),
+        Err(error) => {
+            tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on")
+        }
     }
 }

@@ -12,6 +12,7 @@ use metrics::{counter, histogram};
 
 use super::Service;
 use crate::broker::{Outcomes, Placed, Publication, PublishError, event_id};
+use crate::logs;
 use crate::metrics::limit::Limit;
 
 mod body;
@@ -40,7 +41,7 @@ impl Way {
     /// The ingest stream says itself what it puts aside and what it waits for.
     fn warn(self, error: &PublishError) {
         if self == Self::Http && matches!(error, PublishError::Unavailable(_) | PublishError::Failed(_)) {
-            tracing::warn!(%error, "an event could not be published");
+            tracing::warn!(event = logs::PUBLISH_FAILED, %error, "an event could not be published");
         }
     }
 }

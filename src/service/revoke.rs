@@ -18,6 +18,7 @@ use crate::auth::mark;
 use crate::broker::control::{Kick, Orders, RevocationHealth};
 use crate::broker::{Kicked, Unavailable};
 use crate::clock::now_ms;
+use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
 
@@ -135,11 +136,12 @@ impl Service {
         let told = self.0.broker.revoke(&noted).await;
         match told {
             Ok(()) => {
-                tracing::info!(kind, whom, kicked, "revoked");
+                tracing::info!(event = logs::REVOKED, kind, whom, kicked, "revoked");
                 Ok(Noted { until_ms: noted.known.until_ms, kicked })
             }
             Err(Unavailable(error)) => {
                 tracing::warn!(
+                    event = logs::REVOKED_HERE_ONLY,
                     kind,
                     whom,
                     kicked,
@@ -161,12 +163,24 @@ impl Service {
         let user = mark::of_user(user);
         let here = self.kick_user(user).await;
         let there = self.0.broker.kick(user).await.map_err(|Unavailable(error)| {
-            tracing::warn!(whom = short(user), here, error, "kicked on this node; the others could not be asked");
+            tracing::warn!(
+                event = logs::DISCONNECTED_HERE_ONLY,
+                whom = short(user),
+                here,
+                error,
+                "kicked on this node; the others could not be asked"
+            );
             let message = format!("kicked {here} sockets of this node only: the broker is out of reach; ask again");
             Denied::new(Refusal::Unavailable, message)
         })?;
         let kicked = Kicked { sockets: here + there.sockets, ..there };
-        tracing::info!(whom = short(user), kicked = kicked.sockets, complete = kicked.complete, "disconnected");
+        tracing::info!(
+            event = logs::DISCONNECTED,
+            whom = short(user),
+            kicked = kicked.sockets,
+            complete = kicked.complete,
+            "disconnected"
+        );
         Ok(kicked)
     }
 
@@ -193,14 +207,18 @@ impl Service {
             histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
         }
         if kicked > 0 {
-            tracing::info!(kicked, "sessions were kicked: their tokens were revoked through another node");
+            tracing::info!(
+                event = logs::SESSIONS_KICKED,
+                kicked,
+                "sessions were kicked: their tokens were revoked through another node"
+            );
         }
         for Kick { user, ticket } in orders.kicks {
             let sockets = self.kick_user(user).await;
             let broker = self.0.broker.clone();
             self.0.tasks.spawn(async move {
                 if let Err(error) = broker.answer(&ticket, sockets).await {
-                    tracing::debug!(%error, "a node that asked for a kick could not be answered");
+                    tracing::debug!(event = logs::KICK_UNANSWERED, %error, "a node that asked for a kick could not be answered");
                 }
             });
         }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Service;
 use crate::auth::claims::Claims;
 use crate::broker::Ask;
+use crate::logs;
 use crate::metrics::limit::Limit;
 
 mod usher;
@@ -107,7 +108,11 @@ impl Service {
         };
         seat.ok_or_else(|| {
             Limit::ConnectionsPerUser.reached();
-            tracing::debug!(user = claims.subject, "a CONNECT was refused: limits.connections_per_user");
+            tracing::debug!(
+                event = logs::SEAT_REFUSED,
+                user = claims.subject,
+                "a CONNECT was refused: limits.connections_per_user"
+            );
             Refusal::TooManyConnections
         })
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::shared::{Out, Shared, send};
 use super::{PEER_GONE, WRITE_STALLED};
+use crate::logs;
 
 /// What the flusher waits for next.
 enum Wait {
@@ -69,7 +70,7 @@ fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
         return cut_off_at(shared, out, until, now);
     }
     if let Err(error) = pump(out) {
-        tracing::debug!(peer = %shared.peer, %error, "a backlog could not be written");
+        tracing::debug!(event = logs::BACKLOG_UNWRITTEN, peer = %shared.peer, %error, "a backlog could not be written");
         shared.cut_off(out, PEER_GONE);
         return Wait::Done;
     }

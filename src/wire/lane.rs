@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::express::LaneId;
 use super::shared::send_now;
 use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
+use crate::logs;
 
 /// One source of frames of a wire, for instance one namespace of a socket.
 ///
@@ -74,7 +75,7 @@ impl Lane {
             express.push(self.id, weight, frame, &mut |slices| send_now(stream, slices))
         });
         let pushed = pushed.unwrap_or_else(|error| {
-            tracing::debug!(peer = %shared.peer, %error, "a frame could not be written");
+            tracing::debug!(event = logs::FRAME_UNWRITTEN, peer = %shared.peer, %error, "a frame could not be written");
             shared.cut_off(&mut out, PEER_GONE);
             Push::Closed
         });

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::shared::Ground;
 use super::{WireConfig, WireIo};
+use crate::logs;
 
 /// Pause after an error that is the listener's, not a connection's: usually no descriptor is left.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ impl WireListener {
         let code = error.raw_os_error();
         let known = self.logged.is_some_and(|(last, at)| last == code && now - at < LOG_EVERY);
         if !known {
-            tracing::error!(%error, "connections cannot be accepted");
+            tracing::error!(event = logs::ACCEPT_FAILED, %error, "connections cannot be accepted");
             self.logged = Some((code, now));
         }
     }
@@ -66,7 +67,7 @@ impl Listener for WireListener {
                 Ok((stream, peer)) => {
                     let ground = self.ground();
                     if let Err(error) = tune(&stream, &ground.config) {
-                        tracing::debug!(%peer, %error, "a socket option could not be set");
+                        tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
                     }
                     return (WireIo::new(stream, peer, ground), peer);
                 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::record::{is_histogram, says_listening, unknown_lines, unknown_series};
 use super::token::{API_KEY, SECRET};
 use super::{eventually, free_address, http};
 
@@ -71,10 +72,7 @@ impl Node {
             }
         });
         let node = Self { main, admin, process, log };
-        eventually("the gateway says where it listens", || async {
-            node.log().iter().any(|line| *line == format!("listening on {admin}")).then_some(())
-        })
-        .await;
+        eventually("the gateway says where it listens", || async { node.listens_on(admin).then_some(()) }).await;
         node
     }
 
@@ -110,10 +108,29 @@ impl Node {
         self.log.lock().expect("no panic holds the log").clone()
     }
 
-    /// The sum of a metric over its labels; 0 while it is not there.
-    pub async fn metric(&self, name: &str) -> f64 {
+    /// Whether it has said that it listens there.
+    pub fn listens_on(&self, address: SocketAddr) -> bool {
+        self.log().iter().any(|line| says_listening(line, &address.to_string()))
+    }
+
+    /// What `/metrics` says, which is of the table of metrics.
+    pub async fn numbers(&self) -> String {
         let text = http().get(format!("http://{}/metrics", self.admin)).send().await.expect("metrics").text().await;
         let text = text.expect("metrics are text");
+        let unknown = unknown_series(&text);
+        assert!(unknown.is_empty(), "enter them in src/metrics.rs: {unknown:#?}");
+        text
+    }
+
+    /// Waits until a metric has moved; of a histogram, until something was observed.
+    pub async fn moves(&self, metric: &str) {
+        let counted = if is_histogram(metric) { format!("{metric}_count") } else { metric.to_owned() };
+        eventually(&format!("{metric} moves"), || async { (self.metric(&counted).await > 0.0).then_some(()) }).await;
+    }
+
+    /// The sum of a metric over its labels; 0 while it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.numbers().await;
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
@@ -199,6 +216,11 @@ impl Drop for Node {
         if self.process.try_wait().ok().flatten().is_none() {
             self.process.kill().ok();
             self.process.wait().ok();
+        }
+        if !std::thread::panicking() {
+            let log = self.log();
+            let unknown = unknown_lines(&log);
+            assert!(unknown.is_empty(), "enter them in src/logs.rs: {unknown:#?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::FetchError;
+use crate::logs;
 
 /// Between two lines about one trouble that lasts.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -25,21 +26,26 @@ impl Trouble {
             return;
         }
         self.failing = Some((outcome, Instant::now()));
-        tracing::warn!("the JWKS {error}; the keys that are held serve until auth.jwks_max_stale");
+        tracing::warn!(
+            event = logs::JWKS_FETCH_FAILED,
+            "the JWKS {error}; the keys that are held serve until auth.jwks_max_stale"
+        );
     }
 
     /// A fetch succeeded.
     pub(super) fn over(&mut self, keys: usize, changed: bool) {
         self.stale = false;
         if self.failing.take().is_some() || changed {
-            tracing::info!(keys, "the JWKS was fetched");
+            tracing::info!(event = logs::JWKS_FETCHED, keys, "the JWKS was fetched");
         }
     }
 
     /// Keys that are of no use.
     pub(super) fn skipped(&mut self, skipped: &[String]) {
         if self.skipped != skipped {
-            skipped.iter().for_each(|what| tracing::warn!("a key of the JWKS is not believed: {what}"));
+            skipped.iter().for_each(|what| {
+                tracing::warn!(event = logs::JWKS_KEY_SKIPPED, "a key of the JWKS is not believed: {what}")
+            });
             self.skipped = skipped.to_vec();
         }
     }
@@ -53,6 +59,7 @@ impl Trouble {
     pub(super) fn stale(&mut self) {
         self.stale = true;
         tracing::error!(
+            event = logs::JWKS_TOO_OLD,
             "the JWKS is older than auth.jwks_max_stale, and its keys are no longer believed: nobody is let in by them; \
              make auth.jwks_url reachable"
         );

@@ -15,6 +15,7 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 
 use super::{RedisBroker, remedy};
+use crate::logs;
 use crate::metrics as names;
 
 /// A node whose counter stood still for so long is dead: seven heartbeats at their default, and well within the 30 s
@@ -154,12 +155,12 @@ pub(super) async fn run(broker: Arc<RedisBroker>) {
         let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
         if let (Some(error), false) = (wrong, told) {
             let key = broker.keys.nodes();
-            tracing::error!(%error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
+            tracing::error!(event = logs::NODES_KEY_STRANGE, %error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
         }
         told = wrong.is_some();
         if let Err(error) = outcome {
             // Of whatever else is wrong with Redis the probe tells.
-            tracing::debug!(%error, "no heartbeat");
+            tracing::debug!(event = logs::HEARTBEAT_FAILED, %error, "no heartbeat");
         }
     }
 }
@@ -174,14 +175,17 @@ async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
     both.cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
     let (bumped, counters): (i64, HashMap<String, i64>) = both.query_async(&mut broker.connection()).await?;
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
-        tracing::warn!("Redis had forgotten this node; telling it again how many members rooms have here");
+        tracing::warn!(
+            event = logs::NODE_FORGOTTEN,
+            "Redis had forgotten this node; telling it again how many members rooms have here"
+        );
         fleet.forgotten.fetch_add(1, Ordering::SeqCst);
     }
     let buried = fleet.note(&mut turn, counters);
     if buried.is_empty() {
         return Ok(());
     }
-    tracing::info!(nodes = buried.join(","), "nodes are gone without a word");
+    tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
     cmd("HDEL").arg(table).arg(buried).query_async(&mut broker.connection()).await
 }
 

@@ -11,6 +11,7 @@ use hallway_rooms::form::Segment;
 use metrics::gauge;
 
 use super::access;
+use crate::logs;
 use crate::metrics::FUNCTION_DIFFERS;
 
 /// The library as it stands in the repository, with the default settings.
@@ -69,10 +70,18 @@ impl Function {
     pub(super) async fn ensure(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Same => {}
-            Loaded::Newer => tracing::warn!("Redis holds a newer version of the function; it stays"),
+            Loaded::Newer => {
+                tracing::warn!(event = logs::FUNCTION_NEWER, "Redis holds a newer version of the function; it stays")
+            }
             found @ (Loaded::Absent | Loaded::Older | Loaded::OtherTable) => {
                 cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&self.code).query_async::<()>(redis).await?;
-                tracing::info!(?found, version = VERSION, table = self.table, "loaded the function into Redis");
+                tracing::info!(
+                    event = logs::FUNCTION_LOADED,
+                    ?found,
+                    version = VERSION,
+                    table = self.table,
+                    "loaded the function into Redis"
+                );
             }
         }
         gauge!(FUNCTION_DIFFERS).set(0.0);
@@ -97,6 +106,7 @@ impl Function {
         gauge!(FUNCTION_DIFFERS).set(if differs { 1.0 } else { 0.0 });
         if differs && !std::mem::replace(warned, true) {
             tracing::warn!(
+                event = logs::FUNCTION_DIFFERS,
                 "Redis holds a function of other settings: give every node the same history, limits and rooms sections"
             );
         }

@@ -9,6 +9,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
 use super::RedisBroker;
+use crate::logs;
 
 /// What is current, oldest first. Bounded by `history.max_latest` and `limits.event_bytes`, which the function enforces.
 pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entry>, RedisError> {
@@ -28,6 +29,10 @@ pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entr
 fn entry(broker: &RedisBroker, room: &Room, value: &[u8]) -> Option<(Offset, Entry)> {
     let blank = value.iter().position(|byte| *byte == b' ')?;
     let entry = Entry::parse(&value[blank + 1..], &broker.classes);
-    let entry = entry.inspect_err(|error| tracing::warn!(%error, "a room's newest hold what is not ours")).ok()?;
+    let entry = entry
+        .inspect_err(
+            |error| tracing::warn!(event = logs::LATEST_STRANGE, %error, "a room's newest hold what is not ours"),
+        )
+        .ok()?;
     Some((entry.stamp(room)?.at, entry))
 }

@@ -4,6 +4,7 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::logs;
 use crate::metrics::BROKER_UP;
 
 /// The checks, each with what is wrong; none while it holds.
@@ -66,12 +67,12 @@ impl Link {
         let up = checks.pubsub.is_none() && checks.commands.is_none() && checks.policy.is_none();
         drop(checks);
         if let Some(problem) = news {
-            tracing::error!(problem, "Redis cannot be relied on; this node is not ready");
+            tracing::error!(event = logs::BROKER_DOWN, problem, "Redis cannot be relied on; this node is not ready");
         }
         if self.up.send_replace(up) != up {
             self.gauge.set(if up { 1.0 } else { 0.0 });
             if up {
-                tracing::info!("Redis is ready");
+                tracing::info!(event = logs::BROKER_UP, "Redis is ready");
             }
         }
     }

@@ -20,6 +20,7 @@ use super::{RedisBroker, RedisSettings, kick, plain, remedy, revoked, tell};
 use crate::broker::feed::FeedSender;
 use crate::broker::{Feed, Unavailable};
 use crate::clock::now_ms;
+use crate::logs;
 use crate::metrics as names;
 
 /// Requests that may wait for the connection.
@@ -239,7 +240,12 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
             if broker.subscriptions.may_complain() {
-                tracing::warn!(problem, channel, "a message on a room's channel is no event and reaches nobody");
+                tracing::warn!(
+                    event = logs::MESSAGE_STRANGE,
+                    problem,
+                    channel,
+                    "a message on a room's channel is no event and reaches nobody"
+                );
             }
         }
     }
@@ -250,7 +256,11 @@ fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     if channel != broker.canary {
         if !revoked::hear(broker, text) && !kick::hear(broker, text) && broker.subscriptions.may_complain() {
-            tracing::warn!(channel, "what came on this channel is of no node of this version, or too much of it");
+            tracing::warn!(
+                event = logs::ORDER_STRANGE,
+                channel,
+                "what came on this channel is of no node of this version, or too much of it"
+            );
         }
         return;
     }

@@ -8,6 +8,7 @@ use hallway_rooms::limits::PAGE_BYTES;
 
 use super::RedisBroker;
 use crate::broker::History;
+use crate::logs;
 
 /// Entries of the first step.
 const FIRST: usize = 64;
@@ -91,5 +92,5 @@ fn facts_of(broker: &RedisBroker, (birth_ms, last, (seconds, micros)): Known) ->
 fn entry(broker: &RedisBroker, (id, fields): Stored) -> Option<Entry> {
     let message = fields.into_iter().find(|(name, _)| name == MESSAGE).map(|(_, message)| message)?;
     let entry = Entry::parse(&message, &broker.classes);
-    entry.inspect_err(|error| tracing::warn!(%id, %error, "a stream holds an entry that is not ours")).ok()
+    entry.inspect_err(|error| tracing::warn!(event = logs::ENTRY_STRANGE, %id, %error, "a stream holds an entry that is not ours")).ok()
 }

@@ -18,6 +18,7 @@ use super::{RedisBroker, remedy, unavailable};
 use crate::broker::Unavailable;
 use crate::broker::control::{Control, Noted};
 use crate::clock::now_ms;
+use crate::logs;
 
 const NOTE: &str = include_str!("revoked.lua");
 const REVISION: &str = "revision";
@@ -109,7 +110,11 @@ pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
         if problem.is_none() {
             broker.revoked.control.set_loaded();
         } else if broker.link.is_up() && problem != told {
-            tracing::error!(problem, "this node does not hear of revocations; it is not ready");
+            tracing::error!(
+                event = logs::REVOCATIONS_UNHEARD,
+                problem,
+                "this node does not hear of revocations; it is not ready"
+            );
             told.clone_from(&problem);
         }
         told = told.filter(|_| problem.is_some());
@@ -136,7 +141,11 @@ async fn turn(broker: &RedisBroker) -> Result<(), RedisError> {
     let stored = load(broker).await?;
     let missing = broker.revoked.control.beyond(&stored);
     if !missing.is_empty() {
-        tracing::info!(missing = missing.len(), "telling Redis of revocations that it did not have");
+        tracing::info!(
+            event = logs::REVOCATIONS_RESTORED,
+            missing = missing.len(),
+            "telling Redis of revocations that it did not have"
+        );
     }
     write(broker, &missing).await?;
     broker.revoked.state.lock().revisions.load(revision);
@@ -191,7 +200,12 @@ async fn load(broker: &RedisBroker) -> Result<Revocations, RedisError> {
     }
     if strange > 0 {
         let key = broker.keys.revoked();
-        tracing::error!(strange, key, "entries of this key are no revocations; they are passed over");
+        tracing::error!(
+            event = logs::REVOCATIONS_STRANGE,
+            strange,
+            key,
+            "entries of this key are no revocations; they are passed over"
+        );
     }
     Ok(stored)
 }

@@ -11,6 +11,7 @@ use ::redis::{RedisError, cmd, pipe};
 
 use super::RedisBroker;
 use crate::broker::Ask;
+use crate::logs;
 
 /// Counts of a user that nobody renews are gone by then; nodes renew theirs several times meanwhile.
 const KEPT: Duration = Duration::from_hours(1);
@@ -61,7 +62,10 @@ pub(super) async fn seat(broker: &RedisBroker, asks: &[Ask], cap: usize) -> Resu
     }
     if answers.iter().any(|(granted, _)| *granted < 0) && broker.subscriptions.may_complain() {
         let prefix = broker.keys.prefix();
-        tracing::warn!("a key {prefix}:user:{{…}}:sockets holds something else; rename or delete it");
+        tracing::warn!(
+            event = logs::SEATS_KEY_STRANGE,
+            "a key {prefix}:user:{{…}}:sockets holds something else; rename or delete it"
+        );
     }
     Ok(answers.into_iter().map(|(granted, _)| usize::try_from(granted).ok()).collect())
 }

@@ -21,6 +21,7 @@ use super::pace::Pace;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;
+use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
 use crate::wire::Wire;
@@ -144,7 +145,7 @@ impl Door {
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
         let token = token.ok_or("no-token")?;
         let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
-            tracing::debug!(peer = %wire.client(), %error, "a token was refused");
+            tracing::debug!(event = logs::TOKEN_REFUSED, peer = %wire.client(), %error, "a token was refused");
             error.why()
         })?;
         if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
@@ -182,7 +183,7 @@ impl Door {
             self.expiry.forget(session);
             gauge!(names::SESSIONS).decrement(1.0);
             counter!(names::DISCONNECTS, "why" => reason).increment(1);
-            tracing::debug!(session = session.id(), reason, "a session ended");
+            tracing::debug!(event = logs::SESSION_ENDED, session = session.id(), reason, "a session ended");
         }
     }
 }

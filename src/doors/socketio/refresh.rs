@@ -9,6 +9,7 @@ use super::command::Token;
 use super::inbox::Connection;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
+use crate::logs;
 use crate::metrics::TOKEN_REFRESHES;
 
 impl Connection {
@@ -32,7 +33,7 @@ impl Connection {
     /// The leeway of the handshake is not for live sockets.
     async fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
         let claims = self.door.verifier.verify(&token.0, now_ms()).await.map_err(|error| {
-            tracing::debug!(session = self.session.id(), %error, "a new token was refused");
+            tracing::debug!(event = logs::REFRESH_REFUSED, session = self.session.id(), %error, "a new token was refused");
             Refusal::Unauthorized
         })?;
         if claims.expires_ms <= now_ms() {

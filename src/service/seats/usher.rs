@@ -6,6 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Unavailable;
+use crate::logs;
 use crate::service::Service;
 
 /// Between two looks at whether the broker has lost what it was told, and two tries to tell it what it could not take.
@@ -77,7 +78,11 @@ impl Service {
                 Err(Unavailable(error)) => {
                     asks.iter().for_each(|ask| self.0.seats.settle(ask, None, cap));
                     if watch.well {
-                        tracing::warn!(error, "connections of users are counted on this node only; trying on");
+                        tracing::warn!(
+                            event = logs::SEATS_COUNTED_HERE,
+                            error,
+                            "connections of users are counted on this node only; trying on"
+                        );
                     }
                     tell = false;
                 }

@@ -1,0 +1,253 @@
+//! Every log event there is: its stable name, its level, and what it means.
+//!
+//! A statement has its name as first field, `event = logs::NAME`; the sentence behind it is for people and may change.
+
+use std::fmt::Write as _;
+
+/// Log events of one theme.
+#[derive(Debug)]
+pub struct Group {
+    /// Its heading.
+    pub title: &'static str,
+    /// What belongs to it.
+    pub events: &'static [Event],
+}
+
+/// A log event.
+#[derive(Debug)]
+pub struct Event {
+    /// The constant that has its name.
+    pub constant: &'static str,
+    /// Its name: the field `event` of its lines.
+    pub name: &'static str,
+    /// How loud it is.
+    pub level: Level,
+    /// When it is said.
+    pub meaning: &'static str,
+}
+
+/// How loud a log event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Somebody has to act.
+    Error,
+    /// Somebody should look.
+    Warn,
+    /// What the node does.
+    Info,
+    /// What it does for one client or with one event.
+    Debug,
+}
+
+/// Makes a constant of each event's name, and of all of them [`TABLE`].
+macro_rules! table {
+    ($($title:literal { $(#[doc = $line:literal] $constant:ident = $level:ident($name:literal);)+ })+) => {
+        $($(#[doc = $line] pub const $constant: &str = $name;)+)+
+
+        /// Every log event, by theme.
+        pub const TABLE: &[Group] = &[$(Group {
+            title: $title,
+            events: &[$(Event {
+                constant: stringify!($constant),
+                name: $name,
+                level: Level::$level,
+                meaning: $line,
+            }),+],
+        }),+];
+    };
+}
+
+table! {
+    "Start and stop" {
+        /// A setting has no effect in this version.
+        SETTING_WITHOUT_EFFECT = Warn("setting-without-effect");
+        /// How many descriptors the node may have open.
+        OPEN_FILES = Info("open-files");
+        /// The limit on open descriptors could not be raised.
+        OPEN_FILES_FIXED = Warn("open-files-fixed");
+        /// A listener is open.
+        LISTENING = Info("listening");
+        /// A listener ended before its time.
+        LISTENER_ENDED = Error("listener-ended");
+        /// The node was told to stop, and drains.
+        STOPPING = Info("stopping");
+        /// At its stop the node could not say in time that it goes.
+        FAREWELL_LATE = Warn("farewell-late");
+        /// At its stop the node could not say that it goes.
+        FAREWELL_FAILED = Warn("farewell-failed");
+        /// At the stop some peers did not take their last bytes in time.
+        PEERS_CUT_OFF = Warn("peers-cut-off");
+        /// At the stop some tasks did not end in time.
+        TASKS_LEFT = Warn("tasks-left");
+    }
+
+    "Connections" {
+        /// Connections cannot be accepted.
+        ACCEPT_FAILED = Error("accept-failed");
+        /// An option of a socket could not be set.
+        SOCKET_OPTION_FAILED = Debug("socket-option-failed");
+        /// A limit refused a handshake.
+        HANDSHAKE_REFUSED = Debug("handshake-refused");
+        /// A page of an origin that is not among `server.origins` was refused.
+        ORIGIN_REFUSED = Debug("origin-refused");
+        /// A limit held somebody back; once a minute and limit.
+        LIMIT_REACHED = Warn("limit-reached");
+        /// A frame could not be written: the peer is gone.
+        FRAME_UNWRITTEN = Debug("frame-unwritten");
+        /// A backlog could not be written: the peer is gone.
+        BACKLOG_UNWRITTEN = Debug("backlog-unwritten");
+    }
+
+    "Sessions and tokens" {
+        /// The token of a CONNECT was refused.
+        TOKEN_REFUSED = Debug("token-refused");
+        /// A user has `limits.connections_per_user` already.
+        SEAT_REFUSED = Debug("seat-refused");
+        /// Connections of users are counted on this node only.
+        SEATS_COUNTED_HERE = Warn("seats-counted-here");
+        /// A session ended.
+        SESSION_ENDED = Debug("session-ended");
+        /// The token of a `refresh_token` was refused.
+        REFRESH_REFUSED = Debug("refresh-refused");
+        /// The JWKS was fetched, the first time or after failures.
+        JWKS_FETCHED = Info("jwks-fetched");
+        /// Fetches of the JWKS began to fail.
+        JWKS_FETCH_FAILED = Warn("jwks-fetch-failed");
+        /// The JWKS has a key that is not believed.
+        JWKS_KEY_SKIPPED = Warn("jwks-key-skipped");
+        /// The JWKS is older than `auth.jwks_max_stale`: its keys let nobody in.
+        JWKS_TOO_OLD = Error("jwks-too-old");
+    }
+
+    "Rights" {
+        /// A rule could not be judged, which denies.
+        POLICY_NOT_JUDGED = Debug("policy-not-judged");
+        /// The authorizer began to fail; who it guards rooms from is refused.
+        AUTHORIZER_FAILING = Warn("authorizer-failing");
+        /// The authorizer answers again.
+        AUTHORIZER_RESTORED = Info("authorizer-restored");
+        /// Tokens were revoked, and their sessions of this node kicked.
+        REVOKED = Info("revoked");
+        /// Tokens were revoked, and the other nodes could not be told yet.
+        REVOKED_HERE_ONLY = Warn("revoked-here-only");
+        /// Sessions were kicked: another node revoked their tokens.
+        SESSIONS_KICKED = Info("sessions-kicked");
+        /// A user was kicked.
+        DISCONNECTED = Info("disconnected");
+        /// A user was kicked on this node; the others could not be asked.
+        DISCONNECTED_HERE_ONLY = Warn("disconnected-here-only");
+        /// A node that asked for a kick could not be answered.
+        KICK_UNANSWERED = Debug("kick-unanswered");
+        /// This node does not hear of revocations, and is not ready.
+        REVOCATIONS_UNHEARD = Error("revocations-unheard");
+        /// Redis had lost revocations, and gets them again.
+        REVOCATIONS_RESTORED = Info("revocations-restored");
+        /// The key of the revocations holds what is none.
+        REVOCATIONS_STRANGE = Error("revocations-strange");
+    }
+
+    "Events" {
+        /// An event that came by HTTP could not be published.
+        PUBLISH_FAILED = Warn("publish-failed");
+        /// A location could not be published: the broker is out of reach.
+        LOCATION_UNPUBLISHED = Debug("location-unpublished");
+        /// The broker refuses a location.
+        LOCATION_REFUSED = Warn("location-refused");
+        /// The zone of an agent's token is not fit for a room.
+        ZONE_UNFIT = Debug("zone-unfit");
+        /// A client acknowledged an event.
+        EVENT_ACKNOWLEDGED = Debug("event-acknowledged");
+        /// A room's history holds what no client may get.
+        EVENT_UNDELIVERABLE = Warn("event-undeliverable");
+        /// A stored event is not fit to be passed on.
+        EVENT_UNFIT = Debug("event-unfit");
+        /// A kept `latest` event is not fit to be passed on.
+        LATEST_UNFIT = Debug("latest-unfit");
+        /// A room's stream holds an entry that Hallway did not write.
+        ENTRY_STRANGE = Warn("entry-strange");
+        /// A room's newest hold what Hallway did not write.
+        LATEST_STRANGE = Warn("latest-strange");
+        /// A message on a room's channel is no event.
+        MESSAGE_STRANGE = Warn("message-strange");
+    }
+
+    "Live delivery" {
+        /// The live feed had a break, and the histories are read.
+        FEED_BROKEN = Info("feed-broken");
+        /// The histories are read; live delivery goes on.
+        FEED_HEALED = Info("feed-healed");
+        /// A history cannot be read; live delivery waits for it.
+        HISTORY_UNREADABLE = Warn("history-unreadable");
+        /// The broker forgot the newest entries of a room.
+        ROOM_REWOUND = Warn("room-rewound");
+        /// The sizes of rooms cannot be told to the other nodes; trying on.
+        ROOM_SIZES_UNTOLD = Warn("room-sizes-untold");
+    }
+
+    "Redis and the fleet" {
+        /// Redis can be relied on.
+        BROKER_UP = Info("broker-up");
+        /// Redis cannot be relied on; the node is not ready.
+        BROKER_DOWN = Error("broker-down");
+        /// The function was loaded into Redis.
+        FUNCTION_LOADED = Info("function-loaded");
+        /// Redis holds a newer version of the function, which stays.
+        FUNCTION_NEWER = Warn("function-newer");
+        /// Redis holds a function of other settings than this node's.
+        FUNCTION_DIFFERS = Warn("function-differs");
+        /// A key of a room holds something else.
+        ROOM_KEY_STRANGE = Warn("room-key-strange");
+        /// The key of the nodes holds something else.
+        NODES_KEY_STRANGE = Error("nodes-key-strange");
+        /// A key of a user's connections holds something else.
+        SEATS_KEY_STRANGE = Warn("seats-key-strange");
+        /// A message on a channel of the nodes is of none of them.
+        ORDER_STRANGE = Warn("order-strange");
+        /// The node could not say that it lives.
+        HEARTBEAT_FAILED = Debug("heartbeat-failed");
+        /// Redis had forgotten this node, which tells of its rooms again.
+        NODE_FORGOTTEN = Warn("node-forgotten");
+        /// Other nodes are gone without a word.
+        NODES_GONE = Info("nodes-gone");
+    }
+
+    "Ingest" {
+        /// This node is the one that reads the ingest stream.
+        INGEST_LEADING = Info("ingest-leading");
+        /// Another node may read the ingest stream from here.
+        INGEST_LET_GO = Info("ingest-let-go");
+        /// The node cannot take its turn at the ingest stream.
+        INGEST_LEASE_FAILED = Error("ingest-lease-failed");
+        /// The ingest stream cannot be read on; events wait.
+        INGEST_STUCK = Error("ingest-stuck");
+        /// The ingest stream is read again.
+        INGEST_RESUMED = Info("ingest-resumed");
+        /// Bad entries of the ingest stream were put aside.
+        INGEST_REJECTED = Warn("ingest-rejected");
+        /// Bad entries of the ingest stream cannot be put aside.
+        REJECTS_STUCK = Error("rejects-stuck");
+        /// Bad entries of the ingest stream are put aside again.
+        REJECTS_RESUMED = Info("rejects-resumed");
+    }
+}
+
+/// The page of documentation.
+#[must_use]
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for group in TABLE {
+        let _ = write!(page, "\n## {}\n\n| Event | Level | When |\n| --- | --- | --- |\n", group.title);
+        for Event { name, level, meaning, .. } in group.events {
+            let _ = writeln!(page, "| `{name}` | {} | {} |", format!("{level:?}").to_lowercase(), meaning.trim());
+        }
+    }
+    page
+}
+
+const HEAD: &str = "<!-- Written by `hallway reference logs`. -->
+# Log events
+
+Every line that Hallway logs has one of these names in its field `event`. Names and levels stay; the message beside them is for people
+and may be worded anew, and so may the other fields. Lines without the field are of libraries, which are held at `warn`. No line
+holds a token, a secret or what is in an event.
+";
