@@ -14,6 +14,8 @@ use crate::harness::redis::Redis;
 use crate::harness::{eventually, token};
 use crate::tidy::{read, texts};
 
+/// As much as nobody needs, in bytes.
+const ADDRESS_SPACE: u64 = 1 << 45;
 const EVENT: &str = r#"{"type":"order.status_changed","payload":{}}"#;
 
 #[test]
@@ -94,6 +96,8 @@ async fn an_ordinary_day_shows() {
 
 #[tokio::test]
 async fn the_process_shows() {
+    // Without a limit there would be none to show. The node has it from here.
+    rlimit::setrlimit(rlimit::Resource::AS, ADDRESS_SPACE, rlimit::INFINITY).expect("a limit that is out of reach");
     let node = Node::embedded().await;
     node.moves("hallway_build_info").await;
     node.moves("process_cpu_seconds_total").await;
@@ -150,7 +154,8 @@ async fn what_a_peer_that_lags_does_not_get_shows() {
 #[tokio::test]
 async fn what_a_feed_that_was_full_did_not_bring_shows_and_comes_from_the_history() {
     let redis = Redis::start().await;
-    let node = Node::with(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_LIMITS__FEED_ITEMS", "16")]).await;
+    let settings = [("HALLWAY_LIMITS__FEED_ITEMS", "16"), ("HALLWAY_HISTORY__MAX_EVENTS", "100000")];
+    let node = Node::with(&[&settings[..], &[("HALLWAY_REDIS__URL", &redis.url())]].concat()).await;
     let mut member = Client::connect(node.main(), &token::staff()).await;
     member.join("order:r").await;
     let mut published = 0_u32;
@@ -160,11 +165,15 @@ async fn what_a_feed_that_was_full_did_not_bring_shows_and_comes_from_the_histor
         for _ in 0..2000 {
             burst.cmd("FCALL").arg("hallway_publish").arg(1).arg("hallway:{order:r}").arg(EVENT).ignore();
         }
-        burst.exec_async(&mut redis.client().await).await.expect("they are published");
+        let mut client = redis.client().await;
+        let reads = async {
+            for _ in 0..2000 {
+                member.event().await;
+            }
+        };
+        let (stored, ()) = tokio::join!(burst.exec_async(&mut client), reads);
+        stored.expect("they are published");
         published += 2000;
-        for _ in 0..2000 {
-            member.event().await;
-        }
     }
     node.moves("hallway_feed_dropped_total").await;
     node.moves("hallway_events_healed_total").await;
