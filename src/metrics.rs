@@ -5,6 +5,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub mod limit;
 
+/// 1 for each check of `/readyz` that is well, by `check`.
+pub const CHECK_READY: &str = "hallway_check_ready";
 /// Sessions signed in right now.
 pub const SESSIONS: &str = "hallway_sessions";
 /// CONNECTs admitted.
@@ -96,6 +98,8 @@ pub const KICKED: &str = "hallway_sessions_kicked_total";
 pub const KICK_LATENCY: &str = "hallway_kick_seconds";
 /// Open connections of clients, handshakes under way included.
 pub const CONNECTIONS: &str = "hallway_connections";
+/// `limits.connections`, where it is set.
+pub const CONNECTIONS_LIMIT: &str = "hallway_connections_limit";
 /// Times that a limit of the configuration held somebody back, by `limit`.
 pub const OVER_LIMIT: &str = "hallway_over_limit_total";
 /// Requests refused because their `Origin` is not among `server.origins`.
@@ -129,6 +133,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
+    describe_gauge!(CHECK_READY, "1 for each check of /readyz that is well, by check.");
     describe_gauge!(SESSIONS, "Sessions signed in right now.");
     describe_counter!(CONNECTS, "CONNECTs admitted.");
     describe_counter!(CONNECTS_REFUSED, "CONNECTs refused, by why.");
@@ -174,6 +179,7 @@ fn describe() {
     describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
     describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(CONNECTIONS, "Open connections of clients, handshakes under way included.");
+    describe_gauge!(CONNECTIONS_LIMIT, "limits.connections, where it is set.");
     describe_counter!(OVER_LIMIT, "Times that a limit of the configuration held somebody back, by limit.");
     describe_counter!(ORIGINS_REFUSED, "Requests refused because their Origin is not among server.origins.");
     describe_counter!(COMMANDS_REFUSED, "Commands refused or dropped before they were looked at, by why.");

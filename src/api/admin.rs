@@ -5,9 +5,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use http::StatusCode;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
+use crate::metrics::CHECK_READY;
 use crate::readiness::Readiness;
 
 #[derive(Clone)]
@@ -25,6 +27,19 @@ pub fn routes(readiness: Readiness, metrics: PrometheusHandle) -> Router {
         .with_state(Admin { readiness, metrics })
 }
 
+/// Each check as metrics know it.
+fn show(readiness: &Readiness) {
+    let checks = [
+        ("broker", readiness.broker().ready),
+        ("listeners", readiness.accepting()),
+        ("keys", readiness.keys().ready),
+        ("revocations", readiness.revocations().ready),
+    ];
+    for (check, ready) in checks {
+        gauge!(CHECK_READY, "check" => check).set(if ready { 1.0 } else { 0.0 });
+    }
+}
+
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
     let (keys, revocations) = (admin.readiness.keys(), admin.readiness.revocations());
@@ -39,6 +54,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
 }
 
 async fn numbers(State(admin): State<Admin>) -> String {
+    show(&admin.readiness);
     admin.metrics.run_upkeep();
     admin.metrics.render()
 }
