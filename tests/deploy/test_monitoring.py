@@ -41,6 +41,14 @@ def test_every_metric_that_is_asked_for_exists():
     assert unknown == set()
 
 
+def test_every_label_that_an_alert_looks_for_is_one():
+    code = "".join(path.read_text() for folder in ("src", "rooms/src") for path in (ROOT / folder).rglob("*.rs"))
+    for rule in RULES:
+        for label, values in re.findall(r'(\w+)[!=]~?"([^"]*)"', rule["expr"]):
+            unknown = [value for value in values.split("|") if label != "le" and f'"{value}"' not in code]
+            assert unknown == [], f"{rule['alert']} waits for a {label} that no code gives"
+
+
 def test_every_metric_is_on_the_dashboard():
     shown = {metric for panel in PANELS for target in panel["targets"] for metric in metrics_of(target["expr"])}
     shown |= {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in shown}
