@@ -10,7 +10,7 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use slab::Slab;
 
-use crate::metrics::{CONNECTIONS, limit::Limit};
+use crate::metrics::{CONNECTIONS, CONNECTIONS_LIMIT, limit::Limit};
 use crate::wire::Wire;
 
 /// CONNECTs that one transport may try: a client needs one per namespace, and one more per token that failed.
@@ -57,6 +57,9 @@ impl Connections {
     /// None yet, and at most so many.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
+        if let Some(all) = caps.all {
+            gauge!(CONNECTIONS_LIMIT).set(f64::from(all));
+        }
         Self(Arc::new(Shared { caps, ..Shared::default() }))
     }
 

@@ -14,6 +14,8 @@ table::table! {
     "Connections and sessions" {
         /// Open connections of clients, handshakes under way included.
         CONNECTIONS = Gauge("hallway_connections", "connections");
+        /// `limits.connections`, where it is set.
+        CONNECTIONS_LIMIT = Gauge("hallway_connections_limit", "connections");
         /// Sessions signed in right now.
         SESSIONS = Gauge("hallway_sessions", "sessions");
         /// CONNECTs admitted.
@@ -92,6 +94,8 @@ table::table! {
     }
 
     "Broker and fleet" {
+        /// 1 for each check of `/readyz` that is well, as of this scrape.
+        CHECK_READY = Gauge("hallway_check_ready", "0 or 1", check = &["broker", "listeners", "keys", "revocations"]);
         /// 1 while the broker's connections work.
         BROKER_UP = Gauge("hallway_broker_up", "0 or 1");
         /// Times that the pub/sub connection was made anew.

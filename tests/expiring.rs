@@ -100,6 +100,19 @@ async fn a_refreshed_token_is_told_of_anew_and_the_old_one_no_more() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_is_no_reason_to_be_told_again() {
+    let node = with_lead("1m").await;
+    let exp = now_s() + 5;
+    let mut client = Client::connect(node.main(), &until(exp)).await;
+    is_told(&mut client, exp).await;
+    for (token, error) in [(token::user("somebody-else"), "forbidden"), ("none".to_owned(), "unauthorized")] {
+        let reply = client.call("refresh_token", &json!({ "token": token }).to_string()).await;
+        assert_eq!(reply, json!({"ok": false, "error": error}));
+    }
+    ends_quietly(&mut client, exp).await;
+}
+
+#[tokio::test]
 async fn a_lead_of_nothing_tells_nobody() {
     let node = with_lead("0s").await;
     let exp = now_s() + 3;

@@ -134,6 +134,7 @@ async fn connections_of_a_node_are_counted_from_the_handshake_to_their_end() {
     assert_eq!(reached(&node, "connections").await, 26);
     hears(&node, &mut present).await;
     drop(answers);
+    node.moves("hallway_connections_limit").await;
     eventually("their places are free", || async {
         ((node.metric("hallway_connections").await - 1.0).abs() < 0.5).then_some(())
     })

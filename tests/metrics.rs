@@ -87,6 +87,7 @@ async fn an_ordinary_day_shows() {
     node.moves("hallway_locations_refused_total").await;
     node.moves("hallway_api_requests_total").await;
     node.moves("hallway_broker_up").await;
+    node.moves("hallway_check_ready").await;
     node.moves("hallway_pubsub_connects_total").await;
     node.moves("hallway_canary_seconds").await;
     node.moves("hallway_nodes").await;

@@ -1,14 +1,15 @@
 //! The admin listener: `/livez`, `/readyz` with each check, `/metrics`.
 
-use crate::metrics::Numbers;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, StatusCode};
+use metrics::gauge;
 use serde_json::{Value, json};
 
+use crate::metrics::{CHECK_READY, Numbers};
 use crate::readiness::Readiness;
 
 #[derive(Clone)]
@@ -26,6 +27,19 @@ pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
         .with_state(Admin { readiness, metrics })
 }
 
+/// Each check as metrics know it.
+fn show(readiness: &Readiness) {
+    let checks = [
+        ("broker", readiness.broker().ready),
+        ("listeners", readiness.accepting()),
+        ("keys", readiness.keys().ready),
+        ("revocations", readiness.revocations().ready),
+    ];
+    for (check, ready) in checks {
+        gauge!(CHECK_READY, "check" => check).set(if ready { 1.0 } else { 0.0 });
+    }
+}
+
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
     let (keys, revocations) = (admin.readiness.keys(), admin.readiness.revocations());
@@ -40,5 +54,6 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
 }
 
 async fn numbers(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
+    show(&admin.readiness);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }

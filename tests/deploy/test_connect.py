@@ -1,9 +1,11 @@
 """The pod of `helm test`, and the proxy of deploy/compose.yaml, against real nodes."""
 
 import os
+import re
 import subprocess
 
 import pytest
+import yaml
 
 from chart import HERE, ROOT, hallway, objects, of_kind
 from node import BINARY, SECRET, Node, eventually, free_port, gateway, get, listens, process, redis
@@ -97,3 +99,13 @@ def test_the_drain_of_a_node_fits_into_its_grace():
     variables = {each["name"]: each.get("value") for each in hallway(objects("default"))["env"]}
     assert f'# drain = "{variables["HALLWAY_SHUTDOWN__DRAIN"]}"' in example
     assert f'# reconnect_spread = "{variables["HALLWAY_SHUTDOWN__RECONNECT_SPREAD"]}"' in example
+
+
+def test_compose_waits_for_the_drain_of_a_node():
+    """`shutdown.drain`, and two seconds each for the word to the broker and for the last tasks."""
+    example, nodes = (ROOT / "hallway.example.toml").read_text(), yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+    (drain,) = re.findall(r'^# drain = "(\d+)s"$', example, re.M)
+    for name in ("node-1", "node-2"):
+        node = nodes["services"][name]
+        assert int(node["stop_grace_period"].removesuffix("s")) >= int(drain) + 2 + 2
+        assert not [variable for variable in node["environment"] if variable.startswith("HALLWAY_SHUTDOWN")]

@@ -1,6 +1,7 @@
 """Alerts and dashboard speak of metrics that exist, and a real Prometheus gets them from two real nodes."""
 
 import contextlib
+import itertools
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 SOURCE = (ROOT / "src/metrics.rs").read_text()
 KNOWN = set(re.findall(r'"(hallway_\w+)"', SOURCE))
-HISTOGRAMS = {name for name in KNOWN if name.endswith("_seconds")}
+HISTOGRAMS = {name for name in KNOWN if name.endswith("_seconds") and not name.endswith("_timestamp_seconds")}
 
 
 def queries():
@@ -40,7 +41,26 @@ def test_every_metric_that_is_asked_for_exists():
     assert unknown == set()
 
 
+def test_every_label_that_an_alert_looks_for_is_one():
+    code = "".join(path.read_text() for folder in ("src", "rooms/src") for path in (ROOT / folder).rglob("*.rs"))
+    for rule in RULES:
+        for label, values in re.findall(r'(\w+)[!=]~?"([^"]*)"', rule["expr"]):
+            unknown = [value for value in values.split("|") if label != "le" and f'"{value}"' not in code]
+            assert unknown == [], f"{rule['alert']} waits for a {label} that no code gives"
+
+
+def test_every_metric_is_on_the_dashboard():
+    shown = {metric for panel in PANELS for target in panel["targets"] for metric in metrics_of(target["expr"])}
+    shown |= {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in shown}
+    assert KNOWN - shown == set(), "src/metrics.rs names metrics that nobody would see"
+
+
 def test_the_dashboard_is_in_order():
+    rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+    assert len(set(rows)) == len(rows)
+    for panel in PANELS:
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["description"].endswith(".") for panel in PANELS)
     cells = set()
@@ -111,23 +131,30 @@ def prometheus(folder, targets):
         yield Prometheus(address)
 
 
-def publish(node):
-    body = json.dumps({"room": "order:o1", "type": "order.status_changed", "payload": {"orderId": "o1"}}).encode()
-    request = urllib.request.Request(f"http://{node.main}/v1/publish", body, {"Authorization": f"Bearer {API_KEY}"})
+def post(node, route, body):
+    body = json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{node.main}/v1/{route}", body, {"Authorization": f"Bearer {API_KEY}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         assert reply.status == 200
 
 
 def test_prometheus_scrapes_two_nodes(tmp_path):
     with redis() as url, gateway(HALLWAY_REDIS__URL=url) as first, gateway(HALLWAY_REDIS__URL=url) as second:
-        publish(first)
+        post(first, "publish", {"room": "order:o1", "type": "order.status_changed", "payload": {"orderId": "o1"}})
         both = {first.admin, second.admin}
         with prometheus(tmp_path, sorted(both)) as server:
             eventually("both are scraped and see each other", lambda: server.values("hallway_nodes") == dict.fromkeys(both, 2.0))
             assert server.values("up") == server.values("hallway_broker_up") == dict.fromkeys(both, 1.0)
             assert server.values("hallway_publish_seconds_count") == {first.admin: 1.0}
+            checks = server.ask("query", query="hallway_check_ready == 1")["result"]
+            names = ("broker", "listeners", "keys", "revocations")
+            assert {(each["metric"]["instance"], each["metric"]["check"]) for each in checks} == set(itertools.product(both, names))
             canaries = 'hallway_canary_seconds_bucket{le="+Inf"} > 0'
             eventually("canaries come back on both", lambda: set(server.values(canaries)) == both)
+
+            post(first, "revoke", {"sub": "nobody"})
+            quick = 'hallway_kick_seconds_bucket{le=~"1|1\\\\.0"}'
+            eventually("a kick is counted where its alert looks", lambda: server.values(quick).get(first.admin) == 1.0)
 
             metadata = server.ask("metadata")
             ours = {name: each for name, each in metadata.items() if name.startswith("hallway_")}

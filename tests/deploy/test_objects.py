@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tomllib
 
 import kubernetes_validate
 import pytest
@@ -181,19 +182,68 @@ def test_evictions_are_bounded_only_where_another_node_is_left():
 
 def test_the_gateway_takes_its_configuration(found, tmp_path):
     """What a pod would find is put into a folder, and the real `check-config` reads it."""
+    secrets = tmp_path / "secrets"
+    for file in secret_files(found):
+        (secrets / file["path"]).parent.mkdir(parents=True, exist_ok=True)
+        (secrets / file["path"]).write_text(f"{SECRET}-{file['path'].replace('/', '-')}\n")
     for name, text in only_configuration(found)["data"].items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text.replace("/run/secrets/hallway", str(secrets)))
     environment = {}
     for each in hallway(found)["env"]:
         value = each.get("value", SECRET)
         if each["name"] == "HALLWAY_REDIS__URL" and "valueFrom" in each:
             value = "redis://127.0.0.1:6379"
-        environment[each["name"]] = value.replace("/etc/hallway", str(tmp_path))
+        value = value.replace("/etc/hallway", str(tmp_path)).replace("/run/secrets/hallway", str(secrets))
+        environment[each["name"]] = value
     arguments = [argument.replace("/etc/hallway", str(tmp_path)) for argument in hallway(found)["args"]]
     assert arguments[0] == "serve"
     done = subprocess.run([BINARY, "check-config", *arguments[1:]], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the configuration is good\n")
+
+
+def secret_files(found):
+    """What of Secrets is mounted: each key, and the path below /run/secrets/hallway."""
+    volumes = only(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    sources = [source for volume in volumes if volume["name"] == "secrets" for source in volume["projected"]["sources"]]
+    return [file | {"secret": source["secret"]["name"]} for source in sources for file in source["secret"]["items"]]
+
+
+def test_every_secret_has_a_file_of_its_own():
+    found = objects("trust")
+    assert [(each["secret"], each["key"], each["path"]) for each in secret_files(found)] == [
+        ("tokens-old", "hs256-secret", "hs256/0"),
+        ("partners", "jwt-secret", "hs256/1"),
+        ("hallway-shop", "api-key", "api/shop"),
+        ("hallway-support", "token", "api/support-desk"),
+        ("hallway-authorizer", "authorizer-secret", "authorizer"),
+    ]
+    mounts = {each["name"]: each["mountPath"] for each in hallway(found)["volumeMounts"]}
+    assert mounts["secrets"] == "/run/secrets/hallway"
+    config = tomllib.loads(only_configuration(found)["data"]["hallway.toml"])
+    assert config["api"]["keys"] == {
+        "shop": {"key_file": "/run/secrets/hallway/api/shop", "scopes": ["publish"], "rate": 200},
+        "support-desk": {"key_file": "/run/secrets/hallway/api/support-desk", "scopes": ["read", "admin"]},
+    }
+    variables = {each["name"]: each.get("value") for each in hallway(found)["env"]}
+    assert variables["HALLWAY_AUTH__HS256_SECRET_FILE"] == "/run/secrets/hallway/hs256/0,/run/secrets/hallway/hs256/1"
+    assert variables["HALLWAY_AUTHORIZER__SECRET_FILE"] == "/run/secrets/hallway/authorizer"
+    assert secret_files(objects("fleet")) == []
+
+
+def test_the_network_policy_lets_nodes_reach_what_the_configuration_names():
+    def reached(*settings):
+        flags = [part for setting in settings for part in ("--set", setting)]
+        rules = only(objects("trust", *flags), "NetworkPolicy")["spec"]["egress"]
+        return [(rule["ports"][0]["port"], rule.get("to", "anywhere")) for rule in rules]
+
+    provider = [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}]
+    authorizer = [{"podSelector": {"matchLabels": {"app": "authorizer"}}}]
+    assert reached() == [(53, "anywhere"), (6379, "anywhere"), (443, provider), (8090, authorizer)]
+    for url, port in [("https://id.example.com:8443/keys", 8443), ("http://[fd00::1]/keys", 80), ("http://[fd00::1]:81/keys", 81)]:
+        config = f"config=[auth]\njwks_url = '{url}'\njwks_insecure = true"
+        nobody = "authorizer.existingSecret=", "networkPolicy.jwksTo=null"
+        assert reached(config, *nobody) == [(53, "anywhere"), (6379, "anywhere"), (port, "anywhere")]
 
 
 def only_configuration(found):

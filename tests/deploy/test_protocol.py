@@ -1,18 +1,21 @@
 """What docs/protocol.md says is on the wire is on the wire of a real node."""
 
+import contextlib
 import json
 import re
 import subprocess
 import urllib.request
 
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from chart import ROOT
 from node import API_KEY, BINARY, PATIENCE_S, SECRET, gateway
 
 DOCUMENT = (ROOT / "docs/protocol.md").read_text()
-TRANSCRIPTS = re.findall(r"^```wire\n(.*?)^```$", DOCUMENT, re.M | re.S)
+# What a node of its own is to be configured with, if anything, and the lines.
+TRANSCRIPTS = re.findall(r"^```wire(?: (\S+))?\n(.*?)^```$", DOCUMENT, re.M | re.S)
 CLOSE = (ROOT / "rooms/src/close.rs").read_text()
 
 
@@ -22,18 +25,31 @@ def node():
         yield running
 
 
-@pytest.fixture(scope="module")
-def token():
-    command = [BINARY, "token", "--sub", "u1"]
+def signed(sub, *more):
+    command = [BINARY, "token", "--sub", sub, *more]
     done = subprocess.run(command, env={"HALLWAY_AUTH__HS256_SECRET": SECRET}, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def publish(node, room, event):
-    body = f'{{"room":{json.dumps(room)},{event[1:]}'.encode()
-    request = urllib.request.Request(f"http://{node.main}/v1/publish", body, {"Authorization": f"Bearer {API_KEY}"})
+@pytest.fixture(scope="module")
+def names():
+    """What stands behind the names that no frame has said yet."""
+    return {
+        "token": signed("u1"),
+        "brief": signed("u1", "--role", "admin", "--ttl", "50s"),
+        "stranger": signed("stranger"),
+        "long": "x" * 2048,
+    }
+
+
+def ask(node, route, body):
+    request = urllib.request.Request(f"http://{node.main}/v1/{route}", body.encode(), {"Authorization": f"Bearer {API_KEY}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         assert reply.status == 200
+
+
+def publish(node, room, event):
+    ask(node, "publish", f'{{"room":{json.dumps(room)},{event[1:]}')
 
 
 def open_transport(node):
@@ -43,7 +59,9 @@ def open_transport(node):
 def receive(client):
     """The next frame but pings, which are answered."""
     while (frame := client.recv(timeout=PATIENCE_S)) == "2":
-        client.send("3")
+        # A transport that has ended takes no answer, and what came before its end is still to be read.
+        with contextlib.suppress(ConnectionClosed):
+            client.send("3")
     return frame
 
 
@@ -68,18 +86,31 @@ def match(line, frame, known):
     known |= {name.removeprefix("n_"): text for name, text in found.groupdict().items()}
 
 
-@pytest.mark.parametrize("transcript", TRANSCRIPTS)
-def test_a_transcript_is_true(node, token, transcript):
-    known, client = {"token": token}, open_transport(node)
-    for line in transcript.splitlines():
+def end(client, status):
+    """Waits until the server has closed the transport, with a WebSocket status if the document names one."""
+    try:
+        while (frame := receive(client)) == "1":
+            pass
+    except ConnectionClosed as closed:
+        told = str(closed.rcvd.code) if closed.rcvd else ""
+        assert told == status, closed
+    else:
+        pytest.fail(f"the document says that the transport ends, and the node sent {frame}")
+
+
+def play(node, lines, known):
+    client = open_transport(node)
+    for line in lines.splitlines():
         who, _, frame = line.partition(" ")
         if who == "C":
             client.send(filled(frame, known))
         elif who == "S":
             match(frame, receive(client), known)
-        elif who == "P":
-            room, _, event = frame.partition(" ")
-            publish(node, room, event)
+        elif who in ("P", "A"):
+            where, _, body = frame.partition(" ")
+            (publish if who == "P" else ask)(node, where, body)
+        elif who == "E":
+            end(client, frame)
         elif who == "X":
             client.close()
             client = open_transport(node)
@@ -88,8 +119,64 @@ def test_a_transcript_is_true(node, token, transcript):
     client.close()
 
 
+@pytest.mark.parametrize(("setting", "lines"), TRANSCRIPTS)
+def test_a_transcript_is_true(node, names, setting, lines):
+    if not setting:
+        return play(node, lines, dict(names))
+    key, _, value = setting.partition("=")
+    with gateway(**{"HALLWAY_" + key.replace(".", "__").upper(): value}) as own:
+        play(own, lines, dict(names))
+
+
 def test_there_are_transcripts():
-    assert len(TRANSCRIPTS) >= 6
+    assert len(TRANSCRIPTS) >= 12
+
+
+def table(heading):
+    """The cells of each row of the table with that heading."""
+    rows = DOCUMENT.split(heading)[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+def refusal(node, version=4, **headers):
+    """Status, code and Retry-After of a handshake that is refused."""
+    address = f"ws://{node.main}/socket.io/?EIO={version}&transport=websocket"
+    try:
+        with connect(address, compression=None, additional_headers=headers) as client:
+            pytest.fail(f"it is let in: {client.recv()}")
+    except InvalidStatus as refused:
+        response = refused.response
+        error = json.loads(response.body).get("error", {})
+        return str(response.status_code), error.get("code", ""), response.headers.get("Retry-After")
+
+
+def test_every_refusal_of_a_handshake_is_in_the_table():
+    found = []
+    with gateway(HALLWAY_SERVER__ORIGINS="https://app.example.com", HALLWAY_LIMITS__CONNECTIONS_PER_IP="1") as node:
+        found.append(refusal(node, version=3))
+        found.append(refusal(node, Origin="https://elsewhere.example.com"))
+        with open_transport(node):
+            found.append(refusal(node))
+    with gateway(HALLWAY_LIMITS__CONNECTIONS="1") as node, open_transport(node):
+        found.append(refusal(node))
+    with gateway(HALLWAY_LIMITS__HANDSHAKES_PER_SECOND="1") as node, open_transport(node):
+        found.append(refusal(node))
+    rows = {(status, code.strip("`")) for status, code, _ in table("| status | code | why, and what to do |")}
+    assert {(status, code) for status, code, _ in found} == rows - {("503", "")}
+    for status, _, after in found:
+        assert (after in list("12345")) == (status in ("429", "503")), found
+
+
+def test_every_reason_to_refuse_a_connect_is_in_the_table():
+    """And every one of them is played."""
+    played = re.findall(r'^S 44/.*\{"message":"([^"]+)"\}$', DOCUMENT, re.M)
+    assert {cells[0].strip("`") for cells in table("| message of `44` | what to do |")} == set(played)
+
+
+def test_every_notice_is_in_the_table():
+    sources = [path.read_text() for path in (ROOT / "src").rglob("*.rs")]
+    sent = {name for source in sources for name in re.findall(r'\.notify\("([a-z.]+)"', source)}
+    assert sent == {cells[0].strip("`") for cells in table("| notice | payload | when |")}
 
 
 def codes(section):
@@ -99,11 +186,10 @@ def codes(section):
 
 
 def test_every_reason_of_a_close_is_in_the_table():
-    table = DOCUMENT.split("| reason | what happened |")[1]
-    listed = set(re.findall(r"`([a-z-]+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))))
+    listed = {code for cells in table("| reason | what happened |") for code in re.findall(r"`([a-z-]+)`", cells[0])}
     assert listed == codes("Close") - {"kicked"}
 
 
 def test_every_error_in_the_table_is_one():
-    table = DOCUMENT.split("| error | try again? |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([a-z]+(?:-[a-z]+)+|forbidden|unauthorized|unavailable)`", table)) <= codes("Refusal")
+    listed = {code for cells in table("| error | try again? |") for code in re.findall(r"`([a-z-]+)`", cells[0])}
+    assert listed and listed <= codes("Refusal")

@@ -20,7 +20,7 @@
 {{- if regexMatch "secret|key|jwks" $key }}{{ $keys = append $keys $key }}{{ end }}
 {{- end }}
 {{- with .Values.auth }}
-{{- if not (or .existingSecret .hs256Secret .publicKeys $keys) }}
+{{- if not (or .existingSecret .hs256Secret .moreSecrets .publicKeys $keys) }}
 {{- $wrong = append $wrong "no token could be believed: set auth.existingSecret (the name of a Secret with the key hs256-secret), auth.hs256Secret, auth.publicKeys, or jwks_url under [auth] in config." }}
 {{- end }}
 {{- end }}
@@ -34,7 +34,8 @@
 {{- $owned := dict
   "server.listen" "ports.client" "admin.listen" "ports.admin" "api.listen" "api.ownListener and ports.api"
   "api.key" "api.existingSecret" "redis.url" "redis.existingSecret or redis.url" "auth.hs256_secret" "auth.existingSecret"
-  "auth.public_key_file" "auth.publicKeys" "shutdown.drain" "shutdown.drain" "shutdown.reconnect_spread" "shutdown.reconnectSpread" }}
+  "auth.public_key_file" "auth.publicKeys" "authorizer.secret" "authorizer.existingSecret"
+  "authorizer.secret_file" "authorizer.existingSecret" "shutdown.drain" "shutdown.drain" "shutdown.reconnect_spread" "shutdown.reconnectSpread" }}
 {{- $names := list }}
 {{- range .Values.extraEnv }}{{ $names = append $names .name }}{{ end }}
 {{- range $path, $value := $owned }}
@@ -46,6 +47,41 @@
 {{- if has $variable $names }}
 {{- $wrong = append $wrong (printf "extraEnv must not set %s: the chart does, from the value %s." $variable $value) }}
 {{- end }}
+{{- end }}
+
+{{- with get (get $config "api" | default dict) "keys" }}
+{{- if $.Values.api.keys }}
+{{- $wrong = append $wrong "config has [api.keys] and the value api.keys is set too: keep one." }}
+{{- end }}
+{{- end }}
+{{- if and .Values.auth.moreSecrets (hasKey (get $config "auth" | default dict) "hs256_secret_file") }}
+{{- $wrong = append $wrong "config sets hs256_secret_file under [auth] and the value auth.moreSecrets is set too: keep one." }}
+{{- end }}
+{{- range $part := list (list "api" "key_file" "key") (list "redis" "url_file" "url") }}
+{{- $section := get $.Values (first $part) }}
+{{- if and (hasKey (get $config (first $part) | default dict) (index $part 1)) (or $section.existingSecret (get $section (last $part))) }}
+{{- $wrong = append $wrong (printf "config sets %s under [%s], and the chart sets the same from the value %s.existingSecret or %s.%s: keep one." (index $part 1) (first $part) (first $part) (first $part) (last $part)) }}
+{{- end }}
+{{- end }}
+{{- $url := get (get $config "authorizer" | default dict) "url" }}
+{{- if and .Values.authorizer.existingSecret (not (or $url (has "HALLWAY_AUTHORIZER__URL" $names))) }}
+{{- $wrong = append $wrong "authorizer.existingSecret is a secret for nobody: set url under [authorizer] in config." }}
+{{- end }}
+{{- if .Values.networkPolicy.enabled }}
+{{- range $pair := list (list "HALLWAY_AUTH__JWKS_URL" "jwks_url" "auth") (list "HALLWAY_AUTHORIZER__URL" "url" "authorizer") }}
+{{- if has (first $pair) $names }}
+{{- $wrong = append $wrong (printf "networkPolicy lets the nodes reach what config names: set %s under [%s] there, in the place of %s in extraEnv." (index $pair 1) (last $pair) (first $pair)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $proxied := or .Values.ingress.enabled .Values.httpRoute.enabled }}
+{{- $per_ip := or (has "HALLWAY_LIMITS__CONNECTIONS_PER_IP" $names) (hasKey (get $config "limits" | default dict) "connections_per_ip") }}
+{{- $trusted := or (has "HALLWAY_SERVER__TRUSTED_PROXIES" $names) (get (get $config "server" | default dict) "trusted_proxies") }}
+{{- if and $proxied $per_ip (not $trusted) }}
+{{- $wrong = append $wrong "connections_per_ip counts by address, and all clients would have that of the proxy: set trusted_proxies under [server] in config." }}
+{{- end }}
+{{- if and .Values.service.externalTrafficPolicy (eq .Values.service.type "ClusterIP") }}
+{{- $wrong = append $wrong "service.externalTrafficPolicy is for NodePort and LoadBalancer: set service.type, or leave it out." }}
 {{- end }}
 
 {{- $ports := list (int .Values.ports.client) (int .Values.ports.admin) }}
@@ -67,8 +103,8 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- $wrong = append $wrong "the HTTPRoute has no Gateway: set httpRoute.parentRefs." }}
 {{- end }}
-{{- if and .Values.api.ownListener (not (or .Values.api.key .Values.api.existingSecret (get $config "api"))) }}
-{{- $wrong = append $wrong "api.ownListener opens a port where nothing answers without a key: set api.existingSecret or api.key." }}
+{{- if and .Values.api.ownListener (not (or .Values.api.key .Values.api.existingSecret .Values.api.keys (get $config "api"))) }}
+{{- $wrong = append $wrong "api.ownListener opens a port where nothing answers without a key: set api.existingSecret, api.keys or api.key." }}
 {{- end }}
 
 {{- if $wrong }}

@@ -75,6 +75,29 @@ app.kubernetes.io/component: gateway
 {{- end }}
 {{- end }}
 
+{{/* The port of an HTTP URL; empty where it is none. */}}
+{{- define "hallway.port" -}}
+{{- if regexMatch "^https?://[^/]" . }}
+{{- $url := urlParse . }}
+{{- with regexFind ":[0-9]+$" $url.host }}{{ trimPrefix ":" . }}{{ else }}{{ ternary 443 80 (eq $url.scheme "https") }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The files that are mounted from Secrets: path below the folder of secrets, Secret, and key in it. */}}
+{{- define "hallway.secretFiles" -}}
+{{- range $index, $each := .Values.auth.moreSecrets }}
+- {path: hs256/{{ $index }}, secret: {{ $each.existingSecret | quote }}, key: {{ $each.existingSecretKey | default "hs256-secret" | quote }}}
+{{- end }}
+{{- range $name, $each := .Values.api.keys }}
+- {path: api/{{ $name }}, secret: {{ $each.existingSecret | quote }}, key: {{ $each.existingSecretKey | default "api-key" | quote }}}
+{{- end }}
+{{- with .Values.authorizer }}
+{{- if .existingSecret }}
+- {path: authorizer, secret: {{ .existingSecret | quote }}, key: {{ .existingSecretKey | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* A variable from an existing Secret, or from the one that is made. */}}
 {{- define "hallway.secretVariable" -}}
 {{- $from := .from }}

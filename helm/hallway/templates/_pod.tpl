@@ -65,6 +65,11 @@ containers:
       - name: config
         mountPath: /etc/hallway
         readOnly: true
+      {{- if include "hallway.secretFiles" . }}
+      - name: secrets
+        mountPath: /run/secrets/hallway
+        readOnly: true
+      {{- end }}
       {{- with .Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -72,6 +77,17 @@ volumes:
   - name: config
     configMap:
       name: {{ include "hallway.fullname" . }}
+  {{- with include "hallway.secretFiles" . | fromYamlArray }}
+  - name: secrets
+    projected:
+      sources:
+        {{- range . }}
+        - secret:
+            name: {{ .secret | quote }}
+            items:
+              - {key: {{ .key | quote }}, path: {{ .path }}}
+        {{- end }}
+  {{- end }}
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -90,6 +106,20 @@ tolerations:
 {{- with .Values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* hallway.toml: what the values say, and the keys that no variable can name. */}}
+{{- define "hallway.toml" -}}
+{{ .Values.config }}
+{{- range $name, $each := .Values.api.keys }}
+
+[api.keys.{{ $name }}]
+key_file = "/run/secrets/hallway/api/{{ $name }}"
+scopes = {{ toJson $each.scopes }}
+{{- with $each.rate }}
+rate = {{ int . }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -112,6 +142,16 @@ affinity:
 {{- range $name, $_ := . }}{{ $files = append $files (print "/etc/hallway/" $name) }}{{ end }}
 - name: HALLWAY_AUTH__PUBLIC_KEY_FILE
   value: {{ join "," $files }}
+{{- end }}
+{{- with .Values.auth.moreSecrets }}
+{{- $files := list }}
+{{- range $index, $_ := . }}{{ $files = append $files (printf "/run/secrets/hallway/hs256/%d" $index) }}{{ end }}
+- name: HALLWAY_AUTH__HS256_SECRET_FILE
+  value: {{ join "," $files }}
+{{- end }}
+{{- if .Values.authorizer.existingSecret }}
+- name: HALLWAY_AUTHORIZER__SECRET_FILE
+  value: /run/secrets/hallway/authorizer
 {{- end }}
 {{- include "hallway.secretVariable" (dict "root" . "from" .Values.auth "inline" .Values.auth.hs256Secret "name" "HALLWAY_AUTH__HS256_SECRET" "key" "hs256-secret") }}
 {{- include "hallway.secretVariable" (dict "root" . "from" .Values.api "inline" .Values.api.key "name" "HALLWAY_API__KEY" "key" "api-key") }}

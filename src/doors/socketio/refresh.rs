@@ -24,9 +24,12 @@ impl Connection {
 
     async fn renew(&self, token: &Token) -> Result<u64, Refusal> {
         let claims = Arc::new(self.verified(token).await?);
-        let (before_ms, expires_ms) = (self.session.claims().expires_ms, claims.expires_ms);
+        let (before, expires_ms) = (self.session.claims(), claims.expires_ms);
         let renewed = self.door.service.refresh(&self.session, claims).await;
-        self.door.expiry.follow(&self.session, before_ms);
+        // Where the old token stays in force, its end was watched all along, and perhaps told.
+        if !Arc::ptr_eq(&before, &self.session.claims()) {
+            self.door.expiry.follow(&self.session, before.expires_ms);
+        }
         renewed.map(|()| expires_ms)
     }
 
