@@ -31,6 +31,7 @@ mod front;
 mod guard;
 mod origins;
 mod policy;
+mod serve;
 
 use build::Building;
 use front::Front;

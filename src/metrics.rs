@@ -96,6 +96,8 @@ pub const KICKED: &str = "hallway_sessions_kicked_total";
 pub const KICK_LATENCY: &str = "hallway_kick_seconds";
 /// Open connections of clients, handshakes under way included.
 pub const CONNECTIONS: &str = "hallway_connections";
+/// Open connections to `api.listen` and `admin.listen`, by the `limit` that bounds them.
+pub const HTTP_CONNECTIONS: &str = "hallway_http_connections";
 /// Times that a limit of the configuration held somebody back, by `limit`.
 pub const OVER_LIMIT: &str = "hallway_over_limit_total";
 /// Requests refused because their `Origin` is not among `server.origins`.
@@ -174,6 +176,7 @@ fn describe() {
     describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
     describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(CONNECTIONS, "Open connections of clients, handshakes under way included.");
+    describe_gauge!(HTTP_CONNECTIONS, "Open connections to api.listen and admin.listen, by the limit that bounds them.");
     describe_counter!(OVER_LIMIT, "Times that a limit of the configuration held somebody back, by limit.");
     describe_counter!(ORIGINS_REFUSED, "Requests refused because their Origin is not among server.origins.");
     describe_counter!(COMMANDS_REFUSED, "Commands refused or dropped before they were looked at, by why.");
