@@ -81,7 +81,11 @@ pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
         .routes(guard.route(read, &[InvalidRoom, Unavailable], routes!(rooms::room)))
         .routes(guard.route(read, &[InvalidRoom, InvalidPayload, HistoryDisabled, Unavailable], routes!(rooms::events)))
         .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(policy::explain)))
-        .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, TooManyRevocations, Unavailable], routes!(revoke::revoke)))
+        .routes(guard.route(
+            admin,
+            &[InvalidPayload, RequestTimeout, TooManyRevocations, Unavailable],
+            routes!(revoke::revoke),
+        ))
         .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(revoke::disconnect)))
         .routes(guard.route(None, &[], routes!(document::openapi)))
         .route("/v1/{*rest}", guard.nowhere())

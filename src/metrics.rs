@@ -176,7 +176,10 @@ fn describe() {
     describe_counter!(KICKED, "Sessions that were told not to come back, by why.");
     describe_histogram!(KICK_LATENCY, Unit::Seconds, "From knowing of revocations to the last kick for them.");
     describe_gauge!(CONNECTIONS, "Open connections of clients, handshakes under way included.");
-    describe_gauge!(HTTP_CONNECTIONS, "Open connections to api.listen and admin.listen, by the limit that bounds them.");
+    describe_gauge!(
+        HTTP_CONNECTIONS,
+        "Open connections to api.listen and admin.listen, by the limit that bounds them."
+    );
     describe_counter!(OVER_LIMIT, "Times that a limit of the configuration held somebody back, by limit.");
     describe_counter!(ORIGINS_REFUSED, "Requests refused because their Origin is not among server.origins.");
     describe_counter!(COMMANDS_REFUSED, "Commands refused or dropped before they were looked at, by why.");

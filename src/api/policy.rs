@@ -24,10 +24,7 @@ struct Question {
 /// Explains whether a token opens a room.
 #[utoipa::path(post, path = "/v1/policy", operation_id = "policy", request_body = Question,
     responses((status = 200, description = "Allowed or not, and why.", body = serde_json::Value)))]
-pub(super) async fn explain(
-    State(state): State<ApiState>,
-    request: Request,
-) -> Result<Json<Explanation>, ApiError> {
+pub(super) async fn explain(State(state): State<ApiState>, request: Request) -> Result<Json<Explanation>, ApiError> {
     let invalid = || ApiError::new(Refusal::InvalidPayload, r#"send {"token":"…","room":"…"} and nothing else"#);
     let body = state.intake.small(request).await?;
     let Question { token, room } =

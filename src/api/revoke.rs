@@ -74,10 +74,7 @@ impl Revoke {
 /// Takes tokens out of force on every node, and kicks their sockets.
 #[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
     responses((status = 200, description = "What was noted.", body = Revoked)))]
-pub(super) async fn revoke(
-    State(state): State<ApiState>,
-    request: Request,
-) -> Result<Json<Revoked>, ApiError> {
+pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> Result<Json<Revoked>, ApiError> {
     let whom = read::<Revoke>(&state.intake.small(request).await?)?.whom()?;
     let noted = state.service.revoke(whom).await?;
     Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))

@@ -44,7 +44,7 @@ impl Server {
     /// Accepts connections until the gateway closes. Those that are at an answer end with it.
     pub(super) async fn run(mut self) {
         let mut http = http1::Builder::new();
-        http.max_buf_size(self.head_bytes);
+        http.max_buf_size(self.head_bytes).max_header_size(self.head_bytes);
         let full = Router::new().fallback(turned_away);
         let closing = self.closing.clone();
         while let Some((io, peer)) = closing.run_until_cancelled(self.listener.accept()).await {

@@ -68,9 +68,9 @@ impl Incoming {
             self.head_len += 1;
             at += 1;
             if self.head_len == self.head_size() {
+                self.note_frame();
                 self.head_len = 0;
                 self.left = self.length();
-                self.note_frame();
                 if self.is_too_long(most) {
                     return Some(begin);
                 }
@@ -100,7 +100,7 @@ impl Incoming {
 
     fn begin_text(&mut self) {
         self.seen = 0;
-        let at = self.head_size() - self.mask.len();
+        let at = 2 + self.length_size();
         self.mask = match self.head[1] & MASKED {
             0 => [0; 4],
             _ => std::array::from_fn(|i| self.head[at + i]),

@@ -228,7 +228,8 @@ mod tests {
                 };
                 assert!((ROOM_KEY_BYTES + 1..ROOM_KEY_BYTES + 8).contains(&room.len()), "{}", room.len());
                 let packet = format!(r#"["refresh_token",{{"token":"{odd}{long}"}}]"#);
-                let Ok(Verb::Refresh(Token(token))) = Command::parse(&packet, None).expect("the JSON is fine").verb else {
+                let Ok(Verb::Refresh(Token(token))) = Command::parse(&packet, None).expect("the JSON is fine").verb
+                else {
                     panic!("no refresh");
                 };
                 assert!((LONGEST_TOKEN + 1..LONGEST_TOKEN + 8).contains(&token.len()), "{}", token.len());
