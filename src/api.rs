@@ -80,9 +80,13 @@ pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
         ))
         .routes(guard.route(read, &[InvalidRoom, Unavailable], routes!(rooms::room)))
         .routes(guard.route(read, &[InvalidRoom, InvalidPayload, HistoryDisabled, Unavailable], routes!(rooms::events)))
-        .routes(guard.route(admin, &[InvalidPayload, Unavailable], routes!(policy::explain)))
-        .routes(guard.route(admin, &[InvalidPayload, TooManyRevocations, Unavailable], routes!(revoke::revoke)))
-        .routes(guard.route(admin, &[InvalidPayload, Unavailable], routes!(revoke::disconnect)))
+        .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(policy::explain)))
+        .routes(guard.route(
+            admin,
+            &[InvalidPayload, RequestTimeout, TooManyRevocations, Unavailable],
+            routes!(revoke::revoke),
+        ))
+        .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(revoke::disconnect)))
         .routes(guard.route(None, &[], routes!(document::openapi)))
         .route("/v1/{*rest}", guard.nowhere())
         .with_state(state)

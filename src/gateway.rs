@@ -32,6 +32,7 @@ mod front;
 mod guard;
 mod origins;
 mod policy;
+mod serve;
 
 use build::Building;
 use front::Front;

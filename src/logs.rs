@@ -67,8 +67,6 @@ table! {
         OPEN_FILES_FIXED = Warn("open-files-fixed");
         /// A listener is open.
         LISTENING = Info("listening");
-        /// A listener ended before its time.
-        LISTENER_ENDED = Error("listener-ended");
         /// The node was told to stop, and drains.
         STOPPING = Info("stopping");
         /// At its stop the node could not say in time that it goes.
@@ -86,6 +84,8 @@ table! {
         ACCEPT_FAILED = Error("accept-failed");
         /// An option of a socket could not be set.
         SOCKET_OPTION_FAILED = Debug("socket-option-failed");
+        /// A connection did not end well: its request was none, or was cut off.
+        CONNECTION_FAILED = Debug("connection-failed");
         /// A limit refused a handshake.
         HANDSHAKE_REFUSED = Debug("handshake-refused");
         /// A page of an origin that is not among `server.origins` was refused.

@@ -16,6 +16,8 @@ table::table! {
         CONNECTIONS = Gauge("hallway_connections", "connections");
         /// `limits.connections`, where it is set.
         CONNECTIONS_LIMIT = Gauge("hallway_connections_limit", "connections");
+        /// Open connections to `api.listen` and `admin.listen`, by the limit that bounds them.
+        HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["api_connections", "admin_connections"]);
         /// Sessions signed in right now.
         SESSIONS = Gauge("hallway_sessions", "sessions");
         /// CONNECTs admitted.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use hallway_rooms::close::Close;
 
+use crate::rate::Rate;
+
 mod express;
 mod flusher;
 mod follower;
@@ -45,6 +47,10 @@ pub const SLOW_CONSUMER: &str = Close::SlowConsumer.code();
 pub const WRITE_STALLED: &str = Close::Stalled.code();
 /// The reason of a wire that was closed because its peer sent a message longer than [`WireConfig::frame_bytes`].
 pub const FRAME_TOO_LARGE: &str = Close::FrameTooLarge.code();
+/// The reason of a wire that was killed because its peer sent more than [`WireConfig::frames`].
+pub const TOO_MANY_FRAMES: &str = Close::TooManyCommands.code();
+/// The reason of a wire that was killed because its peer announced attachments that did not come.
+pub const INCOMPLETE: &str = Close::MalformedFrame.code();
 
 /// Settings of every wire of a listener.
 #[derive(Debug, Clone)]
@@ -72,6 +78,10 @@ pub struct WireConfig {
     pub ephemeral_bytes: usize,
     /// Bytes of a message of the peer; a longer one closes the wire with the status 1009.
     pub frame_bytes: usize,
+    /// Frames of the peer, of whatever kind; more of them kill the wire.
+    pub frames: Rate,
+    /// How long the attachments may take that a packet has announced. Then the wire is killed.
+    pub attachment_deadline: Duration,
 }
 
 impl Default for WireConfig {
@@ -85,6 +95,8 @@ impl Default for WireConfig {
             queue_frames: 8192,
             ephemeral_bytes: 64 * 1024,
             frame_bytes: 64 * 1024,
+            frames: Rate::per_minute(12_000),
+            attachment_deadline: Duration::from_secs(20),
         }
     }
 }

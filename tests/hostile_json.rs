@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::harness::client::Client;
@@ -13,8 +12,6 @@ use crate::harness::{eventually, token};
 
 /// A frame of a client with so many levels on either side stays below `limits.frame_bytes`.
 const LEVELS: usize = 10_000;
-/// Attachments that come after that come too late (5 s).
-const LATE: Duration = Duration::from_millis(5_500);
 /// A hostile transport is closed by then.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -169,32 +166,29 @@ async fn ends_unanswered(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn attachments_that_come_too_late_or_never_end_their_transport_and_leave_nothing() {
-    let node = Node::embedded().await;
+async fn attachments_that_never_come_end_their_transport_and_leave_nothing() {
+    let node = Node::with(&[("HALLWAY_SOCKETIO__PING_TIMEOUT", "5s")]).await;
     let mut reader = member(&node).await;
     let before = node.descriptors();
     let placeholder = r#"["join_room",{"room":{"_placeholder":true,"num":0}}]"#;
-    let (mut late, mut never) = (Vec::new(), Vec::new());
+    let (mut silent, mut others) = (Vec::new(), Vec::new());
     for announced in [1, 4] {
-        for waiting in [&mut late, &mut never] {
+        for waiting in [&mut silent, &mut others] {
             let mut hostile = Client::connect(node.main(), &token::user("u1")).await;
             hostile.send(&format!("45{announced}-/realtime,7{placeholder}")).await;
             waiting.push(hostile);
         }
     }
     is_served(&node, &mut reader).await;
-    for hostile in &mut never {
+    for hostile in &mut others {
         // Until then it has a frame's worth of memory, as whoever is silent in the middle of a frame.
         hostile.send(r#"42/realtime,8["leave_room",{"room":"order:1"}]"#).await;
         ends_unanswered(hostile).await;
     }
-    let waits = join_all(late.iter_mut().map(|hostile| hostile.frame_within(LATE))).await;
-    assert!(waits.iter().all(Result::is_err), "something came of attachments that did not: {waits:?}");
-    for hostile in &mut late {
-        hostile.send_binary(b"order:1").await;
+    for hostile in &mut silent {
         ends_unanswered(hostile).await;
     }
-    drop((late, never));
+    drop((silent, others));
     eventually("their sessions are gone", || async { (node.metric("hallway_sessions").await < 1.5).then_some(()) })
         .await;
     eventually("their descriptors are back", || async { (node.descriptors() <= before).then_some(()) }).await;

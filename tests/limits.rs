@@ -48,6 +48,16 @@ async fn ask(address: SocketAddr, lines: &str) -> Answer {
     }
 }
 
+/// Thirty ask for a transport at once.
+async fn thirty_ask(node: &Node) -> Vec<Answer> {
+    let mut answers = JoinSet::new();
+    for _ in 0..30 {
+        let address = node.main();
+        answers.spawn(async move { ask(address, "").await });
+    }
+    answers.join_all().await
+}
+
 impl Answer {
     fn code(&self) -> String {
         let body = self.text.split("\r\n\r\n").nth(1).expect("a body");
@@ -98,12 +108,7 @@ async fn try_connect(address: SocketAddr, user: &str) -> (Client, String) {
 async fn handshakes_past_the_rate_are_asked_to_come_back_and_those_who_are_there_go_on() {
     let node = Node::with(&[("HALLWAY_LIMITS__HANDSHAKES_PER_SECOND", "3")]).await;
     let mut present = member(&node, "u1").await;
-    let mut answers = JoinSet::new();
-    for _ in 0..30 {
-        let address = node.main();
-        answers.spawn(async move { ask(address, "").await });
-    }
-    let answers = answers.join_all().await;
+    let answers = thirty_ask(&node).await;
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 101).collect();
     assert!((10..=28).contains(&refused.len()), "{} refused", refused.len());
     for answer in &refused {
@@ -121,12 +126,7 @@ async fn handshakes_past_the_rate_are_asked_to_come_back_and_those_who_are_there
 async fn connections_of_a_node_are_counted_from_the_handshake_to_their_end() {
     let node = Node::with(&[("HALLWAY_LIMITS__CONNECTIONS", "5")]).await;
     let mut present = member(&node, "u1").await;
-    let mut answers = JoinSet::new();
-    for _ in 0..30 {
-        let address = node.main();
-        answers.spawn(async move { ask(address, "").await });
-    }
-    let answers = answers.join_all().await;
+    let answers = thirty_ask(&node).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 101).count(), 4);
     for answer in answers.iter().filter(|answer| answer.status != 101) {
         assert_eq!((answer.status, answer.code().as_str()), (503, "too-many-connections"));

@@ -61,6 +61,7 @@ mod several_rooms;
 mod slow_handshakes;
 mod smoke;
 mod stalled;
+mod strangers;
 mod tidy;
 mod tokens;
 mod who_may_join;

@@ -70,6 +70,7 @@ async fn an_ordinary_day_shows() {
     assert!(stranger.offer(r#"{"token":"x"}"#).await.starts_with("44"));
 
     node.moves("hallway_connections").await;
+    node.moves("hallway_http_connections").await;
     node.moves("hallway_sessions").await;
     node.moves("hallway_connects_total").await;
     node.moves("hallway_connects_refused_total").await;

@@ -42,7 +42,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("readiness", &["service", "ingest", "connections", "broker", "auth"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
-    ("wire", &[]),
+    ("wire", &["rate"]),
     ("auth", &[]),
     ("config", &["auth"]),
     ("logs", &[]),

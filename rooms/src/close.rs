@@ -11,13 +11,14 @@ pub enum Close {
     Stalled,
     /// Its token's `exp` passed.
     TokenExpired,
-    /// A frame was no valid packet.
+    /// A frame was no valid packet, or the attachments that it announced did not come.
     MalformedFrame,
     /// A room's history no longer reaches back to what it had seen.
     HistoryLost,
     /// A join without an ack id could not be carried out within `redis.join_wait`.
     JoinUnavailable,
-    /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`.
+    /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`, or
+    /// twenty times as many frames.
     TooManyCommands,
     /// It came before the node knew what is revoked, and could not be let wait any longer.
     NotReady,

@@ -12,7 +12,7 @@ use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::ApiError;
+use super::{AROUND, ApiError};
 use crate::metrics::limit::Limit;
 use crate::metrics::{PENDING_PUBLISH_BYTES, PENDING_PUBLISHES, PUBLISHES_TURNED_AWAY};
 
@@ -53,9 +53,18 @@ impl Intake {
             Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
             Err(_) => {
                 counter!(PUBLISHES_TURNED_AWAY, "why" => "slow-body").increment(1);
-                let message = "the request's body took longer than api.body_timeout to arrive";
-                Err(ApiError::new(Refusal::RequestTimeout, message))
+                Err(slow_body())
             }
+        }
+    }
+
+    /// Reads the body of a request that publishes nothing.
+    pub(super) async fn small(&self, request: Request) -> Result<Bytes, ApiError> {
+        let refused = |message| ApiError::new(Refusal::InvalidPayload, message);
+        match timeout(self.patience, to_bytes(request.into_body(), AROUND)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(_)) => Err(refused("the request's body could not be read, or is too long")),
+            Err(_) => Err(slow_body()),
         }
     }
 
@@ -65,6 +74,10 @@ impl Intake {
         taken.shares.push(self.events.take(more)?);
         Ok(())
     }
+}
+
+fn slow_body() -> ApiError {
+    ApiError::new(Refusal::RequestTimeout, "the request's body took longer than api.body_timeout to arrive")
 }
 
 fn too_large() -> ApiError {

@@ -1,9 +1,7 @@
 //! `POST /v1/policy`: whether a token opens a room, and why, for whoever helps a user.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request, State};
 use hallway_rooms::close::Refusal;
 use hallway_rooms::json::object;
 use serde::Deserialize;
@@ -26,12 +24,9 @@ struct Question {
 /// Explains whether a token opens a room.
 #[utoipa::path(post, path = "/v1/policy", operation_id = "policy", request_body = Question,
     responses((status = 200, description = "Allowed or not, and why.", body = serde_json::Value)))]
-pub(super) async fn explain(
-    State(state): State<ApiState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Explanation>, ApiError> {
+pub(super) async fn explain(State(state): State<ApiState>, request: Request) -> Result<Json<Explanation>, ApiError> {
     let invalid = || ApiError::new(Refusal::InvalidPayload, r#"send {"token":"…","room":"…"} and nothing else"#);
-    let body = body.map_err(|_| invalid())?;
+    let body = state.intake.small(request).await?;
     let Question { token, room } =
         std::str::from_utf8(&body).ok().and_then(|text| object(text).ok()).ok_or_else(invalid)?;
     Ok(Json(state.service.explain(&token, &room).await))

@@ -1,9 +1,7 @@
 //! `POST /v1/revoke` and `POST /v1/disconnect`.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request, State};
 use hallway_rooms::close::Refusal;
 use hallway_rooms::json::object;
 use serde::de::DeserializeOwned;
@@ -76,11 +74,8 @@ impl Revoke {
 /// Takes tokens out of force on every node, and kicks their sockets.
 #[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
     responses((status = 200, description = "What was noted.", body = Revoked)))]
-pub(super) async fn revoke(
-    State(state): State<ApiState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Revoked>, ApiError> {
-    let whom = read::<Revoke>(body)?.whom()?;
+pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> Result<Json<Revoked>, ApiError> {
+    let whom = read::<Revoke>(&state.intake.small(request).await?)?.whom()?;
     let noted = state.service.revoke(whom).await?;
     Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))
 }
@@ -90,16 +85,15 @@ pub(super) async fn revoke(
     responses((status = 200, description = "What was closed.", body = Disconnected)))]
 pub(super) async fn disconnect(
     State(state): State<ApiState>,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    let user = id("userId", read::<Disconnect>(body)?.user_id, MAX_ID_BYTES)?;
+    let user = id("userId", read::<Disconnect>(&state.intake.small(request).await?)?.user_id, MAX_ID_BYTES)?;
     let kicked = state.service.disconnect(&user).await?;
     Ok(Json(Disconnected { sockets: kicked.sockets, complete: kicked.complete }))
 }
 
-fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
-    let body = body.map_err(|_| invalid("the request's body could not be read, or is too long"))?;
-    let text = std::str::from_utf8(&body).map_err(|_| invalid("the request is not valid UTF-8"))?;
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not valid UTF-8"))?;
     object(text).map_err(|error| invalid(&error.to_string()))
 }
 

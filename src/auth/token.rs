@@ -22,7 +22,7 @@ mod shown;
 mod tests;
 
 pub use refusal::TokenError;
-pub use shown::Shown;
+pub use shown::{MAX_TOKEN_BYTES, Shown};
 
 /// How tokens are judged.
 #[derive(Clone, Debug, Default)]

@@ -55,6 +55,11 @@ section! {
         /// An address of its own for /v1, to keep it off the public network. Without one it is on server.listen.
         listen: Option<SocketAddr> = None, eg r#""127.0.0.1:8081""#;
 
+        /// How long a connection to `listen` may go without an answer, 1s to 1h: silent, idle between two requests, at an
+        /// endless request, or with an answer that it does not take. Longer than the usual pools of connections keep theirs
+        /// (90s), so that it is they who close. On server.listen `socketio.connect_timeout` says how long.
+        idle_timeout: Duration = Duration::from_mins(2), check between(Duration::from_secs(1), Duration::from_hours(1));
+
         /// Most events in one POST /v1/publish/batch, 1 to 100000. A thousand small events pass in some
         /// milliseconds, and keep the request far from any proxy's time limit.
         batch_events: usize = 1_000, check between(1, 100_000);

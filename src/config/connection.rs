@@ -30,8 +30,8 @@ section! {
         /// How often the gateway pings, 1ms to 1h. Below the idle time of the usual load balancers (60s).
         ping_interval: Duration = Duration::from_secs(25), check between(MILLI, HOUR);
 
-        /// How long a pong may take, 1ms to 1h, before the connection counts as dead. Clients use it too: they expect a
-        /// ping within the sum of both.
+        /// How long a pong may take, 1ms to 1h, before the connection counts as dead, and so may binary attachments
+        /// that a packet has announced. Clients use it too: they expect a ping within the sum of both.
         ping_timeout: Duration = Duration::from_secs(20), check between(MILLI, HOUR);
 
         /// How long a transport may stay without joining a namespace, 1ms to 1h, and a connection without becoming one

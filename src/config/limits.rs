@@ -63,6 +63,18 @@ section! {
         /// default: behind a proxy that `server.trusted_proxies` does not name, and behind carriers, many share one.
         connections_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "1000";
 
+        /// Most connections at once to `api.listen`, 2 to 10000000, and half of them from one IP address; others get 503.
+        /// Far above the pools of a fleet of services. On `server.listen` they are not counted.
+        api_connections: u32 = 4_096, check between(2, MANY);
+
+        /// Most connections at once to `admin.listen`, 2 to 10000000, and half of them from one IP address; others get 503.
+        /// Prometheus and the platform's probes need a handful.
+        admin_connections: u32 = 256, check between(2, MANY);
+
+        /// Longest head of an HTTP request, its line and its headers, 8KiB to 1MiB; a longer one gets 431. Room for two
+        /// tokens of 8 KiB and a proxy's headers. Until it is whole, a head costs memory and nothing is known of its sender.
+        head_bytes: ByteSize = ByteSize::kib(32), check between(ByteSize::kib(8), ByteSize::mib(1));
+
         /// Most handshakes per second on this node, a second's worth at once, 1 to 10000000; others get 503 and come
         /// back by themselves. Below what two cores can do, so that a whole fleet's clients coming back at once leave
         /// some of the node to those who are there; far above everyday life.
@@ -70,7 +82,8 @@ section! {
 
         /// Most commands per minute of one socket, all of them at once if need be, 1 to 10000000. Every command counts,
         /// also `event_ack` and `update_location`; a reconnect that joins 128 rooms and an agent's five locations a
-        /// second pass together. Ten times as many in a minute close the transport.
+        /// second pass together. Ten times as many in a minute close the transport, and so do twenty times as many WebSocket
+        /// frames of whatever kind.
         commands_per_minute: u32 = 600, check between(1, MANY);
 
         /// Most locations per second of one socket, 1 to 10000000. A phone reports one; each goes to all who watch.

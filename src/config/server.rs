@@ -1,13 +1,14 @@
 //! The listeners: where clients and operators connect.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::{
     Mode,
     proxies::narrow,
-    rule::{each, namespace, some},
+    rule::{between, each, namespace, some},
     section::section,
     web_origin::WebOrigin,
 };
@@ -43,6 +44,10 @@ section! {
         /// Address of the admin listener. Loopback, because it asks for no password; in Kubernetes set
         /// 0.0.0.0:9090, so that probes and Prometheus reach it, and keep it out of every Service.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9090));
+
+        /// How long a connection may go without an answer, 1s to 1h: silent, idle between two requests, at an endless
+        /// request, or with an answer that it does not take. Longer than scrapes are apart, so that they keep theirs.
+        idle_timeout: Duration = Duration::from_mins(2), check between(Duration::from_secs(1), Duration::from_hours(1));
     }
 }
 

@@ -98,7 +98,7 @@ impl Door {
         let binaries = ParserConfig::common()
             .max_incoming_binaries(MAX_BINARIES)
             .max_incoming_binary_buf_size(settings.frame_bytes)
-            .packet_completion_timeout(Duration::from_secs(5));
+            .packet_completion_timeout(settings.ping_timeout);
         let (layer, io) = SocketIo::builder()
             .transports([TransportType::Websocket])
             .ping_interval(settings.ping_interval)

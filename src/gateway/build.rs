@@ -34,7 +34,7 @@ use crate::sessions::Sessions;
 /// the patience of a person.
 const SEAT_WAIT: Duration = Duration::from_secs(1);
 /// So many times `limits.commands_per_minute` in a minute are no slip any more.
-const TOO_OFTEN: u32 = 10;
+pub(super) const TOO_OFTEN: u32 = 10;
 
 /// What is shared while building.
 pub(super) struct Building<'a> {

@@ -102,6 +102,9 @@ fn full(limit: Limit, client: IpAddr) -> Response {
         }
         Limit::Connections
         | Limit::ConnectionsPerUser
+        | Limit::ApiConnections
+        | Limit::AdminConnections
+        | Limit::HeadBytes
         | Limit::RoomsPerSocket
         | Limit::CommandsPerMinute
         | Limit::LocationsPerSecond

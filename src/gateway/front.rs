@@ -2,21 +2,29 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::logs;
-use crate::metrics::Numbers;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use metrics::gauge;
 use tokio::net::TcpListener;
 
+use super::build::TOO_OFTEN;
 use super::entrance::{self, Entrance};
 use super::origins::Origins;
+use super::serve::Server;
 use super::{Gateway, StartError, guard};
 use crate::api::{admin, health};
 use crate::config::{Config, Mode};
+use crate::connections::{Caps, Places};
 use crate::doors::socketio::{Door, SocketIoSettings};
+use crate::metrics::{HTTP_CONNECTIONS, Numbers, limit::Limit};
+use crate::rate::Rate;
 use crate::readiness::Readiness;
-use crate::wire::{Wire, WireConfig, WireListener};
+use crate::wire::{WireConfig, WireListener};
+
+/// Frames of a transport in a minute that are neither commands nor heartbeats, such as CONNECTs.
+const OTHER_FRAMES: u32 = 200;
 
 /// What answers on the main listeners.
 #[derive(Debug)]
@@ -44,6 +52,16 @@ impl Front {
     }
 }
 
+/// A listener besides those of the clients.
+struct Plain<'a> {
+    key: &'a str,
+    address: SocketAddr,
+    router: Router,
+    idle_timeout: Duration,
+    places: u32,
+    limit: Limit,
+}
+
 impl Gateway {
     pub(super) async fn listen(
         &mut self,
@@ -55,34 +73,59 @@ impl Gateway {
         let guarded = |router: Router| if mode.is_dev() { router.layer(from_fn(guard::check)) } else { router };
         let main = guarded(front.main(config.api.listen.is_none()));
         for address in &config.server.listen {
-            self.serve_wires(*address, main.clone(), wire_config(config)).await?;
+            self.serve_wires(*address, main.clone(), config).await?;
         }
         if let Some(address) = config.api.listen {
-            self.serve_plain("api.listen", address, guarded(front.api())).await?;
+            let api = Plain {
+                key: "api.listen",
+                address,
+                router: guarded(front.api()),
+                idle_timeout: config.api.idle_timeout.max(longest_answer(config)),
+                places: config.limits.api_connections,
+                limit: Limit::ApiConnections,
+            };
+            self.serve_plain(api, config).await?;
         }
-        let admin = guarded(admin::routes(front.readiness, metrics));
-        self.serve_plain("admin.listen", config.admin.listen, admin).await
+        let admin = Plain {
+            key: "admin.listen",
+            address: config.admin.listen,
+            router: guarded(admin::routes(front.readiness, metrics)),
+            idle_timeout: config.admin.idle_timeout,
+            places: config.limits.admin_connections,
+            limit: Limit::AdminConnections,
+        };
+        self.serve_plain(admin, config).await
     }
 
-    async fn serve_wires(&mut self, address: SocketAddr, router: Router, wire: WireConfig) -> Result<(), StartError> {
+    async fn serve_wires(&mut self, address: SocketAddr, router: Router, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one("server.listen", address).await?;
-        let listener = WireListener::new(listener, wire, self.wires.clone());
-        let service = router.into_make_service_with_connect_info::<Wire>();
-        let closing = self.closing.clone().cancelled_owned();
-        self.servers.spawn(async move {
-            let served = axum::serve(listener, service).with_graceful_shutdown(closing).await;
-            served.inspect_err(|error| tracing::error!(event = logs::LISTENER_ENDED, %error, "a listener ended")).ok();
-        });
+        let server = Server {
+            listener: WireListener::new(listener, wire_config(config), self.wires.clone()),
+            router,
+            head_bytes: config.limits.head_bytes.get(),
+            places: None,
+            closing: self.closing.clone(),
+            tasks: self.servers.clone(),
+        };
+        self.servers.spawn(server.run());
         Ok(())
     }
 
-    async fn serve_plain(&mut self, key: &str, address: SocketAddr, router: Router) -> Result<(), StartError> {
-        let listener = self.bind_one(key, address).await?;
-        let closing = self.stop.clone().cancelled_owned();
-        self.servers.spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(closing).await;
-            served.inspect_err(|error| tracing::error!(event = logs::LISTENER_ENDED, %error, "a listener ended")).ok();
-        });
+    /// What nobody upgrades needs of a wire its deadlines alone.
+    async fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
+        let listener = self.bind_one(plain.key, plain.address).await?;
+        let wire = WireConfig { request_deadline: plain.idle_timeout, ..wire_config(config) };
+        let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places / 2) };
+        let gauge = gauge!(HTTP_CONNECTIONS, "limit" => plain.limit.key());
+        let server = Server {
+            listener: WireListener::new(listener, wire, self.wires.clone()),
+            router: plain.router,
+            head_bytes: config.limits.head_bytes.get(),
+            places: Some((Places::new(caps, gauge), plain.limit)),
+            closing: self.stop.clone(),
+            tasks: self.servers.clone(),
+        };
+        self.servers.spawn(server.run());
         Ok(())
     }
 
@@ -94,19 +137,30 @@ impl Gateway {
     }
 }
 
+/// A request whose body came as slowly as may be is answered by then.
+fn longest_answer(config: &Config) -> Duration {
+    config.api.body_timeout + config.redis.response_timeout * 2
+}
+
 fn wire_config(config: &Config) -> WireConfig {
     let queue_bytes = config.limits.queue_bytes.get();
     WireConfig {
         write_deadline: config.wire.write_deadline,
-        request_deadline: config
-            .socketio
-            .connect_timeout
-            .max(config.api.body_timeout + config.redis.response_timeout * 2),
+        request_deadline: config.socketio.connect_timeout.max(longest_answer(config)),
+        attachment_deadline: config.socketio.ping_timeout,
         user_timeout: config.wire.user_timeout,
         send_buffer: config.wire.send_buffer.get(),
         queue_bytes,
         queue_frames: config.limits.queue_frames,
         ephemeral_bytes: queue_bytes / 4,
         frame_bytes: config.limits.frame_bytes.get(),
+        frames: Rate::per_minute(frames_per_minute(config)),
     }
+}
+
+/// Twice as many as commands that close a transport, and above what heartbeats and CONNECTs need.
+fn frames_per_minute(config: &Config) -> u32 {
+    let beats = Duration::from_mins(1).as_millis() / config.socketio.ping_interval.as_millis().max(1);
+    let others = u32::try_from(beats).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(OTHER_FRAMES);
+    config.limits.commands_per_minute.saturating_mul(TOO_OFTEN * 2).saturating_add(others)
 }

@@ -23,6 +23,12 @@ pub enum Limit {
     ConnectionsPerIp,
     /// `limits.connections_per_user`
     ConnectionsPerUser,
+    /// `limits.api_connections`
+    ApiConnections,
+    /// `limits.admin_connections`
+    AdminConnections,
+    /// `limits.head_bytes`
+    HeadBytes,
     /// `limits.rooms_per_socket`
     RoomsPerSocket,
     /// `limits.commands_per_minute`
@@ -39,11 +45,14 @@ static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::HandshakesPerSecond,
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
+        Self::ApiConnections,
+        Self::AdminConnections,
+        Self::HeadBytes,
         Self::RoomsPerSocket,
         Self::CommandsPerMinute,
         Self::LocationsPerSecond,
@@ -59,6 +68,9 @@ impl Limit {
             Self::Connections => "connections",
             Self::ConnectionsPerIp => "connections_per_ip",
             Self::ConnectionsPerUser => "connections_per_user",
+            Self::ApiConnections => "api_connections",
+            Self::AdminConnections => "admin_connections",
+            Self::HeadBytes => "head_bytes",
             Self::RoomsPerSocket => "rooms_per_socket",
             Self::CommandsPerMinute => "commands_per_minute",
             Self::LocationsPerSecond => "locations_per_second",

@@ -1,16 +1,21 @@
-//! The peer's frames, as far as their lengths go: so that a message that is too long is seen where it begins, and its sender
-//! told by the close status made for it. What a message holds is the library's business.
+//! The peer's frames, as far as their number, their lengths and what they announce go: so that a message that is too long is
+//! seen where it begins, and its sender told by the close status made for it, and so that neither a flood of frames nor
+//! attachments that never come are put up with. What else a message holds is the library's business.
 
 /// Longest head of a frame: two bytes, eight of length, four of mask.
 const LONGEST_HEAD: usize = 14;
 const CONTROL: u8 = 0x08;
 const CONTINUATION: u8 = 0x00;
+const TEXT: u8 = 0x01;
+const BINARY: u8 = 0x02;
 const OPCODE: u8 = 0x0f;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
+/// `451-`: a Socket.IO event or ack with one attachment. More than nine are refused by the library, whatever they are.
+const ANNOUNCEMENT: usize = 3;
 
 /// Where in its stream of frames a peer is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Incoming {
     head: [u8; LONGEST_HEAD],
     head_len: usize,
@@ -18,6 +23,31 @@ pub(super) struct Incoming {
     left: u64,
     /// Bytes of the message so far.
     message: u64,
+    /// Frames that began, until they are taken.
+    frames: u32,
+    /// What the last text began with, as far as it was looked at.
+    text: [u8; ANNOUNCEMENT],
+    /// Bytes of `text`; all of them while no text is looked at.
+    seen: usize,
+    mask: [u8; 4],
+    /// Attachments that were announced and have not begun.
+    owed: u8,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            head: [0; LONGEST_HEAD],
+            head_len: 0,
+            left: 0,
+            message: 0,
+            frames: 0,
+            text: [0; ANNOUNCEMENT],
+            seen: ANNOUNCEMENT,
+            mask: [0; 4],
+            owed: 0,
+        }
+    }
 }
 
 impl Incoming {
@@ -28,6 +58,7 @@ impl Incoming {
         while at < bytes.len() {
             if self.left > 0 {
                 let skip = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.look(&bytes[at..at + skip]);
                 self.left -= skip as u64;
                 at += skip;
                 continue;
@@ -37,6 +68,7 @@ impl Incoming {
             self.head_len += 1;
             at += 1;
             if self.head_len == self.head_size() {
+                self.note_frame();
                 self.head_len = 0;
                 self.left = self.length();
                 if self.is_too_long(most) {
@@ -45,6 +77,45 @@ impl Incoming {
             }
         }
         None
+    }
+
+    /// Frames that began since this was last asked.
+    pub(super) fn take_frames(&mut self) -> u32 {
+        std::mem::take(&mut self.frames)
+    }
+
+    /// Whether attachments were announced that have not come.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed > 0
+    }
+
+    fn note_frame(&mut self) {
+        self.frames = self.frames.saturating_add(1);
+        match self.head[0] & OPCODE {
+            TEXT => self.begin_text(),
+            BINARY => self.owed = self.owed.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn begin_text(&mut self) {
+        self.seen = 0;
+        let at = 2 + self.length_size();
+        self.mask = match self.head[1] & MASKED {
+            0 => [0; 4],
+            _ => std::array::from_fn(|i| self.head[at + i]),
+        };
+    }
+
+    /// Looks at the beginning of a text for the attachments that it announces.
+    fn look(&mut self, payload: &[u8]) {
+        for byte in payload.iter().take(ANNOUNCEMENT - self.seen) {
+            self.text[self.seen] = byte ^ self.mask[self.seen];
+            self.seen += 1;
+            if let ([b'4', b'5' | b'6', count @ b'1'..=b'9'], ANNOUNCEMENT) = (self.text, self.seen) {
+                self.owed = count - b'0';
+            }
+        }
     }
 
     /// Bytes of the head, as far as can be told.
@@ -117,6 +188,41 @@ mod tests {
     fn a_length_that_no_memory_holds_is_too_long() {
         let mut incoming = Incoming::default();
         assert_eq!(incoming.follow(&frame(0x81, u64::MAX, true), MOST), Some(0));
+    }
+
+    fn text(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("short");
+        let masked = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        [0x81, MASKED | length].into_iter().chain(mask).chain(masked).collect()
+    }
+
+    #[track_caller]
+    fn check_owed(payload: &str, expected: bool) {
+        for reads in 1..12 {
+            let mut incoming = Incoming::default();
+            for part in text(payload.as_bytes(), [1, 0xff, 7, 0x80]).chunks(reads) {
+                assert_eq!(incoming.follow(part, MOST), None);
+            }
+            assert_eq!(incoming.is_owed(), expected, "{payload}");
+            assert_eq!(incoming.take_frames(), 1);
+        }
+    }
+
+    #[test]
+    fn attachments_are_owed_from_their_announcement_until_they_begin() {
+        check_owed(r#"451-/realtime,["x"]"#, true);
+        check_owed("461-/realtime,1[]", true);
+        for other in ["", "3", "45", "450-[]", "45-", "42/realtime,451-", "2451-"] {
+            check_owed(other, false);
+        }
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.follow(&text(b"452-[]", [3; 4]), MOST), None);
+        for left in [true, false] {
+            assert_eq!(incoming.follow(&text(b"3", [5; 4]), MOST), None);
+            assert!(incoming.is_owed(), "a heartbeat is no attachment");
+            assert_eq!(incoming.follow(&frame(0x82, 10, true), MOST), None);
+            assert_eq!(incoming.is_owed(), left);
+        }
     }
 
     proptest! {

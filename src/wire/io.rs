@@ -15,6 +15,8 @@ use super::Wire;
 use super::express::Theirs;
 use super::incoming::Incoming;
 use super::shared::{Ground, Out, Shared, send};
+use crate::metrics::limit::Limit;
+use crate::rate::Bucket;
 
 /// Bytes thrown away at once while a closed wire waits for the peer.
 const SCRAP: usize = 1024;
@@ -31,6 +33,9 @@ pub struct WireIo {
     deadline: Option<Pin<Box<Sleep>>>,
     /// From the upgrade on.
     incoming: Incoming,
+    frames: Bucket,
+    /// While attachments are owed: when they have been waited for long enough.
+    attachments: Option<Pin<Box<Sleep>>>,
 }
 
 impl WireIo {
@@ -38,7 +43,14 @@ impl WireIo {
         let stream = Arc::new(stream);
         let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
         let shared = Shared::new(Arc::clone(&stream), peer, ground);
-        Self { wire: Wire(Arc::new(shared)), stream, deadline, incoming: Incoming::default() }
+        Self {
+            wire: Wire(Arc::new(shared)),
+            stream,
+            deadline,
+            incoming: Incoming::default(),
+            frames: Bucket::default(),
+            attachments: None,
+        }
     }
 
     /// The handle of this connection.
@@ -92,22 +104,50 @@ impl WireIo {
         }
     }
 
-    /// Whether the deadline of a connection that was not upgraded has passed.
-    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = &mut self.deadline else { return false };
+    /// Why the peer has been waited for long enough, if so: it made no transport of its connection, or did not send what it
+    /// announced.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        if self.attachments.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
+            return Some(super::INCOMPLETE);
+        }
+        let deadline = self.deadline.as_mut()?;
         if self.wire.0.out.lock().express.is_upgraded() {
             self.deadline = None;
-            return false;
+            return None;
         }
-        deadline.as_mut().poll(cx).is_ready()
+        deadline.as_mut().poll(cx).is_ready().then_some(super::PEER_GONE)
     }
 
-    /// Where in what was just read a message begins that is too long.
-    fn too_long(&mut self, read: &[u8]) -> Option<usize> {
+    /// Follows what was read. Gives the place in it where a message begins that is too long.
+    fn follow(&mut self, read: &[u8]) -> Option<usize> {
         if self.deadline.is_some() {
             return None;
         }
-        self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64)
+        let too_long = self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64);
+        self.bound_frames();
+        self.bound_attachments();
+        too_long
+    }
+
+    fn bound_frames(&mut self) {
+        let (count, rate) = (self.incoming.take_frames(), self.wire.0.ground.config.frames);
+        if count == 0 {
+            return;
+        }
+        let now = std::time::Instant::now();
+        let all = (0..count).all(|_| self.frames.take(rate, now));
+        if !all && !self.shared().is_dead() {
+            Limit::CommandsPerMinute.reached();
+            self.shared().kill(super::TOO_MANY_FRAMES);
+        }
+    }
+
+    fn bound_attachments(&mut self) {
+        if !self.incoming.is_owed() {
+            self.attachments = None;
+        } else if self.attachments.is_none() {
+            self.attachments = Some(Box::pin(sleep(self.shared().ground.config.attachment_deadline)));
+        }
     }
 
     /// A response was written: the peer has as long again for its next request.
@@ -159,12 +199,12 @@ impl AsyncRead for WireIo {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if self.is_overdue(cx) {
-            self.shared().kill(super::PEER_GONE);
+        if let Some(reason) = self.overdue(cx) {
+            self.shared().kill(reason);
         }
         let before = buf.filled().len();
         let mut read = ready!(self.poll_bytes(cx, buf));
-        if let Some(end) = self.too_long(&buf.filled()[before..]) {
+        if let Some(end) = self.follow(&buf.filled()[before..]) {
             // What came before it is fine.
             buf.set_filled(before + end);
             self.wire.refuse_message();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{TokenError, object};
 
 /// Longer tokens are refused unread.
-const MAX_BYTES: usize = 8 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// A token of three parts.
 pub struct Shown<'a> {
@@ -33,7 +33,7 @@ impl<'a> Shown<'a> {
     /// When it has no such form, or its header asks for what is not done here.
     pub fn read(token: &'a str) -> Result<Self, TokenError> {
         let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
-        if token.len() > MAX_BYTES {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
         let parts: Vec<&str> = token.splitn(4, '.').collect();

@@ -5,15 +5,20 @@ use std::time::Instant;
 
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
+use hallway_rooms::limits::ROOM_KEY_BYTES;
 use hallway_rooms::location::Location;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::service::{Acknowledgement, Window};
 
 mod acknowledgement;
 mod location;
 mod window;
+
+/// Bytes of a token with what may stand around it: `Bearer` and white space.
+const LONGEST_TOKEN: usize = 2 * MAX_TOKEN_BYTES;
 
 /// A command as it came: not a valid packet closes the transport, anything else is answered.
 #[derive(Debug)]
@@ -77,18 +82,18 @@ fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
     match name {
         "join_room" => {
             let argument = map(argument)?;
-            Ok(Verb::Join { room: text(&argument, "room")?, from: window::from(&argument)? })
+            Ok(Verb::Join { room: text(&argument, "room", ROOM_KEY_BYTES)?, from: window::from(&argument)? })
         }
-        "leave_room" => Ok(Verb::Leave { room: text(&map(argument)?, "room")? }),
+        "leave_room" => Ok(Verb::Leave { room: text(&map(argument)?, "room", ROOM_KEY_BYTES)? }),
         "get_missed_events" => {
             let argument = map(argument)?;
-            let room = text(&argument, "room")?;
+            let room = text(&argument, "room", ROOM_KEY_BYTES)?;
             let from = window::from(&argument)?.ok_or(Refusal::InvalidPayload)?;
             Ok(Verb::Missed { room, window: Window { from, limit: window::limit(&argument)? } })
         }
         "update_location" => Ok(Verb::Locate(location::read(argument))),
         "event_ack" => Ok(Verb::Acknowledge(acknowledgement::read(&map(argument)?)?)),
-        "refresh_token" => Ok(Verb::Refresh(Token(text(&map(argument)?, "token")?))),
+        "refresh_token" => Ok(Verb::Refresh(Token(text(&map(argument)?, "token", LONGEST_TOKEN)?))),
         _ => Err(Refusal::UnknownCommand),
     }
 }
@@ -97,8 +102,11 @@ fn map(argument: Option<&RawValue>) -> Result<Map<String, Value>, Refusal> {
     argument.and_then(|raw| serde_json::from_str(raw.get()).ok()).ok_or(Refusal::InvalidPayload)
 }
 
-fn text(argument: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
-    argument.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(Refusal::InvalidPayload)
+/// A member that is a text. Many commands may wait, so what is longer than any good one is kept only as far as tells that it
+/// is.
+fn text(argument: &Map<String, Value>, name: &str, longest: usize) -> Result<String, Refusal> {
+    let text = argument.get(name).and_then(Value::as_str).ok_or(Refusal::InvalidPayload)?;
+    Ok(text[..text.ceil_char_boundary(longest + 1)].to_owned())
 }
 
 /// A member that is there and not null.
@@ -207,6 +215,26 @@ mod tests {
         let command = Command::parse(r#"["refresh_token",{"token":"secret"}]"#, None).expect("the JSON is fine");
         assert_eq!(command.verb, Ok(Verb::Refresh(Token("secret".to_owned()))));
         assert!(!format!("{command:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_too_long_waits_in_no_queue_and_stays_too_long() {
+        for filler in ["x", "ü", "\u{1f4a5}"] {
+            let long = filler.repeat(30_000 / filler.len());
+            for odd in ["", "y"] {
+                let packet = format!(r#"["join_room",{{"room":"{odd}{long}"}}]"#);
+                let Ok(Verb::Join { room, .. }) = Command::parse(&packet, None).expect("the JSON is fine").verb else {
+                    panic!("no join");
+                };
+                assert!((ROOM_KEY_BYTES + 1..ROOM_KEY_BYTES + 8).contains(&room.len()), "{}", room.len());
+                let packet = format!(r#"["refresh_token",{{"token":"{odd}{long}"}}]"#);
+                let Ok(Verb::Refresh(Token(token))) = Command::parse(&packet, None).expect("the JSON is fine").verb
+                else {
+                    panic!("no refresh");
+                };
+                assert!((LONGEST_TOKEN + 1..LONGEST_TOKEN + 8).contains(&token.len()), "{}", token.len());
+            }
+        }
     }
 
     #[test]

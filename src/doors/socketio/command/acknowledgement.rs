@@ -1,13 +1,14 @@
 //! Acknowledgements as clients send them.
 
 use hallway_rooms::close::Refusal;
+use hallway_rooms::limits::EVENT_NAME_CHARS;
 use serde_json::{Map, Value};
 
 use super::{given, text};
 use crate::service::{Acknowledgement, Status};
 
 pub(super) fn read(argument: &Map<String, Value>) -> Result<Acknowledgement, Refusal> {
-    let event = text(argument, "eventId")?.parse().map_err(|_| Refusal::InvalidPayload)?;
+    let event = text(argument, "eventId", EVENT_NAME_CHARS)?.parse().map_err(|_| Refusal::InvalidPayload)?;
     if given(argument, "error").is_some_and(|error| !error.is_string()) {
         return Err(Refusal::InvalidPayload);
     }

@@ -1,0 +1,144 @@
+//! Places: so many connections may there be, and so many of one customer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use metrics::Gauge;
+use parking_lot::Mutex;
+
+/// The part of an IPv6 address that one customer has to itself and can change at will.
+const HOST_BITS: u32 = 64;
+
+/// How many connections there may be; none is no bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caps {
+    /// In all.
+    pub all: Option<u32>,
+    /// From one IP address, or one /64 of IPv6.
+    pub per_ip: Option<u32>,
+}
+
+/// Which cap leaves no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// That of all.
+    All,
+    /// That of one address.
+    Address,
+}
+
+/// The places of a listener, or of all of them.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    caps: Caps,
+    gauge: Gauge,
+    taken: Mutex<Taken>,
+}
+
+/// No more entries than places are taken.
+#[derive(Debug, Default)]
+struct Taken {
+    all: u32,
+    by_ip: HashMap<IpAddr, u32>,
+}
+
+/// The place of one connection; given back when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Places,
+    ip: IpAddr,
+}
+
+impl Places {
+    /// At most so many; `gauge` tells how many are taken.
+    #[must_use]
+    pub fn new(caps: Caps, gauge: Gauge) -> Self {
+        Self(Arc::new(Shared { caps, gauge, taken: Mutex::default() }))
+    }
+
+    /// Takes a place for a client.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take(&self, client: IpAddr) -> Result<Place, Full> {
+        let (ip, caps) = (customer(client), self.0.caps);
+        let mut taken = self.0.taken.lock();
+        let from_there = taken.by_ip.get(&ip).copied().unwrap_or_default();
+        if caps.per_ip.is_some_and(|cap| from_there >= cap) {
+            return Err(Full::Address);
+        }
+        if caps.all.is_some_and(|cap| taken.all >= cap) {
+            return Err(Full::All);
+        }
+        taken.all += 1;
+        if caps.per_ip.is_some() {
+            taken.by_ip.insert(ip, from_there + 1);
+        }
+        drop(taken);
+        self.0.gauge.increment(1.0);
+        Ok(Place { places: self.clone(), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.0.gauge.decrement(1.0);
+        let mut taken = self.places.0.taken.lock();
+        taken.all -= 1;
+        if let Some(from_there) = taken.by_ip.get_mut(&self.ip) {
+            *from_there -= 1;
+            if *from_there == 0 {
+                taken.by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// The address that all connections of one customer share.
+fn customer(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(all: Option<u32>, per_ip: Option<u32>) -> Places {
+        Places::new(Caps { all, per_ip }, Gauge::noop())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn each_customer_has_places_of_its_own_and_gets_them_back() {
+        let places = places(Some(5), Some(2));
+        let take = |from: &str| places.take(ip(from));
+        let first = take("10.0.0.1").expect("free");
+        let _mapped = take("::ffff:10.0.0.1").expect("free");
+        assert_eq!(take("10.0.0.1").expect_err("full"), Full::Address);
+        let _six = [take("2001:db8::1").expect("free"), take("2001:db8::2").expect("free")];
+        assert_eq!(take("2001:db8:0:0:ffff::3").expect_err("the same /64"), Full::Address);
+        let _fifth = take("2001:db8:0:1::1").expect("another /64");
+        assert_eq!(take("10.0.0.2").expect_err("full"), Full::All);
+        drop(first);
+        assert_eq!(places.0.taken.lock().by_ip.len(), 3);
+        let _again = take("10.0.0.1").expect("given back");
+        assert_eq!(take("10.0.0.1").expect_err("full"), Full::Address);
+    }
+
+    #[test]
+    fn nobody_is_remembered() {
+        let places = places(None, Some(1));
+        (0..1000).for_each(|i| drop(places.take(IpAddr::V6(Ipv6Addr::from_bits(i << HOST_BITS)))));
+        assert!(places.0.taken.lock().by_ip.is_empty());
+    }
+}
