@@ -136,7 +136,7 @@ table::table! {
         /// Tokens that clients offered in the place of their old ones and that had been revoked.
         REFRESHES_REVOKED = Counter("hallway_refreshes_revoked_total", "tokens");
         /// Sessions that were told not to come back.
-        KICKED = Counter("hallway_sessions_kicked_total", "sessions", why = &["revoked", "disconnected"]);
+        KICKED = Counter("hallway_sessions_kicked_total", "sessions", why = &["revoked", "disconnect"]);
         /// Seconds from the moment this node knew of revocations to the last kick for them.
         KICK_LATENCY = Histogram("hallway_kick_seconds", "seconds");
     }

@@ -4,10 +4,10 @@ use hallway_rooms::close::{Close, Refusal};
 
 use super::limit::Limit;
 
-/// Why sessions end.
+/// Why sessions end: their transport was closed, or the client left the namespace.
 pub(super) const CLOSES: &[&str] = &{
-    let (mut codes, mut at) = ([""; Close::ALL.len()], 0);
-    while at < codes.len() {
+    let (mut codes, mut at) = (["left"; Close::ALL.len() + 1], 0);
+    while at < Close::ALL.len() {
         codes[at] = Close::ALL[at].code();
         at += 1;
     }
