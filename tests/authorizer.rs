@@ -407,3 +407,17 @@ async fn a_join_that_nobody_can_be_told_about_costs_the_transport_when_no_answer
     client.until_closed(PATIENCE).await;
     assert!(oracle.asked().len() > 1, "it is asked again meanwhile");
 }
+
+#[tokio::test]
+async fn a_question_that_waits_does_not_hold_up_a_stop() {
+    let oracle = Oracle::start().await;
+    let mut node = node_at(oracle.address, "timeout = \"20s\"").await;
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    oracle.hold();
+    client.send(r#"42/realtime,0["join_room",{"room":"order:o1"}]"#).await;
+    oracle.asked_times(1).await;
+    let (status, _) = tokio::join!(node.terminate(), client.until_closed(PATIENCE));
+    assert_eq!(status.code(), Some(0));
+    let log = node.log();
+    assert!(!log.iter().any(|line| line.contains("some tasks did not end in time")), "{log:#?}");
+}

@@ -74,6 +74,50 @@ async fn a_rule_of_ones_own_decides_for_its_class_and_for_no_other() {
     assert!(may(&mut staff, "stores:all").await);
 }
 
+/// Classes that single out rooms of wider ones, and say nothing of who may join.
+const NARROWER: &str = r#"
+[rooms."user:boss"]
+history = { max_events = 10 }
+
+[rooms."store:{id}:orders"]
+join = "room.id in claims.stores"
+
+[rooms."store:main:orders"]
+delivery = "ephemeral"
+
+[rooms."product:secret"]
+join = "claims.level > 5"
+"#;
+
+#[tokio::test]
+async fn a_narrower_class_without_a_rule_has_that_of_the_wider_one() {
+    let node = node(NARROWER).await;
+    let joins = async |claims: Value, room: &str| {
+        let mut client = Client::connect(node.main(), &token::with(claims)).await;
+        client.call("join_room", &json!({ "room": room }).to_string()).await["ok"] == true
+    };
+    for (claims, room) in [
+        (json!({"sub": "boss"}), "user:boss"),
+        (json!({"sub": "u1", "stores": ["main"]}), "store:main:orders"),
+        (json!({"sub": "u1", "level": 6}), "product:secret"),
+        (json!({"sub": "u1"}), "product:p"),
+    ] {
+        assert!(joins(claims.clone(), room).await, "{claims} {room}");
+    }
+    for (claims, room) in [
+        (json!({"sub": "u1"}), "user:boss"),
+        (json!({"sub": "u1", "storeId": "main", "stores": ["2"]}), "store:main:orders"),
+        (json!({"sub": "u1", "level": 5}), "product:secret"),
+    ] {
+        assert!(!joins(claims.clone(), room).await, "{claims} {room}");
+    }
+    let question = json!({"token": token::user("u1"), "room": "user:boss"}).to_string();
+    let (_, explained) = node.post("/v1/policy", question).await;
+    assert_eq!(explained["class"], "user:boss");
+    assert_eq!(explained["rule"], "staff || claims.sub == room.userId");
+    assert_eq!(explained["saw"]["room"], json!({"userId": "boss"}));
+}
+
 #[tokio::test]
 async fn what_cannot_be_judged_denies_and_is_counted() {
     let node = node(RULES).await;
@@ -215,6 +259,34 @@ fn check_config_shows_the_rule_of_every_class() {
     assert_eq!(rule("dashboard:admin"), "has(claims.role) && claims.role == 'admin' (default)");
     assert_eq!(done.said.lines().filter(|line| line.starts_with("  ")).count(), 17, "{}", done.said);
     assert!(done.said.contains("claims.role in ['agent', 'driver']"), "{}", done.said);
+}
+
+#[test]
+fn a_class_that_shares_rooms_with_one_that_has_a_rule_must_say_who_may_join() {
+    let config = file("[rooms.\"{tenant}:orders\"]\nhistory = { max_events = 5 }\n");
+    let done = hallway(&["check-config"], Some(config.path()), true);
+    assert_eq!((done.code, done.said.as_str()), (64, ""), "{}", done.complained);
+    for word in [r#"rooms."{tenant}:orders""#, r#""user:{userId}""#, "join"] {
+        assert!(done.complained.contains(word), "{}", done.complained);
+    }
+    for good in [
+        "[rooms.\"{tenant}:orders\"]\njoin = \"staff\"\n",
+        "[rooms.\"{tenant}:{id}\"]\n",
+        "[rooms.\"order:{id}\"]\n[rooms.\"order:vip\"]\n[rooms.\"user:vip\"]\n[rooms.\"{x}:{y}:{z}:notes\"]\n",
+    ] {
+        let done = hallway(&["check-config"], Some(file(good).path()), true);
+        assert_eq!(done.code, 0, "{good}: {}", done.complained);
+    }
+}
+
+#[test]
+fn check_config_shows_whose_rule_a_narrower_class_has() {
+    let config = file(NARROWER);
+    let done = hallway(&["check-config"], Some(config.path()), true);
+    let line = |form: &str| done.said.lines().find(|line| line.trim_start().starts_with(form)).unwrap_or("").to_owned();
+    let (inherited, own) = (line("user:boss "), line("store:main:orders "));
+    assert!(inherited.ends_with("staff || claims.sub == room.userId   (as user:{userId})"), "{}", done.said);
+    assert!(own.ends_with("room.id in claims.stores   (as store:{id}:orders)"), "{}", done.said);
 }
 
 /// Runs `hallway policy` and returns its lines by what stands before the colon; the first has none.

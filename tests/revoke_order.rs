@@ -147,7 +147,10 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
         hub: Hub::new(broker.clone(), HOUR, HOUR),
         broker: broker.clone(),
         classes,
-        policy: Arc::new(hallway::gateway::policy(&Config::default(), Mode::Dev).expect("the rules compile")),
+        policy: Arc::new(
+            hallway::gateway::policy(&Config::default(), Mode::Dev, tokio_util::sync::CancellationToken::new())
+                .expect("the rules compile"),
+        ),
         verifier: Verifier::new(TokenRules::default(), Vec::new(), None),
         limits: ServiceLimits {
             rooms_per_socket: 1,

@@ -81,6 +81,33 @@ impl Form {
             })
     }
 
+    /// Whether it is one of the fifteen.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        BUILT_IN.iter().filter_map(|form| form.parse().ok()).any(|form: Self| form.same_shape(self))
+    }
+
+    /// Whether every key of `other` is of this form, too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|pair| match pair {
+                (Segment::Word(a), Segment::Word(b)) => a == b,
+                (Segment::Id(_), _) => true,
+                (Segment::Word(_), Segment::Id(_)) => false,
+            })
+    }
+
+    /// Whether some key is of both forms.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|pair| match pair {
+                (Segment::Word(a), Segment::Word(b)) => a == b,
+                (Segment::Id(_), _) | (_, Segment::Id(_)) => true,
+            })
+    }
+
     /// How many words it has: where two forms match one key, the one with more words is meant.
     #[must_use]
     pub fn words(&self) -> usize {

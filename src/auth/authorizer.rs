@@ -15,6 +15,7 @@ use moka::future::Cache;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::auth::claims::Claims;
@@ -57,6 +58,8 @@ pub struct Authorizer {
     answers: Cache<Question, Answer>,
     /// Whether the last request failed, so that an outage is logged once.
     failing: AtomicBool,
+    /// Ends every question.
+    stop: CancellationToken,
 }
 
 /// What an authorizer said, and how long that is good for.
@@ -85,11 +88,11 @@ impl Expiry<Question, Answer> for InItsTime {
 }
 
 impl Authorizer {
-    /// An authorizer that has not been asked yet.
+    /// An authorizer that has not been asked yet. From `stop` on it gives no answer.
     ///
     /// # Errors
     /// When no TLS client can be made.
-    pub fn new(settings: AuthorizerSettings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: AuthorizerSettings, stop: CancellationToken) -> Result<Self, reqwest::Error> {
         let answers = Cache::builder().max_capacity(settings.cache_entries).expire_after(InItsTime).build();
         Ok(Self {
             endpoint: Endpoint::new(&settings)?,
@@ -97,6 +100,7 @@ impl Authorizer {
             settings,
             answers,
             failing: AtomicBool::new(false),
+            stop,
         })
     }
 
@@ -109,7 +113,8 @@ impl Authorizer {
         let mut question = Question::default();
         question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let asking = self.answers.entry(question).or_try_insert_with(self.ask(text, claims.expires_ms));
-        let allow = match asking.await {
+        let answered = self.stop.run_until_cancelled(asking).await.ok_or(Refusal::Unavailable)?;
+        let allow = match answered {
             Ok(entry) => {
                 if !entry.is_fresh() {
                     counter!(AUTHORIZER_SHARED).increment(1);

@@ -48,7 +48,10 @@ impl Action {
 /// Who may enter the rooms of one class.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The form as the condition knows it: its parts are `room`.
+    /// The form of the class.
+    pub class: Form,
+    /// The form as the condition knows it: its parts are `room`. Another than the class's where that has the rule of a
+    /// wider class.
     pub form: Form,
     /// The condition.
     pub join: Expression,
@@ -65,7 +68,7 @@ impl Rule {
     /// Never, as a test holds.
     pub fn default_of(form: &Form) -> Result<Self, ExpressionError> {
         let join = Expression::compile(defaults::of(form), Subject::Room(form))?;
-        Ok(Self { form: form.clone(), join, authorized: false, own: false })
+        Ok(Self { class: form.clone(), form: form.clone(), join, authorized: false, own: false })
     }
 }
 

@@ -4,6 +4,8 @@
 use std::io::Read;
 use std::process::ExitCode;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{EXIT_CONFIG, PolicyArgs, complain, load, mode, print};
 use crate::auth::policy::{Desk, Explanation, Policy};
 use crate::config::{Config, Mode};
@@ -34,7 +36,7 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::S
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let classes = gateway::classes(config)?;
-        let policy = gateway::policy(config, mode(args.dev))?;
+        let policy = gateway::policy(config, mode(args.dev), CancellationToken::new())?;
         let verifier = gateway::verifier(config)?;
         let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
         Ok(desk.explain(token.trim(), &args.room).await)
@@ -66,15 +68,19 @@ fn describe(explanation: &Explanation) -> String {
 
 /// Every class with its rule, for `hallway check-config`.
 pub(super) fn rules(config: &Config) -> Result<String, gateway::StartError> {
-    Ok(table(&gateway::policy(config, Mode::Production)?))
+    Ok(table(&gateway::policy(config, Mode::Production, CancellationToken::new())?))
 }
 
 fn table(policy: &Policy) -> String {
-    let width = policy.rules().iter().map(|rule| rule.form.to_string().len()).max().unwrap_or_default();
+    let width = policy.rules().iter().map(|rule| rule.class.to_string().len()).max().unwrap_or_default();
     let lines = policy.rules().iter().map(|rule| {
         let then = if rule.authorized { "   (then the authorizer)" } else { "" };
-        let from = if rule.own { "" } else { "   (default)" };
-        format!("  {:width$}  {}{from}{then}\n", rule.form.to_string(), rule.join.text())
+        let from = match (rule.class.same_shape(&rule.form), rule.own) {
+            (false, _) => format!("   (as {})", rule.form),
+            (true, true) => String::new(),
+            (true, false) => "   (default)".to_owned(),
+        };
+        format!("  {:width$}  {}{from}{then}\n", rule.class.to_string(), rule.join.text())
     });
     format!(
         "who may join, and read the history of:\n{}who may report a location: {}\n",

@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     lease(config, report);
     key_files(config, report);
     super::authorizer::check(config, report);
+    super::rooms::check(&config.rooms, report);
     jwks(config, report);
     match mode {
         Mode::Production => production(config, report),

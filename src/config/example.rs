@@ -41,8 +41,9 @@ const ROOMS: &str = r#"
 # it), `staff` (whether the role is one of auth.staff_roles) and `agent` (the agent's id, or null). `id(x)` makes one of a
 # string or a whole number, and null of anything else. There are no regular expressions. What cannot be judged is denied:
 # test with `has(claims.x)` for a claim that may be missing. Without `join` the default of the class holds, which
-# `hallway check-config` shows; a class that is added is open to everybody with a token. `hallway policy` explains a
-# decision.
+# `hallway check-config` shows: a class that is added has the rule of the class that its rooms would else be of, such as
+# "user:boss" that of "user:{userId}", and is open to everybody with a token if there is none. `hallway policy` explains
+# a decision.
 #
 # So far `presence = true` has no effect.
 

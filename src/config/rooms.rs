@@ -2,17 +2,22 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hallway_rooms::{class::Delivery, event::EventType, form::Form};
+use hallway_rooms::{
+    class::Delivery,
+    event::EventType,
+    form::{BUILT_IN, Form},
+};
 
 use super::{
     Mode,
     error::Complaint,
+    report::Report,
     rule::{CONDITION, between, each, member},
     scope::Scope,
     section::{Section, section},
-    value::words,
+    value::{toml_string, words},
 };
-use crate::auth::policy::{Expression, Subject};
+use crate::auth::policy::{Expression, Subject, defaults};
 
 /// The longest a class's history may live; as long as `history.ttl` may be.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -105,6 +110,30 @@ fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
         each(|text: &String| compile(text).map(|_| ()).map_err(|error| Complaint::new(error.to_string(), CONDITION)));
     let text: Option<String> = scope.key("join", None, &[&compiles]);
     text.and_then(|text| compile(&text).ok())
+}
+
+/// Checks that no class lets anybody into rooms that another one guards. A class has the rule of one that covers it; where
+/// they only share some rooms, nobody could tell whose holds.
+pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
+    for (name, _) in rooms.iter().filter(|(_, class)| class.join.is_none()) {
+        let Ok(form) = name.parse::<Form>() else { continue };
+        let built_in = BUILT_IN.iter().map(|name| (*name, None));
+        let others = built_in.chain(rooms.iter().map(|(name, class)| (name.as_str(), Some(class))));
+        let mut guarded = others.filter(|(other, class)| {
+            let Ok(other) = other.parse::<Form>() else { return false };
+            let rule = class.is_some_and(|class| class.join.is_some() || class.authorizer);
+            (rule || defaults::guard(&other)) && shares(&form, &other)
+        });
+        if let Some((other, _)) = guarded.next().filter(|_| !form.is_built_in()) {
+            let problem = format!("has rooms that \"{other}\" has, too, and does not say who may join them");
+            report.blame(&format!("rooms.{}", toml_string(name)), Complaint::new(problem, "add `join = \"…\"`"));
+        }
+    }
+}
+
+/// Whether some rooms of the narrower `form` would else be of the other class, and others not.
+fn shares(form: &Form, other: &Form) -> bool {
+    form.meets(other) && other.words() <= form.words() && !form.covers(other) && !other.covers(form)
 }
 
 /// Reads `[types]` over the defaults.

@@ -91,7 +91,7 @@ impl Building<'_> {
             hub,
             broker,
             classes: self.classes.clone(),
-            policy: Arc::new(policy(self.config, mode)?),
+            policy: Arc::new(policy(self.config, mode, self.stop.clone())?),
             verifier,
             limits: ServiceLimits {
                 rooms_per_socket: limits.rooms_per_socket,

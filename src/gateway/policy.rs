@@ -1,7 +1,8 @@
-//! The policy of a configuration: a rule per class, the configured one or the default.
+//! The policy of a configuration: a rule per class, the configured one, that of a wider class, or the default.
 
 use hallway_rooms::class::{Class, Classes};
 use hallway_rooms::form::Form;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{StartError, classes};
@@ -9,38 +10,50 @@ use crate::auth::authorizer::{Authorizer, AuthorizerSettings};
 use crate::auth::policy::{Expression, Policy, Rule, Subject};
 use crate::config::{Config, Mode};
 
-/// The policy of a configuration; open to all in dev mode.
+/// The policy of a configuration; open to all in dev mode. From `stop` on nobody is asked.
 ///
 /// # Errors
 /// When a rule does not compile, which the configuration has checked before, or the authorizer's secret cannot be read.
-pub fn policy(config: &Config, mode: Mode) -> Result<Policy, StartError> {
+pub fn policy(config: &Config, mode: Mode, stop: CancellationToken) -> Result<Policy, StartError> {
     let rules = rules(config, &classes(config)?)?;
     let locate = Expression::compile(&config.auth.update_location, Subject::User)?;
-    let policy = Policy::new(rules, locate, config.auth.staff_roles.clone()).with_authorizer(authorizer(config)?);
+    let policy = Policy::new(rules, locate, config.auth.staff_roles.clone()).with_authorizer(authorizer(config, stop)?);
     Ok(if mode.is_dev() { policy.opened() } else { policy })
 }
 
 fn rules(config: &Config, classes: &Classes) -> Result<Vec<Rule>, StartError> {
-    classes.all().iter().map(|class| rule(config, class)).collect()
+    classes.all().iter().map(|class| rule(config, classes, class)).collect()
 }
 
-fn rule(config: &Config, class: &Class) -> Result<Rule, StartError> {
-    let default = Rule::default_of(&class.form)?;
+fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, StartError> {
+    let mut authorized = false;
     for (name, settings) in &config.rooms {
         let form: Form = name.parse()?;
         if !form.same_shape(&class.form) {
             continue;
         }
-        let authorized = settings.authorizer;
-        return Ok(match &settings.join {
-            Some(join) => Rule { form, join: join.clone(), authorized, own: true },
-            None => Rule { authorized, ..default },
-        });
+        authorized = settings.authorizer;
+        if let Some(join) = &settings.join {
+            return Ok(Rule { class: form.clone(), form, join: join.clone(), authorized, own: true });
+        }
     }
-    Ok(default)
+    let inherited = match wider(classes, class) {
+        Some(wider) => rule(config, classes, wider)?,
+        None => Rule::default_of(&class.form)?,
+    };
+    Ok(Rule { class: class.form.clone(), authorized: authorized || inherited.authorized, ..inherited })
 }
 
-fn authorizer(config: &Config) -> Result<Option<Authorizer>, StartError> {
+/// The class that the rooms of `class` would be of without it, whose rule they keep; built-in classes have rules of their own.
+fn wider<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
+    if class.form.is_built_in() {
+        return None;
+    }
+    let wider = classes.all().iter().filter(|other| other.form.covers(&class.form) && !class.form.covers(&other.form));
+    wider.max_by_key(|other| other.form.words())
+}
+
+fn authorizer(config: &Config, stop: CancellationToken) -> Result<Option<Authorizer>, StartError> {
     let settings = &config.authorizer;
     let Some(url) = &settings.url else { return Ok(None) };
     let secret = settings.bearer().map_err(|error| format!("authorizer.secret_file: {error}"))?;
@@ -53,5 +66,5 @@ fn authorizer(config: &Config) -> Result<Option<Authorizer>, StartError> {
         body_bytes: settings.body_bytes.get(),
         concurrent: settings.concurrent,
     };
-    Ok(Some(Authorizer::new(settings).map_err(|error| format!("authorizer.url: {error}"))?))
+    Ok(Some(Authorizer::new(settings, stop).map_err(|error| format!("authorizer.url: {error}"))?))
 }

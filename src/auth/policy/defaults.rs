@@ -18,6 +18,12 @@ const RULES: [(&str, &str); 9] = [
     ("dashboard:admin", "has(claims.role) && claims.role == 'admin'"),
 ];
 
+/// Whether the default of a form keeps anybody out.
+#[must_use]
+pub fn guard(form: &Form) -> bool {
+    RULES.iter().filter_map(|(guarded, _)| guarded.parse().ok()).any(|guarded: Form| guarded.same_shape(form))
+}
+
 /// The default rule of a class. The form's parts have the names of the built-in form.
 #[must_use]
 pub(super) fn of(form: &Form) -> &'static str {

@@ -119,7 +119,7 @@ impl Policy {
         Explanation {
             allowed,
             reason: (!allowed).then_some(Refusal::Forbidden.code()),
-            class: Some(rule.form.to_string()),
+            class: Some(rule.class.to_string()),
             rule: Some(rule.join.text().to_owned()),
             saw: Some(rule.join.saw(&facts)),
             dev: self.open && judged != Ok(true),
