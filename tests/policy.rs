@@ -281,12 +281,15 @@ fn a_class_that_shares_rooms_with_one_that_has_a_rule_must_say_who_may_join() {
 
 #[test]
 fn check_config_shows_whose_rule_a_narrower_class_has() {
-    let config = file(NARROWER);
+    let asked =
+        "\n[authorizer]\nurl = \"http://x\"\n[rooms.\"order:{id}\"]\nauthorizer = true\n[rooms.\"order:vip\"]\n";
+    let config = file(&format!("{NARROWER}{asked}"));
     let done = hallway(&["check-config"], Some(config.path()), true);
     let line = |form: &str| done.said.lines().find(|line| line.trim_start().starts_with(form)).unwrap_or("").to_owned();
     let (inherited, own) = (line("user:boss "), line("store:main:orders "));
     assert!(inherited.ends_with("staff || claims.sub == room.userId   (as user:{userId})"), "{}", done.said);
     assert!(own.ends_with("room.id in claims.stores   (as store:{id}:orders)"), "{}", done.said);
+    assert!(line("order:vip ").ends_with("true   (as order:{orderId})   (then the authorizer)"), "{}", done.said);
 }
 
 /// Runs `hallway policy` and returns its lines by what stands before the colon; the first has none.

@@ -81,7 +81,7 @@ pub struct Policy {
     locate: Expression,
     /// Roles that `staff` stands for.
     staff_roles: Vec<String>,
-    /// Dev mode: everybody may do everything.
+    /// Dev mode: every room is open to everybody. Who may report a location stays as it is.
     open: bool,
     authorizer: Option<Authorizer>,
 }
