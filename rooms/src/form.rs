@@ -151,3 +151,41 @@ impl fmt::Display for Form {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_form() -> impl Strategy<Value = Form> {
+        let segments = prop::collection::vec(prop::sample::select(vec!["a", "b", "{x}"]), 1..4);
+        segments.prop_map(|segments| segments.join(":").parse().expect("a form"))
+    }
+
+    /// Every key of up to three parts, of the words that forms have and one that none has.
+    fn keys() -> Vec<String> {
+        let longer =
+            |keys: &[String]| keys.iter().flat_map(|key| ["a", "b", "c"].map(|part| format!("{key}:{part}"))).collect();
+        let one: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let two: Vec<String> = longer(&one);
+        let three: Vec<String> = longer(&two);
+        [one, two, three].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn a_form_covers_another_if_it_has_all_its_keys_and_meets_it_if_it_has_some(one in any_form(), other in any_form()) {
+            let keys = keys();
+            let mut of_other = keys.iter().filter(|key| other.matches(key));
+            prop_assert_eq!(one.covers(&other), of_other.clone().all(|key| one.matches(key)));
+            prop_assert_eq!(one.meets(&other), of_other.any(|key| one.matches(key)));
+        }
+    }
+
+    #[test]
+    fn a_built_in_form_is_one_whatever_its_ids_are_called() {
+        let is = |text: &str| text.parse::<Form>().expect("a form").is_built_in();
+        assert!(is("user:{id}") && is("orders:active"));
+        assert!(!is("user:boss") && !is("orders:{id}"));
+    }
+}
