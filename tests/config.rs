@@ -377,6 +377,16 @@ fn a_bad_secret_file_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn a_file_without_an_end_is_not_read_for_a_secret() {
+    for (section, key) in [("auth", "hs256_secret_file"), ("redis", "url_file"), ("authorizer", "secret_file")] {
+        let variable = format!("HALLWAY_{}__{}", section.to_uppercase(), key.to_uppercase());
+        let said = production("", &[(&variable, "/dev/zero")]).expect_err("no secret").to_string();
+        let expected = format!("{section}.{key}: \"/dev/zero\" cannot be read: it is longer than any key");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+#[test]
 fn the_url_of_redis_may_stand_in_a_file() {
     let good = file("redis://:hunter2@r:6379/1\n");
     let path = good.path().to_str().unwrap();

@@ -106,8 +106,7 @@ pub(super) fn bearer(secret: &Secret) -> Verdict {
 
 /// The same of a key in a file.
 pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
-    bearer(file.secret())
-        .map_err(|complaint| Complaint::new(format!("{:?} {}", file.path(), complaint.problem), complaint.remedy))
+    file.obeys(bearer)
 }
 
 /// A Redis URL with a host, or with a path for `unix`.
