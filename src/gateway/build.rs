@@ -52,6 +52,7 @@ impl Building<'_> {
             audience: auth.audience.clone(),
             leeway: auth.leeway,
             max_ttl: auth.max_token_ttl,
+            require_iat: auth.require_iat,
         };
         let mut keys: Vec<Key> =
             auth.hs256_secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();

@@ -56,6 +56,9 @@ fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u
             return Err(TokenError::NotYetValid(name));
         }
     }
+    if rules.require_iat && issued_ms.is_none() {
+        return Err(TokenError::Claim("iat"));
+    }
     let born_ms = issued_ms.unwrap_or(now_ms).min(now_ms);
     if expires_ms.saturating_sub(born_ms) > millis(rules.max_ttl) {
         return Err(TokenError::LivesTooLong);

@@ -137,6 +137,21 @@ fn a_token_from_the_future_is_refused() {
 }
 
 #[test]
+fn where_it_is_wanted_a_token_says_when_it_was_made() {
+    let rules = TokenRules { max_ttl: Duration::from_hours(1), require_iat: true, ..TokenRules::default() };
+    let half_an_hour = NOW_S + 1800;
+    for (claims, expected) in [
+        (json!({"sub": "u1", "iat": NOW_S, "exp": half_an_hour}), Ok("u1".to_owned())),
+        (json!({"sub": "u1", "iat": 0, "exp": half_an_hour}), Err(TokenError::LivesTooLong)),
+        (json!({"sub": "u1", "exp": half_an_hour}), Err(TokenError::Claim("iat"))),
+        (json!({"sub": "u1", "iat": null, "exp": half_an_hour}), Err(TokenError::Claim("iat"))),
+    ] {
+        let outcome = with(rules.clone(), &raw(HEADER, &claims.to_string()));
+        assert_eq!(outcome.map(|claims| claims.subject), expected, "{claims}");
+    }
+}
+
+#[test]
 fn ids_are_short_texts_without_control_characters() {
     for name in ["sub", "jti"] {
         let absent = if name == "sub" { "claims" } else { "good" };
