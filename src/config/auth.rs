@@ -31,7 +31,8 @@ section! {
         public_key_file: Vec<PathBuf> = Vec::new(), eg r#"["/etc/hallway/jwt.pem"]"#;
 
         /// Where an identity provider publishes its public keys as a JWKS. They are fetched in the background; of a token's
-        /// `kid` only equality with a key's counts, and redirects are not followed.
+        /// `kid` only equality with a key's counts, and redirects are not followed. Over https they may come by the proxy
+        /// that `HTTPS_PROXY` names; over plain http, which a proxy could change, they come by none.
         jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
 
