@@ -137,6 +137,24 @@ fn a_token_from_the_future_is_refused() {
 }
 
 #[test]
+fn a_life_is_measured_by_the_clock_of_whoever_signs() {
+    for (iat, exp, expected) in [
+        (NOW_S, NOW_S + 3600, "good"),
+        (NOW_S, NOW_S + 3601, "lives-too-long"),
+        (NOW_S + 2, NOW_S + 3602, "good"),
+        (NOW_S + 2, NOW_S + 3603, "lives-too-long"),
+        (NOW_S + 3, NOW_S + 3603, "not-yet-valid"),
+        (NOW_S - 3600, NOW_S, "good"),
+    ] {
+        let token = raw(HEADER, &json!({"sub": "u1", "iat": iat, "exp": exp}).to_string());
+        assert_eq!(why(verify(&token)), expected, "{iat} {exp}");
+    }
+    check_claims("iat", &[(Value::Null, "good")]);
+    let undated = |exp: u64| why(verify(&raw(HEADER, &json!({"sub": "u1", "exp": exp}).to_string())));
+    assert_eq!((undated(NOW_S + 3600), undated(NOW_S + 3601)), ("good".to_owned(), "lives-too-long".to_owned()));
+}
+
+#[test]
 fn where_it_is_wanted_a_token_says_when_it_was_made() {
     let rules = TokenRules { max_ttl: Duration::from_hours(1), require_iat: true, ..TokenRules::default() };
     let half_an_hour = NOW_S + 1800;
