@@ -162,6 +162,13 @@ async fn where_it_is_wanted_a_token_says_when_it_was_made() {
     assert!(node.log().iter().any(|line| line.contains("the token's iat is missing or no use")));
 }
 
+#[test]
+fn a_token_for_ever_is_minted_and_no_panic() {
+    let mut hallway = std::process::Command::new(env!("CARGO_BIN_EXE_hallway"));
+    let minted = hallway.args(["token", "--sub", "u1", "--ttl", &format!("{}s", u64::MAX)]).output().expect("it runs");
+    assert!(minted.status.success(), "{minted:?}");
+}
+
 #[tokio::test]
 async fn who_tries_again_at_once_is_always_answered() {
     let node = Node::embedded().await;
