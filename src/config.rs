@@ -21,6 +21,7 @@ mod limits;
 mod log;
 mod nearest;
 mod proxies;
+mod public_key;
 mod raw;
 mod redis;
 mod report;

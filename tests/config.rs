@@ -354,6 +354,23 @@ fn secrets_come_from_files_without_their_last_line_end() {
     assert_eq!(with(&[env[0], SIGNED], Mode::Production), Ok(secrets(&all)), "the ones of files come after");
 }
 
+/// Public keys as a console of an identity provider shows them.
+const SPKI_EC: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEu8gnIGLwgvR1As50sKkdT5Aya4PC/VsCYAHABsQgWly9bhndC2JM1GkVQE33HFI4mVybwP/jeFH+haw6z3uUvg==";
+const SPKI_ED: &str = "MCowBQYDK2VwAyEAsMobzcL5Soe16leon+5+WqxstSQ9tcjMGWXRBlPlEHI=";
+const SPKI_RSA: &str = concat!(
+    "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAwX4v2Ck22a/b3YQJPsPiVhAN+zwuw/6CwNlsXKXyNAaLbOUjbeAFytnj",
+    "ad/rAT4oDOslFkg/TkW5aIO62fj27TWYgNqn098UEIvdQ566SBAt04H6JvPEdxLrYmk2nk++eRfq3Kr1zz0XBzVWJM4lEDEMjvzi",
+    "lh97CPyvowe0QPipaVxUuxCpz+/zpEKhCN30siXCKwJh/Rzhv9MnxlhQBjbL17eQqVYiptLf5eSxlPJAj7xrMsPfkRqSM5b9+V8j",
+    "3SuhX+bbya31+sNpVueq9tluwhr4kDZn4q68rfIqI4D3qoN/jIE7RJLNFV7j7DN5dAv+K0MnjVjsVpxJEwYqFwIDAQAB",
+);
+const CERTIFICATE: &str = concat!(
+    "MIIBbTCCAROgAwIBAgIUEKAHaok2Jio1fLrfPpaKZpBVIEowCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBeDAeFw0yNjExMjUwOTUx",
+    "MjJaFw0yNjExMjYwOTUxMjJaMAwxCjAIBgNVBAMMAXgwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ0cDFv22G+C2HgpAIvcEZ0",
+    "SpxJpWvPj64tZ474DLvsxIHY/lfKQFRAbXK96URkO3BTwMxHna/BrNGfxTSuIJzso1MwUTAdBgNVHQ4EFgQUSvQx3sD3P+ICYGbe",
+    "tCEqxR3YCXcwHwYDVR0jBBgwFoAUSvQx3sD3P+ICYGbetCEqxR3YCXcwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBF",
+    "AiEAlDmEVsMrenroU6A2/6E5JMlesBzXmvuDZS98PmqZg+ECIEWS3wLONBXV1IX/aW/YnOuCerG2CcFnjLsJpWGtYYD8",
+);
+
 #[test]
 fn a_bad_secret_file_stops_the_start_and_is_named() {
     let with = |path: &str| {
@@ -364,6 +381,12 @@ fn a_bad_secret_file_stops_the_start_and_is_named() {
         ("hunter2", "is 7 bytes long, 32 is the least"),
         (" \n", "is empty"),
         ("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0D\n", "is a key in PEM, and no shared secret"),
+        (SPKI_EC, "is a public key, and no shared secret"),
+        (SPKI_RSA, "is a public key, and no shared secret"),
+        (CERTIFICATE, "is a public key, and no shared secret"),
+        (SPKI_ED, "is a public key, and no shared secret"),
+        (&format!("{}\n{}\n", &SPKI_EC[..64], &SPKI_EC[64..]), "is a public key, and no shared secret"),
+        (r#"{"keys": [{"kty" : "oct", "k": "hunter2hunter2hunter2"}]}"#, "is a public key, and no shared secret"),
         (Config::DEV_SECRET, "is the development value, which everybody knows"),
     ] {
         let file = file(text);
@@ -374,6 +397,29 @@ fn a_bad_secret_file_stops_the_start_and_is_named() {
         assert!(!said.contains("hunter2"), "{said}");
     }
     assert!(with("/nowhere/secret").starts_with("auth.hs256_secret_file: \"/nowhere/secret\" cannot be read"));
+}
+
+#[test]
+fn a_secret_in_base64_is_no_public_key() {
+    for start in ["MFkw", "MIIB", "MCow", "AAAA", "////"] {
+        let secret = format!("{start}{}", "EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEu8gnIGLwgvR1As50sKkdT5Aya4PC");
+        production("", &[("HALLWAY_AUTH__HS256_SECRET", &secret)]).unwrap();
+    }
+}
+
+#[test]
+fn a_file_without_an_end_is_not_read_for_a_secret() {
+    for (section, key) in [
+        ("auth", "hs256_secret_file"),
+        ("auth", "public_key_file"),
+        ("redis", "url_file"),
+        ("authorizer", "secret_file"),
+    ] {
+        let variable = format!("HALLWAY_{}__{}", section.to_uppercase(), key.to_uppercase());
+        let said = production("", &[(&variable, "/dev/zero")]).expect_err("no secret").to_string();
+        let expected = format!("{section}.{key}: \"/dev/zero\" cannot be read: it is longer than any key");
+        assert!(said.starts_with(&expected), "{said}");
+    }
 }
 
 #[test]

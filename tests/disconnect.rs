@@ -36,6 +36,7 @@ async fn a_users_sockets_are_kicked_on_every_node_counted_and_welcome_again() {
     for client in &mut others {
         client.nothing_came().await;
     }
+    assert_eq!(nodes[0].post("/v1/disconnect", r#"{"userId":"u1\n"}"#).await.0, 400, "no user is called so");
     let (_, reply) = nodes[0].post("/v1/disconnect", r#"{"userId":"nobody"}"#).await;
     assert_eq!(reply, json!({"sockets": 0, "complete": true}));
 }

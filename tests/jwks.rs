@@ -160,6 +160,20 @@ async fn what_is_public_is_no_secret_and_a_name_leads_nowhere() {
     assert!(is_admitted(&node, &pair.sign_as(RS256, "a")).await);
 }
 
+/// Keys that come over plain http are believed because nobody stands in between.
+#[tokio::test]
+async fn keys_over_plain_http_come_by_no_proxy() {
+    let folder = folder();
+    let (pair, own) = (Pair::rsa(&folder, "rsa"), Pair::rsa(&folder, "own"));
+    let provider = Provider::publishing(&[pair.jwk(RS256, "a")]).await;
+    let proxy = Provider::publishing(&[own.jwk(RS256, "a")]).await;
+    let url = proxy.url();
+    let node = believing(&provider, &[("HTTP_PROXY", &url), ("http_proxy", &url), ("ALL_PROXY", &url)]).await;
+    assert!(is_admitted(&node, &pair.sign_as(RS256, "a")).await);
+    assert!(!is_admitted(&node, &own.sign_as(RS256, "a")).await);
+    assert_eq!(proxy.requests(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_rotation_refuses_nobody_and_a_key_that_is_gone_lets_nobody_in() {
     const SOCKETS: usize = 200;

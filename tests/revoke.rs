@@ -75,7 +75,7 @@ async fn a_users_tokens_lose_their_force_on_every_node_and_a_later_one_is_good()
     }
     assert_eq!(reply["kickedHere"], 2);
     let until = reply["until"].as_u64().expect("milliseconds");
-    assert!((asked..=asked + 2000).contains(&(until - WEEK_MS - LEEWAY_MS)), "{until}");
+    assert!((asked..=asked + 2000).contains(&(until - WEEK_MS - 2 * LEEWAY_MS)), "{until}");
     for node in &nodes {
         assert!(!is_admitted(node, &old).await && !is_admitted(node, &unborn).await);
         assert!(is_admitted(node, &other).await);
@@ -169,8 +169,10 @@ async fn what_is_no_revocation_is_refused_and_changes_nothing() {
         json!({"sub": "u1", "issuedBefore": now_ms - WEEK_MS - 10_000}),
         json!({"sub": "u1", "issuedBefore": -1}),
         json!({"sub": "u1", "issuedBefore": "now"}),
-        json!({"sub": "x".repeat(9000)}),
-        json!({"jti": "x".repeat(300)}),
+        json!({"sub": "x".repeat(257)}),
+        json!({"sub": "u1\n"}),
+        json!({"jti": "x".repeat(257)}),
+        json!({"jti": "t1\u{0}"}),
     ] {
         let (status, reply) = node.post("/v1/revoke", body.to_string()).await;
         assert_eq!((status, &reply["error"]["code"]), (400, &json!("invalid-payload")), "{body}");

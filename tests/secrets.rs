@@ -71,6 +71,13 @@ impl Watched {
             let shown = log.iter().find(|line| line.contains(text.as_str()));
             assert!(shown.is_none(), "{what} is in the log: {shown:?}");
         }
+        // Some print bytes as numbers, in which no mark is found.
+        let talks = |line: &&String| {
+            let line: Value = serde_json::from_str(line).expect("a line is an object");
+            let ours = line["target"].as_str().expect("a target").starts_with("hallway::");
+            !ours && !["WARN", "ERROR"].contains(&line["level"].as_str().expect("a level"))
+        };
+        assert_eq!(log.iter().find(talks), None, "a library says more than warnings");
     }
 }
 
@@ -259,6 +266,18 @@ async fn at_debug_no_log_has_a_token_a_key_a_password_or_a_payload() {
 #[tokio::test]
 async fn at_trace_no_log_has_a_token_a_key_a_password_or_a_payload() {
     everything("trace").await;
+}
+
+/// Whoever looks for a fault asks for more of one library, and of one of its modules: by target, by span, by field.
+#[tokio::test]
+async fn no_directive_makes_a_library_tell_what_passes_through_it() {
+    let libraries = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "redis", "reqwest", "rustls"];
+    let more = ["socketioxide", "socketioxide_core", "engineioxide", "engineioxide_core", "axum", "tower_http", "log"];
+    let modules = ["tungstenite::protocol", "tungstenite::protocol::frame", "tungstenite::protocol::frame::frame"];
+    let asked = libraries.iter().chain(&more).chain(&modules).map(|target| format!("{target}=trace"));
+    let spans = ["[]=trace", "[{message}]=trace", "tungstenite::protocol[{message}]=trace"].map(str::to_owned);
+    let level = ["trace".to_owned()].into_iter().chain(asked).chain(spans).collect::<Vec<_>>().join(",");
+    everything(&level).await;
 }
 
 /// Starts a gateway that does not come up, and returns what it said.

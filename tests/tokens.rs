@@ -146,6 +146,29 @@ async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport(
     }
 }
 
+/// Of a token without `iat` no node can know how old it is, and so how long its revocation must be remembered.
+#[tokio::test]
+async fn where_it_is_wanted_a_token_says_when_it_was_made() {
+    let node = Node::with(&[("HALLWAY_AUTH__REQUIRE_IAT", "true"), ("HALLWAY_LOG__LEVEL", "debug")]).await;
+    let dated = token::with(json!({"sub": "u1", "iat": now_s()}));
+    let (mut client, _) = Client::open(node.main()).await;
+    for undated in [token::user("u1"), token::with(json!({"sub": "u1", "iat": null}))] {
+        assert_eq!(sign_in(&node, &[("token", &undated)]).await, UNAUTHORIZED);
+        client.sign_in(&dated).await;
+        let refreshed = client.call("refresh_token", &json!({"token": undated}).to_string()).await;
+        assert_eq!(refreshed["error"], "unauthorized");
+        (client, _) = Client::open(node.main()).await;
+    }
+    assert!(node.log().iter().any(|line| line.contains("the token's iat is missing or no use")));
+}
+
+#[test]
+fn a_token_for_ever_is_minted_and_no_panic() {
+    let mut hallway = std::process::Command::new(env!("CARGO_BIN_EXE_hallway"));
+    let minted = hallway.args(["token", "--sub", "u1", "--ttl", &format!("{}s", u64::MAX)]).output().expect("it runs");
+    assert!(minted.status.success(), "{minted:?}");
+}
+
 #[tokio::test]
 async fn who_tries_again_at_once_is_always_answered() {
     let node = Node::embedded().await;

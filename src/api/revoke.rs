@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
+use crate::auth::claims::{MAX_ID_BYTES, is_id};
 use crate::service::revoke::{Denied, Whom};
-
-/// Longer than the `sub` of any token that is read.
-const MAX_ID_BYTES: usize = 8 * 1024;
 
 /// Which tokens are taken out of force: those of a user, or one.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -62,10 +60,8 @@ impl From<Denied> for ApiError {
 impl Revoke {
     fn whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
-            (Some(sub), None) => Ok(Whom::User(id("sub", sub, MAX_ID_BYTES)?, self.issued_before)),
-            (None, Some(jti)) if self.issued_before.is_none() => {
-                Ok(Whom::Token(id("jti", jti, crate::auth::claims::MAX_ID_BYTES)?))
-            }
+            (Some(sub), None) => Ok(Whom::User(id("sub", sub)?, self.issued_before)),
+            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", jti)?)),
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }
     }
@@ -87,7 +83,7 @@ pub(super) async fn disconnect(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    let user = id("userId", read::<Disconnect>(&state.intake.small(request).await?)?.user_id, MAX_ID_BYTES)?;
+    let user = id("userId", read::<Disconnect>(&state.intake.small(request).await?)?.user_id)?;
     let kicked = state.service.disconnect(&user).await?;
     Ok(Json(Disconnected { sockets: kicked.sockets, complete: kicked.complete }))
 }
@@ -97,9 +93,10 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     object(text).map_err(|error| invalid(&error.to_string()))
 }
 
-/// An id that a token can have.
-fn id(name: &str, id: String, most: usize) -> Result<String, ApiError> {
-    if (1..=most).contains(&id.len()) { Ok(id) } else { Err(invalid(&format!("`{name}` has 1 to {most} bytes"))) }
+/// An id that a token can have. With a line end behind it, it is a slip that must not look like a revocation.
+fn id(name: &str, id: String) -> Result<String, ApiError> {
+    let right = format!("`{name}` has 1 to {MAX_ID_BYTES} bytes and no control characters, as in tokens");
+    if is_id(&id) { Ok(id) } else { Err(invalid(&right)) }
 }
 
 fn invalid(message: &str) -> ApiError {

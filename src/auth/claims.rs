@@ -4,8 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// Longest `sub` and `jti`, in bytes: they become parts of names in Redis. Neither has control characters.
+/// Longest `sub` and `jti`, in bytes: they become parts of names in Redis.
 pub const MAX_ID_BYTES: usize = 256;
+
+/// Whether a token may have this `sub` or `jti`: what becomes a part of names in Redis and of lines in a log is short, and
+/// has no control characters.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&text.len()) && !text.contains(char::is_control)
+}
 
 /// The claims of a token whose signature, times and issuer have been checked.
 #[derive(Clone, Debug, PartialEq)]

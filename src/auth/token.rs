@@ -35,6 +35,8 @@ pub struct TokenRules {
     pub leeway: Duration,
     /// Tokens that live longer are refused.
     pub max_ttl: Duration,
+    /// Whether every token must say when it was made (`iat`).
+    pub require_iat: bool,
 }
 
 /// Checks tokens. A clone shares everything.

@@ -36,7 +36,7 @@ fn claims(args: &TokenArgs) -> Result<Map<String, Value>, String> {
     claims.insert("sub".to_owned(), args.sub.clone().into());
     claims.extend(args.role.clone().map(|role| ("role".to_owned(), role.into())));
     claims.insert("iat".to_owned(), now.into());
-    claims.insert("exp".to_owned(), (now + args.ttl.as_secs()).into());
+    claims.insert("exp".to_owned(), now.saturating_add(args.ttl.as_secs()).into());
     for claim in &args.claims {
         let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write KEY=JSON"))?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());

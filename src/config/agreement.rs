@@ -1,7 +1,6 @@
 //! What several keys must agree on, and what production and development each insist on.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
@@ -9,7 +8,9 @@ use std::{
 
 use url::Url;
 
-use super::{Config, Mode, api, error::Complaint, report::Report, secret::Secret, value::toml_string};
+use super::{
+    Config, Mode, api, error::Complaint, report::Report, secret::Secret, secret_file::text, value::toml_string,
+};
 
 /// Checks what is sound of the configuration; a key already complained about is left alone.
 pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
@@ -117,7 +118,7 @@ fn key_files(config: &Config, report: &mut Report) {
 
 fn key_file(path: &Path) -> Option<Complaint> {
     let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
-    match fs::read_to_string(path) {
+    match text(path) {
         Err(error) => complain(&format!("cannot be read: {error}"), "name a PEM file this user may read"),
         Ok(pem) if pem.contains("PRIVATE KEY-----") => {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")

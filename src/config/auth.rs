@@ -31,7 +31,8 @@ section! {
         public_key_file: Vec<PathBuf> = Vec::new(), eg r#"["/etc/hallway/jwt.pem"]"#;
 
         /// Where an identity provider publishes its public keys as a JWKS. They are fetched in the background; of a token's
-        /// `kid` only equality with a key's counts, and redirects are not followed.
+        /// `kid` only equality with a key's counts, and redirects are not followed. Over https they may come by the proxy
+        /// that `HTTPS_PROXY` names; over plain http, which a proxy could change, they come by none.
         jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
 
@@ -73,9 +74,15 @@ section! {
         leeway: Duration = Duration::from_secs(2), check between(Duration::ZERO, Duration::from_mins(1));
 
         /// Longest life of a token, from `iat` to `exp`, 1s to 365d. A longer one is refused, so that the list of
-        /// revoked tokens covers every token there is without growing for ever.
+        /// revoked tokens covers every token there is without growing for ever. Of a token without `iat` only the rest of
+        /// its life is known: see `require_iat`.
         max_token_ttl: Duration = Duration::from_hours(7 * 24),
             check between(Duration::from_secs(1), Duration::from_hours(365 * 24));
+
+        /// Whether a token without `iat` is refused. Set it if your issuer writes `iat`, as most do. A token without one that
+        /// is made for longer than `max_token_ttl` is refused at first, becomes good as it gets older, and by then its
+        /// revocation may be forgotten.
+        require_iat: bool = false;
 
         /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s tells nobody. A
         /// minute is enough to fetch a new one on a bad network.

@@ -10,6 +10,7 @@ use super::{
     report::Report,
     rule::{between, each},
     secret::Secret,
+    secret_file::{text, without_line_end},
     section::section,
     units::ByteSize,
     value::toml_string,
@@ -59,7 +60,7 @@ impl Authorizer {
     /// When the file cannot be read.
     pub fn bearer(&self) -> std::io::Result<Option<Secret>> {
         let Some(path) = &self.secret_file else { return Ok(self.secret.clone()) };
-        Ok(Some(Secret::new(std::fs::read_to_string(path)?.trim_end_matches(['\r', '\n']))))
+        Ok(Some(Secret::new(without_line_end(&text(path)?))))
     }
 }
 

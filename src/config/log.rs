@@ -20,7 +20,8 @@ section! {
         format: LogFormat = match mode { Mode::Production => LogFormat::Json, Mode::Dev => LogFormat::Pretty };
 
         /// A level (off, error, warn, info, debug, trace), with exceptions by target after commas:
-        /// `info,hallway::broker=debug`. At info a node says what it does, never what passes through it.
+        /// `info,hallway::broker=debug`. At info a node says what it does. What passes through it is said at no level, so
+        /// libraries, which would, say no more than `warn`, whatever is written here for them.
         level: String = "info".to_owned(), check log_filter;
     }
 }

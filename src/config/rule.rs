@@ -5,6 +5,7 @@ use url::Url;
 
 use super::{
     error::{Complaint, Verdict},
+    public_key,
     secret::Secret,
     secret_file::SecretFile,
     value::Value,
@@ -74,9 +75,10 @@ pub(super) fn strong(secret: &Secret) -> Verdict {
 /// A secret to sign tokens with: strong, and no key of another kind. A public key in its place would let in whoever
 /// can read it.
 pub(super) fn shared_secret(secret: &Secret) -> Verdict {
-    if secret.expose().contains("-----BEGIN ") {
+    if public_key::looks_like_one(secret.expose()) {
+        let what = if secret.expose().contains("-----BEGIN ") { "a key in PEM" } else { "a public key" };
         return Err(Complaint::new(
-            "is a key in PEM, and no shared secret",
+            format!("is {what}, and no shared secret"),
             "name a public key in auth.public_key_file",
         ));
     }
@@ -106,8 +108,7 @@ pub(super) fn bearer(secret: &Secret) -> Verdict {
 
 /// The same of a key in a file.
 pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
-    bearer(file.secret())
-        .map_err(|complaint| Complaint::new(format!("{:?} {}", file.path(), complaint.problem), complaint.remedy))
+    file.obeys(bearer)
 }
 
 /// A Redis URL with a host, or with a path for `unix`.

@@ -1,6 +1,6 @@
-//! Secrets of which there may be several, and secrets that stand in files of their own.
+//! Secrets of which there may be several, and where files stand in for what would stand in the configuration itself.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{
     Config,
@@ -9,11 +9,9 @@ use super::{
     report::Report,
     rule::{redis_url, shared_secret},
     secret::Secret,
+    secret_file::{Around, SecretFile},
     value::Value,
 };
-
-/// Longest file that is read as a secret, in bytes: any more is another file.
-const LONGEST_FILE: usize = 64 * 1024;
 
 /// Several secrets, each as good as the others. One of them is written as a string, several as a list; a variable has
 /// one, commas and all.
@@ -91,24 +89,8 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
 }
 
 /// The secret in a file, without white space at its ends; what is wrong with it is reported for `key`.
-pub(super) fn secret_file(
-    path: &Path,
-    rule: impl Fn(&Secret) -> Verdict,
-    key: &str,
-    report: &mut Report,
-) -> Option<Secret> {
-    let found = read(path).and_then(|secret| rule(&secret).map(|()| secret));
-    let named = |complaint: Complaint| Complaint { problem: format!("{path:?} {}", complaint.problem), ..complaint };
-    found.map_err(|complaint| report.blame(key, named(complaint))).ok()
-}
-
-fn read(path: &Path) -> Result<Secret, Complaint> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Complaint::new(format!("cannot be read: {error}"), "name a file of text that this user may read")
-    })?;
-    match text.trim() {
-        "" => Err(Complaint::new("is empty", "put the secret into it")),
-        text if text.len() > LONGEST_FILE => Err(Complaint::new("is too long", "name the file of the secret")),
-        text => Ok(Secret::new(text)),
-    }
+fn secret_file(path: &Path, rule: impl Fn(&Secret) -> Verdict, key: &str, report: &mut Report) -> Option<Secret> {
+    let read = SecretFile::read(path.to_owned(), Around::WhiteSpace);
+    let found = read.and_then(|file| file.obeys(rule).map(|()| file.secret().clone()));
+    found.map_err(|complaint| report.blame(key, complaint)).ok()
 }

@@ -52,6 +52,7 @@ impl Building<'_> {
             audience: auth.audience.clone(),
             leeway: auth.leeway,
             max_ttl: auth.max_token_ttl,
+            require_iat: auth.require_iat,
         };
         let mut keys: Vec<Key> =
             auth.hs256_secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
@@ -100,7 +101,8 @@ impl Building<'_> {
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
-                token_life: self.config.auth.max_token_ttl + self.config.auth.leeway,
+                // One may be made by a clock that is ahead, and be shown to one that is behind.
+                token_life: self.config.auth.max_token_ttl + self.config.auth.leeway * 2,
                 connections_per_user: limits.connections_per_user as usize,
                 seat_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
             },

@@ -64,8 +64,9 @@ impl FetchError {
 impl Source {
     pub(super) fn new(url: Url, limit: Duration) -> Result<Self, FetchError> {
         let builder = Client::builder().redirect(Policy::none()).connect_timeout(limit);
-        // Without TLS there is no need of the system's certificates, which may not be there.
-        let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        // Without TLS there is no need of the system's certificates, which may not be there; and a proxy that the
+        // environment names (HTTP_PROXY) could put in keys of its own.
+        let builder = if url.scheme() == "http" { builder.tls_certs_only([]).no_proxy() } else { builder };
         let client = builder.build().map_err(|error| FetchError::Client(innermost(&error)))?;
         Ok(Self { client, url, limit })
     }

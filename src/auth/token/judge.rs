@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{TokenError, TokenRules};
-use crate::auth::claims::{Claims, MAX_ID_BYTES};
+use crate::auth::claims::{Claims, is_id};
 
 /// The end of the year 9999, seconds: what lies behind is a mistake.
 const LAST_SECOND: f64 = 253_402_300_799.0;
@@ -20,12 +20,10 @@ pub(super) fn claims(all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -
     Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
 }
 
-/// What becomes a part of names in Redis and of lines in a log is short, and has no control characters.
 fn id(all: &Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
-    let fits = |id: &&String| !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.contains(char::is_control);
     match all.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(id)) => Some(id).filter(fits).cloned().map(Some).ok_or(TokenError::Claim(name)),
+        Some(Value::String(id)) => Some(id).filter(|id| is_id(id)).cloned().map(Some).ok_or(TokenError::Claim(name)),
         Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(TokenError::Claim(name)),
     }
 }
@@ -56,8 +54,10 @@ fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u
             return Err(TokenError::NotYetValid(name));
         }
     }
-    let born_ms = issued_ms.unwrap_or(now_ms).min(now_ms);
-    if expires_ms.saturating_sub(born_ms) > millis(rules.max_ttl) {
+    if rules.require_iat && issued_ms.is_none() {
+        return Err(TokenError::Claim("iat"));
+    }
+    if expires_ms.saturating_sub(issued_ms.unwrap_or(now_ms)) > millis(rules.max_ttl) {
         return Err(TokenError::LivesTooLong);
     }
     Ok((expires_ms, issued_ms))

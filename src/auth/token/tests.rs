@@ -137,6 +137,39 @@ fn a_token_from_the_future_is_refused() {
 }
 
 #[test]
+fn a_life_is_measured_by_the_clock_of_whoever_signs() {
+    for (iat, exp, expected) in [
+        (NOW_S, NOW_S + 3600, "good"),
+        (NOW_S, NOW_S + 3601, "lives-too-long"),
+        (NOW_S + 2, NOW_S + 3602, "good"),
+        (NOW_S + 2, NOW_S + 3603, "lives-too-long"),
+        (NOW_S + 3, NOW_S + 3603, "not-yet-valid"),
+        (NOW_S - 3600, NOW_S, "good"),
+    ] {
+        let token = raw(HEADER, &json!({"sub": "u1", "iat": iat, "exp": exp}).to_string());
+        assert_eq!(why(verify(&token)), expected, "{iat} {exp}");
+    }
+    check_claims("iat", &[(Value::Null, "good")]);
+    let undated = |exp: u64| why(verify(&raw(HEADER, &json!({"sub": "u1", "exp": exp}).to_string())));
+    assert_eq!((undated(NOW_S + 3600), undated(NOW_S + 3601)), ("good".to_owned(), "lives-too-long".to_owned()));
+}
+
+#[test]
+fn where_it_is_wanted_a_token_says_when_it_was_made() {
+    let rules = TokenRules { max_ttl: Duration::from_hours(1), require_iat: true, ..TokenRules::default() };
+    let half_an_hour = NOW_S + 1800;
+    for (claims, expected) in [
+        (json!({"sub": "u1", "iat": NOW_S, "exp": half_an_hour}), Ok("u1".to_owned())),
+        (json!({"sub": "u1", "iat": 0, "exp": half_an_hour}), Err(TokenError::LivesTooLong)),
+        (json!({"sub": "u1", "exp": half_an_hour}), Err(TokenError::Claim("iat"))),
+        (json!({"sub": "u1", "iat": null, "exp": half_an_hour}), Err(TokenError::Claim("iat"))),
+    ] {
+        let outcome = with(rules.clone(), &raw(HEADER, &claims.to_string()));
+        assert_eq!(outcome.map(|claims| claims.subject), expected, "{claims}");
+    }
+}
+
+#[test]
 fn ids_are_short_texts_without_control_characters() {
     for name in ["sub", "jti"] {
         let absent = if name == "sub" { "claims" } else { "good" };
