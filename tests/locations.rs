@@ -131,6 +131,9 @@ async fn who_is_no_agent_reports_nothing() {
         json!({"sub": "u1", "role": "admin", "agentId": "a1"}),
         json!({"sub": "u1", "role": ["agent"], "agentId": "a1"}),
         json!({"sub": "u1", "role": "agent", "agentId": ""}),
+        json!({"sub": "u1", "role": "agent", "agentId": ["a1"]}),
+        json!({"sub": "u1", "role": "agent", "agentId": -7}),
+        json!({"sub": "u1", "role": "agent", "agentId": 1e30}),
         json!({"sub": "u1", "role": "agent", "agentId": "a1:orders"}),
         json!({"sub": "u1", "role": "agent", "agentId": "a 1"}),
         json!({"sub": "u1", "role": "agent", "agentId": "x".repeat(129)}),
@@ -144,7 +147,7 @@ async fn who_is_no_agent_reports_nothing() {
         client.nothing_came().await;
     }
     watching.nothing_came().await;
-    assert!(node.metric("hallway_locations_refused_total").await >= 27.0);
+    assert!(node.metric("hallway_locations_refused_total").await >= 36.0);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::serve::Listener;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hallway::auth::claims::Claims;
 use hallway::auth::mark;
 use hallway::auth::token::{TokenRules, Verifier};
@@ -31,6 +32,8 @@ use hallway_rooms::revocation::{Mark, Revocation};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
+
+use crate::harness::eventually;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -210,4 +213,13 @@ async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_ch
     let again = Session::new(claims("first"), session.lane().clone(), Arc::new(Mute));
     assert!(service.begin(&again).is_err() && again.is_finished());
     assert_eq!(broker.sessions.of(mark::of_user("u1")).len(), 1, "only the one that began before");
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_up_in_the_middle_of_a_disconnect_leaves_nothing_half_done() {
+    let (service, _broker, session, (connection, _peer)) = bench().await;
+    service.begin(&session).expect("nothing is revoked");
+    assert!(service.disconnect("u1").now_or_never().is_none(), "it takes more than a moment");
+    let closed = || async { connection.wire().blamed().filter(|_| session.is_kicked()) };
+    assert_eq!(eventually("the transport is closed", closed).await, "kicked");
 }

@@ -55,12 +55,16 @@ impl Claims {
     /// The agent this is: role `agent`, with `agentId` or else the subject.
     #[must_use]
     pub fn agent(&self) -> Option<Cow<'_, str>> {
-        (self.role() == Some("agent")).then(|| self.agent_id())
+        self.agent_id().filter(|_| self.role() == Some("agent"))
     }
 
-    /// The agent that whoever is let report a location reports it for: `agentId`, or else the subject.
+    /// The agent that whoever is let report a location reports it for: `agentId`, or the subject where there is none. An
+    /// `agentId` that names nothing is nobody's: the subject may be the id of another agent.
     #[must_use]
-    pub fn agent_id(&self) -> Cow<'_, str> {
-        self.id("agentId").unwrap_or(Cow::Borrowed(&self.subject))
+    pub fn agent_id(&self) -> Option<Cow<'_, str>> {
+        match self.all.get("agentId") {
+            None | Some(Value::Null) => Some(Cow::Borrowed(&self.subject)),
+            Some(_) => self.id("agentId"),
+        }
     }
 }

@@ -64,7 +64,7 @@ impl Service {
 
     /// None for an agent whose id is not fit for a room's key.
     fn audience(&self, claims: &Claims) -> Option<Audience> {
-        let agent = claims.agent_id().into_owned();
+        let agent = claims.agent_id()?.into_owned();
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
         rooms.extend(self.0.classes.room("agents:all"));
         if let Some(zone) = claims.id("zoneId") {

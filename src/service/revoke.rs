@@ -98,15 +98,22 @@ impl Service {
         let outcome = match self.revocation(&whom, now_ms()) {
             Ok(revocation) => {
                 let (service, kind) = (self.clone(), whom.kind());
-                // A service that hangs up in the middle must not leave half of it undone.
-                let act = self.0.tasks.spawn(async move { service.carry_out(revocation, kind).await });
-                act.await.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
+                self.to_the_end(async move { service.carry_out(revocation, kind).await }).await
             }
             Err(denied) => Err(denied),
         };
         let label = outcome.as_ref().map_or_else(|denied| denied.refusal.code(), |_| "noted");
         counter!(names::REVOKES, "outcome" => label).increment(1);
         outcome
+    }
+
+    /// A service that hangs up in the middle must not leave half of it undone.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        act: impl Future<Output = Result<T, Denied>> + Send + 'static,
+    ) -> Result<T, Denied> {
+        let ended = self.0.tasks.spawn(act).await;
+        ended.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
     }
 
     fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
@@ -160,7 +167,11 @@ impl Service {
     /// # Errors
     /// When the other nodes could not be asked.
     pub async fn disconnect(&self, user: &str) -> Result<Kicked, Denied> {
-        let user = mark::of_user(user);
+        let (service, user) = (self.clone(), mark::of_user(user));
+        self.to_the_end(async move { service.kick_everywhere(user).await }).await
+    }
+
+    async fn kick_everywhere(&self, user: Mark) -> Result<Kicked, Denied> {
         let here = self.kick_user(user).await;
         let there = self.0.broker.kick(user).await.map_err(|Unavailable(error)| {
             tracing::warn!(

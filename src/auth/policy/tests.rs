@@ -84,6 +84,10 @@ fn an_agent_enters_their_own_rooms_and_their_zone() {
     check(json!({"sub": "a1", "role": "agent"}), &["agent:a1", "agent:a1:orders"]);
     check(json!({"sub": "x", "zoneId": "z1"}), &[]);
     check(json!({"sub": "x", "agentId": "a1"}), &[]);
+    for odd in [json!(["a2"]), json!(-7), json!(1e30), json!(false), json!({})] {
+        check(json!({"sub": "a1", "role": "agent", "agentId": odd}), &[]);
+    }
+    check(json!({"sub": "a1", "role": "agent", "agentId": null}), &["agent:a1", "agent:a1:orders"]);
 }
 
 #[test]
