@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 use crate::config::{Log, LogFormat};
 
 /// Starts logging. Libraries say no more than `warn`, whatever the level and its exceptions: below that they print what
-/// clients send. See [`is_discreet`].
+/// clients send.
 ///
 /// # Errors
 /// When the level is no filter, or logging was started before.
