@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::harness::client::Client;
+use crate::harness::client::{Client, UNAUTHORIZED, is_admitted, sign_in};
 use crate::harness::node::Node;
 use crate::harness::pair::{Pair, sign};
 use crate::harness::provider::{Mode, Provider, jwks};
 use crate::harness::token::{self, SECRET, now_s};
 use crate::harness::{eventually, http};
 
-const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 const URL: &str = "HALLWAY_AUTH__JWKS_URL";
 const REFRESH: &str = "HALLWAY_AUTH__JWKS_REFRESH";
 const COOLDOWN: &str = "HALLWAY_AUTH__JWKS_COOLDOWN";
@@ -40,18 +39,6 @@ async fn believing(provider: &Provider, settings: &[(&str, &str)]) -> Node {
     let node = started(provider, settings).await;
     node.ready().await;
     node
-}
-
-async fn sign_in(node: &Node, token: &str) -> Option<Client> {
-    let (mut client, _) = Client::open(node.main()).await;
-    let reply = client.offer(&json!({"token": token}).to_string()).await;
-    let admitted = reply.starts_with(r#"40/realtime,{"sid":"#);
-    assert!(admitted || reply == UNAUTHORIZED, "{reply}");
-    admitted.then_some(client)
-}
-
-async fn is_admitted(node: &Node, token: &str) -> bool {
-    sign_in(node, token).await.is_some()
 }
 
 /// A metric of one label; 0 while it is not there.

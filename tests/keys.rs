@@ -4,14 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde_json::json;
 
-use crate::harness::client::Client;
+use crate::harness::client::is_admitted;
 use crate::harness::node::Node;
 use crate::harness::pair::{Pair, openssl, sign, text};
 use crate::harness::token::SECRET;
 
-const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 const NO_SECRET: &str = "HALLWAY_AUTH__HS256_SECRET";
 
 /// A gateway that believes these keys and no secret.
@@ -22,14 +20,6 @@ async fn believing(keys: &[&Pair]) -> Node {
         command.env_remove(NO_SECRET);
     })
     .await
-}
-
-async fn is_admitted(node: &Node, token: &str) -> bool {
-    let (mut client, _) = Client::open(node.main()).await;
-    let reply = client.offer(&json!({"token": token}).to_string()).await;
-    let admitted = reply.starts_with(r#"40/realtime,{"sid":"#);
-    assert!(admitted || reply == UNAUTHORIZED, "{reply}");
-    admitted
 }
 
 #[tokio::test]

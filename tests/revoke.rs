@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::client::Client;
+use crate::harness::client::{Client, UNAUTHORIZED, is_admitted};
 use crate::harness::node::Node;
 use crate::harness::redis::Redis;
 use crate::harness::token::{self, now_s};
 use crate::harness::within;
 
 const SECOND: Duration = Duration::from_secs(1);
-const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 const WEEK_MS: u64 = 7 * 86_400_000;
 const LEEWAY_MS: u64 = 2000;
 
@@ -23,14 +22,6 @@ fn issued(sub: &str, iat: u64) -> String {
 /// A token that knows its own id; issued this second.
 fn named(sub: &str, jti: &str) -> String {
     token::with(json!({"sub": sub, "jti": jti, "iat": now_s()}))
-}
-
-async fn is_admitted(node: &Node, token: &str) -> bool {
-    let (mut client, _) = Client::open(node.main()).await;
-    let reply = client.offer(&json!({"token": token}).to_string()).await;
-    let admitted = reply.starts_with(r#"40/realtime,{"sid":"#);
-    assert!(admitted || reply == UNAUTHORIZED, "{reply}");
-    admitted
 }
 
 async fn revoke(node: &Node, body: Value) -> Value {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::client::Client;
+use crate::harness::client::{Client, is_admitted};
 use crate::harness::node::Node;
 use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
@@ -17,11 +17,6 @@ const TURN: Duration = Duration::from_secs(3);
 
 fn old(sub: &str) -> String {
     token::with(json!({"sub": sub, "iat": now_s() - 10}))
-}
-
-async fn is_admitted(node: &Node, token: &str) -> bool {
-    let (mut client, _) = Client::open(node.main()).await;
-    client.offer(&json!({"token": token}).to_string()).await.starts_with(r#"40/realtime,{"sid":"#)
 }
 
 async fn revoke(node: &Node, sub: &str) -> (u16, Value) {

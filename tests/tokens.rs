@@ -5,13 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
 use serde_json::{Value, json};
 
-use crate::harness::client::Client;
+use crate::harness::client::{Client, UNAUTHORIZED};
 use crate::harness::node::Node;
 use crate::harness::token::{self, SECRET, now_s};
 use crate::harness::{eventually, http};
 
 const QUERY: &str = "EIO=4&transport=websocket";
-const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
 /// Where a token may stand, the place that decides first.
 const PLACES: [&str; 6] = ["token", "access_token", "accessToken", "authorization", "?token=", "Authorization:"];
 

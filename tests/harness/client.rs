@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::PATIENCE;
+use super::node::Node;
 
 /// One transport. Pings are answered while it is waited on.
 pub struct Client {
@@ -232,4 +233,21 @@ impl Client {
 
 fn upgrade(address: SocketAddr, query: &str) -> Request {
     format!("ws://{address}/socket.io/?{query}").into_client_request().expect("a valid url")
+}
+
+/// The reply to a CONNECT whose token is no good.
+pub const UNAUTHORIZED: &str = r#"44/realtime,{"message":"unauthorized"}"#;
+
+/// Signs in with a token that may be refused; none where it is.
+pub async fn sign_in(node: &Node, token: &str) -> Option<Client> {
+    let (mut client, _) = Client::open(node.main()).await;
+    let reply = client.offer(&json!({"token": token}).to_string()).await;
+    let admitted = reply.starts_with(r#"40/realtime,{"sid":"#);
+    assert!(admitted || reply == UNAUTHORIZED, "{reply}");
+    admitted.then_some(client)
+}
+
+/// Whether a token lets somebody in.
+pub async fn is_admitted(node: &Node, token: &str) -> bool {
+    sign_in(node, token).await.is_some()
 }

@@ -57,7 +57,7 @@ fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u
     if rules.require_iat && issued_ms.is_none() {
         return Err(TokenError::Claim("iat"));
     }
-    if expires_ms.saturating_sub(issued_ms.unwrap_or(now_ms)) > millis(rules.max_ttl) {
+    if expires_ms.saturating_sub(issued_ms.or(begins_ms).unwrap_or(now_ms)) > millis(rules.max_ttl) {
         return Err(TokenError::LivesTooLong);
     }
     Ok((expires_ms, issued_ms))

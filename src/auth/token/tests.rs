@@ -152,6 +152,11 @@ fn a_life_is_measured_by_the_clock_of_whoever_signs() {
     check_claims("iat", &[(Value::Null, "good")]);
     let undated = |exp: u64| why(verify(&raw(HEADER, &json!({"sub": "u1", "exp": exp}).to_string())));
     assert_eq!((undated(NOW_S + 3600), undated(NOW_S + 3601)), ("good".to_owned(), "lives-too-long".to_owned()));
+    let begun = |nbf: u64, iat: Option<u64>| {
+        why(verify(&raw(HEADER, &json!({"sub": "u1", "nbf": nbf, "iat": iat, "exp": NOW_S + 60}).to_string())))
+    };
+    assert_eq!((begun(NOW_S - 3540, None).as_str(), begun(NOW_S - 3541, None).as_str()), ("good", "lives-too-long"));
+    assert_eq!(begun(NOW_S - 3600, Some(NOW_S)), "good", "iat says more than nbf");
 }
 
 #[test]
