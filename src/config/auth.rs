@@ -75,7 +75,7 @@ section! {
 
         /// Longest life of a token, from `iat` to `exp`, 1s to 365d. A longer one is refused, so that the list of
         /// revoked tokens covers every token there is without growing for ever. Of a token without `iat` only the rest of
-        /// its life is known: see `require_iat`.
+        /// its life is known, or what follows its `nbf`: see `require_iat`.
         max_token_ttl: Duration = Duration::from_hours(7 * 24),
             check between(Duration::from_secs(1), Duration::from_hours(365 * 24));
 
