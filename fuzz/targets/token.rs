@@ -151,7 +151,8 @@ impl Claims<'_> {
         let named = self.subject.is_some_and(is_short) && issuer;
         let expires = self.expires_in.map(i64::from).filter(|_| named);
         let Some(expires) = expires else { return Some(false) };
-        let life = expires + self.issued_ago.map_or(0, i64::from);
+        let born_ago = self.issued_ago.map(i64::from).or(self.not_before_in.map(|s| -i64::from(s)));
+        let life = expires + born_ago.unwrap_or_default();
         let ahead = -self.issued_ago.map_or(0, i64::from);
         let early = self.not_before_in.map_or(0, i64::from);
         let judge = |good: bool, bad: bool| (good || bad).then_some(good);
