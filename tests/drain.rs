@@ -1,6 +1,9 @@
 //! S41: a node that is asked to stop tells its clients, and closes their transports so that they come back elsewhere.
 
 use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -105,4 +108,22 @@ async fn a_node_stops_in_order_while_redis_is_out_of_reach() {
     eventually("readyz says 503", || async { (second.readyz().await == 503).then_some(()) }).await;
     let (status, frames) = tokio::join!(second.terminate(), two.until_closed(PATIENCE));
     assert_eq!((status.code(), frames.len()), (Some(0), 1), "{frames:?}");
+}
+
+/// glibc looks names up in a blocking call, and reads the file of `HOSTALIASES` first: a pipe that nobody writes to is a
+/// name server that does not answer.
+#[tokio::test]
+async fn a_name_that_is_being_looked_up_holds_up_no_stop() {
+    const NONBLOCK: i32 = 0o4000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let aliases = folder.path().join("aliases");
+    assert!(Command::new("mkfifo").arg(&aliases).status().expect("mkfifo runs").success());
+    let settings = [("HALLWAY_AUTH__JWKS_URL", "https://nowhere/keys")];
+    let mut node = Node::changed(&settings, |command| {
+        command.env("HOSTALIASES", &aliases);
+    })
+    .await;
+    let writer = || async { OpenOptions::new().write(true).custom_flags(NONBLOCK).open(&aliases).ok() };
+    let _silent = eventually("the name is looked up", writer).await;
+    assert!(node.terminate().await.success());
 }

@@ -18,7 +18,12 @@ pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
         Err(code) => return code,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config, mode)));
+    let outcome = runtime.map_err(Into::into).and_then(|runtime| {
+        let outcome = runtime.block_on(serve(config, mode));
+        // A name that is being looked up cannot be called off, and would hold up the end.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
