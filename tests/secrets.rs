@@ -122,6 +122,10 @@ async fn tokens(watched: &mut Watched) {
     let bearer = format!("Bearer {}", watched.token("Authorization"));
     let (mut client, _) = Client::open_with_header(watched.node.main(), QUERY, "authorization", &bearer).await;
     assert!(client.offer("").await.starts_with("40"));
+    let ids = json!({"sub": "marked-claim-sub", "role": "agent", "agentId": "marked-claim-id", "zoneId": "marked-claim:zone"});
+    let ids = watched.mark_token("a token of ids", token::with(ids));
+    let mut agent = Client::connect(watched.node.main(), &ids).await;
+    assert_eq!(agent.call("update_location", r#"{"lat":1,"lng":2}"#).await["ok"], true);
     for bad in bad_tokens() {
         let bad = watched.mark_token("a refused token", bad);
         let (mut stranger, _) = Client::open(watched.node.main()).await;

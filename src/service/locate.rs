@@ -42,7 +42,7 @@ impl Service {
         if !self.0.policy.may_locate(&claims) {
             return Err(Refusal::Forbidden);
         }
-        let Audience { agent, rooms } = self.audience(&claims).ok_or(Refusal::Forbidden)?;
+        let Audience { agent, rooms } = self.audience(session, &claims).ok_or(Refusal::Forbidden)?;
         let text = location?.event(&agent).into_bytes();
         if !session.may_locate(self.0.limits.locations, at) {
             Limit::LocationsPerSecond.reached();
@@ -63,7 +63,7 @@ impl Service {
     }
 
     /// None for an agent whose id is not fit for a room's key.
-    fn audience(&self, claims: &Claims) -> Option<Audience> {
+    fn audience(&self, session: &Session, claims: &Claims) -> Option<Audience> {
         let agent = claims.agent_id()?.into_owned();
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
         rooms.extend(self.0.classes.room("agents:all"));
@@ -72,7 +72,7 @@ impl Service {
                 Some(room) => rooms.push(room),
                 None => tracing::debug!(
                     event = logs::ZONE_UNFIT,
-                    agent,
+                    session = session.id(),
                     "the zoneId of a token is not fit for a room's key"
                 ),
             }
