@@ -1,6 +1,6 @@
 //! The service that is asked what claims cannot know.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use url::Url;
 
@@ -10,7 +10,7 @@ use super::{
     report::Report,
     rule::{between, each},
     secret::Secret,
-    secret_file::{text, without_line_end},
+    secret_file::SecretFile,
     section::section,
     units::ByteSize,
     value::toml_string,
@@ -31,8 +31,8 @@ section! {
         /// Sent to it as `Authorization: Bearer …`, so that it knows who asks.
         secret: Option<Secret> = None, check each(in_a_header), eg r#""<output of: openssl rand -base64 48>""#;
 
-        /// A file that holds the secret, in the place of `secret`; read at start.
-        secret_file: Option<PathBuf> = None, eg r#""/etc/hallway/authorizer-secret""#;
+        /// A file that holds the secret, in the place of `secret`; read at start. A line end at its end does not count.
+        secret_file: Option<SecretFile> = None, check each(in_a_headers_file), eg r#""/etc/hallway/authorizer-secret""#;
 
         /// Within which it must answer, 50ms to 30s, the wait for a free request included. The client waits meanwhile,
         /// others do not.
@@ -54,13 +54,10 @@ section! {
 }
 
 impl Authorizer {
-    /// The secret, wherever it stands, without a line end behind it.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn bearer(&self) -> std::io::Result<Option<Secret>> {
-        let Some(path) = &self.secret_file else { return Ok(self.secret.clone()) };
-        Ok(Some(Secret::new(without_line_end(&text(path)?))))
+    /// The secret, wherever it stands.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&Secret> {
+        self.secret_file.as_ref().map(SecretFile::secret).or(self.secret.as_ref())
     }
 }
 
@@ -84,26 +81,20 @@ fn in_a_header(secret: &Secret) -> Verdict {
     Err(Complaint::new("cannot be sent in a header", remedy))
 }
 
-/// Checks that there is somebody to ask where somebody shall be asked, with one secret that can be sent.
+fn in_a_headers_file(file: &SecretFile) -> Verdict {
+    file.obeys(in_a_header)
+}
+
+/// Checks that there is somebody to ask where somebody shall be asked, with one secret.
 pub(super) fn check(config: &Config, report: &mut Report) {
-    let authorizer = &config.authorizer;
-    if authorizer.url.is_none() && report.sound(&["authorizer.url"]) {
+    if config.authorizer.url.is_none() && report.sound(&["authorizer.url"]) {
         for (form, _) in config.rooms.iter().filter(|(_, class)| class.authorizer) {
             let key = format!("rooms.{}.authorizer", toml_string(form));
             report.blame(&key, Complaint::new("asks an authorizer, but there is none", "set authorizer.url"));
         }
     }
-    if authorizer.secret.is_some() && authorizer.secret_file.is_some() {
+    if report.is_set("authorizer.secret") && report.is_set("authorizer.secret_file") {
         let problem = "is set beside authorizer.secret";
         report.blame("authorizer.secret_file", Complaint::new(problem, "keep one of the two"));
-    } else if let Some(path) = &authorizer.secret_file {
-        let complaint = match authorizer.bearer() {
-            Err(error) => Some(Complaint::new(
-                format!("{path:?} cannot be read: {error}"),
-                "name a file with the secret that this user may read",
-            )),
-            Ok(secret) => secret.as_ref().and_then(|secret| in_a_header(secret).err()),
-        };
-        complaint.into_iter().for_each(|complaint| report.blame("authorizer.secret_file", complaint));
     }
 }

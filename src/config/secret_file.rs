@@ -95,6 +95,6 @@ pub(super) fn text(path: &Path) -> io::Result<String> {
 }
 
 /// A text without the line end that an editor puts behind it.
-pub(super) fn without_line_end(text: &str) -> &str {
+fn without_line_end(text: &str) -> &str {
     text.trim_end_matches(['\r', '\n'])
 }

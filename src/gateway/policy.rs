@@ -13,7 +13,7 @@ use crate::config::{Config, Mode};
 /// The policy of a configuration; open to all in dev mode. From `stop` on nobody is asked.
 ///
 /// # Errors
-/// When a rule does not compile, which the configuration has checked before, or the authorizer's secret cannot be read.
+/// When a rule does not compile, which the configuration has checked before, or no HTTP client can be made.
 pub fn policy(config: &Config, mode: Mode, stop: CancellationToken) -> Result<Policy, StartError> {
     let rules = rules(config, &classes(config)?)?;
     let locate = Expression::compile(&config.auth.update_location, Subject::User)?;
@@ -56,10 +56,9 @@ fn wider<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
 fn authorizer(config: &Config, stop: CancellationToken) -> Result<Option<Authorizer>, StartError> {
     let settings = &config.authorizer;
     let Some(url) = &settings.url else { return Ok(None) };
-    let secret = settings.bearer().map_err(|error| format!("authorizer.secret_file: {error}"))?;
     let settings = AuthorizerSettings {
         url: Url::parse(url)?,
-        secret: secret.map(|secret| secret.expose().into()),
+        secret: settings.bearer().map(|secret| secret.expose().into()),
         timeout: settings.timeout,
         cache_entries: settings.cache_entries,
         max_ttl: settings.max_ttl,
