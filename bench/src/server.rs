@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -36,8 +37,16 @@ pub(crate) struct Server {
     pub(crate) process: Process,
 }
 
+/// Ports below those that the kernel gives to outgoing connections, of which an offender takes many.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
 fn free_address() -> Outcome<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let from = u16::try_from(std::process::id() % 100).unwrap_or_default() * 100;
+    let candidates =
+        std::iter::repeat_with(|| (from + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start));
+    let mut addresses = candidates.map(|port| SocketAddr::from(([127, 0, 0, 1], PORTS.start + port))).take(1000);
+    addresses.find(|address| TcpListener::bind(address).is_ok()).ok_or_else(|| "no free port".into())
 }
 
 /// Waits until something listens there.
