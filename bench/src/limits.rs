@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::Outcome;
 use crate::crowd::{Clock, Crowd};
 use crate::fanout::ROOM;
-use crate::offender::Kind;
+use crate::offender::{Kind, WORKERS};
 use crate::process::{LOAD_CORE, Process, step_aside};
 use crate::publish::{Publisher, Way};
 use crate::report::{Latency, say};
@@ -64,7 +64,12 @@ fn settings(kind: Kind, sockets: usize) -> Vec<(&'static str, String)> {
     match kind {
         Kind::Handshakes => vec![("HALLWAY_LIMITS__HANDSHAKES_PER_SECOND", room)],
         Kind::Connections => vec![("HALLWAY_LIMITS__CONNECTIONS_PER_IP", room)],
-        Kind::Commands | Kind::Locations | Kind::Frames => Vec::new(),
+        Kind::Rooms => vec![
+            ("HALLWAY_LIMITS__ROOMS_PER_SOCKET", "1".to_owned()),
+            ("HALLWAY_LIMITS__COMMANDS_PER_MINUTE", "60000".to_owned()),
+        ],
+        Kind::Pending => vec![("HALLWAY_LIMITS__PENDING_PUBLISHES", WORKERS.to_string())],
+        Kind::Commands | Kind::Locations | Kind::Frames | Kind::Events => Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients that ask for more than they may have, at a fixed rate, in a process of their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
@@ -12,13 +12,19 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Outcome;
 use crate::client::Client;
 use crate::process::step_aside;
+use crate::server::API_KEY;
 
 /// An address of this machine that the crowd does not come from.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Offenders of one kind that work side by side.
-const WORKERS: usize = 4;
+pub(crate) const WORKERS: usize = 4;
 /// Bytes of a message, twice as many as may be.
 const OVERSIZE: usize = 128 * 1024;
+/// How long a body is held open: less than `api.body_timeout`.
+const HELD: Duration = Duration::from_secs(5);
+
+/// An event that may be published.
+const EVENT: &str = r#"{"room":"order:x","type":"order.status_changed","payload":1}"#;
 
 /// At which limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +39,12 @@ pub(crate) enum Kind {
     Locations,
     /// 100 messages a second that are too long.
     Frames,
+    /// 400 joins a second on four sockets that are in as many rooms as they may.
+    Rooms,
+    /// 100 publishes a second by HTTP that are too large.
+    Events,
+    /// Four bodies that never end, which is as many as may be under way, and 200 publishes a second beside them.
+    Pending,
 }
 
 /// Who offends whom.
@@ -43,8 +55,16 @@ pub(crate) struct Arguments {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Handshakes, Self::Connections, Self::Commands, Self::Locations, Self::Frames];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Handshakes,
+        Self::Connections,
+        Self::Commands,
+        Self::Locations,
+        Self::Frames,
+        Self::Rooms,
+        Self::Events,
+        Self::Pending,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -53,6 +73,9 @@ impl Kind {
             Self::Commands => "commands",
             Self::Locations => "locations",
             Self::Frames => "frames",
+            Self::Rooms => "rooms",
+            Self::Events => "events",
+            Self::Pending => "pending",
         }
     }
 
@@ -61,8 +84,9 @@ impl Kind {
         match self {
             Self::Handshakes | Self::Connections => 1000,
             Self::Commands => 2000,
-            Self::Locations => 400,
-            Self::Frames => 100,
+            Self::Locations | Self::Rooms => 400,
+            Self::Pending => 200,
+            Self::Frames | Self::Events => 100,
         }
     }
 }
@@ -79,7 +103,7 @@ async fn work(arguments: &Arguments, number: usize) -> Outcome<()> {
     let mut beat = interval(period);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut kept: Vec<TcpStream> = Vec::new();
-    let mut client = None;
+    let (mut client, mut held, mut joins) = (None, None, 0_u64);
     loop {
         beat.tick().await;
         match arguments.kind {
@@ -98,6 +122,22 @@ async fn work(arguments: &Arguments, number: usize) -> Outcome<()> {
                 command(&mut client, arguments.address, number, &frame).await;
                 client = None;
             }
+            Kind::Rooms => {
+                joins += 1;
+                let join = format!(r#"42/realtime,0["join_room",{{"room":"order:{number}-{joins}"}}]"#);
+                command(&mut client, arguments.address, number, &join).await;
+            }
+            Kind::Events => {
+                let payload = "x".repeat(OVERSIZE);
+                publish(arguments.address, &EVENT.replace('1', &format!("\"{payload}\""))).await;
+            }
+            Kind::Pending => {
+                if held.as_ref().is_none_or(|(_, since): &(TcpStream, Instant)| since.elapsed() > HELD) {
+                    drop(held.take());
+                    held = Some((begin(arguments.address, 100).await?, Instant::now()));
+                }
+                publish(arguments.address, EVENT).await;
+            }
         }
     }
 }
@@ -111,6 +151,25 @@ async fn command(client: &mut Option<Client>, address: SocketAddr, number: usize
     if open.send(frame).await.is_err() || !open.drain() {
         *client = None;
     }
+}
+
+/// Publishes and waits for the answer. Who is refused may be cut off while it still writes.
+async fn publish(address: SocketAddr, body: &str) {
+    if let Ok(mut stream) = begin(address, body.len()).await {
+        let _ = stream.write_all(body.as_bytes()).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+/// Begins to publish, with so many bytes to come.
+async fn begin(address: SocketAddr, bytes: usize) -> Outcome<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!(
+        "POST /v1/publish HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {API_KEY}\r\n\
+         Content-Length: {bytes}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream)
 }
 
 /// Asks for a transport; gives it where one is granted.

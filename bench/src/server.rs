@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::process::{LOAD_CORE, Process, SERVER_CORE};
 
 const SECRET: &str = "a-secret-for-benchmarks-of-more-than-32-bytes";
-const API_KEY: &str = "an-api-key-for-benchmarks-of-more-than-32-bytes";
+pub(crate) const API_KEY: &str = "an-api-key-for-benchmarks-of-more-than-32-bytes";
 /// Longer than any start takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -160,7 +160,8 @@ impl Server {
     /// How often Hallway's limits have held somebody back.
     pub(crate) async fn over_limit(&self) -> Outcome<f64> {
         let text = reqwest::get(format!("http://{}/metrics", self.admin)).await?.text().await?;
-        let lines = text.lines().filter(|line| line.starts_with("hallway_over_limit_total{"));
+        let counts = ["hallway_over_limit_total{", "hallway_publishes_turned_away_total{"];
+        let lines = text.lines().filter(|line| counts.iter().any(|count| line.starts_with(count)));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
