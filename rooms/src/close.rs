@@ -184,6 +184,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_has_its_place_among_all() {
+        let mut closes = Close::ALL.into_iter().enumerate();
+        assert!(closes.all(|(place, close)| close as usize == place));
+        let mut refusals = Refusal::ALL.into_iter().enumerate();
+        assert!(refusals.all(|(place, refusal)| refusal as usize == place));
+    }
+
+    #[test]
     fn codes_are_kebab_case_and_distinct() {
         for mut codes in [Vec::from(Close::ALL.map(Close::code)), Vec::from(Refusal::ALL.map(Refusal::code))] {
             let all = codes.len();
