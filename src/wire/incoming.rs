@@ -92,23 +92,33 @@ impl Incoming {
     fn note_frame(&mut self) {
         self.frames = self.frames.saturating_add(1);
         match self.head[0] & OPCODE {
-            TEXT => self.begin_text(),
-            BINARY => self.owed = self.owed.saturating_sub(1),
+            TEXT => {
+                self.seen = 0;
+                self.note_mask();
+            }
+            CONTINUATION => self.note_mask(),
+            BINARY => {
+                self.seen = ANNOUNCEMENT;
+                self.owed = self.owed.saturating_sub(1);
+            }
             _ => {}
         }
     }
 
-    fn begin_text(&mut self) {
-        self.seen = 0;
+    /// Each fragment has a mask of its own, that begins with it.
+    fn note_mask(&mut self) {
         let at = 2 + self.length_size();
-        self.mask = match self.head[1] & MASKED {
-            0 => [0; 4],
-            _ => std::array::from_fn(|i| self.head[at + i]),
-        };
+        for i in 0..4 {
+            let masked = self.head[1] & MASKED != 0;
+            self.mask[(self.seen + i) % 4] = if masked { self.head[at + i] } else { 0 };
+        }
     }
 
-    /// Looks at the beginning of a text for the attachments that it announces.
+    /// Looks at the beginning of a text for the attachments that it announces. Control frames stand between its fragments.
     fn look(&mut self, payload: &[u8]) {
+        if self.head[0] & CONTROL != 0 {
+            return;
+        }
         for byte in payload.iter().take(ANNOUNCEMENT - self.seen) {
             self.text[self.seen] = byte ^ self.mask[self.seen];
             self.seen += 1;
@@ -266,5 +276,27 @@ mod tests {
                 (found, expected) => prop_assert_eq!(found, expected),
             }
         }
+    }
+
+    fn sent(first: u8, mask: [u8; 4], text: &str) -> Vec<u8> {
+        let length = MASKED | u8::try_from(text.len()).expect("short");
+        let payload = text.bytes().zip(mask.into_iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        [first, length].into_iter().chain(mask).chain(payload).collect()
+    }
+
+    #[test]
+    fn an_announcement_in_fragments_is_one_and_what_stands_between_them_is_none() {
+        const PING: u8 = 0x89;
+        let fragments =
+            [sent(TEXT, [1, 2, 3, 4], "4"), sent(PING, [5; 4], "0x"), sent(FIN | CONTINUATION, [6, 7, 8, 9], "52-")];
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.follow(&fragments.concat(), MOST), None);
+        assert!(incoming.is_owed());
+        for attachment in [false, true] {
+            assert_eq!(incoming.follow(&sent(FIN | BINARY, [3; 4], "451-"), MOST), None);
+            assert_eq!(incoming.is_owed(), !attachment, "two were announced");
+        }
+        assert_eq!(incoming.follow(&[sent(TEXT, [9; 4], "45"), sent(PING, [0; 4], "1")].concat(), MOST), None);
+        assert!(!incoming.is_owed());
     }
 }
