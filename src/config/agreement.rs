@@ -9,7 +9,7 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Mode, api, error::Complaint, report::Report, secret::Secret, secret_file::text, value::toml_string,
+    Config, Mode, api, error::Complaint, report::Report, secret::Secret, secret_file::{LONGEST, text}, value::toml_string,
 };
 
 /// Checks what is sound of the configuration; a key already complained about is left alone.
@@ -118,7 +118,7 @@ fn key_files(config: &Config, report: &mut Report) {
 
 fn key_file(path: &Path) -> Option<Complaint> {
     let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
-    match text(path) {
+    match text(path, LONGEST) {
         Err(error) => complain(&format!("cannot be read: {error}"), "name a PEM file this user may read"),
         Ok(pem) if pem.contains("PRIVATE KEY-----") => {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
