@@ -36,6 +36,7 @@ mod jwks_tls;
 mod keys;
 mod latest;
 mod limits;
+mod links;
 mod locations;
 mod logs;
 mod metrics;
