@@ -54,6 +54,9 @@ async fn a_demoted_primary_is_left_though_its_connections_stand() {
     rig.is_well("demoted").await;
     rig.promote_the_replica().await;
     rig.is_well("demoted and promoted again").await;
+    rig.fail_over().await;
+    rig.publish().await;
+    rig.is_well("FAILOVER").await;
     rig.lost_nothing().await;
 }
 

@@ -118,6 +118,13 @@ impl Redis {
         }
     }
 
+    /// Whether it is no replica.
+    pub async fn is_primary(&self) -> bool {
+        let about: String =
+            redis::cmd("INFO").arg("replication").query_async(&mut self.client().await).await.expect("redis is up");
+        about.contains("role:master")
+    }
+
     /// For `HALLWAY_REDIS__URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

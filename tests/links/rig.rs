@@ -70,6 +70,17 @@ impl Rig {
         self.proxy.redirect(self.servers[new].address());
     }
 
+    /// As [`promote_the_replica`](Self::promote_the_replica), by the primary's own `FAILOVER`.
+    pub(super) async fn fail_over(&mut self) {
+        let new = &self.servers[1 - self.primary];
+        let mut failover = redis::cmd("FAILOVER");
+        failover.arg("TO").arg("127.0.0.1").arg(new.address().port());
+        failover.exec_async(&mut self.primary().client().await).await.expect("the primary is up");
+        eventually("the replica is the primary", || async { new.is_primary().await.then_some(()) }).await;
+        self.primary = 1 - self.primary;
+        self.proxy.redirect(self.primary().address());
+    }
+
     pub(super) async fn is_not_ready(&self) {
         eventually("the node is not ready", || async { (self.node.readyz().await != 200).then_some(()) }).await;
     }
