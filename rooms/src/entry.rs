@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn arbitrary_place() -> impl Strategy<Value = (String, Keep)> {
-        ("(order|user|store):[a-zA-Z0-9_.~-]{1,12}", arbitrary_keep())
+        ("(order|user|store):[a-zA-Z0-9_.~|@+=%,!$&'()*;/-]{1,12}", arbitrary_keep())
     }
 
     proptest! {
