@@ -1,6 +1,7 @@
 //! Agreement: what the Redis function decides in Lua and a node decides in Rust, about the same rooms and the same events,
 //! is the same. The library is the real one in a real Redis, with one function more that tells what it decides.
 
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,6 +12,10 @@ use hallway_rooms::event::{EventType, RESERVED};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use crate::harness::node::Node;
 use crate::harness::redis::Redis;
 
 mod texts;
@@ -99,6 +104,42 @@ fn run<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(
     TestRunner::new(config).run(&strategy, test).unwrap_or_else(|found| panic!("{found}"));
 }
 
+/// A node whose configuration has this text.
+async fn node(text: &str, settings: &[(&str, &str)]) -> Node {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("it is written");
+    Node::changed(settings, |command| {
+        command.arg("--config").arg(file.path());
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_room_of_two_forms_is_stored_by_the_class_that_says_whether_it_is_complete() {
+    const FORMS: [&str; 2] =
+        ["[rooms.\"x:b:{d}\"]\nhistory = { max_events = 0 }\n", "[rooms.\"x:{a}:c\"]\nhistory = { max_events = 50 }\n"];
+    let redis = Redis::start_forgetful().await;
+    let url = redis.url();
+    let on_redis = [("HALLWAY_REDIS__URL", url.as_str())];
+    for (text, settings) in
+        [(FORMS.concat(), &on_redis[..]), (FORMS.concat(), &[]), ([FORMS[1], FORMS[0]].concat(), &on_redis)]
+    {
+        let node = node(&text, settings).await;
+        for (room, is_kept) in [("x:b:c", false), ("x:b:d", false), ("x:a:c", true)] {
+            let event = json!({"room": room, "type": "t", "payload": 1}).to_string();
+            let (status, reply) = node.post("/v1/publish", event).await;
+            assert_eq!((status, !reply["offsets"][room].is_null()), (200, is_kept), "{room}: {reply}");
+            let (status, page) = node.get(&format!("/v1/rooms/{room}/events?since=0")).await;
+            let told = if is_kept { json!(1) } else { json!("history-disabled") };
+            let tells =
+                page["events"].as_array().map_or_else(|| page["error"]["code"].clone(), |all| json!(all.len().min(1)));
+            assert_eq!((status == 200, tells), (is_kept, told), "{room}: {page}");
+        }
+        let differs = node.metric("hallway_function_differs").await;
+        assert_eq!(differs, 0.0, "nodes whose files have another order have the same table");
+    }
+}
+
 const KINDS: [&str; 4] = ["agent.location_updated", "order.created", "noise", "news"];
 
 /// Forms with their retention and delivery, in the order in which they are configured.
@@ -116,7 +157,8 @@ fn a_room_is_of_the_same_class_and_an_event_delivered_alike_whatever_the_forms()
         let mut classes = classes();
         for (form, max_events, delivery) in forms {
             let retention = Retention { max_events, ttl: Duration::from_secs(1) };
-            let change = |class: &mut hallway_rooms::class::Class| (class.retention, class.delivery) = (retention, delivery);
+            let change =
+                |class: &mut hallway_rooms::class::Class| (class.retention, class.delivery) = (retention, delivery);
             classes.configure(&form, retention, change).expect("a form");
         }
         classes.configure_type("noise", TypeRule { delivery: Delivery::Ephemeral, key: None });

@@ -30,6 +30,7 @@ mod heartbeat;
 mod hostile;
 mod hostile_json;
 mod idle;
+mod ids;
 mod ingest;
 mod jwk_sets;
 mod jwks;

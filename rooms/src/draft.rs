@@ -93,7 +93,7 @@ impl<'a> Draft<'a> {
         Ok(Self {
             id: fields.id.map(|id| id.parse()).transpose()?,
             priority: fields.priority.unwrap_or_else(|| kind.default_priority()),
-            timestamp: fields.timestamp.map(|n| millis(&n)).transpose()?,
+            timestamp: fields.timestamp.map(millis).transpose()?,
             kind,
             payload: fields.payload,
             meta: fields.meta.unwrap_or_default(),
@@ -105,7 +105,7 @@ impl<'a> Draft<'a> {
     #[must_use]
     pub fn payload_text(&self, member: &str) -> Option<String> {
         let raw = self.payload_members().remove(member)?.get();
-        if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        if is_number(raw) {
             return Some(raw.to_owned());
         }
         serde_json::from_str(raw).ok()
@@ -119,10 +119,16 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// As the Redis function reads it, for which every number is a float.
-fn millis(number: &serde_json::Number) -> Result<u64, InvalidEvent> {
-    let whole = |ms: &f64| (0.0..=EXACT).contains(ms) && ms.fract() == 0.0;
-    number.as_f64().filter(whole).map(|ms| ms as u64).ok_or(InvalidEvent::Timestamp)
+/// As the Redis function reads it, for which every number is a float: the nearest to what is written.
+fn millis(raw: &RawValue) -> Result<u64, InvalidEvent> {
+    let number = is_number(raw.get()).then(|| raw.get().parse::<f64>().ok()).flatten();
+    let whole = number.filter(|ms| (0.0..=EXACT).contains(ms) && ms.fract() == 0.0);
+    whole.map(|ms| ms as u64).ok_or(InvalidEvent::Timestamp)
+}
+
+/// Whether a JSON value is a number.
+fn is_number(raw: &str) -> bool {
+    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
 /// A publisher's `meta`, in its order; `room`, `offset` and `offsets` are dropped on reading, since they are ours.

@@ -209,6 +209,14 @@ mod tests {
             prop_assert_eq!(one.covers(&other), of_other.clone().all(|key| one.matches(key)));
             prop_assert_eq!(one.meets(&other), of_other.any(|key| one.matches(key)));
         }
+
+        #[test]
+        fn of_two_forms_one_is_tried_first_and_it_is_the_narrower(one in any_form(), other in any_form()) {
+            let same = one.same_shape(&other);
+            prop_assert_eq!(one.precedes(&other) || other.precedes(&one), !same);
+            prop_assert!(!(one.precedes(&other) && other.precedes(&one)));
+            prop_assert!(same || !one.covers(&other) || other.precedes(&one));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) struct Fields<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) kind: Cow<'a, str>,
     pub(super) priority: Option<Priority>,
-    pub(super) timestamp: Option<serde_json::Number>,
+    pub(super) timestamp: Option<&'a RawValue>,
     pub(super) payload: &'a RawValue,
     pub(super) meta: Option<Meta<'a>>,
 }
