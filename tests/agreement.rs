@@ -9,6 +9,8 @@ use hallway::broker::redis::function::Function;
 use hallway_rooms::class::{Classes, Delivery, Retention, TypeRule};
 use hallway_rooms::draft::Draft;
 use hallway_rooms::event::{EventType, RESERVED};
+use hallway_rooms::history::{Facts, leeway_ms};
+use hallway_rooms::offset::Offset;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -41,11 +43,20 @@ local function peek_event(text)
   return { event.type, event.id or '', at, key_of(event, text) }
 end
 
+local function peek_offset(words)
+  local now, last = words:match('^(%d+) ?(.*)$')
+  local room = { last = last ~= '' and last or nil, history_key = KEY_HEAD .. 'none}:history' }
+  give_offset(room, tonumber(now), now .. '-0')
+  return { room.offset, room.prev, room.kept }
+end
+
+local PEEKS = { event = peek_event, offset = peek_offset }
+
 redis.register_function{ function_name = PREFIX .. '_peek', flags = { 'no-writes' }, callback = function(_, args)
   prepare()
   local answers = {}
   for i = 2, #args do
-    local done, answer = pcall(args[1] == 'event' and peek_event or peek_room, args[i], args[1])
+    local done, answer = pcall(PEEKS[args[1]] or peek_room, args[i], args[1])
     answers[#answers + 1] = done and answer or { type(answer) == 'table' and answer.reply or answer }
   end
   return answers
@@ -201,6 +212,37 @@ fn check(oracle: &Oracle, classes: &Classes, texts: &[Text]) -> Result<(), TestC
         }
     }
     Ok(())
+}
+
+/// A clock of today, and a last offset that is behind, ahead, or not there.
+fn moments() -> impl Strategy<Value = Vec<(u64, Option<Offset>)>> {
+    let last = (0..3_u8, 0..100_000_000_u64, 0..1_000_000_000_u64);
+    let moment = (1_700_000_000_000..1_900_000_000_000_u64, last).prop_map(|(now, (way, by, n))| {
+        let ms = [now - by, now, now + by][usize::from(way)];
+        (now, (by % 7 > 0).then_some(Offset { ms, n }))
+    });
+    prop::collection::vec(moment, 1..50)
+}
+
+#[test]
+fn an_offset_follows_the_last_one_and_is_kept_alike_whatever_the_clock_says() {
+    let oracle = Oracle::start();
+    run(40, (1_000..1_000_000_000_u64, moments()), |(memory, moments)| {
+        let memory = Duration::from_millis(memory);
+        let retention = Retention { max_events: 9, ttl: Duration::from_millis(1) };
+        oracle.load(&Classes::built_in(retention, memory));
+        let asked = moments
+            .iter()
+            .map(|(now, last)| last.map_or_else(|| now.to_string(), |last| format!("{now} {last}")).into_bytes());
+        for ((now, last), answer) in moments.iter().zip(oracle.ask("offset", &asked.collect::<Vec<_>>())) {
+            let offset = Offset::next(*last, *now);
+            let facts = Facts { now_ms: *now, birth_ms: None, last: *last, memory };
+            let prev = last.unwrap_or_else(|| facts.horizon());
+            let kept = offset.ms - now + u64::try_from(memory.as_millis()).expect("short") + leeway_ms(memory);
+            prop_assert_eq!(words(&answer), [offset.to_string(), prev.to_string(), kept.to_string()]);
+        }
+        Ok(())
+    });
 }
 
 fn with_keys() -> Classes {

@@ -68,6 +68,8 @@ local KEY_HEAD = PREFIX .. ':{'
 
 local PRIORITIES = { LOW = true, NORMAL = true, HIGH = true, CRITICAL = true }
 
+local OPTIONAL = { 'id', 'priority', 'timestamp', 'meta' }
+
 local RESERVED = {
   -- emitted by Socket.IO clients to themselves
   connect = true, connect_error = true, connect_timeout = true, connecting = true, disconnect = true,
@@ -93,6 +95,7 @@ local UTF8 = {
 local json                         -- a cjson of our own; the settings of the global one are everybody's
 local classes                      -- first segment of a room -> the classes that it may be of, in the order of FORMS
 local too_long                     -- matches a number of more than MAX_NUMBER characters, from its first
+local half_too_long                -- matches half as many, where it is said to begin
 local clustered
 
 local ids_made = 0
@@ -318,8 +321,15 @@ local function check_numbers(skeleton)
   if dot or skeleton:find('+', 1, true) and skeleton:find('[^eE]%+') then
     refuse('invalid-event', 'a number is not written as JSON has it')
   end
-  if #skeleton > MAX_NUMBER and skeleton:find(too_long) then
-    refuse('invalid-event', 'a number has at most ' .. MAX_NUMBER .. ' characters: write a longer one as a text')
+end
+
+-- Whatever its place, a number that is too long has half of MAX_NUMBER characters behind one of the places looked at. To
+-- look at all of them would double the cost of a payload of numbers.
+local function check_numbers_short(skeleton)
+  for at = 1, #skeleton - MAX_NUMBER / 2 + 1, MAX_NUMBER / 2 do
+    if skeleton:find(half_too_long, at) and skeleton:find(too_long) then
+      refuse('invalid-event', 'a number has at most ' .. MAX_NUMBER .. ' characters: write a longer one as a text')
+    end
   end
 end
 
@@ -376,7 +386,7 @@ end
 
 -- A field that is null is as good as none, but for the payload.
 local function check_fields(event, text)
-  for _, name in ipairs({ 'id', 'priority', 'timestamp', 'meta' }) do
+  for _, name in ipairs(OPTIONAL) do
     if event[name] == json.null then event[name] = nil end
   end
   check_type(event.type)
@@ -409,6 +419,7 @@ local function event_of(text)
   end
   local skeleton = check_strings(text)
   check_numbers(skeleton)
+  check_numbers_short(skeleton)
   check_fields_unique(event, skeleton)
   check_fields(event, text)
   return event
@@ -466,7 +477,7 @@ local function give_offset(room, now, first_of_now)
     room.offset = ms .. '-' .. integer(n + 1)
   end
   -- Until the clock has passed the offset by the memory for good: it may be behind, or be set back.
-  room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, MEMORY / 2))
+  room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, math.floor(MEMORY / 2)))
 end
 
 -- The newest per key
@@ -610,6 +621,7 @@ local function prepare()
   json.decode_invalid_numbers(false)
   json.decode_max_depth(MAX_DEPTH)
   too_long = '%f[%d.eE+-]' .. ('[%d.eE+-]'):rep(MAX_NUMBER + 1)
+  half_too_long = '^' .. ('[%d.eE+-]'):rep(MAX_NUMBER / 2)
 end
 
 local function publish(keys, args)

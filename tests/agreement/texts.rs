@@ -206,7 +206,14 @@ pub(super) fn known() -> Vec<Text> {
     let long = |count: usize| "9".repeat(count);
     let of = |rest: &str| Text::of(format!(r#"{{"type":"t","payload":1,{rest}}}"#));
     let in_payload = |payload: &str| Text::of(format!(r#"{{"type":"t","payload":{payload}}}"#));
-    vec![
+    let shifted = (0..110).flat_map(|by| [100, 101].map(|count| (" ".repeat(by), long(count))));
+    let shifted = shifted.flat_map(|(by, number)| {
+        [
+            Text::of(format!(r#"{{"type":"t",{by}"payload":{number}}}"#)),
+            in_payload(&format!("[1e5,{by}-{},2{by}]", &number[1..])),
+        ]
+    });
+    let mut texts = vec![
         of(r#""id":null,"priority":null,"timestamp":null,"meta":null"#),
         of(r#""more":1,"more":2"#),
         of(r#""more":"\ud800""#),
@@ -226,5 +233,7 @@ pub(super) fn known() -> Vec<Text> {
         in_payload(r#"{"n":[{"k":2}],"m":{"k":3},"k":4,"s":"k","k":-5e0}"#),
         Text::of(r#"{"payload":{"payload":7,"k":8},"type":"u"}"#),
         Text::of(r#"{"more":[{"payload":{"k":1}}],"payload":{"\u006b":2},"type":"t"}"#),
-    ]
+    ];
+    texts.extend(shifted);
+    texts
 }
