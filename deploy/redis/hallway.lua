@@ -161,7 +161,7 @@ local function class_of(room)
   for _, class in ipairs(classes[room:match('^[^:]*')] or classes['*']) do
     if room:find(class.pattern) then return class end
   end
-  refuse('invalid-room', shown(room) .. ' is no form of room known here')
+  refuse('invalid-room', shown(room) .. ' is no form of room known here, with ids of letters, digits and _.~-|@+=%,!$&\'()*;/')
 end
 
 local function split_key(key)
