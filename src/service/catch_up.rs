@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hallway_rooms::close::Close;
 use hallway_rooms::entry::Entry;
+use hallway_rooms::envelope::Envelope;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
@@ -111,7 +112,7 @@ fn go_live(
 
 fn send(session: &Session, membership: &Membership, room: &Room, entry: &Entry) {
     let Some(at) = entry.places.iter().position(|p| p.room == *room) else { return };
-    let (Some(link), Some(envelope)) = (entry.places[at].link(), page::composed(entry)) else { return };
+    let (Some(link), Ok(envelope)) = (entry.places[at].link(), Envelope::of(entry)) else { return };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let first = is_behind(membership) && (alone || session.first_copy(entry, 1 << at));

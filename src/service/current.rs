@@ -4,7 +4,7 @@ use hallway_rooms::entry::{Entry, Place, Stamp};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::key::Room;
 
-use super::page::composed;
+use crate::logs;
 use crate::session::Session;
 
 /// The newest event of each key, oldest first.
@@ -87,7 +87,11 @@ impl Current {
 impl Known {
     fn of(entry: &Entry, room: &Room) -> Option<Self> {
         let place = entry.places.iter().find(|place| place.room == *room)?;
-        let (stamp, envelope) = (place.stamp()?, composed(entry)?);
-        Some(Self { stamp, place: place.clone(), envelope, bytes: entry.text.len(), told: false })
+        let envelope = Envelope::of(entry);
+        let envelope = envelope.inspect_err(
+            |error| tracing::debug!(event = logs::LATEST_UNFIT, id = %entry.id, %error, "not fit to be passed on"),
+        );
+        let bytes = entry.text.len();
+        Some(Self { stamp: place.stamp()?, place: place.clone(), envelope: envelope.ok()?, bytes, told: false })
     }
 }
