@@ -66,8 +66,8 @@ table::table! {
     "Publishing" {
         /// Events published through this node.
         EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", way = &["http", "ingest", "location"]);
-        /// Events refused.
-        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", way = &["http", "channel", "feed"]);
+        /// Events refused. Those of `feed` and `history` were stored, such as by an older version, and are passed over.
+        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", way = &["http", "channel", "feed", "history"]);
         /// Seconds from the API's request to the broker's word.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
         /// Events that came by HTTP and have no answer yet.
