@@ -1,6 +1,7 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod acknowledgements;
+mod agreement;
 mod all_ways;
 mod api_config;
 mod api_keys;
@@ -29,6 +30,7 @@ mod heartbeat;
 mod hostile;
 mod hostile_json;
 mod idle;
+mod ids;
 mod ingest;
 mod jwk_sets;
 mod jwks;
@@ -36,6 +38,7 @@ mod jwks_tls;
 mod keys;
 mod latest;
 mod limits;
+mod links;
 mod locations;
 mod logs;
 mod metrics;

@@ -50,12 +50,14 @@ async fn check_publishing(prefix: &str) {
     let key = |room: &str, end: &str| format!("{prefix}:{{{room}}}{end}");
     let (agent, order) = (key("agent:a1", ""), key("order:o1", ""));
     let (history, last) = (key("order:o1", ":history"), key("order:o1", ":last"));
+    let odd = key("user:_.~-|@+=%,!$&'()*;/", "");
     let (of_agent, last_of_agent) = (key("agent:a1", ":history"), key("agent:a1", ":last"));
     for event in [EVENT, LOCATION] {
         for words in [
             vec![&name, "1", &order, event, "ID", "e1"],
             vec![&name, "1", &order, event, "ID", "e1"],
             vec![&name, "2", &order, &agent, event],
+            vec![&name, "1", &odd, event, "ID", "e1"],
             vec![&name, "2", &agent, &order, event, "ID", "e2", "REQUIRESACK"],
             vec![&name, "2", &history, &last, event, "ID", "e3"],
             vec![&name, "2", &history, &last, event, "ID", "e3", "ROOMS", "order:o1", "agent:a1"],
