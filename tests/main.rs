@@ -43,6 +43,7 @@ mod locations;
 mod logs;
 mod metrics;
 mod missed;
+mod node_user;
 mod odd_names;
 mod openapi;
 mod outage;

@@ -45,8 +45,8 @@ fn refusal(code: &str) -> Option<(&'static str, &'static str)> {
         "NOAUTH" | "WRONGPASS" => Some(("Redis refuses the password", "see the user and the password in redis.url")),
         "NOPERM" => Some((
             "the user in redis.url lacks a right",
-            "ACL SETUSER it with ~<prefix>:* &<prefix>:* +@all -@dangerous +info, or load the function for it with \
-             `hallway redis-function`",
+            "`hallway redis-function` prints the ACL line of a node's user; ~<prefix>:* &<prefix>:* +@all -@dangerous +info will \
+             do as well",
         )),
         "READONLY" => Some(("redis.url leads to a replica", "name the primary")),
         "OOM" => Some(("Redis has reached maxmemory", "raise it, or shorten the histories")),
