@@ -210,5 +210,6 @@ fn token(auth: Auth, head: HeadTokens) -> Option<String> {
             Some(_) => return None,
         }
     }
-    head.query.or(head.header)
+    let held = |token: &String| !token.is_empty();
+    head.query.filter(held).or(head.header.filter(held))
 }
