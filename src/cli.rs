@@ -16,6 +16,7 @@ use crate::metrics;
 mod policy;
 mod publish;
 mod serve;
+mod signals;
 mod token;
 mod welcome;
 

@@ -33,6 +33,7 @@ mod guard;
 mod origins;
 mod policy;
 mod serve;
+mod subprotocol;
 
 use build::Building;
 use front::Front;
@@ -116,11 +117,11 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 impl Gateway {
-    /// Builds a gateway and binds its listeners.
+    /// Builds a gateway and binds its listeners, on the runtime that this is called on.
     ///
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
-    pub async fn bind(config: &Config, mode: Mode, metrics: Numbers) -> Result<Self, StartError> {
+    pub fn bind(config: &Config, mode: Mode, metrics: Numbers) -> Result<Self, StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
@@ -150,7 +151,7 @@ impl Gateway {
             servers: TaskTracker::new(),
             tasks,
         };
-        gateway.listen(config, mode, front, metrics).await?;
+        gateway.listen(config, mode, front, metrics)?;
         readiness.open();
         Ok(gateway)
     }

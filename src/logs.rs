@@ -69,6 +69,8 @@ table! {
         LISTENING = Info("listening");
         /// The node was told to stop, and drains.
         STOPPING = Info("stopping");
+        /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
+        SIGNAL_IGNORED = Info("signal-ignored");
         /// At its stop the node could not say in time that it goes.
         FAREWELL_LATE = Warn("farewell-late");
         /// At its stop the node could not say that it goes.

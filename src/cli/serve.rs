@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
+use super::signals::Signals;
 use super::{complain, load, welcome};
 use crate::config::{Config, Log, LogFormat, Mode};
 use crate::gateway::Gateway;
@@ -34,24 +33,21 @@ pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
 }
 
 async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut signals = Signals::listen()?;
     telemetry::init(&config.log)?;
     let numbers = metrics::install()?;
     for key in config.not_in_effect() {
         tracing::warn!(event = logs::SETTING_WITHOUT_EFFECT, key, "this setting has no effect in this version");
     }
     raise_open_files();
-    let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let gateway = Gateway::bind(&config, mode, numbers).await?;
+    let gateway = Gateway::bind(&config, mode, numbers)?;
     for address in gateway.addresses() {
         listening(&config.log, address);
     }
     if mode.is_dev() {
         welcome::print(&config, &gateway)?;
     }
-    tokio::select! {
-        _ = asked.recv() => {}
-        _ = interrupted.recv() => {}
-    }
+    signals.asked_to_stop().await;
     tracing::info!(event = logs::STOPPING, "stopping");
     gateway.shutdown(&config.shutdown).await;
     Ok(())
