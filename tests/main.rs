@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod dart;
 mod deaf;
+mod dev_host;
 mod disconnect;
 mod drain;
 mod e2e;

@@ -1,10 +1,12 @@
 //! What dev mode says at start: a token, and lines to copy that work.
 
+use std::net::SocketAddr;
+
 use serde_json::{Map, Value, json};
 
 use crate::auth::token::mint;
 use crate::clock::now_ms;
-use crate::config::Config;
+use crate::config::{Config, DevHost};
 use crate::gateway::Gateway;
 
 /// How long the printed token is good for, seconds.
@@ -14,13 +16,30 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 ///
 /// # Errors
 /// When no token can be made.
-pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn print(
+    config: &Config,
+    gateway: &Gateway,
+    hosts: &[DevHost],
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let secret = config.auth.hs256_secret.first().map_or(Config::DEV_SECRET, |s| s.expose());
     let bearers = config.api.bearers();
     let key = bearers.first().map_or(Config::DEV_API_KEY, |bearer| bearer.secret.expose());
     let token = mint(secret.as_bytes(), &claims())?;
-    super::print(&text(&gateway.addresses().first().map(ToString::to_string).unwrap_or_default(), &token, key, config));
+    let address = gateway.addresses().first();
+    super::print(&text(&address.map(reached).unwrap_or_default(), &token, key, config));
+    for host in hosts {
+        let port = address.map_or(0, SocketAddr::port);
+        super::print(&format!("For your device: http://{host}:{port}{}\n", config.server.namespace));
+    }
     Ok(())
+}
+
+/// Where this machine reaches a listener.
+fn reached(address: &SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    format!("localhost:{}", address.port())
 }
 
 fn claims() -> Map<String, Value> {
@@ -43,7 +62,7 @@ fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     };
     format!(
         "
-Hallway in dev mode: a fixed secret, open rooms, loopback only.
+Hallway in dev mode: a fixed secret and open rooms, for this machine and the hosts of --dev-host.
 
 Token (user \"dev\", role \"admin\", good for a day):
 

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use metrics::gauge;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::build::TOO_OFTEN;
 use super::entrance::{self, Entrance};
+use super::guard::Guard;
 use super::origins::Origins;
 use super::serve::Server;
-use super::{Gateway, StartError, guard};
+use super::{Gateway, StartError};
 use crate::api::{admin, health};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::connections::{Caps, Places};
 use crate::doors::socketio::{Door, SocketIoSettings};
 use crate::metrics::{HTTP_CONNECTIONS, Numbers, limit::Limit};
@@ -36,6 +37,8 @@ pub(super) struct Front {
     pub(super) readiness: Readiness,
     pub(super) entrance: Entrance,
     pub(super) origins: Origins,
+    /// In dev mode.
+    pub(super) guard: Option<Guard>,
 }
 
 impl Front {
@@ -64,14 +67,12 @@ struct Plain<'a> {
 }
 
 impl Gateway {
-    pub(super) fn listen(
-        &mut self,
-        config: &Config,
-        mode: Mode,
-        front: Front,
-        metrics: Numbers,
-    ) -> Result<(), StartError> {
-        let guarded = |router: Router| if mode.is_dev() { router.layer(from_fn(guard::check)) } else { router };
+    pub(super) fn listen(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
+        let guard = front.guard.clone();
+        let guarded = |router: Router| match &guard {
+            Some(guard) => guard.before(router),
+            None => router,
+        };
         let main = guarded(front.main(config.api.listen.is_none()));
         for address in &config.server.listen {
             self.serve_wires(*address, main.clone(), config)?;

@@ -143,12 +143,18 @@ impl Door {
 
     /// Whose token it is, or why it is refused, as metrics know it.
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
-        let token = token.ok_or("no-token")?;
+        let token =
+            token.ok_or("no-token").inspect_err(|why| self.hint(why, "there is none; send it as auth: {token}"))?;
         let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
             tracing::debug!(event = logs::TOKEN_REFUSED, peer = %wire.client(), %error, "a token was refused");
+            self.hint(error.why(), &error.to_string());
             error.why()
         })?;
-        if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
+        if !self.service.is_revoked(&claims) {
+            return Ok(claims);
+        }
+        self.hint(REVOKED, "it has been revoked");
+        Err(REVOKED)
     }
 
     /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
