@@ -10,7 +10,7 @@ use crate::connections::Connections;
 use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
 
-/// How the node is at one moment. Whoever judges it asks here, so that nobody says otherwise.
+/// How the node is at one moment: the one answer for probes, metrics and apps.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// How the broker is.

@@ -186,7 +186,7 @@ impl Room {
         Ok(())
     }
 
-    /// A time that is not past yet. Nothing came since, nor can anybody know so but for the little that clocks differ by.
+    /// A time that is not past yet: nothing came since, and only within the little that clocks differ by may it be said.
     fn ask_ahead(&self, ahead_ms: u64) -> Result<(), TestCaseError> {
         let from = From::Since(self.now + ahead_ms);
         let (_, complete) = self.read(from);

@@ -15,8 +15,7 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// The `sub` or `jti` that a JSON value names: a text that is one, or the decimal digits of an integer from 0 to 2^64 − 1.
-/// A larger one, a fraction or an exponent may have lost digits in the hands of whoever wrote or read it, and could be the
-/// id of somebody else.
+/// A larger one, a fraction or an exponent may have lost digits on its way, and would then name another user.
 #[must_use]
 pub fn id_of(value: &Value) -> Option<String> {
     match value {

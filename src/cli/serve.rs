@@ -67,7 +67,7 @@ fn exposed(addresses: &[SocketAddr]) {
         tracing::warn!(
             event = logs::DEV_EXPOSED,
             %address,
-            "dev mode listens beyond this machine: whoever reaches it may be any user and publish anything"
+            "dev mode listens beyond this machine: all who reach it may act as any user and publish anything"
         );
     }
 }

@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logs;
 
-/// The signals that are listened to, from here to the end of the process: whatever is not taken in any more, as in a
-/// drain, is lost and does nothing.
+/// The signals that are listened to, from here to the end of the process. One that comes during the drain is not taken in,
+/// and does nothing.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,

@@ -68,7 +68,7 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && label.bytes().all(fine)
 }
 
-/// Browsers read such a name as an address (`127.1`, `0x7f000001`), whatever it was meant to be.
+/// Browsers read such a name as an address (`127.1`, `0x7f000001`), and then it is another machine's.
 fn ends_in_a_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));

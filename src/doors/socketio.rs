@@ -127,7 +127,7 @@ impl Door {
             self.clone().serve(&io, namespace);
         }
         if !settings.namespaces.iter().any(|namespace| namespace == ROOT) {
-            connect::turn_away(&io, ROOT);
+            self.clone().turn_away(&io, ROOT);
         }
         layer
     }

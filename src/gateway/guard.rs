@@ -1,5 +1,5 @@
 //! Dev mode's guard: only loopback names, and those of `--dev-host`, in Host and Origin, so that no web page reaches it by
-//! name tricks; and no peer from the open internet, whatever it listens on. It says why it refuses.
+//! name tricks; and no peer from the open internet, on any listener. It says why it refuses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -63,7 +63,7 @@ impl Service {
         let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
         let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
         if history.facts.is_ahead(window.from) {
-            // A clock that was set back has left some there; to whoever cannot have seen them they are no page.
+            // Those that a clock set back has left there are not what this client missed.
             history.entries.clear();
             history.has_more = false;
         }

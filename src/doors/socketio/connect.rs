@@ -84,13 +84,17 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
 #[error("Invalid namespace")]
 struct NotServed;
 
-/// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
-/// costs the transport.
-pub(super) fn turn_away(io: &SocketIo, path: &'static str) {
-    io.ns(path, (async || {}).with(async || Err::<(), _>(NotServed)));
-}
-
 impl Door {
+    /// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
+    /// costs the transport.
+    pub(super) fn turn_away(self: Arc<Self>, io: &SocketIo, path: &'static str) {
+        let refuse = move |socket: SocketRef, attempt: Attempt| async move {
+            self.wait_out(&socket, attempt);
+            Err::<(), _>(NotServed)
+        };
+        io.ns(path, (async || {}).with(refuse));
+    }
+
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path));
