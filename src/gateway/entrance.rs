@@ -73,12 +73,12 @@ pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, ne
     if !request.headers().contains_key(SEC_WEBSOCKET_KEY) {
         return next.run(head::enter(request)).await;
     }
+    let Ok(subprotocol) = subprotocol::chosen(request.headers()) else { return no_list() };
     let client = forwarded::client(wire.peer().ip(), request.headers(), &entrance.proxies);
     let place = match entrance.admit(client) {
         Ok(place) => place,
         Err(limit) => return full(limit, client),
     };
-    let Ok(subprotocol) = subprotocol::chosen(request.headers()) else { return no_list() };
     let mut response = next.run(head::enter(request)).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().extend(subprotocol.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
