@@ -53,7 +53,8 @@ async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signa
     }
     if mode.is_dev() {
         exposed(&gateway.addresses()[..config.server.listen.len()]);
-        welcome::print(&config, &gateway, hosts)?;
+        welcome::print(&config, &gateway)?;
+        welcome::devices(&config, &gateway, hosts);
     }
     signals.asked_to_stop().await;
     tracing::info!(event = logs::STOPPING, "stopping");

@@ -1,7 +1,5 @@
 //! What dev mode says at start: a token, and lines to copy that work.
 
-use std::net::SocketAddr;
-
 use serde_json::{Map, Value, json};
 
 use crate::auth::token::mint;
@@ -16,30 +14,13 @@ const TOKEN_TTL_S: u64 = 24 * 3600;
 ///
 /// # Errors
 /// When no token can be made.
-pub(super) fn print(
-    config: &Config,
-    gateway: &Gateway,
-    hosts: &[DevHost],
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let secret = config.auth.hs256_secret.first().map_or(Config::DEV_SECRET, |s| s.expose());
     let bearers = config.api.bearers();
     let key = bearers.first().map_or(Config::DEV_API_KEY, |bearer| bearer.secret.expose());
     let token = mint(secret.as_bytes(), &claims())?;
-    let address = gateway.addresses().first();
-    super::print(&text(&address.map(reached).unwrap_or_default(), &token, key, config));
-    for host in hosts {
-        let port = address.map_or(0, SocketAddr::port);
-        super::print(&format!("For your device: http://{host}:{port}{}\n", config.server.namespace));
-    }
+    super::print(&text(&gateway.addresses().first().map(ToString::to_string).unwrap_or_default(), &token, key, config));
     Ok(())
-}
-
-/// Where this machine reaches a listener.
-fn reached(address: &SocketAddr) -> String {
-    if !address.ip().is_unspecified() {
-        return address.to_string();
-    }
-    format!("localhost:{}", address.port())
 }
 
 fn claims() -> Map<String, Value> {
@@ -48,8 +29,23 @@ fn claims() -> Map<String, Value> {
     claims.as_object().cloned().unwrap_or_default()
 }
 
+/// Prints where the devices reach it that were named by `hosts`.
+pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
+    let port = gateway.addresses().first().map_or(0, std::net::SocketAddr::port);
+    for host in hosts {
+        super::print(&format!("For your device: http://{host}:{port}{}\n", config.server.namespace));
+    }
+}
+
+/// Where this machine itself reaches a listener.
+fn reached(address: &str) -> String {
+    let every = address.parse::<std::net::SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
+}
+
 fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
+    let address = reached(address);
     let redis = match &config.redis.url {
         Some(url) => format!(
             "Publish through Redis:\n\n  redis-cli -u {1} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
