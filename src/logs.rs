@@ -203,6 +203,12 @@ table! {
         BROKER_UP = Info("broker-up");
         /// Redis cannot be relied on; the node is not ready.
         BROKER_DOWN = Error("broker-down");
+        /// A link to Redis has a connection: its first one, or another one.
+        LINK_UP = Info("link-up");
+        /// A connection to Redis is silent, or refuses something that another server might not; another one is made beside it.
+        LINK_SUSPECT = Warn("link-suspect");
+        /// A connection to Redis is lost, or of no use; another one is made.
+        LINK_LOST = Warn("link-lost");
         /// The function was loaded into Redis.
         FUNCTION_LOADED = Info("function-loaded");
         /// Redis holds a newer version of the function, which stays.

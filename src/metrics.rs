@@ -100,6 +100,10 @@ table::table! {
         CHECK_READY = Gauge("hallway_check_ready", "0 or 1", check = &["broker", "listeners", "keys", "revocations"]);
         /// 1 while the broker's connections work.
         BROKER_UP = Gauge("hallway_broker_up", "0 or 1");
+        /// 1 while this link to Redis has a connection. `ingest-wait` waits for entries of the ingest stream.
+        LINK_UP = Gauge("hallway_redis_link_up", "0 or 1", link = LINKS);
+        /// Connections that were made to Redis.
+        LINK_CONNECTS = Counter("hallway_redis_link_connects_total", "connections", link = LINKS);
         /// Times that the pub/sub connection was made anew.
         PUBSUB_CONNECTS = Counter("hallway_pubsub_connects_total", "connections");
         /// Seconds that a canary took through Redis.

@@ -38,6 +38,7 @@ mod jwks_tls;
 mod keys;
 mod latest;
 mod limits;
+mod links;
 mod locations;
 mod logs;
 mod metrics;

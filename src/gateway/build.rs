@@ -127,7 +127,7 @@ impl Building<'_> {
             return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
         };
         let settings = RedisSettings {
-            url: url.expose().to_owned(),
+            client: redis::Client::open(url.expose())?,
             prefix: redis.prefix.clone(),
             node: uuid::Uuid::now_v7().to_string(),
             heartbeat: redis.heartbeat,
@@ -148,7 +148,7 @@ impl Building<'_> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
         let Some(url) = &redis.url else { return Ok(None) };
         let settings = IngestSettings {
-            url: url.expose().to_owned(),
+            client: redis::Client::open(url.expose())?,
             prefix: redis.prefix.clone(),
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
