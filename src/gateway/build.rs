@@ -25,6 +25,7 @@ use crate::connections::{Caps, Connections};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
+use crate::logs::Hints;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
 use crate::service::{Parts, Seats, Service, ServiceLimits};
@@ -177,7 +178,7 @@ impl Building<'_> {
         Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 
-    pub(super) fn door(&self) -> SocketIoSettings {
+    pub(super) fn door(&self, hints: Hints) -> SocketIoSettings {
         let (server, socketio, limits) = (&self.config.server, &self.config.socketio, &self.config.limits);
         let mut namespaces = vec![server.namespace.clone()];
         namespaces.extend(server.aliases.iter().cloned());
@@ -190,6 +191,7 @@ impl Building<'_> {
             pending_commands: limits.pending_commands,
             commands: Rate::per_minute(limits.commands_per_minute),
             most_commands: limits.commands_per_minute.saturating_mul(TOO_OFTEN),
+            hints,
         }
     }
 }
