@@ -30,6 +30,7 @@ mod hostile;
 mod hostile_json;
 mod idle;
 mod ingest;
+mod join_rooms;
 mod jwk_sets;
 mod jwks;
 mod jwks_tls;

@@ -256,6 +256,10 @@ impl Broker for RedisBroker {
         let ready = self.link.is_up();
         Health { ready, kind: "redis", problem: (!ready).then(|| self.link.problem()) }
     }
+
+    async fn reachable(&self) {
+        self.link.is_back().await;
+    }
 }
 
 /// Publishes a message on a channel and forgets it.

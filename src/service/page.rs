@@ -38,7 +38,8 @@ impl Page {
             write_event(entry, room, &mut events);
         }
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
-        let current = Current::of(latest, room);
+        let mut current = Current::default();
+        current.update(latest, room);
         let History { complete, has_more, .. } = history;
         let mut page = Self { events, taken, offset: history.offset(room), complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {

@@ -34,7 +34,9 @@ struct State {
 }
 
 impl Membership {
-    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
+    /// Begins with a standing. Everything that came behind `since` up to there has been told.
+    #[must_use]
+    pub fn begin(since: Offset, standing: Standing) -> Arc<Self> {
         Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
     }
 

@@ -46,6 +46,12 @@ impl Link {
         *self.up.borrow()
     }
 
+    /// Waits until it is up.
+    pub(super) async fn is_back(&self) {
+        // The sender is a part of this, so the wait cannot fail.
+        self.up.subscribe().wait_for(|up| *up).await.ok();
+    }
+
     pub(super) fn problem(&self) -> String {
         let checks = self.checks.lock();
         let first = [&checks.policy, &checks.pubsub, &checks.commands].into_iter().flatten().next();

@@ -34,7 +34,7 @@ pub fn read(packet: &str) -> Read {
     let (room, token) = match verb {
         Verb::Join { room, .. } | Verb::Leave { room } | Verb::Missed { room, .. } => (Some(room), None),
         Verb::Refresh(token) => (None, Some(token.0)),
-        Verb::Locate(_) | Verb::Acknowledge(_) => (None, None),
+        Verb::JoinAll(_) | Verb::Locate(_) | Verb::Acknowledge(_) => (None, None),
     };
     Read::Command { shown, room, token }
 }

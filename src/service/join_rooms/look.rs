@@ -1,0 +1,150 @@
+//! Looking at the rooms of one command: each is subscribed, then read; what was missed is merged.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hallway_rooms::close::Refusal;
+use hallway_rooms::entry::Entry;
+use hallway_rooms::history::From;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+
+use super::seats::{Entered, Joining, Part, Stand};
+use super::{AT_ONCE, Admitted, Verdicts};
+use crate::broker::{History, Unavailable};
+use crate::hub::Watch;
+use crate::service::current::Current;
+use crate::service::reader::{Reader, Share};
+use crate::service::row::Row;
+use crate::service::{Answer, Service};
+use crate::session::Session;
+
+/// How often rooms that moved on while they were read are read again before the member is seated as one that is behind.
+const READS: u32 = 4;
+
+/// What was seen of one room.
+struct Look {
+    watch: Watch,
+    seen: Seen,
+}
+
+enum Seen {
+    /// The member is in it, and asks for nothing.
+    Kept,
+    /// Where it stands.
+    Head(Offset),
+    /// What was missed, and what is current.
+    Missed(History, Vec<Entry>),
+}
+
+impl Service {
+    /// Looks at the rooms, and seats the session in all of them with its answer. Says which of them could not be looked at.
+    pub(super) async fn look_and_seat(
+        &self,
+        session: &Arc<Session>,
+        admitted: &[Admitted],
+        verdicts: &Verdicts,
+        answer: &mut Answer,
+        failed: &mut Vec<Room>,
+    ) -> Result<(), Refusal> {
+        while !session.is_finished() {
+            let looks = self.look_at_all(session, admitted, failed).await?;
+            let mut joining = self.begin_joining(admitted, looks, answer.is_wanted());
+            let mut reads = 0;
+            loop {
+                if answer.is_wanted() {
+                    let Joining { reader, row, torn, .. } = &mut joining;
+                    self.read_row(reader, row, torn).await?;
+                }
+                joining.may_wait = reads < READS;
+                joining = match self.enter_all(session, joining, verdicts, answer) {
+                    Entered::Seated => return Ok(()),
+                    Entered::Moved(again) => again,
+                    Entered::Gone => break,
+                };
+                reads += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_all(
+        &self,
+        session: &Session,
+        admitted: &[Admitted],
+        failed: &mut Vec<Room>,
+    ) -> Result<Vec<Look>, Refusal> {
+        let missed = admitted.iter().filter(|one| one.from.is_some()).count();
+        let share = Share::of(missed, self.0.limits.page_bytes);
+        let mut looks = Vec::with_capacity(admitted.len());
+        for some in admitted.chunks(AT_ONCE) {
+            let looked = join_all(some.iter().map(|one| self.look_at(session, one, share))).await;
+            for (one, look) in some.iter().zip(looked) {
+                match look {
+                    Ok(look) => looks.push(look),
+                    Err(Unavailable(_)) => failed.push(one.room.clone()),
+                }
+            }
+        }
+        if failed.is_empty() { Ok(looks) } else { Err(Refusal::Unavailable) }
+    }
+
+    async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
+        let watch = Watch::over(&self.0.hub.open(&one.room).await?);
+        let others = self.others(&one.room);
+        let seen = match one.from {
+            Some(from) => {
+                let reads = async {
+                    tokio::try_join!(self.read_share(&one.room, from, share), self.0.broker.latest(&one.room))
+                };
+                let (read, _) = tokio::join!(reads, others);
+                let (history, latest) = read?;
+                Seen::Missed(history, latest)
+            }
+            None if session.joined(&one.room).is_some() => {
+                others.await;
+                Seen::Kept
+            }
+            None => {
+                let (facts, _) = tokio::join!(self.0.broker.facts(&one.room), others);
+                Seen::Head(facts?.head())
+            }
+        };
+        Ok(Look { watch, seen })
+    }
+
+    fn begin_joining(&self, admitted: &[Admitted], looks: Vec<Look>, told: bool) -> Joining {
+        let share = Share::of(looks.len(), self.0.limits.page_bytes);
+        let (mut reader, mut current, mut parts) = (Reader::new(share), Current::default(), Vec::new());
+        for (one, look) in admitted.iter().zip(looks) {
+            let stand = match look.seen {
+                Seen::Kept => Stand::Kept,
+                Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
+                    Stand::New(reader.add_at(one.room.clone(), head))
+                }
+                Seen::Head(head) => Stand::Plain(head),
+                Seen::Missed(history, latest) => {
+                    current.update(&latest, &one.room);
+                    come_back(&mut reader, one, history, told)
+                }
+            };
+            parts.push(Part { watch: look.watch, stand });
+        }
+        let row = Row::new(current, self.0.limits.page_bytes);
+        Joining { parts, reader, row, torn: Vec::new(), may_wait: true }
+    }
+}
+
+/// Takes what was missed of a room into the reader. Who can be told nothing gets all of it as events, and none of a history
+/// with a gap, which could not be said.
+fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) -> Stand {
+    let complete = history.complete;
+    let asked = one.from.map(From::exclusive).unwrap_or_default();
+    let first = history.entries.first().and_then(|entry| entry.link(&one.room));
+    let since = if complete { asked } else { first.map_or(history.facts.head(), |link| link.prev) };
+    if told {
+        return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
+    }
+    let since = if complete { asked } else { history.offset(&one.room) };
+    Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
+}
