@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hallway_rooms::close::Refusal;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
 use super::seats::{Entered, Joining, Part, Stand};
-use super::{AT_ONCE, Admitted, Verdicts};
+use super::{Admitted, Asked};
 use crate::broker::{History, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
-use crate::service::reader::{Reader, Share};
+use crate::service::patience::step;
+use crate::service::reader::{AT_ONCE, Reader, Share};
 use crate::service::row::Row;
 use crate::service::{Answer, Service};
 use crate::session::Session;
@@ -38,26 +38,27 @@ enum Seen {
 }
 
 impl Service {
-    /// Looks at the rooms, and seats the session in all of them with its answer. Says which of them could not be looked at.
+    /// Looks at the rooms, and seats the session in all of them with its answer.
+    ///
+    /// # Errors
+    /// The rooms that could not be looked at; none has a seat then.
     pub(super) async fn look_and_seat(
         &self,
         session: &Arc<Session>,
-        admitted: &[Admitted],
-        verdicts: &Verdicts,
+        asked: &Asked,
         answer: &mut Answer,
-        failed: &mut Vec<Room>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Vec<Room>> {
         while !session.is_finished() {
-            let looks = self.look_at_all(session, admitted, failed).await?;
-            let mut joining = self.begin_joining(admitted, looks, answer.is_wanted());
+            let looks = self.look_at_all(session, asked).await?;
+            let mut joining = self.begin_joining(&asked.admitted, looks, answer.is_wanted());
             let mut reads = 0;
             loop {
                 if answer.is_wanted() {
-                    let Joining { reader, row, torn, .. } = &mut joining;
-                    self.read_row(reader, row, torn).await?;
+                    let read = self.read_row(&mut joining.reader, &mut joining.row, asked.until).await;
+                    joining.torn.extend(read.map_err(|_| asked.rooms())?);
                 }
                 joining.may_wait = reads < READS;
-                joining = match self.enter_all(session, joining, verdicts, answer) {
+                joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
                     Entered::Seated => return Ok(()),
                     Entered::Moved(again) => again,
                     Entered::Gone => break,
@@ -68,25 +69,20 @@ impl Service {
         Ok(())
     }
 
-    async fn look_at_all(
-        &self,
-        session: &Session,
-        admitted: &[Admitted],
-        failed: &mut Vec<Room>,
-    ) -> Result<Vec<Look>, Refusal> {
-        let missed = admitted.iter().filter(|one| one.from.is_some()).count();
+    async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
+        let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
         let share = Share::of(missed, self.0.limits.page_bytes);
-        let mut looks = Vec::with_capacity(admitted.len());
-        for some in admitted.chunks(AT_ONCE) {
-            let looked = join_all(some.iter().map(|one| self.look_at(session, one, share))).await;
-            for (one, look) in some.iter().zip(looked) {
+        let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
+        for some in asked.admitted.chunks(AT_ONCE) {
+            let looked = some.iter().map(|one| step(asked.until, self.look_at(session, one, share)));
+            for (one, look) in some.iter().zip(join_all(looked).await) {
                 match look {
                     Ok(look) => looks.push(look),
                     Err(Unavailable(_)) => failed.push(one.room.clone()),
                 }
             }
         }
-        if failed.is_empty() { Ok(looks) } else { Err(Refusal::Unavailable) }
+        if failed.is_empty() { Ok(looks) } else { Err(failed) }
     }
 
     async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
