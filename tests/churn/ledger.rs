@@ -101,6 +101,7 @@ impl Reader<'_> {
             }
             Item::Joined { room, after: None, data } => self.joined(room, offset(&data["offset"])),
             Item::Event(event) => self.event(event),
+            Item::Told(event) => self.told(event),
         }
     }
 
@@ -175,6 +176,15 @@ impl Reader<'_> {
         }
         let stays = named.iter().map(|(room, _)| ((*room).to_owned(), self.rooms[*room].1)).collect();
         self.seen.insert(id.to_owned(), stays);
+    }
+
+    /// Notes an event that came with the answer which began these stays: none of their rooms brings it again.
+    fn told(&mut self, event: &Value) {
+        let meta = &event["meta"];
+        let rooms = meta["offsets"].as_object().map(|all| all.keys().map(String::as_str).collect::<Vec<_>>());
+        let rooms = rooms.unwrap_or_else(|| vec![meta["room"].as_str().expect("a room")]);
+        let stays = rooms.into_iter().filter_map(|room| Some((room.to_owned(), self.rooms.get(room)?.1))).collect();
+        self.seen.insert(event["id"].as_str().expect("an id").to_owned(), stays);
     }
 
     /// Asserts that no stay that still lasts has brought the event before.
