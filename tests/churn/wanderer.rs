@@ -268,7 +268,9 @@ impl Wanderer {
                 self.log.items.extend(after.map(|_| Item::Refused(room)));
                 continue;
             }
-            let names = |event: &&Value| event["meta"]["room"] == room.as_str() || event["meta"]["offsets"].get(&room).is_some();
+            let names = |event: &&Value| {
+                event["meta"]["room"] == room.as_str() || event["meta"]["offsets"].get(&room).is_some()
+            };
             let its: Vec<&Value> = events.iter().filter(names).collect();
             let data = json!({"offset": one["offset"], "complete": one["complete"], "events": its});
             self.joined(room, after, data);
