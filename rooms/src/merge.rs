@@ -140,12 +140,14 @@ impl Merge {
         (queue.told, queue.known) = (queue.told.min(to), queue.known.min(to));
     }
 
-    /// Passes over what a room has had up to a place, unless something of it is yet to go.
-    pub fn pass_over(&mut self, room: usize, to: Offset) {
+    /// Passes over what a room has had up to a place, unless something of it is yet to go. Whether that is news.
+    pub fn pass_over(&mut self, room: usize, to: Offset) -> bool {
         let queue = &mut self.queues[room];
-        if queue.entries.is_empty() {
-            (queue.told, queue.known) = (queue.told.max(to), queue.known.max(to));
+        let is_news = queue.entries.is_empty() && queue.told < to;
+        if is_news {
+            (queue.told, queue.known) = (to, queue.known.max(to));
         }
+        is_news
     }
 
     /// Whether an event went lately.

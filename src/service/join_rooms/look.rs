@@ -116,7 +116,7 @@ impl Service {
             let stand = match look.seen {
                 Seen::Kept => Stand::Kept,
                 Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
-                    Stand::New(reader.add_at(one.room.clone(), head))
+                    Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
                 Seen::Head(head) => Stand::Plain(head),
                 Seen::Missed(history, latest) => {
