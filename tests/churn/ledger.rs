@@ -187,13 +187,13 @@ impl Reader<'_> {
         self.seen.insert(id.to_owned(), stays);
     }
 
-    /// Notes an event that came with the answer which began these stays: none of their rooms brings it again.
+    /// Notes an event that came with the answer which began these stays: no room brings it again while they last.
     fn told(&mut self, event: &Value) {
         let meta = &event["meta"];
         let rooms = meta["offsets"].as_object().map(|all| all.keys().map(String::as_str).collect::<Vec<_>>());
         let rooms = rooms.unwrap_or_else(|| vec![meta["room"].as_str().expect("a room")]);
-        let stays = rooms.into_iter().filter_map(|room| Some((room.to_owned(), self.rooms.get(room)?.1))).collect();
-        self.seen.insert(event["id"].as_str().expect("an id").to_owned(), stays);
+        let stays = rooms.into_iter().filter_map(|room| Some((room.to_owned(), self.rooms.get(room)?.1)));
+        self.seen.entry(event["id"].as_str().expect("an id").to_owned()).or_default().extend(stays);
     }
 
     /// Asserts that no stay that still lasts has brought the event before.

@@ -25,7 +25,7 @@ pub(super) enum Item {
         after: Option<String>,
         data: Value,
     },
-    /// It came with the answer that joined several rooms, which are written down before it.
+    /// It came with the answer to a join, which is written down before it.
     Told(Value),
     Left(String),
     Event(Value),
@@ -254,7 +254,11 @@ impl Wanderer {
                 self.at.remove(&room);
                 self.log.items.push(Item::Left(room));
             }
-            Command::Join(room, after) => self.joined(room, after, data),
+            Command::Join(room, after) => {
+                let events = data["events"].as_array().cloned().unwrap_or_default();
+                self.joined(room, after, data);
+                self.log.items.extend(events.into_iter().map(Item::Told));
+            }
             Command::JoinAll(rooms) => self.joined_all(rooms, &data),
         }
     }

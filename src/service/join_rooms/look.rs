@@ -13,6 +13,7 @@ use super::{Admitted, Asked};
 use crate::broker::{History, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
+use crate::service::page;
 use crate::service::patience::step;
 use crate::service::reader::{AT_ONCE, Reader, Share};
 use crate::service::row::Row;
@@ -136,9 +137,8 @@ impl Service {
 fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) -> Stand {
     let complete = history.complete;
     let asked = one.from.map(From::exclusive).unwrap_or_default();
-    let first = history.entries.first().and_then(|entry| entry.link(&one.room));
-    let since = if complete { asked } else { first.map_or(history.facts.head(), |link| link.prev) };
     if told {
+        let since = page::since(&history, &one.room, From::After(asked));
         return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
     let since = if complete { asked } else { history.offset(&one.room) };
