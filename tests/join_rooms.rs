@@ -424,3 +424,28 @@ async fn it_counts_once_and_ends_with_its_socket() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_current_finds_no_place_in_a_page_that_is_just_full_and_follows() {
+    let (_redis, nodes) = both_brokers(&[DEEP]).await;
+    for node in &nodes {
+        let head = client(node).await.join("agents:all").await["offset"].clone();
+        let missed: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
+        publish(node, &missed.iter().map(|id| -> (&str, &[&str]) { (id, &["agents:all"]) }).collect::<Vec<_>>()).await;
+        let location =
+            json!({"id": "a-1", "room": "agents:all", "type": "agent.location_updated", "payload": {"agentId": "a"}});
+        assert_eq!(node.post("/v1/publish", location.to_string()).await.0, 200);
+        let asked = json!({"room": "agents:all", "after": head});
+        for (command, argument) in [("join_room", asked.clone()), ("join_rooms", json!({"rooms": [asked]}))] {
+            let mut client = client(node).await;
+            let data = client.call(command, &argument.to_string()).await["data"].clone();
+            assert_eq!(
+                (ids(&data), &data["hasMore"]),
+                (missed.iter().map(String::as_str).collect(), &json!(true)),
+                "{command}"
+            );
+            assert_eq!(live(&mut client, 1).await, ["a-1"], "{command}");
+            client.nothing_came().await;
+        }
+    }
+}

@@ -60,7 +60,7 @@ impl Service {
     async fn catch_up(&self, session: &Session, mut task: CatchUp) {
         let (mut turn, mut is_news) = (None, false);
         while task.goes_on() && !session.is_finished() {
-            match task.reader.merge.next() {
+            match task.reader.merge.step() {
                 Next::Read => {
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(turn.take());

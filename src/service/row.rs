@@ -84,7 +84,7 @@ impl Service {
     ) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         loop {
-            match reader.merge.next() {
+            match reader.merge.step() {
                 Next::Read => torn.extend(step(until, self.read_on(reader)).await?),
                 Next::Ready(ready) if row.has_room_for(reader.merge.bytes(ready)) => {
                     reader.merge.take(ready).iter().for_each(|told| row.push(told));

@@ -25,9 +25,12 @@ mod tests {
 
     use super::*;
 
+    /// A room with its place.
+    type One = (&'static str, Result<Option<From>, Refusal>);
+
     #[track_caller]
-    fn check(argument: &Value, expected: Result<Vec<(&str, Result<Option<From>, Refusal>)>, Refusal>) {
-        let wanted = |(room, from): (&str, _)| Wanted { room: room.to_owned(), from };
+    fn check(argument: &Value, expected: Result<Vec<One>, Refusal>) {
+        let wanted = |(room, from): One| Wanted { room: room.to_owned(), from };
         let expected = expected.map(|rooms| rooms.into_iter().map(wanted).collect());
         assert_eq!(read(argument.as_object().expect("a map")), expected, "{argument}");
     }
