@@ -175,8 +175,6 @@ table! {
         EVENT_UNDELIVERABLE = Warn("event-undeliverable");
         /// A stored event is not fit to be passed on.
         EVENT_UNFIT = Debug("event-unfit");
-        /// A kept `latest` event is not fit to be passed on.
-        LATEST_UNFIT = Debug("latest-unfit");
         /// A room's stream holds an entry that Hallway did not write.
         ENTRY_STRANGE = Warn("entry-strange");
         /// A room's newest hold what Hallway did not write.

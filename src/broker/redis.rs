@@ -263,6 +263,10 @@ impl Broker for RedisBroker {
         let ready = self.checks.is_up();
         Health { ready, kind: "redis", problem: (!ready).then(|| self.checks.problem()) }
     }
+
+    async fn reachable(&self) {
+        self.checks.is_back().await;
+    }
 }
 
 /// Publishes a message on a channel and forgets it; says how many subscribers its server has.

@@ -100,6 +100,7 @@ impl Building<'_> {
                 event_bytes: limits.event_bytes.get(),
                 // An answer must find room beside what else waits for its socket.
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
+                answer_wait: self.config.redis.answer_wait,
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
                 // One may be made by a clock that is ahead, and be shown to one that is behind.

@@ -49,6 +49,7 @@ pub(super) const REFUSED_JOINS: &[&str] = &[
     Refusal::InvalidRoom.code(),
     Refusal::Forbidden.code(),
     Refusal::TooManyRooms.code(),
+    Refusal::HistoryDisabled.code(),
     Refusal::Unavailable.code(),
 ];
 

@@ -51,6 +51,12 @@ impl Checks {
         *self.up.borrow()
     }
 
+    /// Waits until it is up.
+    pub(super) async fn is_back(&self) {
+        // The sender is a part of this, so the wait cannot fail.
+        self.up.subscribe().wait_for(|up| *up).await.ok();
+    }
+
     /// The problem that explains most.
     pub(super) fn problem(&self) -> String {
         self.problems.lock().iter().flatten().next().cloned().unwrap_or_default()
