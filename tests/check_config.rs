@@ -102,8 +102,8 @@ fn keys(folder: &TempDir) -> Vec<Case> {
     openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", text(&weak_key)]);
     openssl(&["pkey", "-in", text(&weak_key), "-pubout", "-out", text(&weak)]);
     vec![
-        (format!("[auth]\nhs256_secret_file = {spaced:?}"), true),
-        (format!("[auth]\nhs256_secret_file = {spaced:?}\n[api]\nkey_file = {spaced:?}"), true),
+        (format!("[auth]\nhs256_secret_file = [{spaced:?}]"), true),
+        (format!("[auth]\nhs256_secret_file = [{spaced:?}]\n[api]\nkey_file = {spaced:?}"), true),
         (format!("[auth]\npublic_key_file = [{broken:?}]"), false),
         (format!("[auth]\npublic_key_file = [{:?}]", text(&weak)), false),
         ("[auth]\njwks_url = \"https://127.0.0.1:1/keys\"".to_owned(), true),
