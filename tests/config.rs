@@ -282,7 +282,8 @@ fn development_refuses_listeners_beyond_this_machine() {
 #[test]
 fn development_refuses_a_redis_beyond_this_machine() {
     let redis = |url: &str| load("", &[("HALLWAY_REDIS__URL", url)], Mode::Dev);
-    let far = ["redis://10.0.0.1", "redis://localhost.evil.org", "redis://127.0.0.1:1@evil.org", "rediss://redis:6379/0"];
+    let far =
+        ["redis://10.0.0.1", "redis://localhost.evil.org", "redis://127.0.0.1:1@evil.org", "rediss://redis:6379/0"];
     for url in far {
         assert_eq!(complaints(redis(url)), ["redis.url: is not on loopback, which --dev insists on"], "{url}");
     }

@@ -178,3 +178,15 @@ fn dev_mode_refuses_every_redis_and_listener_that_is_not_on_loopback() {
         assert!(said.contains("loopback, which --dev insists on"), "{value}: {said}");
     }
 }
+
+/// One listener serves pods with IPv6 alone and pods with both.
+#[tokio::test]
+async fn a_listener_on_every_address_of_ipv6_takes_ipv4_too() {
+    let port = free_address().port();
+    let node = Node::with(&[("HALLWAY_SERVER__LISTEN", &format!("[::]:{port}"))]).await;
+    assert!(node.listens_on(format!("[::]:{port}").parse().expect("an address")));
+    for host in ["[::1]", "127.0.0.1"] {
+        let address = format!("{host}:{port}").parse().expect("an address");
+        assert_eq!(status_of(address, "GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n").await, 200, "{host}");
+    }
+}

@@ -303,7 +303,8 @@ fn fails_to_start(settings: &[(&str, &str)], file: Option<&str>) -> String {
 
 #[test]
 fn a_start_that_fails_tells_no_secret() {
-    let secret_keys = [("auth", "hs256_secret"), ("api", "key"), ("redis", "url"), ("store", "url")]
+    let keys = [("auth", "hs256_secret"), ("api", "key"), ("redis", "url"), ("redis", "password"), ("store", "url")];
+    let secret_keys = keys
         .map(|(section, key)| (format!("HALLWAY_{}__{}", section.to_uppercase(), key.to_uppercase()), section, key));
     for (variable, section, key) in &secret_keys {
         for value in ["marked", " marked-secret-of-more-than-32-bytes-x", "http://marked:marked@x", "\u{fffd}marked"] {
