@@ -50,6 +50,7 @@ mod policy;
 mod protocol;
 mod publish_command;
 mod publishing_user;
+mod recipes;
 mod refresh;
 mod refusals;
 mod resume;
