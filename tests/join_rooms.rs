@@ -1,6 +1,7 @@
 //! S11a: several rooms joined in one act. What was missed of all of them comes in one row, each event once, in an order that
 //! is every room's own, and what is new comes behind it.
 
+mod commuter;
 
 use serde_json::{Value, json};
 

@@ -66,6 +66,7 @@ mod stalled;
 mod strangers;
 mod tidy;
 mod tokens;
+mod waiting;
 mod who_may_join;
 mod wire;
 mod wrong_type;

@@ -4,7 +4,9 @@
 //! `known`, up to which nothing is missing in it. An event of several rooms names its offset in each of them. It may go
 //! when in no room anything of the queue stands before it. Where a queue has run out and is not known to reach that far,
 //! the room must be read first: what was stored in several rooms in one act is there once it is in one of them. If it
-//! is not there then, the history has lost it, and the room does not hold it up.
+//! is not there then, the history has lost it, and the room does not hold it up. Such a read is cut behind the last event that
+//! asked for it: what else was stored meanwhile would ask for another room again, and so on for as long as a publisher is
+//! faster than the reads.
 //!
 //! So when an event goes, everything before it in each of its rooms has gone, and at any moment the marks `told` are a cut
 //! through all rooms at once: an event is on the same side of it in every room in which it is news.
@@ -37,7 +39,7 @@ struct Queue {
     known: Offset,
     /// Whether the history goes on behind `known`.
     more: bool,
-    /// An event of another room stands here, too: a read from now on reaches as far as this.
+    /// An event that was read of another room stands here, too: a read from now on reaches as far as this.
     owed: Offset,
 }
 
@@ -46,8 +48,8 @@ struct Queue {
 pub enum Next {
     /// This event may go.
     Ready(Ready),
-    /// This room has to be read on from [`Merge::known`].
-    Read(usize),
+    /// Some rooms have to be read on from [`Merge::known`]: those that are [`due`](Merge::due).
+    Read,
     /// Everything that was read has gone.
     Nothing,
 }
@@ -96,18 +98,39 @@ impl Merge {
         self.queues[room].known
     }
 
+    /// The rooms that have to be read on now, so that they can be read at once: those that have run out, and those that
+    /// are known less far than what was read of others asks for.
+    pub fn due(&mut self) -> Vec<usize> {
+        let mut owed: Vec<Offset> = self.queues.iter().map(|queue| queue.known).collect();
+        for (_, entry) in self.queues.iter().flat_map(|queue| &queue.entries) {
+            self.news(entry).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
+        }
+        let mut due = Vec::new();
+        for (at, (queue, owed)) in self.queues.iter_mut().zip(owed).enumerate() {
+            queue.owed = owed;
+            let is_due = if queue.more { queue.entries.is_empty() } else { queue.known < owed };
+            due.extend(is_due.then_some(at));
+        }
+        due
+    }
+
     /// Takes in what a read of a room from [`known`](Self::known) on gave: entries, oldest first, whether more follow, and
     /// the room's head.
     pub fn fill(&mut self, room: usize, entries: Vec<Entry>, more: bool, head: Offset) {
         let queue = &mut self.queues[room];
         let placed = entries.into_iter().filter_map(|entry| Some((entry.link(&queue.room)?.offset, entry)));
-        let placed: Vec<(Offset, Entry)> = placed.collect();
+        let mut placed: Vec<(Offset, Entry)> = placed.collect();
         let last = placed.last().map(|(offset, _)| *offset);
-        queue.more = more && last.is_some();
-        queue.known = match last {
+        let reaches = match last {
             Some(last) if more => last,
             _ => head.max(queue.known).max(queue.owed).max(last.unwrap_or_default()),
         };
+        let owed = Some(queue.owed).filter(|owed| *owed > queue.known && *owed <= reaches);
+        if let Some(owed) = owed {
+            placed.truncate(placed.partition_point(|(offset, _)| *offset <= owed));
+        }
+        queue.more = more && last.is_some() && owed.is_none();
+        queue.known = owed.unwrap_or(reaches);
         queue.entries.extend(placed);
     }
 
@@ -117,12 +140,14 @@ impl Merge {
         (queue.told, queue.known) = (queue.told.min(to), queue.known.min(to));
     }
 
-    /// Passes over what a room has had up to a place, unless something of it is yet to go.
-    pub fn pass_over(&mut self, room: usize, to: Offset) {
+    /// Passes over what a room has had up to a place, unless something of it is yet to go. Whether that is news.
+    pub fn pass_over(&mut self, room: usize, to: Offset) -> bool {
         let queue = &mut self.queues[room];
-        if queue.entries.is_empty() {
-            (queue.told, queue.known) = (queue.told.max(to), queue.known.max(to));
+        let is_news = queue.entries.is_empty() && queue.told < to;
+        if is_news {
+            (queue.told, queue.known) = (to, queue.known.max(to));
         }
+        is_news
     }
 
     /// Whether an event went lately.
@@ -146,8 +171,8 @@ impl Merge {
 
     /// What is to be done next.
     pub fn next(&mut self) -> Next {
-        if let Some(at) = self.queues.iter().position(|queue| queue.entries.is_empty() && queue.more) {
-            return Next::Read(at);
+        if self.queues.iter().any(|queue| queue.entries.is_empty() && queue.more) {
+            return Next::Read;
         }
         let Some(first) = self.earliest() else {
             // What is known of a room that has nothing left counts as told.
@@ -158,11 +183,8 @@ impl Merge {
         for _ in 0..=self.queues.len() {
             match self.waits_for(at) {
                 None => return Next::Ready(Ready(at)),
-                Some((room, offset)) if self.queues[room].entries.is_empty() => {
-                    self.queues[room].owed = offset;
-                    return Next::Read(room);
-                }
-                Some((room, _)) => at = room,
+                Some(room) if self.queues[room].entries.is_empty() => return Next::Read,
+                Some(room) => at = room,
             }
         }
         // Rooms that disagree about the order of two events: one of them must go first.
@@ -197,14 +219,14 @@ impl Merge {
         fronts.min().map(|(_, at)| at)
     }
 
-    /// The room in which something stands, or may stand, before the next event of this one, and that event's offset there.
-    fn waits_for(&self, at: usize) -> Option<(usize, Offset)> {
+    /// The room in which something stands, or may stand, before the next event of this one.
+    fn waits_for(&self, at: usize) -> Option<usize> {
         let (_, entry) = self.queues[at].entries.front()?;
         let before = |(_, room, offset): &(usize, usize, Offset)| match self.queues[*room].entries.front() {
             Some((first, _)) => first < offset,
             None => self.queues[*room].known < *offset,
         };
-        self.news(entry).find(before).map(|(_, room, offset)| (room, offset))
+        self.news(entry).find(before).map(|(_, room, _)| room)
     }
 
     /// The places of an entry that are news: which of its places, of which room, and where there.

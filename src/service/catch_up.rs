@@ -61,12 +61,12 @@ impl Service {
         let (mut turn, mut is_news) = (None, false);
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.next() {
-                Next::Read(room) => {
+                Next::Read => {
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(turn.take());
                     turn = Some(session.reading().await);
                     self.room_for_more(session).await;
-                    match self.read_next(session, &mut task, room).await {
+                    match self.read_next(session, &mut task).await {
                         Read::Done => {}
                         Read::Unavailable => drop(turn.take()),
                         Read::Incomplete => return,
@@ -93,10 +93,10 @@ impl Service {
         }
     }
 
-    /// Reads a room on. Where that fails, the broker has been waited for.
-    async fn read_next(&self, session: &Session, task: &mut CatchUp, room: usize) -> Read {
-        match self.read_on(&mut task.reader, room).await {
-            Ok(false) if task.seats[room].is_behind() => {
+    /// Reads rooms on. Where that fails, the broker has been waited for.
+    async fn read_next(&self, session: &Session, task: &mut CatchUp) -> Read {
+        match self.read_on(&mut task.reader).await {
+            Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
                 session.close(Close::HistoryLost);
                 Read::Incomplete
             }

@@ -129,9 +129,13 @@ impl Service {
         }
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
-        let membership = if behind { Membership::catching_up(offset) } else { Membership::live(offset) };
+        let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
+        let standing = if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) };
+        let membership = Membership::begin(since.unwrap_or(offset), standing);
         if behind {
             session.remember_ids();
+        } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {
+            session.remember_places();
         }
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
         self.0.hub.recount(local.room());

@@ -31,17 +31,15 @@ use hallway_rooms::close::{Close, Refusal};
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use metrics::counter;
+use tokio::time::Instant;
 
-use super::patience::attempt;
+use super::reader::AT_ONCE;
 use super::{Answer, Service, reply};
 use crate::metrics::limit::Limit;
 use crate::session::Session;
 
 mod look;
 mod seats;
-
-/// Rooms asked about, opened or read at once for one command: not so many that it holds up other sockets.
-const AT_ONCE: usize = 8;
 
 /// How often rooms are looked at of which some can be read and others cannot, before those are given up: that is no
 /// outage but their own trouble.
@@ -66,6 +64,16 @@ pub(super) struct Admitted {
 /// What is answered for each room of the command: which of those that are joined it is, or why it is not.
 type Verdicts = Vec<(String, Result<Room, Refusal>)>;
 
+/// A command that has been judged.
+#[derive(Debug)]
+struct Asked {
+    /// In the order of their keys.
+    admitted: Vec<Admitted>,
+    verdicts: Verdicts,
+    /// Until when to wait for the broker.
+    until: Instant,
+}
+
 impl Service {
     /// Lets a session into several rooms in one act, with what it missed in all of them. A room that is refused is said, and
     /// keeps out none of the others. Without an answer as [`join`](Self::join).
@@ -74,12 +82,13 @@ impl Service {
             Limit::RoomsPerSocket.reached();
             return refuse(session, &mut answer, Refusal::TooManyRooms);
         }
-        let (mut verdicts, admitted) = self.judge_all(session, wanted, &answer).await;
+        let (verdicts, admitted) = self.judge_all(session, wanted, &answer).await;
         if admitted.iter().any(|one| one.from.is_some()) {
             self.room_for_more(session).await;
         }
-        let outcome = self.join_admitted(session, admitted, &mut verdicts, &mut answer).await;
-        let (Err(refusal), false) = (outcome, session.is_finished()) else { return };
+        let asked = Asked { admitted, verdicts, until: self.patience(&answer) };
+        let joined = self.join_admitted(session, asked, &mut answer).await;
+        let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
             counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
             return session.close(Close::JoinUnavailable);
@@ -90,23 +99,18 @@ impl Service {
     async fn join_admitted(
         &self,
         session: &Arc<Session>,
-        mut admitted: Vec<Admitted>,
-        verdicts: &mut Verdicts,
+        mut asked: Asked,
         answer: &mut Answer,
     ) -> Result<(), Refusal> {
-        let until = self.patience(answer);
         let mut looks = 0;
         loop {
-            let mut failed = Vec::new();
-            let looked = attempt(until, self.look_and_seat(session, &admitted, verdicts, answer, &mut failed)).await;
-            let is_partial = !failed.is_empty() && failed.len() < admitted.len() && answer.is_wanted();
+            let Err(failed) = self.look_and_seat(session, &asked, answer).await else { return Ok(()) };
+            let is_partial = failed.len() < asked.admitted.len() && answer.is_wanted();
             looks += u32::from(is_partial);
             if is_partial && looks >= LOOKS {
-                give_up(&mut admitted, verdicts, &failed);
-                continue;
-            }
-            if !self.tries_again(session, until, looked.err()).await {
-                return looked;
+                asked.give_up(&failed);
+            } else if !self.tries_again(session, asked.until, Some(Refusal::Unavailable)).await {
+                return Err(Refusal::Unavailable);
             }
         }
     }
@@ -159,13 +163,19 @@ fn earlier(one: Option<From>, other: Option<From>) -> Option<From> {
     [one, other].into_iter().flatten().min_by_key(|from| from.exclusive())
 }
 
-/// Goes on without rooms that cannot be read while others can.
-fn give_up(admitted: &mut Vec<Admitted>, verdicts: &mut Verdicts, failed: &[Room]) {
-    admitted.retain(|one| !failed.contains(&one.room));
-    for (_, verdict) in verdicts {
-        if verdict.as_ref().is_ok_and(|room| failed.contains(room)) {
-            counter!(crate::metrics::JOINS_REFUSED, "why" => Refusal::Unavailable.code()).increment(1);
-            *verdict = Err(Refusal::Unavailable);
+impl Asked {
+    fn rooms(&self) -> Vec<Room> {
+        self.admitted.iter().map(|one| one.room.clone()).collect()
+    }
+
+    /// Goes on without rooms that cannot be read while others can.
+    fn give_up(&mut self, failed: &[Room]) {
+        self.admitted.retain(|one| !failed.contains(&one.room));
+        for (_, verdict) in &mut self.verdicts {
+            if verdict.as_ref().is_ok_and(|room| failed.contains(room)) {
+                counter!(crate::metrics::JOINS_REFUSED, "why" => Refusal::Unavailable.code()).increment(1);
+                *verdict = Err(Refusal::Unavailable);
+            }
         }
     }
 }

@@ -79,6 +79,6 @@ impl Service {
         let broker = &self.0.broker;
         let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
         let (history, latest) = read.map_err(|_| Refusal::Unavailable)?;
-        Ok(Page::of(history, &latest, room, self.0.limits.page_bytes))
+        Ok(Page::of(history, &latest, room, window.from, self.0.limits.page_bytes))
     }
 }

@@ -2,6 +2,7 @@
 
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
+use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
@@ -19,6 +20,8 @@ pub(super) struct Page {
     taken: (usize, usize),
     /// Where the reader stands behind it.
     pub(super) offset: Offset,
+    /// Everything that came behind this is in it, as far as it goes.
+    pub(super) since: Offset,
     /// Whether nothing from the asked place on is missing.
     pub(super) complete: bool,
     /// Whether more follow.
@@ -31,8 +34,9 @@ pub(super) struct Page {
 impl Page {
     /// Cuts a history to a page of `room`, of at most `bytes` of event text, with what is `latest` behind it. If the
     /// history fills the page so that nothing of that fits, more follows.
-    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, bytes: usize) -> Self {
+    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
         cut(&mut history, bytes);
+        let since = since(&history, room, from);
         let mut events = String::new();
         for entry in &history.entries {
             write_event(entry, room, &mut events);
@@ -41,7 +45,7 @@ impl Page {
         let mut current = Current::default();
         current.update(latest, room);
         let History { complete, has_more, .. } = history;
-        let mut page = Self { events, taken, offset: history.offset(room), complete, has_more, current, bytes };
+        let mut page = Self { events, taken, offset: history.offset(room), since, complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {
             page.has_more = true;
         }
@@ -69,6 +73,16 @@ impl Page {
         let (events, bytes) = self.taken;
         self.current.fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes))
     }
+}
+
+/// From where on a history has everything: from the place that was asked for, or, where something is missing, from its
+/// first link.
+pub(super) fn since(history: &History, room: &Room, from: From) -> Offset {
+    if history.complete {
+        return from.exclusive();
+    }
+    let first = history.entries.first().and_then(|entry| entry.link(room));
+    first.map_or(history.facts.head(), |link| link.prev)
 }
 
 /// Keeps the page within its bytes.

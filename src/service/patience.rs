@@ -7,6 +7,7 @@ use hallway_rooms::close::Refusal;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Answer, Service};
+use crate::broker::Unavailable;
 use crate::session::Session;
 
 /// Between two tries, also where the broker seems to be within reach: it may be this one room that cannot be read.
@@ -47,6 +48,16 @@ impl Service {
         sleep(RETRY).await;
         self.0.broker.reachable().await;
     }
+}
+
+/// One step of a longer attempt. Several that are answered one after the other may take longer together: a broker that
+/// answers is within reach.
+pub(super) async fn step<T>(
+    until: Instant,
+    step: impl Future<Output = Result<T, Unavailable>>,
+) -> Result<T, Unavailable> {
+    let silent = |_| Err(Unavailable("it does not answer".to_owned()));
+    timeout_at(until.max(Instant::now() + LEAST), step).await.unwrap_or_else(silent)
 }
 
 /// One attempt, given up when the time is up.

@@ -1,6 +1,7 @@
 //! Reading the histories of several rooms as one: every event once, in an order that is every room's own
 //! (`rooms/src/merge.rs`). A room is read on when its turn comes, so that no more is held than a page of each.
 
+use futures_util::future::try_join_all;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
@@ -9,6 +10,9 @@ use hallway_rooms::offset::Offset;
 
 use super::{Service, page};
 use crate::broker::{History, Unavailable};
+
+/// Rooms opened or read at once for one session: not so many that it holds up others.
+pub(super) const AT_ONCE: usize = 8;
 
 /// The fewest events read of a room at once, however many rooms there are: what brokers fetch in one step.
 const FEWEST: usize = 64;
@@ -82,12 +86,19 @@ impl Service {
         Ok(history)
     }
 
-    /// Reads a room on from where the reader knows it. Says whether nothing is missing.
-    pub(super) async fn read_on(&self, reader: &mut Reader, room: usize) -> Result<bool, Unavailable> {
-        let from = From::After(reader.merge.known(room));
-        let history = self.read_share(&reader.rooms[room], from, reader.share).await?;
-        let complete = history.complete;
-        reader.fill(room, history);
-        Ok(complete)
+    /// Reads the rooms on whose turn it is. Gives those of which something is missing.
+    pub(super) async fn read_on(&self, reader: &mut Reader) -> Result<Vec<usize>, Unavailable> {
+        let mut torn = Vec::new();
+        for some in reader.merge.due().chunks(AT_ONCE) {
+            let reads = some.iter().map(|room| {
+                let from = From::After(reader.merge.known(*room));
+                self.read_share(&reader.rooms[*room], from, reader.share)
+            });
+            for (room, history) in some.iter().zip(try_join_all(reads).await?) {
+                torn.extend((!history.complete).then_some(*room));
+                reader.fill(*room, history);
+            }
+        }
+        Ok(torn)
     }
 }

@@ -1,14 +1,16 @@
 //! A row of missed events of several rooms, as one answer holds it: bounded in events and bytes, at least one event if
 //! there is any.
 
-use hallway_rooms::close::Refusal;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::merge::{Next, Told};
+use tokio::time::Instant;
 
 use super::Service;
 use super::current::Current;
+use super::patience::step;
 use super::reader::Reader;
+use crate::broker::Unavailable;
 use crate::logs;
 
 /// See the module.
@@ -73,27 +75,25 @@ impl Row {
 }
 
 impl Service {
-    /// Reads on until the row is full or nothing is left. `torn` is told the rooms of which something is missing.
+    /// Reads on until the row is full or nothing is left. Gives the rooms of which something is missing.
     pub(super) async fn read_row(
         &self,
         reader: &mut Reader,
         row: &mut Row,
-        torn: &mut Vec<usize>,
-    ) -> Result<(), Refusal> {
+        until: Instant,
+    ) -> Result<Vec<usize>, Unavailable> {
+        let mut torn = Vec::new();
         loop {
             match reader.merge.next() {
-                Next::Read(room) => {
-                    let complete = self.read_on(reader, room).await.map_err(|_| Refusal::Unavailable)?;
-                    torn.extend((!complete).then_some(room));
-                }
+                Next::Read => torn.extend(step(until, self.read_on(reader)).await?),
                 Next::Ready(ready) if row.has_room_for(reader.merge.bytes(ready)) => {
                     reader.merge.take(ready).iter().for_each(|told| row.push(told));
                 }
                 Next::Ready(_) => {
                     row.has_more = true;
-                    return Ok(());
+                    return Ok(torn);
                 }
-                Next::Nothing => return Ok(()),
+                Next::Nothing => return Ok(torn),
             }
         }
     }

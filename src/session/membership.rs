@@ -40,12 +40,6 @@ impl Membership {
         Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
     }
 
-    /// Begins at the offset that the client is told.
-    #[must_use]
-    pub fn catching_up(since: Offset) -> Arc<Self> {
-        Self::begin(since, Standing::CatchingUp(since))
-    }
-
     /// Begins at the offset that the client is told, with nothing missing.
     #[must_use]
     pub fn live(since: Offset) -> Arc<Self> {

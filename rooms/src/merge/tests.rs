@@ -77,14 +77,18 @@ impl Reading {
             let had = self.world.events[..*from].iter().filter_map(|e| e.link(&all[*room]));
             merge.add(all[*room].clone(), had.last().map(|link| link.offset).unwrap_or_default());
         }
-        let (mut out, mut is_last) = (Vec::new(), false);
+        let (mut out, mut before) = (Vec::new(), None);
         loop {
             match merge.next() {
-                Next::Read(at) => {
-                    self.so_far = (self.so_far + self.pace).min(self.world.events.len());
-                    let (room, after) = (named[at], merge.known(at));
-                    let (page, more, head) = self.world.read(&all[room], room, self.so_far, after, self.limit);
-                    merge.fill(at, page, more, head);
+                Next::Read => {
+                    let due = merge.due();
+                    assert!(!due.is_empty(), "a read that reads nothing");
+                    for at in due {
+                        self.so_far = (self.so_far + self.pace).min(self.world.events.len());
+                        let (room, after) = (named[at], merge.known(at));
+                        let (page, more, head) = self.world.read(&all[room], room, self.so_far, after, self.limit);
+                        merge.fill(at, page, more, head);
+                    }
                 }
                 Next::Ready(ready) => {
                     let told = merge.take(ready).expect("it is ready");
@@ -92,9 +96,9 @@ impl Reading {
                     let number = told.entry.id.as_str()[1..].parse().expect("a number");
                     out.push((number, told.places.iter().map(|(_, at)| named[*at]).collect()));
                 }
-                Next::Nothing if is_last => return out,
+                Next::Nothing if before == Some((out.len(), self.world.events.len())) => return out,
                 Next::Nothing => {
-                    is_last = self.so_far == self.world.events.len();
+                    before = Some((out.len(), self.so_far));
                     assert_cut(&self.world, &merge, &self.from);
                     (0..named.len()).for_each(|at| merge.reopen(at));
                 }

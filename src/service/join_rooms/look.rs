@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hallway_rooms::close::Refusal;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
 use super::seats::{Entered, Joining, Part, Stand};
-use super::{AT_ONCE, Admitted, Verdicts};
+use super::{Admitted, Asked};
 use crate::broker::{History, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
-use crate::service::reader::{Reader, Share};
+use crate::service::page;
+use crate::service::patience::step;
+use crate::service::reader::{AT_ONCE, Reader, Share};
 use crate::service::row::Row;
 use crate::service::{Answer, Service};
 use crate::session::Session;
@@ -38,26 +39,27 @@ enum Seen {
 }
 
 impl Service {
-    /// Looks at the rooms, and seats the session in all of them with its answer. Says which of them could not be looked at.
+    /// Looks at the rooms, and seats the session in all of them with its answer.
+    ///
+    /// # Errors
+    /// The rooms that could not be looked at; none has a seat then.
     pub(super) async fn look_and_seat(
         &self,
         session: &Arc<Session>,
-        admitted: &[Admitted],
-        verdicts: &Verdicts,
+        asked: &Asked,
         answer: &mut Answer,
-        failed: &mut Vec<Room>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Vec<Room>> {
         while !session.is_finished() {
-            let looks = self.look_at_all(session, admitted, failed).await?;
-            let mut joining = self.begin_joining(admitted, looks, answer.is_wanted());
+            let looks = self.look_at_all(session, asked).await?;
+            let mut joining = self.begin_joining(&asked.admitted, looks, answer.is_wanted());
             let mut reads = 0;
             loop {
                 if answer.is_wanted() {
-                    let Joining { reader, row, torn, .. } = &mut joining;
-                    self.read_row(reader, row, torn).await?;
+                    let read = self.read_row(&mut joining.reader, &mut joining.row, asked.until).await;
+                    joining.torn.extend(read.map_err(|_| asked.rooms())?);
                 }
                 joining.may_wait = reads < READS;
-                joining = match self.enter_all(session, joining, verdicts, answer) {
+                joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
                     Entered::Seated => return Ok(()),
                     Entered::Moved(again) => again,
                     Entered::Gone => break,
@@ -68,25 +70,20 @@ impl Service {
         Ok(())
     }
 
-    async fn look_at_all(
-        &self,
-        session: &Session,
-        admitted: &[Admitted],
-        failed: &mut Vec<Room>,
-    ) -> Result<Vec<Look>, Refusal> {
-        let missed = admitted.iter().filter(|one| one.from.is_some()).count();
+    async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
+        let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
         let share = Share::of(missed, self.0.limits.page_bytes);
-        let mut looks = Vec::with_capacity(admitted.len());
-        for some in admitted.chunks(AT_ONCE) {
-            let looked = join_all(some.iter().map(|one| self.look_at(session, one, share))).await;
-            for (one, look) in some.iter().zip(looked) {
+        let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
+        for some in asked.admitted.chunks(AT_ONCE) {
+            let looked = some.iter().map(|one| step(asked.until, self.look_at(session, one, share)));
+            for (one, look) in some.iter().zip(join_all(looked).await) {
                 match look {
                     Ok(look) => looks.push(look),
                     Err(Unavailable(_)) => failed.push(one.room.clone()),
                 }
             }
         }
-        if failed.is_empty() { Ok(looks) } else { Err(Refusal::Unavailable) }
+        if failed.is_empty() { Ok(looks) } else { Err(failed) }
     }
 
     async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
@@ -120,7 +117,7 @@ impl Service {
             let stand = match look.seen {
                 Seen::Kept => Stand::Kept,
                 Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
-                    Stand::New(reader.add_at(one.room.clone(), head))
+                    Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
                 Seen::Head(head) => Stand::Plain(head),
                 Seen::Missed(history, latest) => {
@@ -140,9 +137,8 @@ impl Service {
 fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) -> Stand {
     let complete = history.complete;
     let asked = one.from.map(From::exclusive).unwrap_or_default();
-    let first = history.entries.first().and_then(|entry| entry.link(&one.room));
-    let since = if complete { asked } else { first.map_or(history.facts.head(), |link| link.prev) };
     if told {
+        let since = page::since(&history, &one.room, From::After(asked));
         return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
     let since = if complete { asked } else { history.offset(&one.room) };

@@ -41,8 +41,8 @@ pub(super) enum Stand {
     Kept,
     /// It begins at the head of a room that has no history.
     Plain(Offset),
-    /// It begins at the head of a room with this number in the reader.
-    New(usize),
+    /// It begins at the head of a room with this number in the reader. Everything that came behind `since` is told.
+    New { number: usize, since: Offset },
     /// It has had everything up to a place in a room with this number in the reader.
     Back {
         number: usize,
@@ -65,7 +65,7 @@ impl Stand {
     fn number(self) -> Option<usize> {
         match self {
             Self::Kept | Self::Plain(_) => None,
-            Self::New(number) | Self::Back { number, .. } => Some(number),
+            Self::New { number, .. } | Self::Back { number, .. } => Some(number),
         }
     }
 
@@ -84,10 +84,12 @@ impl Joining {
     /// read of them.
     fn level(&mut self, held: &[Seated<'_>]) -> Vec<usize> {
         let mut behind = Vec::new();
-        for (part, seated) in self.parts.iter().zip(held) {
+        for (part, seated) in self.parts.iter_mut().zip(held) {
             let (Some(number), Some(at)) = (part.stand.number(), seated.at()) else { continue };
-            if let Stand::New(_) = part.stand {
-                self.reader.merge.pass_over(number, at);
+            if let Stand::New { since, .. } = &mut part.stand
+                && self.reader.merge.pass_over(number, at)
+            {
+                *since = at;
             }
             if at > self.reader.merge.told(number) {
                 behind.push(number);
@@ -114,9 +116,10 @@ impl Joining {
         let (since, offset) = match stand {
             Stand::Kept => return None,
             Stand::Plain(head) => return Some(Membership::live(head.max(at))),
-            Stand::New(number) => (told(number), told(number)),
-            Stand::Back { number, since, .. } if self.torn.contains(&number) => (since.max(told(number)), told(number)),
-            Stand::Back { number, since, .. } => (since.min(told(number)), told(number)),
+            Stand::New { number, .. } | Stand::Back { number, .. } if self.torn.contains(&number) => {
+                (told(number), told(number))
+            }
+            Stand::New { number, since } | Stand::Back { number, since, .. } => (since.min(told(number)), told(number)),
         };
         Some(Membership::begin(since, if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) }))
     }
@@ -124,7 +127,7 @@ impl Joining {
     /// Whether nothing is missing in a room that was asked for from a place on.
     fn complete(&self, stand: Stand) -> Option<bool> {
         match stand {
-            Stand::Kept | Stand::Plain(_) | Stand::New(_) => None,
+            Stand::Kept | Stand::Plain(_) | Stand::New { .. } => None,
             Stand::Back { number, complete, .. } => Some(complete && !self.torn.contains(&number)),
         }
     }
@@ -225,8 +228,8 @@ fn remember(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, beh
         let at = locals.binary_search_by(|local| local.room().cmp(room));
         at.is_ok_and(|at| !matches!(joining.parts[at].stand, Stand::Kept))
     };
-    let is_back = joining.parts.iter().any(|part| part.stand.is_back());
-    if is_back && session.with_rooms(|rooms| rooms.keys().any(|room| !comes(room))) {
+    let is_told = joining.parts.iter().any(|part| part.stand.is_back());
+    if is_told && session.with_rooms(|rooms| rooms.keys().any(|room| !comes(room))) {
         session.remember_places();
     }
 }
