@@ -46,7 +46,6 @@ impl Scene {
             ("HALLWAY_REDIS__URL", &url),
             ("HALLWAY_REDIS__ANSWER_WAIT", "100ms"),
             ("HALLWAY_HISTORY__MAX_EVENTS", "5000"),
-            ("HALLWAY_AUTH__EXPIRING_LEAD", "3590s"),
         ])
         .await
     }
@@ -64,7 +63,7 @@ impl Scene {
             let offsets = offsets.get(name).cloned().unwrap_or_else(|| json!({}));
             json!({"url": format!("http://{}/", self.address), "tokens": self.tokens(), "types": ["order.changed"], "offsets": offsets})
         };
-        vec![App::javascript(&config("javascript")), App::python(&config("python"))]
+        vec![App::javascript(&config("javascript")), App::python(&config("python")), App::dart(&config("dart"))]
     }
 
     /// Events in one room and in several, of which the apps handle all but every seventh.
@@ -214,4 +213,26 @@ async fn a_recipe_gets_each_event_once_and_in_order_whatever_happens() {
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_shows_a_newer_token_before_its_own_expires_and_stays() {
+    let scene = Scene::new().await;
+    let expires = token::now_s() + 8;
+    scene.give_token(&token::with(json!({"sub": "u1", "exp": expires})));
+    let (address, lead) = (scene.address.to_string(), ("HALLWAY_AUTH__EXPIRING_LEAD", "5s"));
+    let _node = Node::with(&[("HALLWAY_SERVER__LISTEN", &address), lead]).await;
+    let apps = scene.apps(&HashMap::new());
+    all_say(&apps, &json!({"state": "connected"})).await;
+    scene.give_token(&token::user("u1"));
+    let asked = |app: &App| app.all("asked").len();
+    for app in &apps {
+        eventually("it asks for another one", || async { (asked(app) == 2).then_some(()) }).await;
+    }
+    eventually("the first one has expired", || async { (token::now_s() > expires + 1).then_some(()) }).await;
+    for app in &apps {
+        assert_eq!(asked(app), 2, "{}", app.name);
+        assert_eq!(app.all("error"), Vec::<Value>::new(), "{}", app.name);
+        assert_eq!(app.all("state").last(), Some(&json!("connected")), "{}", app.name);
+    }
 }

@@ -27,7 +27,8 @@ class Realtime {
         .enableForceNew()
         .disableAutoConnect()
         .build();
-    _socket = IO.io('${url.replaceFirst(RegExp(r'/+$'), '')}/realtime', options);
+    final base = url.replaceFirst(RegExp(r'/+$'), '');
+    _socket = IO.io('$base/realtime', options);
     _socket.onConnect((_) => _connected());
     _socket.onDisconnect((reason) => _disconnected(reason));
     // A refused token is an 'error' up to 3.1.3, and later a 'connect_error' that leaves the socket inactive.
@@ -79,15 +80,21 @@ class Realtime {
   }
 
   /// What happened in a room since a time (epoch ms) or after an offset: events, offset, complete, hasMore.
-  Future<Map> missed(String room, Object since) =>
-      command('get_missed_events', {'room': room, since is String ? 'after' : 'since': since});
+  Future<Map> missed(String room, Object since) {
+    final key = since is String ? 'after' : 'since';
+    return command('get_missed_events', {'room': room, key: since});
+  }
 
   /// Any command: the data of its reply, or a StateError with the code.
   Future<Map> command(String name, Map argument) {
     final answer = Completer<Map>();
     _socket.emitWithAck(name, argument, ack: (reply) {
-      if (reply['ok'] == true) return answer.complete(reply['data'] ?? {});
-      answer.completeError(StateError('$name: ${reply['error']}'));
+      final error = reply['error'];
+      if (error == null) {
+        answer.complete(reply['data'] ?? {});
+      } else {
+        answer.completeError(StateError('$name: $error'));
+      }
     });
     return answer.future.timeout(_longestPause);
   }
@@ -135,7 +142,8 @@ class Realtime {
   // A wrong URL, a 403, a gateway that is away: the client tries again by itself. After a refused token 2.0.3 does so when
   // its transport is closed, and 3.x not at all.
   void _failed(error, bool refused) {
-    _safely(() => onError('cannot connect: ${error is Map ? error['message'] : error}'));
+    final reason = error is Map ? error['message'] : error;
+    _safely(() => onError('cannot connect: $reason'));
     if (refused) _later(() => _socket.active ? _socket.io.engine?.close() : _socket.connect());
   }
 
@@ -154,7 +162,10 @@ class Realtime {
       return [rooms.sublist(0, half), rooms.sublist(half)].forEach(_join);
     }
     final data = reply['data'] ?? {};
-    final List results = data['rooms'] ?? [for (final room in rooms) {'room': room, 'error': reply['error']}];
+    final List results = data['rooms'] ??
+        [
+          for (final room in rooms) {'room': room, 'error': reply['error']}
+        ];
     for (final one in results) {
       if (one['complete'] == false) _safely(() => onGap(one['room']));
     }
@@ -180,7 +191,7 @@ class Realtime {
   }
 
   void _joinWaiting() {
-    final rooms = _waiting.where(_offsets.containsKey).toList();
+    final rooms = _waiting.where((room) => _offsets.containsKey(room)).toList();
     _waiting.clear();
     _join(rooms);
   }
@@ -198,16 +209,16 @@ class Realtime {
     if (!_seenBefore.contains(id) && _seen.add(id)) {
       if (_seen.length == _remembered) {
         _seenBefore = _seen;
-        _seen = {};
+        _seen = <String>{};
       }
       for (final handler in List.of(_handlers[type] ?? const [])) {
         _safely(() => handler(event));
       }
     }
     final meta = event['meta'];
-    final Map offsets = meta['offsets'] ?? {if (meta['offset'] != null) meta['room']: meta['offset']};
+    final Map offsets = meta['offsets'] ?? {meta['room']: meta['offset']};
     offsets.forEach((room, offset) {
-      if (_offsets.containsKey(room)) _offsets[room] = offset;
+      if (offset != null && _offsets.containsKey(room)) _offsets[room] = offset;
     });
     if (type == 'room.revoked') _offsets.remove(event['payload']['room']);
     if (type == 'auth.expiring') _safely(_refresh);
@@ -224,7 +235,8 @@ class Realtime {
   void _later(void Function() run) {
     _pause?.cancel();
     final longest = min(_longestPause.inMilliseconds, 1000 * (1 << min(_tries++, 9)));
-    _pause = Timer(Duration(milliseconds: (longest * (0.5 + Random().nextDouble() / 2)).round()), run);
+    final pause = (longest * (0.5 + Random().nextDouble() / 2)).round();
+    _pause = Timer(Duration(milliseconds: pause), run);
   }
 
   void _set(String to) {

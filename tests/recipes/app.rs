@@ -28,11 +28,24 @@ impl App {
     pub(super) fn javascript(config: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         copy("docs/clients/realtime.mjs", &folder);
+        Self::node("javascript", config, folder)
+    }
+
+    fn node(name: &'static str, config: &Value, folder: TempDir) -> Self {
         let driver = copy("tests/recipes/driver.mjs", &folder);
         symlink(installed("tests/e2e/node_modules"), folder.path().join("node_modules")).expect("a link");
         let mut command = Command::new("node");
         command.arg(driver);
-        Self::launch("javascript", command, config, folder)
+        Self::launch(name, command, config, folder)
+    }
+
+    /// Turned into JavaScript line by line, on what is known of the stock client: there is no Dart here.
+    pub(super) fn dart(config: &Value) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        copy("docs/clients/realtime.dart", &folder);
+        copy("tests/recipes/dart203.mjs", &folder);
+        fs::rename(copy("tests/recipes/dart.mjs", &folder), folder.path().join("realtime.mjs")).expect("a file");
+        Self::node("dart", config, folder)
     }
 
     pub(super) fn python(config: &Value) -> Self {

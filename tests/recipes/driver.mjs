@@ -22,7 +22,7 @@ function handle(event) {
 const realtime = new Realtime(url, token, {
   offsets,
   onGap: (room) => say({ gap: room }),
-  onError: (error) => say({ error: error.message }),
+  onError: (error) => say({ error: error.message ?? error }),
   onKicked: () => say({ kicked: true }),
   onState: (state) => say({ state }),
 });
