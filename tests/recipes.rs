@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -235,4 +236,60 @@ async fn a_recipe_shows_a_newer_token_before_its_own_expires_and_stays() {
         assert_eq!(app.all("error"), Vec::<Value>::new(), "{}", app.name);
         assert_eq!(app.all("state").last(), Some(&json!("connected")), "{}", app.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_and_costs_no_other_room() {
+    let mut scene = Scene::new().await;
+    scene.give_token(&token::user("u1"));
+    let mut apps = scene.apps(&HashMap::new());
+    for app in &apps {
+        eventually("a gateway that is away is told", || async { app.all("error").first().cloned() }).await;
+    }
+    for room in ["product:p1", "order:o1", "order:o2", "order:o3", "order:o4"] {
+        apps.iter_mut().for_each(|app| app.act(&json!({"do": "join", "room": room})));
+    }
+    all_say(&apps, &json!({"did": "join"})).await;
+    let config = scene.folder.path().join("hallway.toml");
+    std::fs::write(&config, "[rooms.\"product:{productId}\"]\nhistory = { max_events = 0 }\n").expect("a file");
+    let (address, url) = (scene.address.to_string(), scene.redis.url());
+    let settings = [
+        ("HALLWAY_SERVER__LISTEN", address.as_str()),
+        ("HALLWAY_REDIS__URL", &url),
+        ("HALLWAY_LIMITS__ROOMS_PER_SOCKET", "4"),
+    ];
+    let node = async || {
+        Node::changed(&settings, |command| {
+            command.arg("--config").arg(&config);
+        })
+        .await
+    };
+
+    // One room more than a socket may have.
+    let mut first = node().await;
+    scene.joined(&["product:p1", "order:o1", "order:o2", "order:o3"], apps.len()).await;
+    all_say(&apps, &json!({"error": "order:o4: too-many-rooms"})).await;
+
+    // A room without a history has no offset to go on from.
+    first.kill();
+    let _second = node().await;
+    scene.joined(&["product:p1", "order:o1", "order:o2", "order:o3"], apps.len()).await;
+    all_say(&apps, &json!({"gap": "product:p1"})).await;
+    for room in ["product:p1", "order:o3"] {
+        let id = scene.publish_one(&[room], "order.changed", &json!(1)).await;
+        all_say(&apps, &json!({"event": id})).await;
+    }
+    let gaps: Vec<_> = apps.iter().map(|app| app.all("gap")).collect();
+    assert!(gaps.iter().all(|gaps| gaps == &[json!("product:p1")]), "{gaps:?}");
+}
+
+#[test]
+fn the_dart_recipe_is_dart() {
+    let python = app::installed("tests/e2e/.venv/bin/python");
+    let read = Command::new(python)
+        .current_dir(repository())
+        .args(["tests/recipes/parse.py", "docs/clients/realtime.dart"])
+        .output()
+        .expect("python runs");
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
 }

@@ -118,6 +118,7 @@ function proxy(name, listen, nodes, folder) {
   text = text.replace('listen 80;', `listen 127.0.0.1:${listen};`).replace('bind :80', `bind 127.0.0.1:${listen}`);
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${folder}/${kind};`).join(' ');
   text = text.replace('http {', `http { access_log off; ${paths}`);
+  text = text.replace('maxconn 40000', 'maxconn 2000'); // what any machine may open
   const config = join(folder, file);
   writeFileSync(config, text);
   const unpacked = existsSync(join(cache, `usr/sbin/${name}`)) ? join(cache, `usr/sbin/${name}`) : name;
@@ -126,7 +127,9 @@ function proxy(name, listen, nodes, folder) {
     nginx: ['-c', config, '-p', folder, '-e', 'stderr', '-g', `daemon off; master_process off; error_log stderr crit; pid ${folder}/nginx.pid;`],
     haproxy: ['-db', '-f', config],
   }[name];
-  return start(unpacked, args, { env, log: 'inherit' });
+  const child = start(unpacked, args, { env, log: 'inherit' });
+  child.gone.then((code) => code && (console.error(`${name} ended with ${code}`), process.exit(1)));
+  return child;
 }
 
 // ---- the run

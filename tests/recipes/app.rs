@@ -123,7 +123,7 @@ impl Drop for App {
     }
 }
 
-fn installed(path: &str) -> PathBuf {
+pub(super) fn installed(path: &str) -> PathBuf {
     let path = repository().join(path);
     assert!(path.exists(), "{} is missing: ./check installs it", path.display());
     path
