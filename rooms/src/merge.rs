@@ -170,7 +170,7 @@ impl Merge {
     }
 
     /// What is to be done next.
-    pub fn next(&mut self) -> Next {
+    pub fn step(&mut self) -> Next {
         if self.queues.iter().any(|queue| queue.entries.is_empty() && queue.more) {
             return Next::Read;
         }

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use hallway_rooms::close::Close;
 use hallway_rooms::entry::Place;
-use hallway_rooms::envelope::Envelope;
 use hallway_rooms::merge::{Next, Told};
 
-use super::Service;
 use super::current::Current;
 use super::reader::Reader;
+use super::{Service, page};
 use crate::hub::Watch;
 use crate::session::{Membership, Session, Standing};
 
@@ -60,7 +59,7 @@ impl Service {
     async fn catch_up(&self, session: &Session, mut task: CatchUp) {
         let (mut turn, mut is_news) = (None, false);
         while task.goes_on() && !session.is_finished() {
-            match task.reader.merge.next() {
+            match task.reader.merge.step() {
                 Next::Read => {
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(turn.take());
@@ -178,7 +177,7 @@ impl CatchUp {
 
 fn send(session: &Session, task: &CatchUp, told: &Told) {
     let entry = &told.entry;
-    let envelope = Envelope::of(entry).ok().filter(|_| !told.again);
+    let envelope = if told.again { None } else { page::composed(entry) };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let behind = told.places.iter().filter(|(_, room)| task.seats[*room].is_behind());

@@ -6,7 +6,7 @@ use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 
-use crate::logs;
+use super::page;
 use crate::session::Session;
 
 /// The newest event of each key, oldest first.
@@ -98,15 +98,11 @@ impl Current {
 
 impl Known {
     fn of_entry(entry: &Entry, room: &Room) -> Option<Self> {
-        let envelope = Envelope::of(entry);
-        let envelope = envelope.inspect_err(
-            |error| tracing::debug!(event = logs::LATEST_UNFIT, id = %entry.id, %error, "not fit to be passed on"),
-        );
         Some(Self {
             id: entry.id.clone(),
             places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
             rooms: vec![room.clone()],
-            envelope: envelope.ok()?,
+            envelope: page::composed(entry)?,
             bytes: entry.text.len(),
             told: false,
         })

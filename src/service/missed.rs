@@ -5,7 +5,7 @@ use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
-use super::page::Page;
+use super::page::{self, Page};
 use super::patience::attempt;
 use super::{Answer, Service, reply};
 use crate::auth::policy::Action;
@@ -78,7 +78,8 @@ impl Service {
     pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         let broker = &self.0.broker;
         let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
-        let (history, latest) = read.map_err(|_| Refusal::Unavailable)?;
+        let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
+        page::forget_the_future(&mut history, window.from);
         Ok(Page::of(history, &latest, room, window.from, self.0.limits.page_bytes))
     }
 }

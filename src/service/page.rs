@@ -6,10 +6,12 @@ use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
+use metrics::counter;
 
 use super::current::Current;
 use crate::broker::History;
 use crate::logs;
+use crate::metrics::EVENTS_REFUSED;
 
 /// A page ready to be sent.
 #[derive(Debug)]
@@ -85,6 +87,15 @@ pub(super) fn since(history: &History, room: &Room, from: From) -> Offset {
     first.map_or(history.facts.head(), |link| link.prev)
 }
 
+/// Leaves out what stands behind a `since` that is ahead of the broker's clock: it was left there by a clock that was set
+/// back, and is not what this client missed.
+pub(super) fn forget_the_future(history: &mut History, from: From) {
+    if history.facts.is_ahead(from) {
+        history.entries.clear();
+        history.has_more = false;
+    }
+}
+
 /// Keeps the page within its bytes.
 pub(super) fn cut(history: &mut History, bytes: usize) {
     let mut taken = 0;
@@ -101,15 +112,18 @@ pub(super) fn cut(history: &mut History, bytes: usize) {
 
 fn write_event(entry: &Entry, room: &Room, out: &mut String) {
     let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
-    match Envelope::of(entry) {
-        Ok(envelope) => {
-            if !out.is_empty() {
-                out.push(',');
-            }
-            envelope.write_event(&[place], out);
-        }
-        Err(error) => {
-            tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on")
-        }
+    let Some(envelope) = composed(entry) else { return };
+    if !out.is_empty() {
+        out.push(',');
     }
+    envelope.write_event(&[place], out);
+}
+
+/// A stored event as clients get it; none when it is not fit for them, such as one that an older version took.
+pub(super) fn composed(entry: &Entry) -> Option<Envelope> {
+    let envelope = Envelope::of(entry).inspect_err(|error| {
+        counter!(EVENTS_REFUSED, "way" => "history").increment(1);
+        tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
+    });
+    envelope.ok()
 }

@@ -82,6 +82,7 @@ impl Service {
     /// A page of a room's history, no larger than its share.
     pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<History, Unavailable> {
         let mut history = self.0.broker.history(room, from, share.events).await?;
+        page::forget_the_future(&mut history, from);
         page::cut(&mut history, share.bytes);
         Ok(history)
     }

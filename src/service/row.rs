@@ -1,17 +1,15 @@
 //! A row of missed events of several rooms, as one answer holds it: bounded in events and bytes, at least one event if
 //! there is any.
 
-use hallway_rooms::envelope::Envelope;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::merge::{Next, Told};
 use tokio::time::Instant;
 
-use super::Service;
 use super::current::Current;
 use super::patience::step;
 use super::reader::Reader;
+use super::{Service, page};
 use crate::broker::Unavailable;
-use crate::logs;
 
 /// See the module.
 #[derive(Debug)]
@@ -58,19 +56,13 @@ impl Row {
         if told.again || told.places.is_empty() {
             return;
         }
-        match Envelope::of(&told.entry) {
-            Ok(envelope) => {
-                if !self.events.is_empty() {
-                    self.events.push(',');
-                }
-                envelope.write_event(&told.news(), &mut self.events);
-                self.taken.0 += 1;
-                self.taken.1 += told.entry.text.len();
-            }
-            Err(error) => {
-                tracing::debug!(event = logs::EVENT_UNFIT, id = %told.entry.id, %error, "a stored event is not fit to be passed on");
-            }
+        let Some(envelope) = page::composed(&told.entry) else { return };
+        if !self.events.is_empty() {
+            self.events.push(',');
         }
+        envelope.write_event(&told.news(), &mut self.events);
+        self.taken.0 += 1;
+        self.taken.1 += told.entry.text.len();
     }
 }
 
@@ -84,7 +76,7 @@ impl Service {
     ) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         loop {
-            match reader.merge.next() {
+            match reader.merge.step() {
                 Next::Read => torn.extend(step(until, self.read_on(reader)).await?),
                 Next::Ready(ready) if row.has_room_for(reader.merge.bytes(ready)) => {
                     reader.merge.take(ready).iter().for_each(|told| row.push(told));

@@ -74,12 +74,12 @@ impl Reading {
         let (all, mut merge) = (rooms(), Merge::default());
         let named: Vec<usize> = self.from.keys().copied().collect();
         for (room, from) in &self.from {
-            let had = self.world.events[..*from].iter().filter_map(|e| e.link(&all[*room]));
-            merge.add(all[*room].clone(), had.last().map(|link| link.offset).unwrap_or_default());
+            let mut had = self.world.events[..*from].iter().filter_map(|e| e.link(&all[*room]));
+            merge.add(all[*room].clone(), had.next_back().map(|link| link.offset).unwrap_or_default());
         }
         let (mut out, mut before) = (Vec::new(), None);
         loop {
-            match merge.next() {
+            match merge.step() {
                 Next::Read => {
                     let due = merge.due();
                     assert!(!due.is_empty(), "a read that reads nothing");
@@ -190,8 +190,8 @@ fn rooms_that_disagree_about_the_order_still_give_each_event_once() {
     merge.fill(0, vec![one.clone(), two.clone()], false, Offset::at(2));
     merge.fill(1, vec![two, one], false, Offset::at(2));
     let mut ids = Vec::new();
-    while let Next::Ready(ready) = merge.next() {
+    while let Next::Ready(ready) = merge.step() {
         ids.push(merge.take(ready).expect("it is ready").entry.id.as_str().to_owned());
     }
-    assert_eq!((ids, merge.next()), (vec!["one".to_owned(), "two".to_owned()], Next::Nothing));
+    assert_eq!((ids, merge.step()), (vec!["one".to_owned(), "two".to_owned()], Next::Nothing));
 }

@@ -207,7 +207,12 @@ mod tests {
         let there = Location::new("12.0", "77.590", Some("5")).expect("a location");
         let argument = r#"{"agentId":"another","lat":12.0, "lng" : 77.590 ,"accuracy":5}"#;
         check(&format!("[\"update_location\",{argument}]"), Ok(Verb::Locate(Ok(there))));
-        for argument in ["", ",null", ",[1,2]", ",{}", ",{\"lat\":1}", ",{\"lat\":1,\"lng\":2,\"accuracy\":null}"] {
+        let without = Location::new("1", "2", None).expect("a location");
+        let argument = r#"{"lat":1,"lng":2,"accuracy": null }"#;
+        check(&format!("[\"update_location\",{argument}]"), Ok(Verb::Locate(Ok(without))));
+        for argument in
+            ["", ",null", ",[1,2]", ",{}", ",{\"lat\":1}", ",{\"lat\":null,\"lng\":2}", ",{\"lat\":1,\"lng\":null}"]
+        {
             let judged = Ok(Verb::Locate(Err(Refusal::InvalidPayload)));
             check(&format!("[\"update_location\"{argument}]"), judged);
         }

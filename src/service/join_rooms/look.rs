@@ -51,7 +51,7 @@ impl Service {
     ) -> Result<(), Vec<Room>> {
         while !session.is_finished() {
             let looks = self.look_at_all(session, asked).await?;
-            let mut joining = self.begin_joining(&asked.admitted, looks, answer.is_wanted());
+            let mut joining = Box::new(self.begin_joining(&asked.admitted, looks, answer.is_wanted()));
             let mut reads = 0;
             loop {
                 if answer.is_wanted() {

@@ -56,7 +56,7 @@ pub(super) enum Stand {
 pub(super) enum Entered {
     Seated,
     /// A room has moved on, and is to be read again.
-    Moved(Joining),
+    Moved(Box<Joining>),
     /// A room was let go, and is to be opened anew.
     Gone,
 }
@@ -138,7 +138,7 @@ impl Service {
     pub(super) fn enter_all(
         &self,
         session: &Arc<Session>,
-        mut joining: Joining,
+        mut joining: Box<Joining>,
         verdicts: &Verdicts,
         answer: &mut Answer,
     ) -> Entered {
@@ -173,7 +173,7 @@ impl Service {
         }
         if behind {
             drop(held);
-            self.catch_up_in_all(session, joining, seats);
+            self.catch_up_in_all(session, *joining, seats);
         } else {
             let seated = seats.iter().zip(&held).zip(&locals);
             for ((seat, seated), local) in seated.filter_map(|((s, h), l)| Some(((s.as_ref()?, h), l))) {
