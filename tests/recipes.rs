@@ -17,6 +17,7 @@ use crate::harness::{eventually, free_address, http, token};
 
 mod app;
 mod ledger;
+mod readme;
 
 use app::App;
 use ledger::Ledger;

@@ -330,3 +330,11 @@ fn the_documents_are_short_and_name_files_that_exist() {
     }
     nothing_wrong(found);
 }
+
+#[test]
+fn the_page_about_load_balancers_shows_the_files_that_are_tested() {
+    let page = read("docs/load-balancers.md");
+    for file in ["deploy/proxies/nginx.conf", "deploy/proxies/haproxy.cfg"] {
+        assert!(page.contains(&read(file)), "copy {file} into docs/load-balancers.md as it stands");
+    }
+}

@@ -125,7 +125,7 @@ function proxy(name, listen, nodes, folder) {
   const env = { ...process.env, LD_LIBRARY_PATH: join(cache, 'usr/lib', `${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`) };
   const args = {
     nginx: ['-c', config, '-p', folder, '-e', 'stderr', '-g', `daemon off; master_process off; error_log stderr crit; pid ${folder}/nginx.pid;`],
-    haproxy: ['-db', '-f', config],
+    haproxy: ['-db', '-q', '-f', config],
   }[name];
   const child = start(unpacked, args, { env, log: 'inherit' });
   child.gone.then((code) => code && (console.error(`${name} ended with ${code}`), process.exit(1)));

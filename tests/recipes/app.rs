@@ -129,7 +129,7 @@ pub(super) fn installed(path: &str) -> PathBuf {
     path
 }
 
-fn copy(path: &str, to: &TempDir) -> PathBuf {
+pub(super) fn copy(path: &str, to: &TempDir) -> PathBuf {
     let from = repository().join(path);
     let to = to.path().join(from.file_name().expect("a file"));
     fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
