@@ -61,9 +61,13 @@ impl Scene {
     }
 
     fn apps(&self, offsets: &HashMap<&'static str, Value>) -> Vec<App> {
+        self.apps_at(self.address, offsets)
+    }
+
+    fn apps_at(&self, address: SocketAddr, offsets: &HashMap<&'static str, Value>) -> Vec<App> {
         let config = |name| {
             let offsets = offsets.get(name).cloned().unwrap_or_else(|| json!({}));
-            json!({"url": format!("http://{}/", self.address), "tokens": self.tokens(), "types": ["order.changed"], "offsets": offsets})
+            json!({"url": format!("http://{address}/"), "tokens": self.tokens(), "types": ["order.changed"], "offsets": offsets})
         };
         vec![App::javascript(&config("javascript")), App::python(&config("python")), App::dart(&config("dart"))]
     }
@@ -186,6 +190,11 @@ async fn a_recipe_gets_each_event_once_and_in_order_whatever_happens() {
     all_say(&apps, &json!({"refused": "get_missed_events: forbidden"})).await;
 
     // Positions follow every event, handled or not; no history had a gap.
+    for room in ROOMS {
+        scene.publish_one(&[room], UNSEEN, &json!(1)).await;
+    }
+    scene.publish_one(&["order:o2"], "order.changed", &json!(1)).await;
+    scene.all_came(&apps).await;
     let mut offsets = HashMap::new();
     for app in &mut apps {
         app.act(&json!({"do": "offsets"}));
@@ -218,18 +227,24 @@ fn repository() -> &'static Path {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recipe_shows_a_newer_token_before_its_own_expires_and_stays() {
+async fn a_recipe_shows_a_newer_token_before_its_own_expires_and_tells_a_wrong_url() {
     let scene = Scene::new().await;
     let expires = token::now_s() + 8;
     scene.give_token(&token::with(json!({"sub": "u1", "exp": expires})));
     let (address, lead) = (scene.address.to_string(), ("HALLWAY_AUTH__EXPIRING_LEAD", "5s"));
-    let _node = Node::with(&[("HALLWAY_SERVER__LISTEN", &address), lead]).await;
+    let node = Node::with(&[("HALLWAY_SERVER__LISTEN", &address), lead]).await;
     let apps = scene.apps(&HashMap::new());
     all_say(&apps, &json!({"state": "connected"})).await;
     scene.give_token(&token::user("u1"));
     let asked = |app: &App| app.all("asked").len();
     for app in &apps {
         eventually("it asks for another one", || async { (asked(app) == 2).then_some(()) }).await;
+    }
+    // A URL of something else is told, with the status; what listens at the admin address is no gateway.
+    for app in scene.apps_at(node.admin(), &HashMap::new()) {
+        let error = app.first("error").await;
+        let error = error.as_str().expect("a sentence");
+        assert!(error.starts_with("cannot connect: ") && error.contains("404"), "{}: {error}", app.name);
     }
     eventually("the first one has expired", || async { (token::now_s() > expires + 1).then_some(()) }).await;
     for app in &apps {
