@@ -3,123 +3,22 @@
 //! event came once, in the order of its rooms.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::harness::node::Node;
-use crate::harness::redis::Redis;
-use crate::harness::{eventually, free_address, http, token};
+use crate::harness::{eventually, token};
 
 mod app;
 mod ledger;
 mod readme;
+mod scene;
 
 use app::App;
-use ledger::Ledger;
-
-const ROOMS: [&str; 4] = ["order:o1", "store:s1", "product:p1", "user:u1"];
-/// A type that no app handles.
-const UNSEEN: &str = "order.unseen";
-
-struct Scene {
-    redis: Redis,
-    address: SocketAddr,
-    folder: TempDir,
-    ledger: Ledger,
-    published: usize,
-}
-
-impl Scene {
-    async fn new() -> Self {
-        let (redis, address, folder) = (Redis::start().await, free_address(), tempfile::tempdir().expect("a folder"));
-        Self { redis, address, folder, ledger: Ledger::default(), published: 0 }
-    }
-
-    /// One whose history holds everything, whose patience with Redis is short, and whose users may be kicked.
-    async fn node(&self) -> Node {
-        let (address, url) = (self.address.to_string(), self.redis.url());
-        Node::with(&[
-            ("HALLWAY_SERVER__LISTEN", &address),
-            ("HALLWAY_REDIS__URL", &url),
-            ("HALLWAY_REDIS__ANSWER_WAIT", "100ms"),
-            ("HALLWAY_HISTORY__MAX_EVENTS", "5000"),
-        ])
-        .await
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.folder.path().join("token")
-    }
-
-    fn give_token(&self, token: &str) {
-        std::fs::write(self.tokens(), token).expect("a file");
-    }
-
-    fn apps(&self, offsets: &HashMap<&'static str, Value>) -> Vec<App> {
-        self.apps_at(self.address, offsets)
-    }
-
-    fn apps_at(&self, address: SocketAddr, offsets: &HashMap<&'static str, Value>) -> Vec<App> {
-        let config = |name| {
-            let offsets = offsets.get(name).cloned().unwrap_or_else(|| json!({}));
-            json!({"url": format!("http://{address}/"), "tokens": self.tokens(), "types": ["order.changed"], "offsets": offsets})
-        };
-        vec![App::javascript(&config("javascript")), App::python(&config("python")), App::dart(&config("dart"))]
-    }
-
-    /// Events in one room and in several, of which the apps handle all but every seventh.
-    async fn publish(&mut self, count: usize) {
-        for _ in 0..count {
-            let at = self.published;
-            let rooms: Vec<&str> = (0..=at % 3).map(|step| ROOMS[(at + step) % ROOMS.len()]).collect();
-            let kind = if at.is_multiple_of(7) { UNSEEN } else { "order.changed" };
-            self.publish_one(&rooms, kind, &json!(at)).await;
-        }
-    }
-
-    /// Waits until so many sockets are in each of the rooms.
-    async fn joined(&self, rooms: &[&str], count: usize) {
-        for room in rooms {
-            let is_so = || async { (self.get(&format!("/v1/rooms/{room}")).await["size"] == count).then_some(()) };
-            eventually(&format!("{count} are in {room}"), is_so).await;
-        }
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let request = http().get(format!("http://{}{path}", self.address)).bearer_auth(token::API_KEY);
-        request.send().await.expect("the API answers").json().await.expect("JSON")
-    }
-
-    async fn kick(&self, user: &str) -> Value {
-        let request = http().post(format!("http://{}/v1/disconnect", self.address)).bearer_auth(token::API_KEY);
-        let body = json!({"userId": user}).to_string();
-        request.body(body).send().await.expect("the API answers").json().await.expect("JSON")
-    }
-
-    async fn publish_one(&mut self, rooms: &[&str], kind: &str, payload: &Value) -> String {
-        self.published += 1;
-        let event = json!({"type": kind, "payload": payload}).to_string();
-        let published = self.redis.fcall(rooms, &event, &[]).await.expect("redis is up");
-        self.ledger.enter(&published, kind != UNSEEN);
-        published.id
-    }
-
-    /// Waits until every app has had all that was published, and checks the order.
-    async fn all_came(&self, apps: &[App]) {
-        for app in apps {
-            eventually(&format!("all comes to {}", app.name), || async {
-                (app.events().len() >= self.ledger.len()).then_some(())
-            })
-            .await;
-            self.ledger.check(app.name, &app.events());
-        }
-    }
-}
+use scene::{ROOMS, Scene, UNSEEN};
 
 async fn all_say(apps: &[App], line: &Value) {
     for app in apps {
@@ -130,9 +29,20 @@ async fn all_say(apps: &[App], line: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipe_gets_each_event_once_and_in_order_whatever_happens() {
     let mut scene = Scene::new().await;
-    let mut node = scene.node().await;
+    let node = scene.node().await;
+    let mut apps = a_token_is_refused_once(&scene).await;
+    scene.publish(60).await;
+    scene.all_came(&apps).await;
+    let node = the_gateway_restarts_and_a_handler_throws(&mut scene, &apps, node).await;
+    let _node = the_gateway_crashes_and_more_is_missed_than_a_page_holds(&mut scene, &apps, node).await;
+    redis_is_away_while_a_room_is_joined(&mut scene, &mut apps).await;
+    a_kick_is_told_and_kept_to(&mut scene, &mut apps).await;
+    a_forbidden_room_is_told(&mut apps).await;
+    let offsets = positions_follow_every_event(&mut scene, &mut apps).await;
+    a_closed_one_hears_nothing_and_the_next_goes_on(&mut scene, apps, &offsets).await;
+}
 
-    // A token that is refused is asked for again; one that ends soon is renewed, once.
+async fn a_token_is_refused_once(scene: &Scene) -> Vec<App> {
     scene.give_token("stale");
     let mut apps = scene.apps(&HashMap::new());
     for room in ROOMS {
@@ -142,29 +52,39 @@ async fn a_recipe_gets_each_event_once_and_in_order_whatever_happens() {
     scene.give_token(&token::user("u1"));
     all_say(&apps, &json!({"state": "connected"})).await;
     scene.joined(&ROOMS, apps.len()).await;
+    apps
+}
 
-    scene.publish(60).await;
-    scene.all_came(&apps).await;
-
-    // The gateway restarts, and a handler throws in the middle of what was missed.
+/// In the middle of what was missed.
+async fn the_gateway_restarts_and_a_handler_throws(scene: &mut Scene, apps: &[App], mut node: Node) -> Node {
     let status = node.terminate().await;
-    assert!(status.success());
+    assert!(status.success(), "{status}");
     scene.publish(20).await;
     let thrown = scene.publish_one(&["order:o1", "store:s1"], "order.changed", &json!({"throws": true})).await;
     let rejected = scene.publish_one(&["order:o1"], "order.changed", &json!({"rejects": true})).await;
     scene.publish(20).await;
-    let mut node = scene.node().await;
-    scene.all_came(&apps).await;
-    all_say(&apps, &json!({"error": format!("thrown at {thrown}")})).await;
-    all_say(&apps, &json!({"error": format!("rejected at {rejected}")})).await;
+    let node = scene.node().await;
+    scene.all_came(apps).await;
+    all_say(apps, &json!({"error": format!("thrown at {thrown}")})).await;
+    all_say(apps, &json!({"error": format!("rejected at {rejected}")})).await;
+    node
+}
 
-    // The gateway crashes, and more is missed than a page holds, in several rooms.
+/// In several rooms.
+async fn the_gateway_crashes_and_more_is_missed_than_a_page_holds(
+    scene: &mut Scene,
+    apps: &[App],
+    mut node: Node,
+) -> Node {
     node.kill();
     scene.publish(1500).await;
-    let _node = scene.node().await;
-    scene.all_came(&apps).await;
+    let node = scene.node().await;
+    scene.all_came(apps).await;
+    node
+}
 
-    // Redis is away for two seconds, and meanwhile a room is joined.
+/// For two seconds, which is longer than the gateway waits with its answer here.
+async fn redis_is_away_while_a_room_is_joined(scene: &mut Scene, apps: &mut [App]) {
     scene.redis.kill();
     apps.iter_mut().for_each(|app| app.act(&json!({"do": "join", "room": "order:o2"})));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -172,67 +92,72 @@ async fn a_recipe_gets_each_event_once_and_in_order_whatever_happens() {
     scene.joined(&["order:o2"], apps.len()).await;
     scene.publish_one(&["order:o2", "order:o1"], "order.changed", &json!(1)).await;
     scene.publish(20).await;
-    scene.all_came(&apps).await;
+    scene.all_came(apps).await;
+}
 
-    // A kick is told, and nobody comes back before being asked to; then nothing is missing.
+/// Nobody comes back before being asked to; then nothing is missing.
+async fn a_kick_is_told_and_kept_to(scene: &mut Scene, apps: &mut [App]) {
     let kicked = scene.kick("u1").await;
     assert_eq!(kicked["sockets"], apps.len(), "{kicked}");
-    all_say(&apps, &json!({"kicked": true})).await;
-    all_say(&apps, &json!({"state": "kicked"})).await;
+    all_say(apps, &json!({"kicked": true})).await;
+    all_say(apps, &json!({"state": "kicked"})).await;
+    scene.joined(&ROOMS, 0).await;
     scene.publish(20).await;
     apps.iter_mut().for_each(|app| app.act(&json!({"do": "connect"})));
-    scene.all_came(&apps).await;
+    scene.all_came(apps).await;
+}
 
-    // What is asked of a room, and what a refused room is told.
+async fn a_forbidden_room_is_told(apps: &mut [App]) {
     apps.iter_mut().for_each(|app| app.act(&json!({"do": "join", "room": "orders:active"})));
-    all_say(&apps, &json!({"error": "orders:active: forbidden"})).await;
+    all_say(apps, &json!({"error": "orders:active: forbidden"})).await;
     apps.iter_mut().for_each(|app| app.act(&json!({"do": "missed", "room": "orders:active", "since": 1})));
-    all_say(&apps, &json!({"refused": "get_missed_events: forbidden"})).await;
+    all_say(apps, &json!({"refused": "get_missed_events: forbidden"})).await;
+}
 
-    // Positions follow every event, handled or not; no history had a gap.
+/// Whether its type has a handler or not; so no history had a gap.
+async fn positions_follow_every_event(scene: &mut Scene, apps: &mut [App]) -> HashMap<&'static str, Value> {
     for room in ROOMS {
         scene.publish_one(&[room], UNSEEN, &json!(1)).await;
     }
     scene.publish_one(&["order:o2"], "order.changed", &json!(1)).await;
-    scene.all_came(&apps).await;
+    scene.all_came(apps).await;
     let mut offsets = HashMap::new();
-    for app in &mut apps {
+    for app in apps {
         app.act(&json!({"do": "offsets"}));
         let told = app.first("offsets").await;
         assert_eq!(told, scene.ledger.heads(), "{}", app.name);
         offsets.insert(app.name, told);
         assert_eq!(app.all("gap"), Vec::<Value>::new(), "{}", app.name);
     }
+    offsets
+}
 
-    // A closed one is gone, and hears nothing; one that is made with its offsets goes on where it was.
+/// The next one is made with the offsets of the closed one.
+async fn a_closed_one_hears_nothing_and_the_next_goes_on(
+    scene: &mut Scene,
+    mut apps: Vec<App>,
+    offsets: &HashMap<&'static str, Value>,
+) {
     apps.iter_mut().for_each(|app| app.act(&json!({"do": "close"})));
     all_say(&apps, &json!({"did": "close"})).await;
     scene.joined(&ROOMS, 0).await;
     scene.publish(20).await;
-    let before: Vec<_> = apps.iter().map(App::events).collect();
-    let again = scene.apps(&offsets);
-    for (app, (before, closed)) in again.iter().zip(before.into_iter().zip(apps)) {
-        app.says(&json!({"state": "connected"})).await;
-        eventually("what was missed comes", || async {
-            (before.len() + app.events().len() >= scene.ledger.len()).then_some(())
-        })
-        .await;
+    for (app, closed) in scene.apps(offsets).iter().zip(apps) {
+        let before = closed.events();
+        let all = || async { (before.len() + app.events().len() >= scene.ledger.len()).then_some(()) };
+        eventually("what was missed comes", all).await;
         assert_eq!(closed.ended().events(), before, "a closed one hears nothing: {}", app.name);
         scene.ledger.check(app.name, &[before, app.events()].concat());
     }
 }
 
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipe_shows_a_newer_token_before_its_own_expires_and_tells_a_wrong_url() {
     let scene = Scene::new().await;
-    let expires = token::now_s() + 8;
-    scene.give_token(&token::with(json!({"sub": "u1", "exp": expires})));
-    let (address, lead) = (scene.address.to_string(), ("HALLWAY_AUTH__EXPIRING_LEAD", "5s"));
+    let (address, lead) = (scene.address.to_string(), ("HALLWAY_AUTH__EXPIRING_LEAD", "4s"));
     let node = Node::with(&[("HALLWAY_SERVER__LISTEN", &address), lead]).await;
+    let expires = token::now_s() + 12;
+    scene.give_token(&token::with(json!({"sub": "u1", "exp": expires})));
     let apps = scene.apps(&HashMap::new());
     all_say(&apps, &json!({"state": "connected"})).await;
     scene.give_token(&token::user("u1"));
@@ -295,6 +220,8 @@ async fn a_refusal_is_told_and_costs_no_other_room() {
         let id = scene.publish_one(&[room], "order.changed", &json!(1)).await;
         all_say(&apps, &json!({"event": id})).await;
     }
+    apps.iter_mut().for_each(|app| app.act(&json!({"do": "leave", "room": "order:o3"})));
+    scene.joined(&["order:o3"], 0).await;
     let gaps: Vec<_> = apps.iter().map(|app| app.all("gap")).collect();
     assert!(gaps.iter().all(|gaps| gaps == &[json!("product:p1")]), "{gaps:?}");
 }
@@ -308,4 +235,8 @@ fn the_dart_recipe_is_dart() {
         .output()
         .expect("python runs");
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

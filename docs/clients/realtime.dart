@@ -245,5 +245,9 @@ class Realtime {
   }
 
   // What a handler throws, at once or later, is told and harms nothing else.
-  void _safely(FutureOr<void> Function() run) => Future<void>.sync(run).catchError(onError).catchError(_log);
+  void _safely(FutureOr<void> Function() run) {
+    Future<void>.sync(run).catchError((error) {
+      if (state != 'closed') onError(error);
+    }).catchError(_log);
+  }
 }

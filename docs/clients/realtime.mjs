@@ -174,6 +174,7 @@ export class Realtime {
 
   // What a handler throws, at once or later, is told and harms nothing else.
   #safely(run) {
-    new Promise((done) => done(run())).catch(this.#callbacks.onError).catch(log);
+    const told = (error) => this.state !== "closed" && this.#callbacks.onError(error);
+    new Promise((done) => done(run())).catch(told).catch(log);
   }
 }

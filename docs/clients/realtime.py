@@ -108,7 +108,8 @@ class Realtime:
                                            namespaces=[NAMESPACE], wait_timeout=LONGEST_PAUSE_S)
                 await self._socket.eio.wait()
             except Exception as error:  # of the client, of the network or of the URL: all are told, and tried again
-                self._tell(self._on_error, ConnectionError(f"cannot connect: {self._refusal or root(error)}"))
+                if self.state != "closed":
+                    self._tell(self._on_error, ConnectionError(f"cannot connect: {self._refusal or root(error)}"))
             if self.state in ("kicked", "closed"):
                 return
             if self.state == "connected":
@@ -237,7 +238,8 @@ class Realtime:
             try:
                 await work
             except Exception as error:
-                self._on_error(error)
+                if self.state != "closed":
+                    self._tell(self._on_error, error)
         task = asyncio.ensure_future(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

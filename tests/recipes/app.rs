@@ -116,7 +116,8 @@ impl Drop for App {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let said = self.said();
-            eprintln!("{} said last: {:#?}", self.name, &said[said.len().saturating_sub(30)..]);
+            let last = format!("{} said last: {:#?}\n", self.name, &said[said.len().saturating_sub(30)..]);
+            std::io::stderr().write_all(last.as_bytes()).ok();
         }
         self.process.kill().ok();
         self.process.wait().ok();

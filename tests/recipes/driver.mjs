@@ -34,7 +34,6 @@ const acts = {
   leave: ({ room }) => realtime.leave(room),
   missed: ({ room, since }) => told(realtime.missed(room, since)),
   offsets: () => say({ offsets: realtime.offsets }),
-  twice: ({ type }) => [realtime.on(type, handle), realtime.on(type, handle)][0](),
   connect: () => realtime.connect(),
   close: () => realtime.close(),
 };

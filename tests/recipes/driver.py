@@ -59,7 +59,6 @@ async def main():
         "leave": lambda act: realtime.leave(act["room"]),
         "missed": lambda act: told(realtime.missed(act["room"], act["since"])),
         "offsets": lambda _: say(offsets=realtime.offsets),
-        "twice": lambda act: [realtime.on(act["type"], handle), realtime.on(act["type"], handle)][0](),
         "connect": lambda _: realtime.connect(),
         "close": lambda _: realtime.close(),
     }
