@@ -200,7 +200,7 @@ pub fn install() -> Result<Numbers, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
     TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::announce);
-    EMPTY.iter().for_each(|name| metrics::gauge!(*name).set(0.0));
+    EMPTY.into_iter().for_each(|gauge| metrics::gauge!(gauge).set(0.0));
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Numbers { handle, process: Collector::default() })
 }
