@@ -1,5 +1,6 @@
 """The objects that the chart makes: valid for Kubernetes, safe, and fitting together."""
 
+import functools
 import json
 import subprocess
 import tomllib
@@ -190,7 +191,7 @@ def test_the_gateway_takes_its_configuration(found, tmp_path):
     secrets = tmp_path / "secrets"
     for file in secret_files(found):
         (secrets / file["path"]).parent.mkdir(parents=True, exist_ok=True)
-        (secrets / file["path"]).write_text(f"{SECRET}-{file['path'].replace('/', '-')}\n")
+        (secrets / file["path"]).write_text(certificates().get(file["path"], f"{SECRET}-{file['path'].replace('/', '-')}\n"))
     for name, text in only_configuration(found)["data"].items():
         (tmp_path / name).write_text(text.replace("/run/secrets/hallway", str(secrets)))
     secrets_of_others(found, tmp_path)
@@ -209,6 +210,15 @@ def test_the_gateway_takes_its_configuration(found, tmp_path):
     done = subprocess.run([BINARY, "check-config", *arguments[1:]], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the configuration is good\n")
+
+
+@functools.cache
+def certificates():
+    """What a Secret for TLS has: an authority, which is also the client's certificate, and its key."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test -keyout /dev/stdout"
+    made = subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+    begin = made.index("-----BEGIN CERTIFICATE")
+    return {"redis/ca": made[begin:], "redis/cert": made[begin:], "redis/key": made[:begin]}
 
 
 def secrets_of_others(found, folder):

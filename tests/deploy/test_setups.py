@@ -1,6 +1,7 @@
 """The set-ups of ordinary platform teams: each has its values in helm/hallway/ci, and what matters of it is held here."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -212,6 +213,13 @@ def test_a_cluster_gives_pods_a_user_of_its_own():
     assert only(found, "Ingress")["spec"]["rules"][0]["http"]["paths"][0]["pathType"] == "ImplementationSpecific"
 
 
+@pytest.mark.parametrize("nothing", ["null", ""])
+def test_a_limit_can_be_left_out(nothing):
+    found = rendered_with(3, AUTH, f"resources.limits.cpu={nothing}", f"tests.resources.limits.cpu={nothing}")
+    assert hallway(found)["resources"] == {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    assert set(only(found, "Pod")["spec"]["containers"][0]["resources"]["limits"]) == {"memory"}
+
+
 def test_annotations_are_where_their_readers_look():
     deployment = only(objects("argocd"), "Deployment")
     wanted = {"argocd.argoproj.io/sync-wave": "2", "reloader.stakater.com/auto": "true"}
@@ -389,6 +397,15 @@ def test_a_threshold_is_set_by_its_name(tmp_path, major):
     expected = ALERTS.replace("0.02 # aRatio", "0.5 # aRatio").replace("10 # aLeast\n", "2000000 # aLeast\n")
     expected = expected.replace("runbook_url: ", "runbook_url: https://git.example.com/hallway/")
     assert found == yaml.safe_load(expected)["groups"][0]["rules"][0]
+
+
+def test_every_threshold_of_the_alerts_can_be_set():
+    text = (CHART / "files/alerts.yaml").read_text()
+    named = re.compile(r"[0-9.]+ # (\w+)$", re.M)
+    numbers = json.dumps(dict.fromkeys(named.findall(text), 123.5))
+    changed = only(objects("operator", "--set-json", f"metrics.prometheusRule.thresholds={numbers}"), "PrometheusRule")
+    expected = named.sub(r"123.5 # \1", text).replace("runbook_url: ", "runbook_url: https://git.example.com/realtime/hallway/")
+    assert changed["spec"] == yaml.safe_load(expected)
 
 
 def test_a_threshold_that_is_unknown_is_told_all_names(tmp_path):

@@ -58,7 +58,9 @@ one of its own. */}}
 {{- define "hallway.given" -}}
 {{- $given := dict }}
 {{- range $key, $value := . }}
-{{- if not (or (kindIs "invalid" $value) (eq "" (toString $value))) }}{{ $_ := set $given $key $value }}{{ end }}
+{{- if kindIs "map" $value }}{{ $_ := set $given $key (include "hallway.given" $value | fromYaml) }}
+{{- else if not (or (kindIs "invalid" $value) (eq "" (toString $value))) }}{{ $_ := set $given $key $value }}
+{{- end }}
 {{- end }}
 {{- toYaml $given }}
 {{- end }}

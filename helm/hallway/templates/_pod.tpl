@@ -54,7 +54,7 @@ containers:
           seconds: {{ .Values.shutdown.preStopSeconds }}
     {{- end }}
     resources:
-      {{- toYaml .Values.resources | nindent 6 }}
+      {{- include "hallway.given" .Values.resources | nindent 6 }}
     volumeMounts:
       - name: config
         mountPath: /etc/hallway
