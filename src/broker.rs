@@ -234,4 +234,7 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// How it is.
     fn health(&self) -> Health;
+
+    /// Waits while it is known to be out of reach. Whoever was refused waits for this before the next try.
+    async fn reachable(&self) {}
 }

@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::keys::Key;
-use crate::config::{Config, ConfigErrors, Mode, environment, parse_duration};
+use crate::config::{Config, ConfigErrors, DevHost, Mode, environment, parse_duration};
 use crate::logs;
 use crate::metrics;
 
@@ -18,6 +18,7 @@ mod local;
 mod policy;
 mod publish;
 mod serve;
+mod signals;
 mod token;
 mod welcome;
 
@@ -41,6 +42,10 @@ enum Command {
         /// Development: a fixed secret, open rooms, loopback only, and commands to copy.
         #[arg(long)]
         dev: bool,
+        /// A further name or address that devices have for this machine, such as 10.0.2.2 for the Android emulator; may be
+        /// repeated. With it `server.listen` may be an address of the local network, for a phone.
+        #[arg(long = "dev-host", value_name = "NAME", requires = "dev")]
+        dev_hosts: Vec<DevHost>,
     },
     /// Print a token, signed with the configured (or the dev) secret.
     Token(TokenArgs),
@@ -170,7 +175,7 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Serve { config, dev } => serve::run(config.config.as_deref(), mode(dev)),
+            Command::Serve { config, dev, dev_hosts } => serve::run(config.config.as_deref(), dev, &dev_hosts),
             Command::Token(args) => token::run(&args),
             Command::Publish(args) => publish::run(&args),
             Command::Policy(args) => policy::run(&args),
@@ -184,8 +189,9 @@ impl Cli {
     }
 }
 
+/// Of a command that listens nowhere.
 const fn mode(dev: bool) -> Mode {
-    if dev { Mode::Dev } else { Mode::Production }
+    if dev { Mode::DevNamed } else { Mode::Production }
 }
 
 /// Loads the configuration, or says everything that is wrong with it.

@@ -11,6 +11,7 @@ mod api;
 mod auth;
 mod authorizer;
 mod connection;
+mod dev_host;
 mod environment;
 mod error;
 mod example;
@@ -41,6 +42,7 @@ pub use api::{Api, ApiKeyConfig, ApiScope, Bearer};
 pub use auth::Auth;
 pub use authorizer::Authorizer;
 pub use connection::{Shutdown, SocketIo, Wire};
+pub use dev_host::{DevHost, NoHost};
 pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use history::History;
@@ -70,13 +72,19 @@ pub enum Mode {
     Production,
     /// For one machine (`serve --dev`): fixed secrets, so every listener and the Redis must be on loopback.
     Dev,
+    /// As `Dev`, and `server.listen` may be beyond loopback: the operator has named what else the machine is called
+    /// (`--dev-host`), or this process listens nowhere.
+    DevNamed,
 }
 
 impl Mode {
     /// Whether this is development.
     #[must_use]
-    pub fn is_dev(self) -> bool {
-        self == Self::Dev
+    pub const fn is_dev(self) -> bool {
+        match self {
+            Self::Production => false,
+            Self::Dev | Self::DevNamed => true,
+        }
     }
 }
 

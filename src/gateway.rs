@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::logs;
+use crate::logs::{self, Hints};
 use crate::metrics::Numbers;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
 use crate::broker::redis::function::Function;
-use crate::config::{Config, Mode, Shutdown};
+use crate::config::{Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
 use crate::readiness::Readiness;
@@ -30,12 +30,15 @@ mod entrance;
 mod forwarded;
 mod front;
 mod guard;
+mod handshake;
 mod origins;
 mod policy;
 mod serve;
+mod subprotocol;
 
 use build::Building;
 use front::Front;
+use guard::Guard;
 use origins::Origins;
 pub use policy::policy;
 
@@ -116,11 +119,12 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 impl Gateway {
-    /// Builds a gateway and binds its listeners.
+    /// Builds a gateway and binds its listeners, on the runtime that this is called on. In dev mode it answers to the names
+    /// of loopback and to `hosts`, and says why it refuses clients.
     ///
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
-    pub async fn bind(config: &Config, mode: Mode, metrics: Numbers) -> Result<Self, StartError> {
+    pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
@@ -130,7 +134,8 @@ impl Gateway {
         let connections = building.connections();
         let ingest = building.ingest(&service)?;
         let readiness = Readiness::new(service.clone(), verifier.clone(), ingest, connections.clone());
-        let settings = building.door();
+        let hints = if mode.is_dev() { Hints::for_developers() } else { Hints::none() };
+        let settings = building.door(hints.clone());
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
@@ -138,6 +143,7 @@ impl Gateway {
             readiness: readiness.clone(),
             entrance: building.entrance(readiness.clone(), connections.clone()),
             origins: Origins::new(&config.server.origins),
+            guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
         let mut gateway = Self {
             addresses: Vec::new(),
@@ -150,7 +156,7 @@ impl Gateway {
             servers: TaskTracker::new(),
             tasks,
         };
-        gateway.listen(config, mode, front, metrics).await?;
+        gateway.listen(config, front, metrics)?;
         readiness.open();
         Ok(gateway)
     }

@@ -22,11 +22,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::link::{Keeper, Link, LinkSettings};
 use crate::service::Service;
 
 mod entry;
@@ -47,14 +47,14 @@ use lease::Lease;
 use reader::Reader;
 use stream::Stream;
 
-/// Between two attempts to connect, at least and at most.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// The longest that a command waits in Redis for an entry. Not longer, so that a link that has fallen silent is noticed.
+const BLOCK: Duration = Duration::from_secs(1);
 
 /// What reading the ingest stream needs to know.
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
     /// Where Redis is, with its credentials: never logged.
-    pub url: String,
+    pub client: Client,
     /// The first word of every key.
     pub prefix: String,
     /// For making a connection.
@@ -82,16 +82,19 @@ impl Ingest {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, RedisError> {
-        let client = Client::open(settings.url.as_str())?;
         let status = Self::default();
-        let term = settings.lease;
-        let lease = Lease::new(connect(&client, settings, term / 3)?, settings, status.clone());
-        let commands = connect(&client, settings, settings.response_timeout)?;
-        let waiting = connect(&client, settings, settings.response_timeout + term / 3)?;
+        // A holder that cannot renew in time must know it while the lease is still its own.
+        let (lease, lease_keeper) = link("lease", settings, settings.lease / 3, Duration::ZERO)?;
+        let (commands, commands_keeper) = link("ingest", settings, settings.response_timeout, Duration::ZERO)?;
+        let (waiting, waiting_keeper) = link("ingest-wait", settings, settings.response_timeout + BLOCK, BLOCK)?;
+        let lease = Lease::new(lease, settings, status.clone());
         let stream = Stream::new(commands, waiting, settings);
         let lease = Arc::new(lease);
         let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
         let shown = status.clone();
+        for keeper in [lease_keeper, commands_keeper, waiting_keeper] {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        }
         tasks.spawn(async move {
             let work = async { tokio::join!(lease.keep(), reader.run(), shown.watch(stream)) };
             stop.run_until_cancelled(work).await;
@@ -101,13 +104,12 @@ impl Ingest {
     }
 }
 
-fn connect(client: &Client, settings: &IngestSettings, patience: Duration) -> Result<ConnectionManager, RedisError> {
-    let (least, most) = RECONNECT;
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(settings.connect_timeout))
-        .set_response_timeout(Some(patience))
-        .set_number_of_retries(1)
-        .set_min_delay(least)
-        .set_max_delay(most);
-    client.get_connection_manager_lazy(config)
+fn link(
+    name: &'static str,
+    settings: &IngestSettings,
+    response_timeout: Duration,
+    block: Duration,
+) -> Result<(Link, Keeper), RedisError> {
+    let connect_timeout = settings.connect_timeout;
+    Link::new(&settings.client, LinkSettings { name, connect_timeout, response_timeout, block })
 }

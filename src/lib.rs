@@ -13,6 +13,7 @@ pub mod doors;
 pub mod gateway;
 pub mod hub;
 pub mod ingest;
+pub mod link;
 pub mod logs;
 pub mod metrics;
 pub mod rate;

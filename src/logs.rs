@@ -4,6 +4,10 @@
 
 use std::fmt::Write as _;
 
+mod hints;
+
+pub use hints::Hints;
+
 /// Log events of one theme.
 #[derive(Debug)]
 pub struct Group {
@@ -65,10 +69,14 @@ table! {
         OPEN_FILES = Info("open-files");
         /// The limit on open descriptors could not be raised.
         OPEN_FILES_FIXED = Warn("open-files-fixed");
+        /// Dev mode, whose secrets everybody knows, listens beyond this machine.
+        DEV_EXPOSED = Warn("dev-exposed");
         /// A listener is open.
         LISTENING = Info("listening");
         /// The node was told to stop, and drains.
         STOPPING = Info("stopping");
+        /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
+        SIGNAL_IGNORED = Info("signal-ignored");
         /// At its stop the node could not say in time that it goes.
         FAREWELL_LATE = Warn("farewell-late");
         /// At its stop the node could not say that it goes.
@@ -88,6 +96,10 @@ table! {
         CONNECTION_FAILED = Debug("connection-failed");
         /// A limit refused a handshake.
         HANDSHAKE_REFUSED = Debug("handshake-refused");
+        /// In dev mode: a handshake was refused, and what to change; once a minute for each reason.
+        DEV_HANDSHAKE_REFUSED = Info("dev-handshake-refused");
+        /// In dev mode: a request by another name than those of loopback and `--dev-host` was refused; once a minute for each.
+        DEV_REQUEST_REFUSED = Info("dev-request-refused");
         /// A page of an origin that is not among `server.origins` was refused.
         ORIGIN_REFUSED = Debug("origin-refused");
         /// A limit held somebody back; once a minute and limit.
@@ -101,6 +113,8 @@ table! {
     "Sessions and tokens" {
         /// The token of a CONNECT was refused.
         TOKEN_REFUSED = Debug("token-refused");
+        /// In dev mode: the token of a CONNECT or of a `refresh_token` was refused; once a minute for each reason.
+        DEV_TOKEN_REFUSED = Info("dev-token-refused");
         /// A user has `limits.connections_per_user` already.
         SEAT_REFUSED = Debug("seat-refused");
         /// Connections of users are counted on this node only.
@@ -161,8 +175,6 @@ table! {
         EVENT_UNDELIVERABLE = Warn("event-undeliverable");
         /// A stored event is not fit to be passed on.
         EVENT_UNFIT = Debug("event-unfit");
-        /// A kept `latest` event is not fit to be passed on.
-        LATEST_UNFIT = Debug("latest-unfit");
         /// A room's stream holds an entry that Hallway did not write.
         ENTRY_STRANGE = Warn("entry-strange");
         /// A room's newest hold what Hallway did not write.
@@ -189,6 +201,12 @@ table! {
         BROKER_UP = Info("broker-up");
         /// Redis cannot be relied on; the node is not ready.
         BROKER_DOWN = Error("broker-down");
+        /// A link to Redis has a connection: its first one, or another one.
+        LINK_UP = Info("link-up");
+        /// A connection to Redis is silent, or refuses something that another server might not; another one is made beside it.
+        LINK_SUSPECT = Warn("link-suspect");
+        /// A connection to Redis is lost, or of no use; another one is made.
+        LINK_LOST = Warn("link-lost");
         /// The function was loaded into Redis.
         FUNCTION_LOADED = Info("function-loaded");
         /// Redis holds a newer version of the function, which stays.

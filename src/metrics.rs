@@ -66,8 +66,8 @@ table::table! {
     "Publishing" {
         /// Events published through this node.
         EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", way = &["http", "ingest", "location"]);
-        /// Events refused.
-        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", way = &["http", "channel", "feed"]);
+        /// Events refused. Those of `feed` and `history` were stored, such as by an older version, and are passed over.
+        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", way = &["http", "channel", "feed", "history"]);
         /// Seconds from the API's request to the broker's word.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
         /// Events that came by HTTP and have no answer yet.
@@ -100,6 +100,10 @@ table::table! {
         CHECK_READY = Gauge("hallway_check_ready", "0 or 1", check = &["broker", "listeners", "keys", "revocations"]);
         /// 1 while the broker's connections work.
         BROKER_UP = Gauge("hallway_broker_up", "0 or 1");
+        /// 1 while this link to Redis has a connection. `ingest-wait` waits for entries of the ingest stream.
+        LINK_UP = Gauge("hallway_redis_link_up", "0 or 1", link = LINKS);
+        /// Connections that were made to Redis.
+        LINK_CONNECTS = Counter("hallway_redis_link_connects_total", "connections", link = LINKS);
         /// Times that the pub/sub connection was made anew.
         PUBSUB_CONNECTS = Counter("hallway_pubsub_connects_total", "connections");
         /// Seconds that a canary took through Redis.

@@ -10,6 +10,38 @@ use crate::connections::Connections;
 use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
 
+/// How the node is at one moment: the one answer for probes, metrics and apps.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// How the broker is.
+    pub broker: Health,
+    /// Whether new connections are welcome.
+    pub accepting: bool,
+    /// Whether tokens can be verified.
+    pub keys: KeysHealth,
+    /// Whether the node knows what is revoked.
+    pub revocations: RevocationHealth,
+}
+
+impl Standing {
+    /// Every check by the name that `/readyz` and metrics have for it, that of the broker first.
+    #[must_use]
+    pub fn checks(&self) -> [(&'static str, bool); 4] {
+        [
+            ("broker", self.broker.ready),
+            ("listeners", self.accepting),
+            ("keys", self.keys.ready),
+            ("revocations", self.revocations.ready),
+        ]
+    }
+
+    /// Whether the node should be sent clients.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.checks().iter().all(|(_, ready)| *ready)
+    }
+}
+
 /// What readiness is made of.
 #[derive(Clone, Debug)]
 pub struct Readiness {
@@ -43,22 +75,15 @@ impl Readiness {
         self.accepting.load(Ordering::Acquire)
     }
 
-    /// How the broker is.
+    /// How the node is now.
     #[must_use]
-    pub fn broker(&self) -> Health {
-        self.service.health()
-    }
-
-    /// Whether the node knows what is revoked.
-    #[must_use]
-    pub fn revocations(&self) -> RevocationHealth {
-        self.service.revocations()
-    }
-
-    /// Whether tokens can be verified.
-    #[must_use]
-    pub fn keys(&self) -> KeysHealth {
-        self.verifier.health()
+    pub fn standing(&self) -> Standing {
+        Standing {
+            broker: self.service.health(),
+            accepting: self.accepting(),
+            keys: self.verifier.health(),
+            revocations: self.service.revocations(),
+        }
     }
 
     /// How the ingest stream is, where there is one.

@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hallway_rooms::class::Classes;
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
@@ -22,28 +21,32 @@ use crate::session::Session;
 use crate::sessions::Sessions;
 
 mod acknowledge;
+mod answer;
 mod catch_up;
 mod current;
 mod farewell;
 mod join;
+mod join_rooms;
 mod leave;
 mod locate;
 mod missed;
 mod page;
+mod patience;
 pub mod publish;
+mod reader;
 mod refresh;
 pub mod reply;
 pub mod revoke;
+mod row;
 mod seats;
 mod size;
 
 pub use acknowledge::{Acknowledgement, Status};
+pub use answer::{Answer, Frame};
+pub use join_rooms::Wanted;
 pub use missed::Window;
 pub use revoke::Revoked;
 pub use seats::{Seat, Seats};
-
-/// Turns the body of a reply into the frame of a door; absent when the client wants no reply.
-pub type Answer = Option<Box<dyn FnOnce(&str) -> Bytes + Send>>;
 
 /// Bounds of the verbs.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,8 @@ pub struct ServiceLimits {
     pub event_bytes: usize,
     /// Bytes of event text in one answer.
     pub page_bytes: usize,
+    /// How long a command with an answer waits for the broker.
+    pub answer_wait: Duration,
     /// How long a join that nobody can be told about waits for the broker.
     pub join_wait: Duration,
     /// Locations that one session may report.
@@ -149,9 +154,7 @@ impl Service {
     }
 
     /// Answers, where an answer is wanted.
-    pub fn respond(session: &Session, answer: Answer, body: &str) {
-        if let Some(frame) = answer {
-            session.send(frame(body));
-        }
+    pub fn respond(session: &Session, mut answer: Answer, body: &str) {
+        answer.give(session, body);
     }
 }

@@ -15,6 +15,7 @@ use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
@@ -50,6 +51,8 @@ pub struct Session {
     dialect: Arc<dyn Dialect>,
     rooms: Mutex<HashMap<Room, Joined>>,
     closed: AtomicBool,
+    /// Wakes what is done for it when it ends.
+    ended: Notify,
     kicked: AtomicBool,
     locations: Mutex<Bucket>,
     /// Made when a room first had to be caught up.
@@ -88,6 +91,7 @@ impl Session {
             dialect,
             rooms: Mutex::default(),
             closed: AtomicBool::new(false),
+            ended: Notify::new(),
             kicked: AtomicBool::new(false),
             locations: Mutex::default(),
             once: Mutex::default(),
@@ -195,7 +199,19 @@ impl Session {
 
     /// Marks it as gone; true the first time.
     pub fn finish(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.ended.notify_waiters();
+        first
+    }
+
+    /// Waits until it is gone.
+    pub async fn ended(&self) {
+        let mut ended = std::pin::pin!(self.ended.notified());
+        // Listens before it looks, so that an end between the two is not missed.
+        ended.as_mut().enable();
+        if !self.is_finished() {
+            ended.await;
+        }
     }
 
     /// Whether it is gone.
@@ -212,8 +228,14 @@ impl Session {
     /// From now on remembers ids of events in several rooms, since two ways may bring them. A room that was left before has
     /// nothing to do with it: who joins another one from an offset on asks for what came by the first one too.
     pub fn remember_ids(&self) {
-        self.left.lock().clear();
         self.once.lock().get_or_insert_default();
+        self.remember_places();
+    }
+
+    /// From now on an event is news only if no other of its rooms has brought it: what was told from a history may come
+    /// live by a room that it was not told of.
+    pub fn remember_places(&self) {
+        self.left.lock().clear();
         self.remembers.store(true, Ordering::Release);
     }
 

@@ -126,7 +126,7 @@ async fn what_is_no_payload_or_no_room_is_answered_and_the_socket_stays() {
             "order:a b",
             "order:é",
             "order:o1\n",
-            "order:*",
+            "order:?",
             "store:s1:zone",
             "dashboard:x",
             "chat:1",

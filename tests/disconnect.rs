@@ -76,7 +76,7 @@ async fn the_embedded_broker_kicks_and_a_bad_request_does_not() {
     client.send(&format!("40{}", json!({"token": token::user("u1")}))).await;
     assert!(client.frame().await.expect("a reply").starts_with("40{"));
     for body in
-        ["", "{}", "[]", r#"{"userId":5}"#, r#"{"userId":""}"#, r#"{"userId":"u1","sub":"u1"}"#, r#"{"sub":"u1"}"#]
+        ["", "{}", "[]", r#"{"userId":5.5}"#, r#"{"userId":""}"#, r#"{"userId":"u1","sub":"u1"}"#, r#"{"sub":"u1"}"#]
     {
         let (status, reply) = node.post("/v1/disconnect", body).await;
         assert_eq!((status, &reply["error"]["code"]), (400, &json!("invalid-payload")), "{body}");

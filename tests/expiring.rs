@@ -1,6 +1,7 @@
-//! `auth.expiring`: a socket is told some time before its token ends, once per token, so that it can fetch another (S22).
+//! `auth.expiring`: a socket is told some time before its token ends, once for each end and never in
+//! a hurry, so that it can fetch another (S22).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -81,22 +82,67 @@ async fn a_socket_that_comes_with_less_than_the_lead_left_is_told_right_after_co
 }
 
 #[tokio::test]
-async fn a_refreshed_token_is_told_of_anew_and_the_old_one_no_more() {
+async fn of_a_refreshed_token_the_new_end_is_told_and_the_old_one_no_more() {
     let node = with_lead("2s").await;
     let now = now_s();
     let mut early = Client::connect(node.main(), &until(now + 4)).await;
-    let mut late = Client::connect(node.main(), &until(now + 4)).await;
-    let mut twice = Client::connect(node.main(), &until(now + 3600)).await;
+    let mut shorter = Client::connect(node.main(), &until(now + 3600)).await;
+    let mut as_it_was = Client::connect(node.main(), &until(now + 4)).await;
     refresh(&mut early, now + 3600).await;
-    is_told(&mut late, now + 4).await;
-    refresh(&mut late, now + 8).await;
-    refresh(&mut twice, now + 5).await;
-    is_told(&mut twice, now + 5).await;
-    refresh(&mut twice, now + 6).await;
-    is_told(&mut twice, now + 6).await;
-    is_told(&mut late, now + 8).await;
-    ends_quietly(&mut late, now + 8).await;
+    refresh(&mut shorter, now + 5).await;
+    is_told(&mut as_it_was, now + 4).await;
+    is_told(&mut shorter, now + 5).await;
+    ends_quietly(&mut as_it_was, now + 4).await;
+    ends_quietly(&mut shorter, now + 5).await;
     early.nothing_came().await;
+}
+
+#[tokio::test]
+async fn a_refresh_with_the_token_there_is_brings_no_second_notice() {
+    let node = Node::with(&[]).await;
+    let now = now_s();
+    for (left, tells_at_once) in [(30, true), (60, true), (61, false)] {
+        let exp = now + left;
+        let mut client = Client::connect(node.main(), &until(exp)).await;
+        if tells_at_once {
+            is_told(&mut client, exp).await;
+        }
+        for _ in 0..3 {
+            refresh(&mut client, exp).await;
+        }
+        if !tells_at_once {
+            is_told(&mut client, exp).await;
+            refresh(&mut client, exp).await;
+        }
+        client.nothing_came().await;
+    }
+}
+
+/// An app that answers each notice with the token that it has at hand.
+#[tokio::test]
+async fn a_client_that_refreshes_at_every_notice_does_not_chase_its_own_notices() {
+    let node = Node::with(&[]).await;
+    let now = now_s();
+    let mut client = Client::connect(node.main(), &until(now + 30)).await;
+    let (mut told, began) = (0, Instant::now());
+    while let Ok(Some(frame)) = client.frame_within(Duration::from_millis(300)).await {
+        if client.parse_event(&frame).is_some_and(|(name, _)| name == "auth.expiring") {
+            told += 1;
+            client.tell("refresh_token", &json!({"token": until(now + 30 + told % 2)}).to_string()).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "told {told} times");
+    }
+    assert_eq!(told, 1, "one for each moment of expiry, and never two within 10 s");
+}
+
+#[tokio::test]
+async fn ends_that_follow_too_closely_on_a_notice_are_not_told() {
+    let node = with_lead("2s").await;
+    let now = now_s();
+    let mut client = Client::connect(node.main(), &until(now + 2)).await;
+    is_told(&mut client, now + 2).await;
+    refresh(&mut client, now + 4).await;
+    ends_quietly(&mut client, now + 4).await;
 }
 
 #[tokio::test]

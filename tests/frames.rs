@@ -209,3 +209,65 @@ async fn deep_nesting_in_a_command_harms_nobody() {
     }
     witness.is_unharmed().await;
 }
+
+/// What becomes of a packet with attachments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    /// It is answered, with this in the reply, and the transport stays.
+    Answered(&'static str),
+    /// Nothing is said, and the transport stays.
+    PassedOver,
+    Closed,
+}
+
+const BINARY_PACKETS: [(&str, &[&[u8]], Fate); 13] = [
+    // What is attached means nothing to a command.
+    (r#"451-/realtime,7["leave_room",{"room":"order:o2","x":{"_placeholder":true,"num":0}}]"#, &[b"x"], OK),
+    (r#"450-/realtime,7["leave_room",{"room":"order:o2"}]"#, &[], OK),
+    (
+        r#"452-/realtime,7["leave_room",{"_placeholder":true,"num":1}]"#,
+        &[b"x", b"y"],
+        Fate::Answered("invalid-payload"),
+    ),
+    (r#"454-/realtime,7["fly_away",{}]"#, &[b"", b"", b"", b""], Fate::Answered("unknown-command")),
+    (r#"451-/realtime,["leave_room",{"room":"order:o2"}]"#, &[b"x"], Fate::PassedOver),
+    (r#"461-/realtime,7[{"_placeholder":true,"num":0}]"#, &[b"x"], Fate::PassedOver),
+    (r#"451-/realtime,7["leave_room",{"room":"order:o2"}]"#, &[b"x", b"one more than announced"], Fate::Closed),
+    (r#"455-/realtime,7["leave_room",{"room":"order:o2"}]"#, &[], Fate::Closed),
+    (r#"45-/realtime,7["leave_room",{"room":"order:o2"}]"#, &[], Fate::Closed),
+    (r#"45/realtime,7["leave_room",{"room":"order:o2"}]"#, &[], Fate::Closed),
+    (r#"451-/realtime,7["leave_room","#, &[b"x"], Fate::Closed),
+    // Of a namespace that was not joined, with attachments or without.
+    (r#"451-/elsewhere,7["leave_room",{}]"#, &[b"x"], Fate::PassedOver),
+    (r#"42/elsewhere,7["leave_room",{}]"#, &[], Fate::PassedOver),
+];
+const OK: Fate = Fate::Answered(r#""ok":true"#);
+
+async fn fate_of(node: &Node, packet: &str, attached: &[&[u8]], expected: Fate) -> Fate {
+    let mut client = member(node).await;
+    client.send(packet).await;
+    for bytes in attached {
+        client.send_binary(bytes).await;
+    }
+    client.try_send(r#"42/realtime,8["leave_room",{"room":"order:o3"}]"#).await;
+    let mut answered = false;
+    while let Some(frame) = client.frame_within(SOON).await.unwrap_or_else(|_| panic!("still open: {packet}")) {
+        if frame.starts_with("43/realtime,8[") && expected != Fate::Closed {
+            return if answered { expected } else { Fate::PassedOver };
+        }
+        let Fate::Answered(with) = expected else { continue };
+        answered = frame.starts_with("43/realtime,7[") && frame.contains(with);
+    }
+    Fate::Closed
+}
+
+#[tokio::test]
+async fn attachments_are_taken_as_announced_and_mean_nothing_to_a_command() {
+    let node = Node::embedded().await;
+    let mut witness = Witness::of(&node).await;
+    for (packet, attached, expected) in BINARY_PACKETS {
+        assert_eq!(fate_of(&node, packet, attached, expected).await, expected, "{packet}");
+    }
+    witness.is_alone("each of them").await;
+    witness.is_unharmed().await;
+}

@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod record;
 pub mod redis;
+pub mod refuser;
 pub mod token;
 
 use std::net::{SocketAddr, TcpListener};

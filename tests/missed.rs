@@ -147,13 +147,55 @@ async fn the_future_and_the_unknown_hold_no_events() {
     for since in [json!(millis(&offsets[1]) + 1_000_000), json!(u64::MAX), json!(9_007_199_254_740_993_u64)] {
         let data = missed(&mut client, json!({"room": "order:o1", "since": since})).await;
         assert_eq!((ids(&data), &data["hasMore"]), (vec![], &json!(false)));
-        assert_eq!(data["offset"], offsets[1]);
+        assert_eq!((&data["offset"], &data["complete"]), (&json!(offsets[1]), &json!(false)), "{since}");
     }
     let ahead = format!("{}-0", millis(&offsets[1]) + 1_000_000);
     let data = missed(&mut client, json!({"room": "order:o1", "after": ahead})).await;
     assert_eq!((ids(&data), &data["complete"]), (vec![], &json!(false)), "the newest entries were lost, it must seem");
     let data = missed(&mut client, json!({"room": "order:never", "since": 1})).await;
     assert_eq!((ids(&data), &data["hasMore"]), (vec![], &json!(false)));
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    u64::try_from(since.as_millis()).expect("not that late")
+}
+
+/// A phone's clock may be ahead: what it calls the past may be what the broker has yet to see.
+async fn check_a_clock_that_is_ahead_is_not_told_that_it_missed_nothing(node: &Node) {
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    for room in ["order:o1", "order:never"] {
+        for (ahead_ms, complete) in [(0, true), (1_000, true), (60_000, false), (3_600_000, false)] {
+            let since = now_ms() + 300 + ahead_ms;
+            let data = missed(&mut client, json!({"room": room, "since": since})).await;
+            assert_eq!((ids(&data), &data["complete"]), (vec![], &json!(complete)), "{room} {ahead_ms}");
+            let head = data["offset"].clone();
+            let (status, read) = node.get(&format!("/v1/rooms/{room}/events?since={since}")).await;
+            assert_eq!((status, &read["events"], &read["complete"]), (200, &json!([]), &json!(complete)), "{room}");
+            let joined = client.call("join_room", &json!({"room": room, "since": since}).to_string()).await;
+            let (joined, empty) = (&joined["data"], json!([]));
+            assert_eq!((&joined["events"], &joined["complete"]), (&empty, &json!(complete)), "{room} {ahead_ms}");
+            assert!(room == "order:never" || joined["offset"] == head, "{joined}");
+            let event = json!({"room": room, "type": "t", "payload": 1}).to_string();
+            let published = (room == "order:never").then_some(event);
+            if let Some(event) = published.filter(|_| ahead_ms == 3_600_000) {
+                let (_, published) = node.post("/v1/publish", event).await;
+                assert_eq!(client.event().await.1["event"]["id"], published["id"], "it has joined");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_since_ahead_of_the_brokers_clock_is_incomplete_and_still_joins() {
+    let redis = Redis::start().await;
+    for node in [Node::on(&redis.url()).await, Node::embedded().await] {
+        for payload in [1, 2] {
+            let event = json!({"room": "order:o1", "type": "t", "payload": payload}).to_string();
+            assert_eq!(node.post("/v1/publish", event).await.0, 200);
+        }
+        check_a_clock_that_is_ahead_is_not_told_that_it_missed_nothing(&node).await;
+    }
 }
 
 #[tokio::test]

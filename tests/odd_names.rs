@@ -44,20 +44,21 @@ fn odd_rooms() -> Vec<String> {
         "order:\u{202e}a",
         "order:\u{feff}a",
         "order:\u{10ffff}",
-        "order:%61",
-        "order:%00",
-        "order:a%7d",
-        "order:a/b",
         "order:a\\b",
-        "order:a*",
         "order:a?",
         "order:[a]",
-        "order:a,b",
         "order:\"a\"",
         "hallway:{order:a}",
-        "order:a'--",
-        "order:$a",
         "order:<a>",
+        "order:#a",
+        "order:^a",
+        "order:`a`",
+        "order|a:b",
+        "order/a",
+        "order%3Aa",
+        "*:a",
+        "order:a+ b",
+        "order:anna svensson@example.com",
     ];
     let long = [129, 1_100, 20_000].map(|length| format!("order:{}", "x".repeat(length)));
     fixed.iter().map(|room| (*room).to_owned()).chain(long).collect()
@@ -207,10 +208,9 @@ async fn odd_names_by_http_are_refused_one_by_one_and_in_a_batch() {
 #[tokio::test]
 async fn odd_rooms_in_a_path_are_refused() {
     let scene = Scene::begin().await;
-    // Once is how a path says it; twice is a room whose name has percent signs.
     let paths = odd_rooms().into_iter().filter(|room| !room.is_empty() && room.len() < 4_000);
-    let paths = paths.flat_map(|room| [encoded(&room), encoded(&encoded(&room))]);
-    for path in paths.chain(["order:%FF", "order:%C0%AF", "order:%ED%A0%80", "%"].map(str::to_owned)) {
+    let paths = paths.map(|room| encoded(&room));
+    for path in paths.chain(["order:%FF", "order:%C0%AF", "order:%ED%A0%80", "%", "order%253Aa"].map(str::to_owned)) {
         for rest in ["", "/events?since=0", "/events?after=0-0"] {
             let (status, reply) = scene.node.get(&format!("/v1/rooms/{path}{rest}")).await;
             assert_eq!((status, &reply["error"]["code"]), (400, &json!("invalid-room")), "{path}{rest}: {reply}");
@@ -218,6 +218,8 @@ async fn odd_rooms_in_a_path_are_refused() {
     }
     let (status, reply) = scene.node.get("/v1/rooms/order%3Aa").await;
     assert_eq!((status, &reply["room"]), (200, &json!("order:a")), "a path may be encoded");
+    let (status, reply) = scene.node.get("/v1/rooms/order:%2561").await;
+    assert_eq!((status, &reply["room"]), (200, &json!("order:%61")), "and is decoded once");
     scene.nothing_happened().await;
 }
 

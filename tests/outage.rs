@@ -128,7 +128,8 @@ async fn pubsub_connections_killed_on_the_fly_lose_and_double_nothing() {
 #[tokio::test]
 async fn a_join_with_an_ack_id_during_an_outage_is_answered_unavailable_and_the_socket_stays() {
     let mut redis = Redis::start().await;
-    let node = Node::on(&redis.url()).await;
+    let url = redis.url();
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &url), ("HALLWAY_REDIS__ANSWER_WAIT", "200ms")]).await;
     let mut client = Client::connect(node.main(), &token::staff()).await;
     client.join("order:known").await;
     redis.kill();

@@ -10,7 +10,7 @@ use crate::harness::token;
 fn payloads() -> Vec<String> {
     let nested = format!("{}{}", "[".repeat(64), "]".repeat(64));
     let objects = format!("{}1{}", r#"{"a":"#.repeat(64), "}".repeat(64));
-    let mut payloads = vec![nested, objects];
+    let mut payloads = vec![nested, objects, "9".repeat(100), format!("[-{},\"{}\"]", "9".repeat(99), "9".repeat(999))];
     payloads.extend(
         [
             "9007199254740993",

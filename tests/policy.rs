@@ -263,14 +263,15 @@ fn check_config_shows_the_rule_of_every_class() {
 
 #[test]
 fn a_class_that_shares_rooms_with_one_that_has_a_rule_must_say_who_may_join() {
-    let config = file("[rooms.\"{tenant}:orders\"]\nhistory = { max_events = 5 }\n");
+    let config = file("[rooms.\"store:main:{what}\"]\nhistory = { max_events = 5 }\n");
     let done = hallway(&["check-config"], Some(config.path()), true);
     assert_eq!((done.code, done.said.as_str()), (64, ""), "{}", done.complained);
-    for word in [r#"rooms."{tenant}:orders""#, r#""user:{userId}""#, "join"] {
+    for word in [r#"rooms."store:main:{what}""#, r#""store:{storeId}:orders""#, "join"] {
         assert!(done.complained.contains(word), "{}", done.complained);
     }
     for good in [
-        "[rooms.\"{tenant}:orders\"]\njoin = \"staff\"\n",
+        "[rooms.\"store:main:{what}\"]\njoin = \"staff\"\n",
+        "[rooms.\"{tenant}:orders\"]\n",
         "[rooms.\"{tenant}:{id}\"]\n",
         "[rooms.\"order:{id}\"]\n[rooms.\"order:vip\"]\n[rooms.\"user:vip\"]\n[rooms.\"{x}:{y}:{z}:notes\"]\n",
     ] {

@@ -11,7 +11,7 @@ const EVENT: &str = r#"{"type":"order.status_changed","payload":{"status":"ready
 const LOCATION: &str = r#"{"type":"agent.location_updated","payload":{"agentId":"a1","location":{"lat":1,"lng":2}}}"#;
 
 /// What `hallway redis-function` prints.
-fn library(prefix: &str) -> String {
+pub(crate) fn library(prefix: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hallway"));
     let output = command.arg("redis-function").env("HALLWAY_REDIS__PREFIX", prefix).output().expect("it runs");
     assert!(output.status.success());
@@ -20,7 +20,14 @@ fn library(prefix: &str) -> String {
 
 /// The line that makes the user, as it is printed.
 fn line(library: &str) -> &str {
-    let lines: Vec<&str> = library.lines().filter_map(|line| line.strip_prefix("--   ACL ")).collect();
+    of_user(library, "svc")
+}
+
+/// The line that makes the user of this name, as it is printed.
+pub(crate) fn of_user<'a>(library: &'a str, user: &str) -> &'a str {
+    let lead = format!("SETUSER {user} ");
+    let lines = library.lines().filter_map(|line| line.strip_prefix("--   ACL "));
+    let lines: Vec<&str> = lines.filter(|line| line.starts_with(&lead)).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     lines[0]
 }
@@ -50,12 +57,14 @@ async fn check_publishing(prefix: &str) {
     let key = |room: &str, end: &str| format!("{prefix}:{{{room}}}{end}");
     let (agent, order) = (key("agent:a1", ""), key("order:o1", ""));
     let (history, last) = (key("order:o1", ":history"), key("order:o1", ":last"));
+    let odd = key("user:_.~-|@+=%,!$&'()*;/", "");
     let (of_agent, last_of_agent) = (key("agent:a1", ":history"), key("agent:a1", ":last"));
     for event in [EVENT, LOCATION] {
         for words in [
             vec![&name, "1", &order, event, "ID", "e1"],
             vec![&name, "1", &order, event, "ID", "e1"],
             vec![&name, "2", &order, &agent, event],
+            vec![&name, "1", &odd, event, "ID", "e1"],
             vec![&name, "2", &agent, &order, event, "ID", "e2", "REQUIRESACK"],
             vec![&name, "2", &history, &last, event, "ID", "e3"],
             vec![&name, "2", &history, &last, event, "ID", "e3", "ROOMS", "order:o1", "agent:a1"],

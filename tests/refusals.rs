@@ -84,6 +84,19 @@ fn bad_scalars(invalid: &'static str) -> Vec<(&'static str, Vec<u8>, &'static st
     ] {
         bad.push(("no number of JSON's", payload(odd), invalid));
     }
+    let nines = |count: usize| "9".repeat(count);
+    for long in [
+        nines(101),
+        format!("-{}", nines(100)),
+        format!("0.{}", nines(99)),
+        format!("1e{}", nines(99)),
+        format!(r#"{{"a":["9",{{"b": {} }}]}}"#, nines(5_000)),
+    ] {
+        bad.push(("a number of more than 100 characters", payload(&long), invalid));
+    }
+    let member = |rest: &str| text(&format!(r#"{{"type":"t","payload":1,{rest}}}"#));
+    bad.push(("one in meta", member(&format!(r#""meta":{{"n":[{}]}}"#, nines(101))), invalid));
+    bad.push(("one as a timestamp", member(&format!(r#""timestamp":0.{}"#, "0".repeat(99))), invalid));
     for lone in
         [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\udc00\ud800""#, r#""\ud800x""#, r#"{"\udfff":1}"#]
     {
@@ -206,6 +219,40 @@ async fn a_bad_plain_publish_reaches_nobody() {
     redis.fcall(&["order:o1"], GOOD, &[]).await.expect("published");
     only_the_good_comes(&mut client, &head).await;
     assert_eq!(node.readyz().await, 200);
+}
+
+/// What the function of an earlier version stored is still there, and what somebody forges may come, too.
+#[tokio::test]
+async fn a_stored_event_that_no_client_can_read_is_a_link_that_reaches_nobody_and_is_counted() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    let head = client.join("order:o1").await["offset"].as_str().expect("an offset").to_owned();
+    let first = redis.fcall(&["order:o1"], GOOD, &[]).await.expect("published").placed[0].1.clone();
+    let (ms, _) = first.split_once('-').expect("an offset");
+    let offset = format!("{ms}-7");
+    let payload = "9".repeat(101);
+    let line = format!("1 old {ms} 0 order:o1 {offset} {first}\n{{\"type\":\"t\",\"payload\":{payload}}}");
+    let [history, last] = ["history", "last"].map(|end| format!("hallway:{{order:o1}}:{end}"));
+    let mut plant = redis::pipe();
+    plant.cmd("XADD").arg(history).arg(&offset).arg("m").arg(&line).cmd("SET").arg(last).arg(&offset);
+    plant.exec_async(&mut redis.client().await).await.expect("redis is up");
+    assert_eq!(redis.publish("order:o1", line.as_bytes()).await, 1);
+    let behind = r#"{"id":"behind","type":"t","payload":1}"#;
+    redis.fcall(&["order:o1"], behind, &[]).await.expect("published");
+    for id in ["good", "behind"] {
+        assert_eq!(client.event().await.1["event"]["id"], id);
+    }
+    let live = node.metric("hallway_events_refused_total").await;
+    assert!(live > 0.0, "it is counted when it comes");
+    for after in [&head, &first, &offset] {
+        let missed = client.call("get_missed_events", &json!({"room": "order:o1", "after": after}).to_string()).await;
+        let events = missed["data"]["events"].as_array().expect("events");
+        let ids: Vec<&str> = events.iter().map(|event| event["id"].as_str().expect("an id")).collect();
+        let expected = if after == &head { &["good", "behind"][..] } else { &["behind"] };
+        assert_eq!((ids.as_slice(), &missed["data"]["complete"]), (expected, &json!(true)), "{missed}");
+    }
+    assert_eq!(node.metric("hallway_events_refused_total").await, live + 2.0, "and whenever it is passed over");
 }
 
 #[tokio::test]

@@ -159,6 +159,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
             rooms_per_socket: 1,
             event_bytes: 1000,
             page_bytes: 1000,
+            answer_wait: HOUR,
             join_wait: HOUR,
             locations: Rate::per_second(1),
             token_life: HOUR,

@@ -27,17 +27,18 @@ const FORBIDDEN: [(&str, &str); 5] = [
 const NEUTRAL: [&str; 3] = ["clock", "logs", "metrics"];
 
 /// Who may import whom; `gateway` may import everybody, because it builds everything.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
     ("doors", &["service", "session", "auth", "wire", "readiness", "connections", "rate"]),
     ("api", &["service", "session", "auth", "wire", "readiness", "rate"]),
-    ("ingest", &["service", "session", "auth"]),
+    ("ingest", &["service", "session", "auth", "link"]),
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),
     ("hub", &["broker", "session", "wire"]),
     ("session", &["auth", "wire", "rate"]),
     ("sessions", &["auth", "session"]),
-    ("broker", &[]),
+    ("broker", &["link"]),
+    ("link", &[]),
     ("rate", &[]),
     ("readiness", &["service", "ingest", "connections", "broker", "auth"]),
     ("connections", &["wire"]),

@@ -40,12 +40,19 @@ fn is_in(reply: &str) -> bool {
 async fn a_token_is_taken_from_every_place_it_may_stand_in() {
     let node = Node::embedded().await;
     let token = token::user("u1");
-    let bearer = format!("Bearer {token}");
     for place in &PLACES[..4] {
         assert!(is_in(&sign_in(&node, &[(place, &token)]).await), "{place}");
-        assert!(is_in(&sign_in(&node, &[(place, &bearer)]).await), "{place} with Bearer");
     }
-    assert!(is_in(&sign_in(&node, &[("Authorization:", &bearer)]).await));
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
+        let bearer = format!("{scheme} {token}");
+        for place in PLACES {
+            let shown = if place == "?token=" { bearer.replace(' ', "%20") } else { bearer.clone() };
+            assert!(is_in(&sign_in(&node, &[(place, &shown)]).await), "{place} with {scheme}");
+        }
+        let (mut client, _) = Client::open(node.main()).await;
+        client.sign_in(&token).await;
+        assert_eq!(client.call("refresh_token", &json!({"token": bearer}).to_string()).await["ok"], true, "{scheme}");
+    }
     let encoded = format!("Bearer%20{}", token.replace('.', "%2E").replace('-', "%2D").replace('_', "%5f"));
     for query in [token.as_str(), &encoded, &format!("Bearer+{token}")] {
         assert!(is_in(&sign_in(&node, &[("?token=", query)]).await), "{query}");
@@ -61,6 +68,7 @@ async fn the_first_place_that_holds_a_token_decides() {
         for second in &PLACES[i + 1..] {
             assert!(is_in(&sign_in(&node, &[(first, &good), (second, &bad)]).await), "{first} over {second}");
             assert_eq!(sign_in(&node, &[(first, &bad), (second, &good)]).await, UNAUTHORIZED, "{first} over {second}");
+            assert!(is_in(&sign_in(&node, &[(first, ""), (second, &good)]).await), "an empty {first} holds none");
         }
     }
 }
@@ -87,7 +95,7 @@ fn odd_tokens() -> Vec<(&'static str, String)> {
         ("kid a number", header(r#","kid":5"#)),
         ("iat in the future", claims(&format!(r#","iat":{}"#, exp - 30))),
         ("iat as text", claims(r#","iat":"1""#)),
-        ("jti a number", claims(r#","jti":1"#)),
+        ("jti a fraction", claims(r#","jti":1.5"#)),
         ("exp not a number", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":NaN}"#)),
         ("exp without end", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":1e308}"#)),
         ("exp negative", raw(r#"{"alg":"HS256"}"#, r#"{"sub":"u1","exp":-1}"#)),
@@ -123,7 +131,8 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
         ("exp as text", with(json!({"sub": "u1", "exp": (now + 60).to_string()}))),
         ("without sub", with(json!({"exp": now + 60}))),
         ("empty sub", with(json!({"sub": "", "exp": now + 60}))),
-        ("sub a number", with(json!({"sub": 5, "exp": now + 60}))),
+        ("sub a fraction", with(json!({"sub": 5.0, "exp": now + 60}))),
+        ("sub below zero", with(json!({"sub": -5, "exp": now + 60}))),
         ("longer than a week", with(json!({"sub": "u1", "iat": now, "exp": now + 8 * 86_400}))),
         ("over 8 KiB", with(json!({"sub": "u1", "exp": now + 60, "pad": "x".repeat(8 * 1024)}))),
         ("another secret", signed(&hs256, &json!({"sub": "u1", "exp": now + 60}), &"y".repeat(40))),
@@ -142,6 +151,42 @@ async fn a_bad_token_is_refused_and_a_good_one_then_works_on_the_same_transport(
         client.join("user:u1").await;
         let (_, published) = node.post("/v1/publish", good).await;
         assert_eq!(client.event().await.1["event"]["id"], published["id"], "{what}");
+    }
+}
+
+/// Many databases number their users, and their services sign the number as it is.
+#[tokio::test]
+async fn a_sub_that_is_an_integer_is_the_user_of_its_decimal_text() {
+    let node = Node::embedded().await;
+    let numbered = token::with(json!({"sub": 42, "jti": 7}));
+    let mut client = Client::connect(node.main(), &numbered).await;
+    client.join("user:42").await;
+    assert_eq!(client.call("join_room", r#"{"room":"user:43"}"#).await["error"], "forbidden");
+    for token in [token::user("42"), token::with(json!({"sub": 42}))] {
+        assert_eq!(client.call("refresh_token", &json!({"token": token}).to_string()).await["ok"], true);
+    }
+    let other = json!({"token": token::with(json!({"sub": 43}))}).to_string();
+    assert_eq!(client.call("refresh_token", &other).await["error"], "forbidden");
+    for whom in [json!(42), json!("42")] {
+        let mut client = Client::connect(node.main(), &numbered).await;
+        let (status, reply) = node.post("/v1/disconnect", json!({"userId": whom}).to_string()).await;
+        assert_eq!((status, reply["sockets"].as_u64() >= Some(1)), (200, true), "{whom}: {reply}");
+        assert_eq!(client.frame().await.as_deref(), Some("41/realtime,"), "{whom}");
+    }
+    for whom in [json!({"jti": 7}), json!({"sub": 42})] {
+        let mut client = Client::connect(node.main(), &token::with(json!({"sub": 42, "jti": 9}))).await;
+        let (status, reply) = node.post("/v1/revoke", whom.to_string()).await;
+        assert_eq!(status, 200, "{whom}: {reply}");
+        assert_eq!(sign_in(&node, &[("token", &numbered)]).await, UNAUTHORIZED, "{whom}");
+        if whom.get("sub").is_some() {
+            assert_eq!(client.frame().await.as_deref(), Some("41/realtime,"), "{whom}");
+        }
+    }
+    for odd in ["-1", "1.0", "1e3", "18446744073709551616", "true", "[42]"] {
+        for body in [format!(r#"{{"sub":{odd}}}"#), format!(r#"{{"jti":{odd}}}"#)] {
+            assert_eq!(node.post("/v1/revoke", body.clone()).await.0, 400, "{body}");
+        }
+        assert_eq!(node.post("/v1/disconnect", format!(r#"{{"userId":{odd}}}"#)).await.0, 400, "{odd}");
     }
 }
 

@@ -26,29 +26,29 @@
 -- offset it has there, and `=`; one that keeps the newest per key has its stamp, `<ms>-<n>`, and `~<digest of the key>`.
 
 -- <settings>
-local VERSION = 2
+local VERSION = 3
 local TABLE = 'default'            -- digest of everything below in this block, written by the gateway
 local PREFIX = 'hallway'
 local MEMORY = 604800000           -- ms the last offset is kept (at least every ttl)
 local ID_WINDOW = 600000           -- ms an event id is remembered
 local EVENT_BYTES = 65536          -- bytes of the event JSON text
 local MAX_LATEST = 1000            -- keys of `latest` events per room
-local FORMS = {                    -- segments ('*' = an id), max events, ttl ms, delivery
-  { {'user', '*'}, 100, 3600000, 'durable' },
-  { {'order', '*'}, 100, 3600000, 'durable' },
-  { {'store', '*'}, 100, 3600000, 'durable' },
+local FORMS = {                    -- a room is of the first that matches: segments ('*' = an id), max events, ttl ms, delivery
+  { {'agent', '*', 'orders'}, 100, 3600000, 'durable' },
+  { {'agents', 'all'}, 100, 3600000, 'durable' },
+  { {'dashboard', 'admin'}, 100, 3600000, 'durable' },
+  { {'orders', 'active'}, 100, 3600000, 'durable' },
   { {'store', '*', 'orders'}, 100, 3600000, 'durable' },
-  { {'zone', '*'}, 100, 3600000, 'durable' },
+  { {'store', '*', 'zone', '*'}, 100, 3600000, 'durable' },
+  { {'stores', 'all'}, 100, 3600000, 'durable' },
   { {'zone', '*', 'agents'}, 100, 3600000, 'durable' },
   { {'agent', '*'}, 100, 3600000, 'durable' },
-  { {'agent', '*', 'orders'}, 100, 3600000, 'durable' },
+  { {'order', '*'}, 100, 3600000, 'durable' },
   { {'product', '*'}, 100, 3600000, 'durable' },
+  { {'store', '*'}, 100, 3600000, 'durable' },
+  { {'user', '*'}, 100, 3600000, 'durable' },
   { {'variant', '*'}, 100, 3600000, 'durable' },
-  { {'orders', 'active'}, 100, 3600000, 'durable' },
-  { {'agents', 'all'}, 100, 3600000, 'durable' },
-  { {'stores', 'all'}, 100, 3600000, 'durable' },
-  { {'store', '*', 'zone', '*'}, 100, 3600000, 'durable' },
-  { {'dashboard', 'admin'}, 100, 3600000, 'durable' },
+  { {'zone', '*'}, 100, 3600000, 'durable' },
 }
 local TYPES = {                    -- a type's delivery wins over the class's; the member of the payload that tells keys apart
   ['agent.location_updated'] = { 'latest', 'agentId' },
@@ -57,14 +57,18 @@ local TYPES = {                    -- a type's delivery wins over the class's; t
 
 local MAX_ROOMS = 64
 local MAX_NAME = 128               -- bytes of an event id, a type, a segment of a room
+local MAX_ROOM = 1024              -- bytes of a room
+local MAX_NUMBER = 100             -- characters of a number: stock Python clients drop events with longer integers
 local MAX_DEPTH = 65               -- the event itself, and 64 levels of payload
 local MAX_INTEGER = 9007199254740992
 local LEEWAY = 60000               -- ms that a clock may be set back, if the memory is twice as long
 local NAME = '^[A-Za-z0-9_.:-]+$'
-local SEGMENT = '[A-Za-z0-9_.~-]+'
+local ID = "[A-Za-z0-9_.~|@+=%%,!$&'()*;/-]+"
 local KEY_HEAD = PREFIX .. ':{'
 
 local PRIORITIES = { LOW = true, NORMAL = true, HIGH = true, CRITICAL = true }
+
+local OPTIONAL = { 'id', 'priority', 'timestamp', 'meta' }
 
 local RESERVED = {
   -- emitted by Socket.IO clients to themselves
@@ -89,7 +93,9 @@ local UTF8 = {
 
 -- Made by the first call: while a library is loaded, none of Lua's own functions can be reached.
 local json                         -- a cjson of our own; the settings of the global one are everybody's
-local classes                      -- first segment of a form -> its classes, in the order in which they are tried
+local classes                      -- first segment of a room -> the classes that it may be of, in the order of FORMS
+local too_long                     -- matches a number of more than MAX_NUMBER characters, from its first
+local half_too_long                -- matches half as many, where it is said to begin
 local clustered
 
 local ids_made = 0
@@ -117,10 +123,9 @@ local function class_from(form)
   local segments, max, ttl, delivery = unpack(form)
   local parts = {}
   for i, segment in ipairs(segments) do
-    parts[i] = segment == '*' and SEGMENT or segment:gsub('[^%w]', '%%%0')
+    parts[i] = segment == '*' and ID or segment:gsub('[^%w]', '%%%0')
   end
   return {
-    segments = segments,
     pattern = '^' .. table.concat(parts, ':') .. '$',
     max = integer(max),
     keeps = { durable = max > 0, latest = delivery == 'latest' or delivery == 'durable' and max > 0 },
@@ -129,47 +134,34 @@ local function class_from(form)
   }
 end
 
--- A literal segment is tried before an id, from the left.
-local function is_tried_before(a, b)
-  for i, segment in ipairs(a.segments) do
-    local other = b.segments[i]
-    if other == nil then return false end
-    if segment ~= other then
-      if segment == '*' or other == '*' then return other == '*' end
-      return segment < other
+-- By first words, so that few are tried; forms that begin with an id are in every list, at their place.
+local function compile_forms()
+  local by_word = { ['*'] = {} }
+  for _, form in ipairs(FORMS) do by_word[form[1][1]] = {} end
+  for _, form in ipairs(FORMS) do
+    local first, class = form[1][1], class_from(form)
+    for word, list in pairs(by_word) do
+      if first == word or first == '*' then list[#list + 1] = class end
     end
   end
-  return #a.segments < #b.segments
-end
-
-local function compile_forms()
-  local by_word = {}
-  for _, form in ipairs(FORMS) do
-    local word = form[1][1]
-    by_word[word] = by_word[word] or {}
-    table.insert(by_word[word], class_from(form))
-  end
-  for _, list in pairs(by_word) do table.sort(list, is_tried_before) end
   return by_word
 end
 
-local function match_class(list, room)
-  for _, class in ipairs(list or {}) do
-    if room:find(class.pattern) then return class end
+local function check_lengths(room)
+  if #room > MAX_ROOM then refuse('invalid-room', 'a room has at most ' .. MAX_ROOM .. ' bytes, not ' .. #room) end
+  for segment in room:gmatch('[^:]+') do
+    if #segment > MAX_NAME then
+      refuse('invalid-room', 'an id in a room has at most ' .. MAX_NAME .. ' bytes, not ' .. #segment)
+    end
   end
 end
 
 local function class_of(room)
-  local class = match_class(classes[room:match('^[^:]*')], room) or match_class(classes['*'], room)
-  if not class then refuse('invalid-room', shown(room) .. ' is no form of room known here') end
-  if #room > MAX_NAME then
-    for segment in room:gmatch('[^:]+') do
-      if #segment > MAX_NAME then
-        refuse('invalid-room', 'an id in a room has at most ' .. MAX_NAME .. ' bytes, not ' .. #segment)
-      end
-    end
+  if #room > MAX_NAME then check_lengths(room) end
+  for _, class in ipairs(classes[room:match('^[^:]*')] or classes['*']) do
+    if room:find(class.pattern) then return class end
   end
-  return class
+  refuse('invalid-room', shown(room) .. ' is no form of room known here, with ids of letters, digits and _.~-|@+=%,!$&\'()*;/')
 end
 
 local function split_key(key)
@@ -331,6 +323,17 @@ local function check_numbers(skeleton)
   end
 end
 
+-- Whatever its place, a number that is too long has half of MAX_NUMBER characters behind one of the places looked at. To
+-- look at all of them would double the cost of a payload of numbers.
+local function check_numbers_short(skeleton)
+  for at = 1, #skeleton - MAX_NUMBER / 2 + 1, MAX_NUMBER / 2 do
+    if skeleton:find(half_too_long, at) then
+      if not skeleton:find(too_long) then return end
+      refuse('invalid-event', 'a number has at most ' .. MAX_NUMBER .. ' characters: write a longer one as a text')
+    end
+  end
+end
+
 local function check_fields_unique(event, skeleton)
   local top = skeleton:match('{(.*)}'):gsub('%b{}', ''):gsub('%b[]', '')
   local _, written = top:gsub(':', '')
@@ -338,14 +341,31 @@ local function check_fields_unique(event, skeleton)
   if written ~= 0 then refuse('invalid-event', 'a field of the event is given twice') end
 end
 
+-- The members of the event as they are written, with a letter for each of the names in `letters` and none for any other
+-- text: for what the decoded event does not tell.
+local function written_members(text, letters)
+  local marked = text:gsub('\\[\\"]', '\\u0000'):gsub('%b""', function(s)
+    return letters[s:find('\\', 1, true) and json.decode('[' .. s .. ']')[1] or s:sub(2, -2)] or ''
+  end)
+  return marked:match('{(.*)}')
+end
+
 -- Only the text can tell {} from []: both are an empty table to cjson.
 local function is_empty_array(text)
-  local marked = text:gsub('\\[\\"]', '\\u0000'):gsub('%b""', function(s)
-    local named = s == '"meta"' or s:find('\\u', 1, true) and json.decode('[' .. s .. ']')[1] == 'meta'
-    return named and 'm' or ''
-  end)
-  local top = marked:match('{(.*)}'):gsub('%b{}', '{}'):gsub('%b[]', '[]')
+  local top = written_members(text, { meta = 'm' }):gsub('%b{}', '{}'):gsub('%b[]', '[]')
   return top:find('m%s*:%s*%[') ~= nil
+end
+
+-- A number of the payload as it is written: to Lua a long one is the same as its neighbours. It is the last of its name,
+-- as for cjson.
+local function numeral_of(text, member)
+  local letter, numeral = member == 'payload' and 'p' or 'm', nil
+  local members = written_members(text, { payload = 'p', [member] = letter }):gsub('%b[]', '[]')
+  for name, object in members:gmatch('(%a?)%s*:%s*(%b{})') do
+    local inner = name == 'p' and object:sub(2, -2):gsub('%b{}', '') or ''
+    for found in inner:gmatch(letter .. '%s*:%s*([%d.eE+-]+)') do numeral = found end
+  end
+  return numeral
 end
 
 local function check_meta(meta, text)
@@ -365,7 +385,11 @@ local function check_type(name)
   if RESERVED[name] then refuse('invalid-event', 'the type ' .. shown(name) .. ' is reserved') end
 end
 
+-- A field that is null is as good as none, but for the payload.
 local function check_fields(event, text)
+  for _, name in ipairs(OPTIONAL) do
+    if event[name] == json.null then event[name] = nil end
+  end
   check_type(event.type)
   if event.payload == nil then refuse('invalid-event', 'the event has no "payload"') end
   if event.id ~= nil then
@@ -396,6 +420,7 @@ local function event_of(text)
   end
   local skeleton = check_strings(text)
   check_numbers(skeleton)
+  check_numbers_short(skeleton)
   check_fields_unique(event, skeleton)
   check_fields(event, text)
   return event
@@ -453,16 +478,16 @@ local function give_offset(room, now, first_of_now)
     room.offset = ms .. '-' .. integer(n + 1)
   end
   -- Until the clock has passed the offset by the memory for good: it may be behind, or be set back.
-  room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, MEMORY / 2))
+  room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, math.floor(MEMORY / 2)))
 end
 
 -- The newest per key
 
 -- What an event is the newest of: its type, and what the payload says in the member that the type names.
-local function key_of(event)
+local function key_of(event, text)
   local member = TYPES[event.type] and TYPES[event.type][2]
   local value = member and type(event.payload) == 'table' and event.payload[member]
-  if type(value) == 'number' then value = string.format('%.14g', value) end
+  if type(value) == 'number' then value = numeral_of(text, member) end
   return type(value) == 'string' and event.type .. ' ' .. value or event.type
 end
 
@@ -514,7 +539,7 @@ local function delivery_in(room, event)
   return room.class.keeps[wanted] and wanted or 'ephemeral'
 end
 
-local function position_rooms(rooms, event, id, now)
+local function position_rooms(rooms, event, id, now, text)
   local stored, latest = {}, {}
   for _, room in ipairs(rooms) do
     local delivery = delivery_in(room, event)
@@ -526,7 +551,7 @@ local function position_rooms(rooms, event, id, now)
   for _, room in ipairs(stored) do
     if not room.known then give_offset(room, now, first_of_now) end
   end
-  local key = #latest > 0 and key_of(event)
+  local key = #latest > 0 and key_of(event, text)
   for _, room in ipairs(latest) do give_stamp(room, key, id, now, first_of_now) end
 end
 
@@ -590,13 +615,18 @@ local function reply_of(id, rooms)
   return reply
 end
 
+local function prepare()
+  if json then return end
+  classes = compile_forms()
+  json = cjson.new()
+  json.decode_invalid_numbers(false)
+  json.decode_max_depth(MAX_DEPTH)
+  too_long = '%f[%d.eE+-]' .. ('[%d.eE+-]'):rep(MAX_NUMBER + 1)
+  half_too_long = '^' .. ('[%d.eE+-]'):rep(MAX_NUMBER / 2)
+end
+
 local function publish(keys, args)
-  if not json then
-    classes = compile_forms()
-    json = cjson.new()
-    json.decode_invalid_numbers(false)
-    json.decode_max_depth(MAX_DEPTH)
-  end
+  prepare()
   local text = args[1]
   local rooms, short = rooms_of(keys)
   local option_id, ack = options_of(args, rooms)
@@ -606,7 +636,7 @@ local function publish(keys, args)
 
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  position_rooms(rooms, event, id_given, now)
+  position_rooms(rooms, event, id_given, now, text)
 
   local timestamp = math.min(event.timestamp or now, now) + 0   -- which makes 0 of -0
   local line = line_of(timestamp, ack, rooms)

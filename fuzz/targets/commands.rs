@@ -25,6 +25,7 @@ enum Sent<'a> {
 #[derive(Arbitrary, Debug)]
 enum Name<'a> {
     Join,
+    JoinAll,
     Leave,
     Missed,
     Locate,
@@ -36,6 +37,7 @@ enum Name<'a> {
 #[derive(Arbitrary, Debug)]
 enum Member<'a> {
     Room,
+    Rooms,
     After,
     Since,
     Limit,
@@ -57,6 +59,7 @@ enum Json<'a> {
     Text(&'a str),
     Offset(u64, u64),
     Written(&'a str),
+    Listed(Vec<(&'a str, u64, u64)>),
     Deep(u16),
 }
 
@@ -73,6 +76,7 @@ impl Name<'_> {
     fn text(&self) -> &str {
         match self {
             Self::Join => "join_room",
+            Self::JoinAll => "join_rooms",
             Self::Leave => "leave_room",
             Self::Missed => "get_missed_events",
             Self::Locate => "update_location",
@@ -87,6 +91,7 @@ impl Member<'_> {
     fn text(&self) -> &str {
         match self {
             Self::Room => "room",
+            Self::Rooms => "rooms",
             Self::After => "after",
             Self::Since => "since",
             Self::Limit => "limit",
@@ -111,6 +116,10 @@ impl Json<'_> {
             Self::Text(text) => Value::from(*text).to_string(),
             Self::Offset(ms, n) => format!("\"{ms}-{n}\""),
             Self::Written(text) => (*text).to_owned(),
+            Self::Listed(rooms) => {
+                let one = |(room, ms, n): &(&str, u64, u64)| format!("{{\"room\":{},\"after\":\"{ms}-{n}\"}}", string(room));
+                format!("[{}]", rooms.iter().map(one).collect::<Vec<_>>().join(","))
+            }
             Self::Deep(levels) => {
                 let levels = usize::from(*levels % 300);
                 format!("{}{}", "[".repeat(levels), "]".repeat(levels))
@@ -145,10 +154,17 @@ fn packet(text: &str) {
     match read {
         Read::Malformed => panic!("an array that begins with a text is a packet"),
         Read::Refused(_) => {}
-        Read::Command { shown, room, token } => {
-            if let Some(room) = room {
-                assert!(kept(&room, said("room").expect("a room"), ROOM_KEY_BYTES), "{room}");
+        Read::Command { shown, rooms, token } => {
+            let named: Vec<&str> = match parts.get(1).and_then(|argument| argument.get("rooms")) {
+                Some(Value::Array(list)) if parts[0] == "join_rooms" => {
+                    list.iter().map(|one| one["room"].as_str().expect("a room")).collect()
+                }
+                _ => said("room").into_iter().collect(),
+            };
+            for (room, whole) in rooms.iter().zip(&named) {
+                assert!(kept(room, whole, ROOM_KEY_BYTES), "{room}");
             }
+            assert!(rooms.is_empty() || rooms.len() == named.len(), "{rooms:?}");
             if let Some(token) = token {
                 assert_eq!(shown, "Refresh(Token(***))");
                 assert!(kept(&token, said("token").expect("a token"), MAX_TOKEN_BYTES), "{token}");

@@ -49,6 +49,7 @@ enum Json<'a> {
     Urgent(u8),
     Object(Vec<(&'a str, Box<Json<'a>>)>),
     Deep(u8),
+    Nines(u8),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -93,6 +94,7 @@ impl Json<'_> {
             Self::Float(number) => serde_json::Value::from(*number).to_string(),
             Self::Urgent(at) => ["\"LOW\"", "\"NORMAL\"", "\"HIGH\"", "\"CRITICAL\""][usize::from(at % 4)].to_owned(),
             Self::Object(members) => object(members.iter().map(|(name, json)| (*name, json.text()))),
+            Self::Nines(count) => format!("-{}", "9".repeat(usize::from(*count) + 1)),
             Self::Deep(levels) => {
                 let levels = usize::from(*levels);
                 format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
@@ -106,7 +108,7 @@ fn object<'a>(members: impl Iterator<Item = (&'a str, String)>) -> String {
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
-const ROOMS: [&str; 4] = ["order:1", "user:u-1", "store:s:zone:z", "orders:active"];
+const ROOMS: [&str; 5] = ["order:1", "user:auth0|u-1", "store:s:zone:z", "orders:active", "order:a+b/c=%'()*;$"];
 
 fn room(at: u8) -> &'static str {
     ROOMS[usize::from(at) % ROOMS.len()]
@@ -139,6 +141,22 @@ impl Kept {
     }
 }
 
+/// The longest of the numbers, or of what is made of their letters, outside of texts.
+fn longest_number(text: &str) -> usize {
+    let (mut longest, mut run, mut inside, mut escaped) = (0, 0, false, false);
+    for letter in text.chars() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = inside,
+            '"' => inside = !inside,
+            _ => {}
+        }
+        run = if !inside && "0123456789+-.eE".contains(letter) { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
 fn event(text: &[u8]) {
     let Ok(draft) = Draft::parse(text) else { return };
     let whole = std::str::from_utf8(text).expect("what is read is UTF-8");
@@ -148,6 +166,8 @@ fn event(text: &[u8]) {
     let members = hallway_fuzz::Members::of(whole).expect("an object");
     let raw = members.0.iter().find(|(name, _)| name == "payload").expect("a payload").1.get();
     assert_eq!(raw, draft.payload.get());
+    members.distinct_names();
+    assert!(longest_number(whole) <= 100, "a number that some clients cannot read");
 }
 
 fn stored(bytes: &[u8]) {

@@ -7,6 +7,7 @@ use hallway_fuzz::classes;
 use hallway_rooms::class::Retention;
 use hallway_rooms::form::{BUILT_IN, Form};
 use libfuzzer_sys::fuzz_target;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 #[derive(Arbitrary, Debug)]
@@ -66,7 +67,7 @@ fn segment(text: &str) -> Option<Option<String>> {
             fine.then_some(None)
         }
         ['a'..='z', rest @ ..] => {
-            let fine = rest.iter().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
+            let fine = letters.len() <= 128 && rest.iter().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
             fine.then(|| Some(text.to_owned()))
         }
         _ => None,
@@ -76,7 +77,7 @@ fn segment(text: &str) -> Option<Option<String>> {
 fn fits(shape: &Shape, key: &str) -> bool {
     let parts: Vec<&str> = key.split(':').collect();
     let id = |part: &str| {
-        let letter = |c| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' | '~' | '-');
+        let letter = |c: char| c.is_ascii_alphanumeric() || "_.~-|@+=%,!$&'()*;/".contains(c);
         !part.is_empty() && part.chars().count() <= 128 && part.chars().all(letter)
     };
     parts.len() == shape.len()
@@ -84,6 +85,14 @@ fn fits(shape: &Shape, key: &str) -> bool {
             Some(word) => word == part,
             None => id(part),
         })
+}
+
+/// Which of two shapes that fit the same key is meant: that with more words, or with the first word that the other lacks.
+fn is_meant(one: &Shape, other: &Shape) -> Ordering {
+    let words = |shape: &Shape| shape.iter().flatten().count();
+    let lacks = || one.iter().zip(other).find(|(a, b)| a.is_some() != b.is_some());
+    let further_left = || lacks().map_or(Ordering::Equal, |(a, _)| if a.is_some() { Ordering::Greater } else { Ordering::Less });
+    words(one).cmp(&words(other)).then_with(further_left)
 }
 
 fuzz_target!(|input: Input<'_>| {
@@ -104,7 +113,6 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(classes.all().len(), shapes.len());
     let key = input.key.text();
     let fitting: Vec<&Shape> = shapes.iter().filter(|shape| key.len() <= 1024 && fits(shape, &key)).collect();
-    let words = |shape: &Shape| shape.iter().flatten().count();
     match classes.room(&key) {
         Err(refused) => {
             assert!(fitting.is_empty(), "{key:?} is refused");
@@ -112,11 +120,12 @@ fuzz_target!(|input: Input<'_>| {
         }
         Ok(room) => {
             assert!(!fitting.is_empty(), "{key:?} is taken");
-            assert!(key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.~-:".contains(&b)), "{key:?}");
+            assert!(!key.bytes().any(|b| b" \"\\{}".contains(&b) || !b.is_ascii_graphic()), "{key:?}");
             assert_eq!((room.to_string(), room.key()), (key.clone(), key.as_str()));
             let form = &classes.of(&room).form;
             assert!(form.matches(&key));
-            assert_eq!(form.words(), fitting.iter().map(|shape| words(shape)).max().expect("one fits"));
+            let meant = fitting.iter().max_by(|one, other| is_meant(one, other)).expect("one fits");
+            assert_eq!(shape(&form.to_string()).as_ref(), Some(*meant), "{key:?}");
             assert!(form.parts(&key).all(|(name, id)| !name.is_empty() && (1..=128).contains(&id.len())));
         }
     }

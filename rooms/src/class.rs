@@ -66,6 +66,7 @@ pub struct TypeRule {
 /// Every class there is, and the types that say their own delivery.
 #[derive(Clone, Debug)]
 pub struct Classes {
+    /// In the order of [`Form::precedence`].
     classes: Vec<Class>,
     types: BTreeMap<String, TypeRule>,
     /// How long a room's last offset is kept: at least every `ttl`.
@@ -87,13 +88,15 @@ impl Classes {
         };
         let rule = TypeRule { delivery: Delivery::Latest, key: Some("agentId".to_owned()) };
         let types = BTreeMap::from([("agent.location_updated".to_owned(), rule)]);
-        let classes = BUILT_IN.iter().map(class).collect();
+        let mut classes: Vec<Class> = BUILT_IN.iter().map(class).collect();
+        classes.sort_by(|a, b| a.form.precedence().cmp(&b.form.precedence()));
         let mut all = Self { classes, types, memory, max_latest: PAGE_EVENTS };
         all.memory = all.memory.max(retention.ttl);
         all
     }
 
-    /// Changes the class of that shape, or adds one of `retention`; `change` sees it before it counts.
+    /// Changes the class of that shape, or adds one of `retention`; `change` sees it before it counts. Rooms found
+    /// before belong to other classes' places, so all of this comes before the first [`room`](Self::room).
     ///
     /// # Errors
     /// When `form` is no form.
@@ -107,8 +110,9 @@ impl Classes {
         let at = match self.classes.iter().position(|c| c.form.same_shape(&form)) {
             Some(at) => at,
             None => {
-                self.classes.push(Class { form, retention, delivery: Delivery::Durable });
-                self.classes.len() - 1
+                let at = self.classes.partition_point(|c| c.form.precedes(&form));
+                self.classes.insert(at, Class { form, retention, delivery: Delivery::Durable });
+                at
             }
         };
         change(&mut self.classes[at]);
@@ -132,7 +136,7 @@ impl Classes {
         self.max_latest
     }
 
-    /// Checks a key and finds its class. Of several forms that match, the one with the most words wins.
+    /// Checks a key and finds its class: the first of [`all`](Self::all) whose form matches.
     ///
     /// # Errors
     /// When the key is over-long or has no known form.
@@ -140,8 +144,7 @@ impl Classes {
         if key.len() > ROOM_KEY_BYTES {
             return Err(InvalidRoom::of(key));
         }
-        let found = self.classes.iter().enumerate().filter(|(_, c)| c.form.matches(key));
-        let (at, _) = found.max_by_key(|(_, c)| c.form.words()).ok_or_else(|| InvalidRoom::of(key))?;
+        let at = self.classes.iter().position(|c| c.form.matches(key)).ok_or_else(|| InvalidRoom::of(key))?;
         let id = u16::try_from(at).map_err(|_| InvalidRoom::of(key))?;
         Ok(Room::new(key, ClassId(id)))
     }
@@ -175,7 +178,8 @@ impl Classes {
         value.map_or_else(|| draft.kind.to_string(), |value| format!("{} {value}", draft.kind))
     }
 
-    /// Every class, built-in ones first.
+    /// Every class, in the order in which a key is looked for among their forms. This is the only place where it is
+    /// decided: the Redis function gets the list in this order.
     #[must_use]
     pub fn all(&self) -> &[Class] {
         &self.classes
@@ -209,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_built_in_form_parses_prints_and_names_its_ids(id in "[A-Za-z0-9_.~-]{1,128}") {
+        fn every_built_in_form_parses_prints_and_names_its_ids(id in "[A-Za-z0-9_.~|@+=%,!$&'()*;/-]{1,128}") {
             let classes = classes();
             for class in classes.all() {
                 let key = key_of(&class.form, &id);
@@ -221,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn a_room_is_only_what_some_form_matches(key in "[a-z:{}A-Z0-9_ .~-]{0,40}") {
+        fn a_room_is_only_what_some_form_matches(key in "[a-z:{}A-Z0-9_ .~|@%/-]{0,40}") {
             let classes = classes();
             let known = classes.all().iter().any(|c| c.form.matches(&key));
             prop_assert_eq!(classes.room(&key).is_ok(), known);
@@ -245,6 +249,11 @@ mod tests {
             "user:1:",
             ":1",
             "order:1\n",
+            "order:\"1\"",
+            "order:a\\b",
+            "order:a?",
+            "order:[a]",
+            "order|a:1",
             &long,
         ] {
             assert!(classes.room(key).is_err(), "{key:?}");
@@ -260,6 +269,21 @@ mod tests {
         assert_eq!(classes.of(&active).form.to_string(), "orders:active");
         let other = classes.room("orders:x").expect("a room");
         assert_eq!(classes.of(&other).retention.max_events, 7);
+    }
+
+    #[test]
+    fn of_as_many_words_the_form_with_a_word_further_to_the_left_wins_whatever_was_configured_first() {
+        let retention = classes().all()[0].retention;
+        let mut forms = ["x:b:{d}", "x:{a}:c", "{e}:b:c"];
+        for _ in 0..2 {
+            let mut classes = classes();
+            for form in forms {
+                classes.configure(form, retention, |_| {}).expect("a form");
+            }
+            let of = |key: &str| classes.of(&classes.room(key).expect("a room")).form.to_string();
+            assert_eq!(["x:b:c", "x:a:c", "y:b:c", "x:b:d"].map(of), ["x:b:{d}", "x:{a}:c", "{e}:b:c", "x:b:{d}"]);
+            forms.reverse();
+        }
     }
 
     #[test]
@@ -286,6 +310,7 @@ mod tests {
         let located = |payload: &str| key(&format!(r#"{{"type":"agent.location_updated","payload":{payload}}}"#));
         assert_eq!(located(r#"{"agentId":"a 1","location":{"agentId":"x"}}"#), "agent.location_updated a 1");
         assert_eq!(located(r#"{"agentId":17}"#), "agent.location_updated 17");
+        assert_eq!(located(r#"{"agentId":12345678901234567890123}"#), "agent.location_updated 12345678901234567890123");
         assert_eq!(located(r#"{"beyond":1e400,"agentId":"a"}"#), "agent.location_updated a");
         for payload in [r#"{"agentId":null}"#, r#"{"agentId":["a"]}"#, "{}", "[]", "5", r#""agentId""#] {
             assert_eq!(located(payload), "agent.location_updated", "{payload}");

@@ -8,12 +8,18 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use fields::{Fields, Text};
+
 use crate::event::{EventId, EventType, InvalidName, Priority};
 use crate::json::{self, JsonFault};
 use crate::limits::JSON_DEPTH;
 
+mod fields;
+
 /// The largest integer that every JSON reader keeps exact.
-const EXACT: u64 = 1 << 53;
+const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Of the whole event: its own, and those of its payload or `meta`.
+const LEVELS: usize = JSON_DEPTH + 1;
 
 /// An event as its publisher wrote it. `payload` is the publisher's text, byte for byte.
 #[derive(Debug)]
@@ -74,22 +80,6 @@ fn unquoted(error: &serde_json::Error) -> String {
     format!("a value is of the wrong kind at line {} column {}", error.line(), error.column())
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(default)]
-    priority: Option<Priority>,
-    #[serde(default)]
-    timestamp: Option<serde_json::Number>,
-    #[serde(borrow)]
-    payload: &'a RawValue,
-    #[serde(borrow, default)]
-    meta: Option<Meta<'a>>,
-}
-
 impl<'a> Draft<'a> {
     /// Reads the JSON text of an event.
     ///
@@ -99,24 +89,26 @@ impl<'a> Draft<'a> {
         let text = std::str::from_utf8(text).map_err(|_| InvalidEvent::Utf8)?;
         let fields: Fields<'a> = json::object(text)?;
         let kind: EventType = fields.kind.parse()?;
-        json::check(fields.payload.get(), JSON_DEPTH)?;
-        let meta = fields.meta.unwrap_or_default();
-        meta.check()?;
+        json::check(text, LEVELS)?;
         Ok(Self {
             id: fields.id.map(|id| id.parse()).transpose()?,
             priority: fields.priority.unwrap_or_else(|| kind.default_priority()),
-            timestamp: fields.timestamp.map(|n| millis(&n)).transpose()?,
+            timestamp: fields.timestamp.map(millis).transpose()?,
             kind,
             payload: fields.payload,
-            meta,
+            meta: fields.meta.unwrap_or_default(),
         })
     }
 
-    /// A member of the payload that is a string or a number, as text.
+    /// A member of the payload that is a string or a number, as text: a number as it is written, since readers of JSON
+    /// take long ones for their neighbours.
     #[must_use]
     pub fn payload_text(&self, member: &str) -> Option<String> {
-        let value: serde_json::Value = serde_json::from_str(self.payload_members().remove(member)?.get()).ok()?;
-        value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string))
+        let raw = self.payload_members().remove(member)?.get();
+        if is_number(raw) {
+            return Some(raw.to_owned());
+        }
+        serde_json::from_str(raw).ok()
     }
 
     /// The payload's members as they are written, none where it is no object. What one of them holds, such as a number
@@ -127,10 +119,16 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn millis(number: &serde_json::Number) -> Result<u64, InvalidEvent> {
-    let whole = |f: f64| (f >= 0.0 && f.fract() == 0.0).then_some(f as u64);
-    let exact = number.as_u64().or_else(|| number.as_f64().and_then(whole));
-    exact.filter(|ms| *ms <= EXACT).ok_or(InvalidEvent::Timestamp)
+/// As the Redis function reads it, for which every number is a float: the nearest to what is written.
+fn millis(raw: &RawValue) -> Result<u64, InvalidEvent> {
+    let number = is_number(raw.get()).then(|| raw.get().parse::<f64>().ok()).flatten();
+    let whole = number.filter(|ms| (0.0..=EXACT).contains(ms) && ms.fract() == 0.0);
+    whole.map(|ms| ms as u64).ok_or(InvalidEvent::Timestamp)
+}
+
+/// Whether a JSON value is a number.
+fn is_number(raw: &str) -> bool {
+    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
 /// A publisher's `meta`, in its order; `room`, `offset` and `offsets` are dropped on reading, since they are ours.
@@ -147,10 +145,6 @@ impl Meta<'_> {
             out.push(',');
         }
     }
-
-    fn check(&self) -> Result<(), JsonFault> {
-        self.0.iter().try_for_each(|(_, value)| json::check(value.get(), JSON_DEPTH - 1))
-    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
@@ -158,10 +152,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
         from.deserialize_map(Members)
     }
 }
-
-/// A member name that may need unescaping.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Members;
 
@@ -174,7 +164,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Meta<'de>, A::Error> {
         let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+        while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
             if matches!(name.as_ref(), "room" | "offset" | "offsets") {
                 continue;
             }
@@ -205,7 +195,8 @@ mod tests {
     #[test]
     fn bad_events_are_refused() {
         let deep = format!(r#"{{"type":"x","payload":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
-        let texts: [&[u8]; 27] = [
+        let long = format!(r#"{{"type":"x","payload":{{"a":[-{}]}}}}"#, "9".repeat(100));
+        let texts: [&[u8]; 33] = [
             b"",
             b"null",
             b"[]",
@@ -232,7 +223,13 @@ mod tests {
             br#"{"type":"x","payload":1,"meta":[]}"#,
             br#"{"type":"x","payload":1} x"#,
             br#"{"type":"x","payload":1,"id":"a b"}"#,
+            br#"{"type":"x","payload":1,"more":1,"more":2}"#,
+            br#"{"type":"x","payload":1,"id":null,"\u0069d":"a"}"#,
+            br#"{"type":"x","payload":1,"more":"\ud800"}"#,
+            br#"{"type":"x","payload":1,"timestamp":9007199254740994}"#,
+            br#"{"type":null,"payload":1}"#,
             deep.as_bytes(),
+            long.as_bytes(),
         ];
         for text in texts {
             assert!(Draft::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
@@ -267,6 +264,7 @@ mod tests {
             r#" { "type" : "x" , "payload" : 1e-7 } "#,
             r#"{"type":"x","payload":1,"id":null,"meta":null}"#,
             r#"{"type":"x","payload":1,"timestamp":1.7e12}"#,
+            r#"{"type":"x","payload":9007199254740993,"timestamp":9007199254740993,"more":{"type":1}}"#,
             r#"{"type":"order\u002estatus","payload":"😀 \ud83d\ude00","meta":{"a\"b":{"c":[1]}}}"#,
             &deep,
         ];

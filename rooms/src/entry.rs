@@ -190,7 +190,11 @@ mod tests {
     use std::time::Duration;
 
     fn classes() -> Classes {
-        Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99))
+        let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
+        let mut classes = Classes::built_in(retention, Duration::from_secs(99));
+        // Of which also `-`, `=` and `~0` are rooms.
+        classes.configure("{any}", retention, |_| {}).expect("a form");
+        classes
     }
 
     fn arbitrary_keep() -> impl Strategy<Value = Keep> {
@@ -204,7 +208,7 @@ mod tests {
     }
 
     fn arbitrary_place() -> impl Strategy<Value = (String, Keep)> {
-        ("(order|user|store):[a-zA-Z0-9_.~-]{1,12}", arbitrary_keep())
+        ("((order|user|store):)?([~=*-]|[a-zA-Z0-9_.~|@+=%,!$&'()*;/-]{1,12})", arbitrary_keep())
     }
 
     proptest! {

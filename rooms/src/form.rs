@@ -1,9 +1,15 @@
 //! Forms: the shapes that room keys may have, such as `store:{storeId}:orders` (nomor: "Room Key Naming Conventions").
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limits::ROOM_ID_CHARS;
+use crate::limits::ROOM_SEGMENT_CHARS;
+
+/// What an id may hold besides letters and digits, so that identity providers' names, e-mail addresses and base64 are
+/// ids. `:` separates, braces are those of Redis' hash tags, blanks separate words of a live message and of an ingest
+/// entry's `room`, and `"` and `\` would have to be escaped in JSON.
+pub const ID_SIGNS: &str = "_.~-|@+=%,!$&'()*;/";
 
 /// The fifteen forms of the nomor document, in its order.
 pub const BUILT_IN: [&str; 15] = [
@@ -40,7 +46,7 @@ pub struct Form(Vec<Segment>);
 /// A text is no form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no room form: segments are joined by colons, each a lower-case word or a name in braces, as in store:{{storeId}}:orders"
+    "{0:?} is no room form: segments are joined by colons, each a lower-case word of at most 128 characters or a name in braces, as in store:{{storeId}}:orders"
 )]
 pub struct InvalidForm(String);
 
@@ -51,7 +57,7 @@ impl Form {
         &self.0
     }
 
-    /// Whether a key has this shape: words equal, ids of `[A-Za-z0-9_.~-]{1,128}`.
+    /// Whether a key has this shape: words equal, ids of 1 to 128 letters, digits and [`ID_SIGNS`].
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = key.split(':');
@@ -108,15 +114,37 @@ impl Form {
             })
     }
 
-    /// How many words it has: where two forms match one key, the one with more words is meant.
+    /// Forms are tried in this order, and the first that matches a key is meant: the one with more words; of as many
+    /// words, the one that has a word further to the left. The rest is the alphabet's. Only forms of the same shape are
+    /// equal in it.
     #[must_use]
-    pub fn words(&self) -> usize {
-        self.0.iter().filter(|s| matches!(s, Segment::Word(_))).count()
+    pub fn precedence(&self) -> impl Ord {
+        let words = self.0.iter().filter(|s| matches!(s, Segment::Word(_))).count();
+        (Reverse(words), self.0.iter().map(Segment::rank).collect::<Vec<_>>())
+    }
+
+    /// Whether a key that is of both forms is meant as one of this.
+    #[must_use]
+    pub fn precedes(&self, other: &Self) -> bool {
+        self.precedence() < other.precedence()
     }
 }
 
-fn is_id(part: &str) -> bool {
-    (1..=ROOM_ID_CHARS).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.~-".contains(&b))
+impl Segment {
+    /// Words first, by the alphabet.
+    fn rank(&self) -> (bool, &str) {
+        match self {
+            Self::Word(word) => (false, word),
+            Self::Id(_) => (true, ""),
+        }
+    }
+}
+
+/// Whether a text can be an id in a key: 1 to 128 letters, digits and [`ID_SIGNS`].
+#[must_use]
+pub fn is_id(part: &str) -> bool {
+    (1..=ROOM_SEGMENT_CHARS).contains(&part.len())
+        && part.bytes().all(|b| b.is_ascii_alphanumeric() || ID_SIGNS.as_bytes().contains(&b))
 }
 
 fn segment(text: &str) -> Option<Segment> {
@@ -125,7 +153,8 @@ fn segment(text: &str) -> Option<Segment> {
         return named.then(|| Segment::Id(name.to_owned()));
     }
     let mut bytes = text.bytes();
-    let word = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+    let word = text.len() <= ROOM_SEGMENT_CHARS
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
     word.then(|| Segment::Word(text.to_owned()))
 }
@@ -179,6 +208,14 @@ mod tests {
             let mut of_other = keys.iter().filter(|key| other.matches(key));
             prop_assert_eq!(one.covers(&other), of_other.clone().all(|key| one.matches(key)));
             prop_assert_eq!(one.meets(&other), of_other.any(|key| one.matches(key)));
+        }
+
+        #[test]
+        fn of_two_forms_one_is_tried_first_and_it_is_the_narrower(one in any_form(), other in any_form()) {
+            let same = one.same_shape(&other);
+            prop_assert_eq!(one.precedes(&other) || other.precedes(&one), !same);
+            prop_assert!(!(one.precedes(&other) && other.precedes(&one)));
+            prop_assert!(same || !one.covers(&other) || other.precedes(&one));
         }
     }
 

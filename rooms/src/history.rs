@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::limits::QUIET_HEAD_MS;
 use crate::offset::Offset;
 
+/// How far a client's time may lie ahead of the broker's clock, and still be its past: above what clocks that are kept right
+/// differ by and an answer takes, far below a phone whose clock was set by hand.
+pub const AHEAD_MS: u64 = 2_000;
+
 /// Where a client wants its history from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
@@ -94,12 +98,22 @@ impl Facts {
     /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
     #[must_use]
     pub fn complete(&self, from: From, first_prev: Option<Offset>) -> bool {
-        if !self.born_by(from) {
+        if !self.born_by(from) || self.is_ahead(from) {
             return false;
         }
         match first_prev {
             Some(prev) => prev <= from.exclusive(),
             None => self.silent_since(from),
+        }
+    }
+
+    /// Whether a time lies ahead of the broker's clock: its client cannot have seen what came until then, and there is
+    /// nothing to give it. An offset is the broker's own word.
+    #[must_use]
+    pub const fn is_ahead(&self, from: From) -> bool {
+        match from {
+            From::After(_) => false,
+            From::Since(ms) => ms > self.now_ms.saturating_add(AHEAD_MS),
         }
     }
 

@@ -1,7 +1,9 @@
-//! What strict parsers still let pass and I-JSON does not: lone surrogate escapes, and nesting without end. And arrays,
-//! which derived readers let pass for objects.
+//! What strict parsers still let pass and clients do not: lone surrogate escapes, nesting without end, and numbers that
+//! are too long. And arrays, which derived readers let pass for objects.
 
 use serde::de::{Deserialize, Error as _};
+
+use crate::limits::NUMBER_CHARS;
 
 /// What [`object`] says of other JSON.
 pub(crate) const NO_OBJECT: &str = "expected an object";
@@ -15,6 +17,9 @@ pub enum JsonFault {
     /// Half of a surrogate pair in `\u` escapes.
     #[error("a lone surrogate escape is no character")]
     LoneSurrogate,
+    /// More characters than the bound: stock Python clients drop a packet with a longer integer.
+    #[error("a number of {0} characters; at most {NUMBER_CHARS} are taken: write it as a text")]
+    LongNumber(usize),
 }
 
 /// Reads a JSON object. Readers derived for a struct would take an array of its values as well.
@@ -26,7 +31,8 @@ pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Er
     if text.trim_ascii_start().starts_with('{') { Ok(value) } else { Err(serde_json::Error::custom(NO_OBJECT)) }
 }
 
-/// Checks a text that is known to be well-formed JSON: at most `depth` levels, no lone surrogate escapes.
+/// Checks a text that is known to be well-formed JSON: at most `depth` levels, no lone surrogate escapes, and numbers of
+/// [`NUMBER_CHARS`] at most.
 ///
 /// # Errors
 /// The first fault found.
@@ -39,6 +45,10 @@ pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
                 at = string_end(bytes, at + 1)?;
                 continue;
             }
+            b'-' | b'0'..=b'9' => {
+                at = number_end(bytes, at)?;
+                continue;
+            }
             b'[' | b'{' => level += 1,
             b']' | b'}' => level = level.saturating_sub(1),
             _ => {}
@@ -49,6 +59,13 @@ pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
         at += 1;
     }
     Ok(())
+}
+
+/// Where the number that begins at `at` has ended.
+fn number_end(bytes: &[u8], at: usize) -> Result<usize, JsonFault> {
+    let rest = &bytes[at..];
+    let chars = rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+    if chars > NUMBER_CHARS { Err(JsonFault::LongNumber(chars)) } else { Ok(at + chars) }
 }
 
 /// Where the string whose first character stands at `at` has ended.
@@ -94,6 +111,24 @@ mod tests {
         assert_eq!(check(&nested(65), 64), Err(JsonFault::TooDeep(64)));
         assert_eq!(check(&format!("{:?}", "[".repeat(99)), 64), Ok(()));
         assert_eq!(check("[[],[],[]]", 2), Ok(()));
+    }
+
+    #[test]
+    fn a_number_has_a_hundred_characters_at_most_whatever_they_are() {
+        let long = |count: usize| {
+            let mut integer = "9".repeat(count - 1);
+            integer.insert(1, '0');
+            let fraction = format!("0.{}", "1".repeat(count - 2));
+            [integer, format!("-{}", "7".repeat(count - 1)), fraction, format!("1e+{}", "0".repeat(count - 3))]
+        };
+        for (fits, exceeds) in long(NUMBER_CHARS).iter().zip(long(NUMBER_CHARS + 1)) {
+            for (before, behind) in [("", ""), ("[", "]"), (r#"{"a":["x",{"b":1,"c": "#, " }]}")] {
+                assert_eq!(check(&format!("{before}{fits}{behind}"), 64), Ok(()));
+                assert_eq!(check(&format!("{before}{exceeds}{behind}"), 64), Err(JsonFault::LongNumber(101)));
+            }
+        }
+        assert_eq!(check(&format!("{:?}", "9".repeat(1000)), 64), Ok(()), "a text is no number");
+        assert_eq!(check(&format!("[{}]", vec!["12345"; 100].join(",")), 64), Ok(()));
     }
 
     #[test]

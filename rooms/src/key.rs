@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::form::ID_SIGNS;
+
 /// The index of a room's class in its [`Classes`](crate::class::Classes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub(crate) u16);
@@ -26,7 +28,7 @@ pub struct Room {
 
 /// A key has no form that is known here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no room key: no room class has this form")]
+#[error("{0:?} is no room key: no room class has this form, with ids of letters, digits and {ID_SIGNS}")]
 pub struct InvalidRoom(pub(crate) String);
 
 impl Room {

@@ -16,6 +16,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod location;
+pub mod merge;
 pub mod offset;
 pub mod position;
 pub mod revocation;

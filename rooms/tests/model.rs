@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hallway_rooms::entry::Link;
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::{Facts, From, leeway_ms};
+use hallway_rooms::history::{AHEAD_MS, Facts, From, leeway_ms};
 use hallway_rooms::limits::QUIET_HEAD_MS;
 use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
@@ -43,6 +43,8 @@ enum Step {
     ResumeFrom(u64, u64),
     /// A client asks for what came since any time.
     Since(u64),
+    /// A client asks for what came since a time by a clock that is ahead.
+    SinceAhead(u64),
 }
 
 /// A room as a broker has it, and beside it all that was ever stored.
@@ -184,6 +186,17 @@ impl Room {
         Ok(())
     }
 
+    /// A time that is not past yet: nothing came since, and only within the little that clocks differ by may it be said.
+    fn ask_ahead(&self, ahead_ms: u64) -> Result<(), TestCaseError> {
+        let from = From::Since(self.now + ahead_ms);
+        let (_, complete) = self.read(from);
+        prop_assert!(!complete || ahead_ms <= AHEAD_MS, "{ahead_ms} ms ahead, called complete in {:?}", self.facts());
+        prop_assert_eq!(self.facts().is_ahead(from), ahead_ms > AHEAD_MS);
+        let remembers = self.last.is_some_and(|last| last.ms < self.now);
+        prop_assert!(complete || ahead_ms > AHEAD_MS || !remembers || self.birth > self.now + ahead_ms);
+        self.ask(from)
+    }
+
     fn check(&self) -> Result<(), TestCaseError> {
         for place in self.heads.iter().chain(self.ever.iter().map(|(_, place)| place)) {
             self.resume(place)?;
@@ -271,7 +284,8 @@ impl Node {
             // Data is lost with the connection: whatever messages are lost as well, the feed says so.
             Step::Flush if self.lacks => self.heal(room)?,
             Step::Hear | Step::Lose | Step::Repeat(_) | Step::Flush => {}
-            Step::Store | Step::Pass(_) | Step::SetBack(_) | Step::Join | Step::ResumeFrom(..) | Step::Since(_) => {}
+            Step::Store | Step::Pass(_) | Step::SetBack(_) | Step::Join => {}
+            Step::ResumeFrom(..) | Step::Since(_) | Step::SinceAhead(_) => {}
         }
         Ok(())
     }
@@ -308,6 +322,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Heal),
         2 => (0..MEMORY + TTL, 0..3_u64).prop_map(|(back, n)| Step::ResumeFrom(back, n)),
         1 => (0..MEMORY + TTL).prop_map(Step::Since),
+        1 => prop_oneof![0..2 * AHEAD_MS, AHEAD_MS - 1..AHEAD_MS + 2, 0..MEMORY].prop_map(Step::SinceAhead),
     ]
 }
 
@@ -327,6 +342,7 @@ proptest! {
                 Step::Join => room.heads.push(room.head()),
                 Step::ResumeFrom(back, n) => room.ask(From::After(Offset { ms: room.now - back, n: *n }))?,
                 Step::Since(back) => room.ask(From::Since(room.now - back))?,
+                Step::SinceAhead(ms) => room.ask_ahead(*ms)?,
                 Step::Hear | Step::Lose | Step::Repeat(_) | Step::Heal => {}
             }
             room.expire();

@@ -10,7 +10,7 @@ use metrics::gauge;
 use serde_json::{Value, json};
 
 use crate::metrics::{CHECK_READY, Numbers};
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Standing};
 
 #[derive(Clone)]
 struct Admin {
@@ -29,22 +29,16 @@ pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
 
 /// Each check as metrics know it.
 fn show(readiness: &Readiness) {
-    let checks = [
-        ("broker", readiness.broker().ready),
-        ("listeners", readiness.accepting()),
-        ("keys", readiness.keys().ready),
-        ("revocations", readiness.revocations().ready),
-    ];
-    for (check, ready) in checks {
+    for (check, ready) in readiness.standing().checks() {
         gauge!(CHECK_READY, "check" => check).set(if ready { 1.0 } else { 0.0 });
     }
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
-    let (broker, accepting) = (admin.readiness.broker(), admin.readiness.accepting());
-    let (keys, revocations) = (admin.readiness.keys(), admin.readiness.revocations());
-    let ready = broker.ready && accepting && keys.ready && revocations.ready;
+    let standing = admin.readiness.standing();
+    let ready = standing.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let Standing { broker, accepting, keys, revocations } = standing;
     let mut checks =
         json!({"broker": broker, "listeners": {"ready": accepting}, "keys": keys, "revocations": revocations});
     if let Some(ingest) = admin.readiness.ingest() {

@@ -23,11 +23,14 @@ async fn health(State(readiness): State<Readiness>) -> Json<Value> {
     }))
 }
 
+/// What `/readyz` says: `redisOk` is its check of the broker, `socketReady` all others together.
 async fn realtime(State(readiness): State<Readiness>) -> (StatusCode, Json<Value>) {
-    let broker = readiness.broker();
-    let (status, word) = match broker.ready {
+    let standing = readiness.standing();
+    let [(_, redis_ok), others @ ..] = standing.checks();
+    let socket_ready = others.iter().all(|(_, ready)| *ready);
+    let (status, word) = match standing.is_ready() {
         true => (StatusCode::OK, "ok"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    (status, Json(json!({"status": word, "socketReady": readiness.accepting(), "redisOk": broker.ready})))
+    (status, Json(json!({"status": word, "socketReady": socket_ready, "redisOk": redis_ok})))
 }

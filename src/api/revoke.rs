@@ -6,20 +6,32 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::json::object;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
-use crate::auth::claims::{MAX_ID_BYTES, is_id};
+use crate::auth::claims::{MAX_ID_BYTES, id_of};
 use crate::service::revoke::{Denied, Whom};
+
+/// An id as tokens have it: a text, or an integer, which is its decimal text.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what `id` reads, and is never made")]
+enum Id {
+    Text(String),
+    Integer(u64),
+}
 
 /// Which tokens are taken out of force: those of a user, or one.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Revoke {
     /// The user's id, for all tokens issued before.
-    sub: Option<String>,
+    #[schema(value_type = Option<Id>)]
+    sub: Option<Value>,
     /// The id of one token.
-    jti: Option<String>,
+    #[schema(value_type = Option<Id>)]
+    jti: Option<Value>,
     /// With `sub`: before when, milliseconds since the Unix epoch; the moment of the request where it is missing.
     issued_before: Option<u64>,
 }
@@ -39,7 +51,8 @@ pub(super) struct Revoked {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Disconnect {
     /// The user's id.
-    user_id: String,
+    #[schema(value_type = Id)]
+    user_id: Value,
 }
 
 /// What was closed.
@@ -60,8 +73,8 @@ impl From<Denied> for ApiError {
 impl Revoke {
     fn whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
-            (Some(sub), None) => Ok(Whom::User(id("sub", sub)?, self.issued_before)),
-            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", jti)?)),
+            (Some(sub), None) => Ok(Whom::User(id("sub", &sub)?, self.issued_before)),
+            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", &jti)?)),
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }
     }
@@ -83,7 +96,7 @@ pub(super) async fn disconnect(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    let user = id("userId", read::<Disconnect>(&state.intake.small(request).await?)?.user_id)?;
+    let user = id("userId", &read::<Disconnect>(&state.intake.small(request).await?)?.user_id)?;
     let kicked = state.service.disconnect(&user).await?;
     Ok(Json(Disconnected { sockets: kicked.sockets, complete: kicked.complete }))
 }
@@ -94,9 +107,11 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 }
 
 /// An id that a token can have. With a line end behind it, it is a slip that must not look like a revocation.
-fn id(name: &str, id: String) -> Result<String, ApiError> {
-    let right = format!("`{name}` has 1 to {MAX_ID_BYTES} bytes and no control characters, as in tokens");
-    if is_id(&id) { Ok(id) } else { Err(invalid(&right)) }
+fn id(name: &str, value: &Value) -> Result<String, ApiError> {
+    let right = format!(
+        "`{name}` is a text of 1 to {MAX_ID_BYTES} bytes without control characters, or an integer from 0 on, as in tokens"
+    );
+    id_of(value).ok_or_else(|| invalid(&right))
 }
 
 fn invalid(message: &str) -> ApiError {

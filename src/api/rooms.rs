@@ -93,7 +93,7 @@ fn sentence(refusal: Refusal) -> ApiError {
 }
 
 /// Tells of a room.
-#[utoipa::path(get, path = "/v1/rooms/{room}", operation_id = "room", params(("room" = String, Path, example = "order:ord_123")),
+#[utoipa::path(get, path = "/v1/rooms/{room}", operation_id = "room", params(("room" = String, Path, description = "The room's key, percent-encoded.", example = "order:ord_123")),
     responses((status = 200, description = "The room as it is.", body = RoomState)))]
 pub(super) async fn room(
     State(state): State<ApiState>,
@@ -106,7 +106,7 @@ pub(super) async fn room(
 }
 
 /// Reads a room's history.
-#[utoipa::path(get, path = "/v1/rooms/{room}/events", operation_id = "roomEvents", params(("room" = String, Path, example = "order:ord_123"), Part),
+#[utoipa::path(get, path = "/v1/rooms/{room}/events", operation_id = "roomEvents", params(("room" = String, Path, description = "The room's key, percent-encoded.", example = "order:ord_123"), Part),
     responses((status = 200, description = "A part of the history.", body = Page)))]
 pub(super) async fn events(
     State(state): State<ApiState>,

@@ -14,10 +14,21 @@ pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len()) && !text.contains(char::is_control)
 }
 
+/// The `sub` or `jti` that a JSON value names: a text that is one, or the decimal digits of an integer from 0 to 2^64 − 1.
+/// A larger one, a fraction or an exponent may have lost digits on its way, and would then name another user.
+#[must_use]
+pub fn id_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(id) => Some(id.clone()).filter(|id| is_id(id)),
+        Value::Number(id) => id.as_u64().map(|id| id.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 /// The claims of a token whose signature, times and issuer have been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
-    /// The user's id (`sub`).
+    /// The user's id (`sub`); of an integer its decimal text.
     pub subject: String,
     /// When the token ends, milliseconds since the Unix epoch.
     pub expires_ms: u64,
@@ -25,7 +36,7 @@ pub struct Claims {
     pub issued_ms: Option<u64>,
     /// The token's own id (`jti`), if it has one.
     pub token_id: Option<String>,
-    /// Every claim, for policies.
+    /// Every claim, for policies; ids are texts in it.
     pub all: Map<String, Value>,
 }
 

@@ -75,7 +75,7 @@ impl Verifier {
         Self(Arc::new(Judges { rules, keys, jwks }))
     }
 
-    /// Checks a token, `Bearer ` in front or not. Waits only where its key may be one that is not fetched yet, and then
+    /// Checks a token, `Bearer ` (in any case) in front or not. Waits only where its key may be one that is not fetched yet, and then
     /// for `auth.jwks_wait` at most.
     ///
     /// # Errors

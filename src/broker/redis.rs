@@ -1,11 +1,10 @@
-//! The Redis broker: publishing is one function call, a room is a channel and a stream, and three kinds of connection
-//! do not wait for each other: commands, pub/sub, and the probe's word whether both still work.
+//! The Redis broker: publishing is one function call, a room is a channel and a stream. Commands and pub/sub have a link
+//! each ([`link`](crate::link)), and the probe says whether Redis can be relied on.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::{AsyncCommands, Client, RedisError};
 use async_trait::async_trait;
 use hallway_rooms::class::Classes;
@@ -21,36 +20,40 @@ use super::feed::FeedSender;
 use super::{Ask, Broker, Health, History, Kicked, Outcomes, Placed, Publication, PublishError, Unavailable};
 
 mod access;
+mod canary;
+mod checks;
 mod fleet;
 pub mod function;
 mod keys;
 mod kick;
 mod latest;
-mod link;
 mod plain;
 mod probe;
 mod publish;
 mod publish_all;
 mod pubsub;
 mod read;
-mod remedy;
 mod revoked;
+mod rights;
+mod subscriptions;
 mod users;
 
+use crate::link::{Link, LinkSettings, named, remedy};
 use crate::logs;
+use canary::Canary;
+use checks::Checks;
 use fleet::Fleet;
 use function::Function;
 use keys::Keys;
 use kick::Answers;
-use link::Link;
-use pubsub::Subscriptions;
 use revoked::Revoked;
+use subscriptions::Subscriptions;
 
 /// What the Redis broker needs to know.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
     /// Where Redis is, with its credentials: never logged.
-    pub url: String,
+    pub client: Client,
     /// The first word of every key.
     pub prefix: String,
     /// This node's name among the others: another one with every start.
@@ -77,21 +80,20 @@ pub struct RedisSettings {
 pub struct RedisBroker {
     classes: Arc<Classes>,
     keys: Keys,
-    commands: ConnectionManager,
+    commands: Link,
     function: Function,
     subscriptions: Subscriptions,
-    link: Link,
+    checks: Checks,
     fleet: Fleet,
     revoked: Revoked,
     answers: Answers,
-    /// This node's own canary channel.
-    canary: String,
+    canary: Canary,
     event_bytes: usize,
 }
 
 impl fmt::Debug for RedisBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisBroker({})", self.link.is_up())
+        write!(f, "RedisBroker({})", self.checks.is_up())
     }
 }
 
@@ -109,20 +111,19 @@ impl RedisBroker {
     ) -> Result<Arc<Self>, RedisError> {
         // `rediss://` asks for a process-wide choice; a second broker finds it made.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let client = Client::open(settings.url.as_str())?;
-        let commands = client.get_connection_manager_lazy(patience(settings))?;
+        let (commands, keeper) = Link::new(&settings.client, commands(settings))?;
+        let client = named(&settings.client, pubsub::NAME)?;
         let keys = Keys::new(&settings.prefix);
         let function = Function::render(&settings.prefix, &classes, settings.id_window, settings.event_bytes);
-        let link = Link::new();
         let subscriptions = Subscriptions::new(settings.response_timeout);
-        let canary = keys.canary(&settings.node);
+        let canary = Canary::new(keys.canary(&settings.node));
         let broker = Arc::new(Self {
             classes,
             keys,
             commands,
             function,
             subscriptions,
-            link,
+            checks: Checks::new(),
             fleet: Fleet::new(settings.node.clone(), settings.heartbeat),
             revoked: Revoked::new(settings.revocations),
             answers: Answers::default(),
@@ -131,15 +132,21 @@ impl RedisBroker {
         });
         tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(revoked::run(broker.clone(), settings.canary)));
-        let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone(), feed)));
         Ok(broker)
     }
 
     /// What is refused at once while Redis is out of reach, instead of waiting for an answer that may not come.
     fn reachable(&self) -> Result<(), Unavailable> {
-        if self.link.is_up() { Ok(()) } else { Err(Unavailable(self.link.problem())) }
+        if self.checks.is_up() { Ok(()) } else { Err(Unavailable(self.checks.problem())) }
+    }
+
+    /// A node of a cluster refuses events for reasons that are none of theirs: no publisher may take it for a verdict.
+    fn is_no_cluster(&self) -> Result<(), Unavailable> {
+        if self.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
     /// Why a count cannot be told, with what mends it.
@@ -153,18 +160,18 @@ impl RedisBroker {
         ))
     }
 
-    fn connection(&self) -> ConnectionManager {
+    fn connection(&self) -> Link {
         self.commands.clone()
     }
 }
 
-fn patience(settings: &RedisSettings) -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(settings.connect_timeout))
-        .set_response_timeout(Some(settings.response_timeout))
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_millis(500))
+fn commands(settings: &RedisSettings) -> LinkSettings {
+    LinkSettings {
+        name: "commands",
+        connect_timeout: settings.connect_timeout,
+        response_timeout: settings.response_timeout,
+        block: Duration::ZERO,
+    }
 }
 
 fn unavailable(error: &RedisError) -> Unavailable {
@@ -253,12 +260,16 @@ impl Broker for RedisBroker {
     }
 
     fn health(&self) -> Health {
-        let ready = self.link.is_up();
-        Health { ready, kind: "redis", problem: (!ready).then(|| self.link.problem()) }
+        let ready = self.checks.is_up();
+        Health { ready, kind: "redis", problem: (!ready).then(|| self.checks.problem()) }
+    }
+
+    async fn reachable(&self) {
+        self.checks.is_back().await;
     }
 }
 
-/// Publishes a message on a channel and forgets it.
-async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<(), RedisError> {
-    broker.connection().publish::<_, _, ()>(channel, message).await
+/// Publishes a message on a channel and forgets it; says how many subscribers its server has.
+async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<usize, RedisError> {
+    broker.connection().publish(channel, message).await
 }

@@ -33,7 +33,7 @@ enum Target {
 
 pub(super) fn run(args: &PublishArgs) -> ExitCode {
     let file = args.config.config.as_deref();
-    let loaded = if args.dev { Config::load(file, environment(), Mode::Dev) } else { publishing(file) };
+    let loaded = if args.dev { Config::load(file, environment(), Mode::DevNamed) } else { publishing(file) };
     let config = match loaded {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),

@@ -4,28 +4,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
-
+use super::signals::Signals;
 use super::{complain, load, welcome};
-use crate::config::{Config, Log, LogFormat, Mode};
-use crate::gateway::Gateway;
+use crate::config::{Config, DevHost, Log, LogFormat, Mode};
+use crate::gateway::{Gateway, StartError};
 use crate::logs;
 use crate::{metrics, telemetry};
 
-pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
-    let config = match load(file, mode) {
-        Ok(config) => config,
-        Err(code) => return code,
+pub(super) fn run(file: Option<&Path>, dev: bool, hosts: &[DevHost]) -> ExitCode {
+    let mode = match (dev, hosts) {
+        (false, _) => Mode::Production,
+        (true, []) => Mode::Dev,
+        (true, [_, ..]) => Mode::DevNamed,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(Into::into).and_then(|runtime| {
-        let outcome = runtime.block_on(serve(config, mode));
-        // A name that is being looked up cannot be called off, and would hold up the end.
-        runtime.shutdown_background();
-        outcome
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match start(file, mode, hosts) {
+        Ok(code) => code,
         Err(problem) => {
             complain(&format!("hallway cannot serve: {problem}"));
             ExitCode::FAILURE
@@ -33,28 +26,51 @@ pub(super) fn run(file: Option<&Path>, mode: Mode) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, mode: Mode) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Signals come first: until they are listened to, each of them ends the process.
+fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode, StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let config = match load(file, mode) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let outcome = runtime.block_on(serve(config, mode, hosts, signals));
+    // A name that is being looked up cannot be called off, and would hold up the end.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signals) -> Result<(), StartError> {
     telemetry::init(&config.log)?;
     let numbers = metrics::install()?;
     for key in config.not_in_effect() {
         tracing::warn!(event = logs::SETTING_WITHOUT_EFFECT, key, "this setting has no effect in this version");
     }
     raise_open_files();
-    let (mut asked, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let gateway = Gateway::bind(&config, mode, numbers).await?;
+    let gateway = Gateway::bind(&config, mode, hosts, numbers)?;
     for address in gateway.addresses() {
         listening(&config.log, address);
     }
     if mode.is_dev() {
+        exposed(&gateway.addresses()[..config.server.listen.len()]);
         welcome::print(&config, &gateway)?;
+        welcome::devices(&config, &gateway, hosts);
     }
-    tokio::select! {
-        _ = asked.recv() => {}
-        _ = interrupted.recv() => {}
-    }
+    signals.asked_to_stop().await;
     tracing::info!(event = logs::STOPPING, "stopping");
     gateway.shutdown(&config.shutdown).await;
     Ok(())
+}
+
+/// Secrets that everybody knows open a gateway to everybody who reaches it.
+fn exposed(addresses: &[SocketAddr]) {
+    for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            event = logs::DEV_EXPOSED,
+            %address,
+            "dev mode listens beyond this machine: all who reach it may act as any user and publish anything"
+        );
+    }
 }
 
 /// A line among lines: a log collector gets an object as always, a person a sentence.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::token::accepted;
 use crate::auth::token::mint;
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, DevHost};
 use crate::gateway::Gateway;
 
 /// How long the printed token is good for, where `auth.max_token_ttl` allows it.
@@ -31,8 +31,23 @@ fn claims(auth: &Auth) -> Map<String, Value> {
     claims
 }
 
+/// Prints where the devices reach it that were named by `hosts`.
+pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
+    let port = gateway.addresses().first().map_or(0, std::net::SocketAddr::port);
+    for host in hosts {
+        super::print(&format!("For your device: http://{host}:{port}{}\n", config.server.namespace));
+    }
+}
+
+/// Where this machine itself reaches a listener.
+fn reached(address: &str) -> String {
+    let every = address.parse::<std::net::SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
+}
+
 fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
+    let address = reached(address);
     let redis = match &config.redis.url {
         Some(url) => format!(
             "Publish through Redis:\n\n  redis-cli -u {1} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
@@ -45,7 +60,7 @@ fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     };
     format!(
         "
-Hallway in dev mode: a fixed secret, open rooms, loopback only.
+Hallway in dev mode: a fixed secret and open rooms, for this machine and the hosts of --dev-host.
 
 Token (user \"dev\", role \"admin\", good for a day):
 

@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     jwks(config, report);
     match mode {
         Mode::Production => production(config, report),
-        Mode::Dev => development(config, report),
+        Mode::Dev | Mode::DevNamed => development(config, mode, report),
     }
     api::agree(config, mode, report);
 }
@@ -163,11 +163,16 @@ fn production(config: &Config, report: &mut Report) {
     }
 }
 
-/// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it.
-fn development(config: &Config, report: &mut Report) {
+/// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it,
+/// unless the operator says so twice: by the address, and by the name that devices reach it under.
+fn development(config: &Config, mode: Mode, report: &mut Report) {
     for (key, address) in all_listeners(config) {
-        if !address.ip().is_loopback() {
-            let remedy = "use 127.0.0.1 or [::1], or leave out --dev";
+        let named = key == "server.listen" && mode == Mode::DevNamed;
+        if !address.ip().is_loopback() && !named {
+            let remedy = match key {
+                "server.listen" => "use 127.0.0.1 or [::1], name this machine with --dev-host, or leave out --dev",
+                _ => "use 127.0.0.1 or [::1], or leave out --dev",
+            };
             report.blame(key, Complaint::new(format!("{address} is not loopback, which --dev insists on"), remedy));
         }
     }

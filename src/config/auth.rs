@@ -85,7 +85,7 @@ section! {
         require_iat: bool = false;
 
         /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s tells nobody. A
-        /// minute is enough to fetch a new one on a bad network.
+        /// minute is enough to fetch a new one on a bad network. Each end is told once, and no two within 10 seconds.
         expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
 
         /// Values of the claim `role` that the default policy calls staff: they may join any user's, agent's and

@@ -36,6 +36,9 @@ const ROOMS: &str = r#"
 #     history = { max_events = 500, ttl = "6h" }   # of each such room
 #     delivery = "durable"                         # or "latest", "ephemeral"
 #
+# A room that several forms match is of the class with more words; of as many, of that with a word further to the left:
+# store:main:orders is of "store:main:{what}" and not of "store:{storeId}:orders".
+#
 # `join` says who may enter such a room, read its history, and stay when the token is refreshed: CEL over `claims` (all
 # claims of the token), `room` (the parts of the form, all strings), `key` (the room's key), `now` (seconds, as `exp` has
 # it), `staff` (whether the role is one of auth.staff_roles) and `agent` (the agent's id, or null). `id(x)` makes one of a

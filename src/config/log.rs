@@ -1,6 +1,6 @@
 //! What is written to standard error, and how.
 
-use super::{Mode, rule::log_filter, section::section, value::words};
+use super::{rule::log_filter, section::section, value::words};
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ section! {
     /// What is written to standard error, and how.
     pub struct Log for mode {
         /// "json", one object per line, for a log collector; or "pretty", for a person, which is the default of --dev.
-        format: LogFormat = match mode { Mode::Production => LogFormat::Json, Mode::Dev => LogFormat::Pretty };
+        format: LogFormat = if mode.is_dev() { LogFormat::Pretty } else { LogFormat::Json };
 
         /// A level (off, error, warn, info, debug, trace), with exceptions by target after commas:
         /// `info,hallway::broker=debug`. At info a node says what it does. What passes through it is said at no level, so

@@ -26,6 +26,10 @@ section! {
         /// Redis need two prefixes.
         prefix: String = "hallway".to_owned(), check redis_prefix;
 
+        /// How long a command with an ack id waits for a Redis that is out of reach before it is answered `unavailable`, 1ms to
+        /// 1m. Longer than a blip or a fail-over, shorter than stock clients wait for an answer.
+        answer_wait: Duration = Duration::from_secs(3), check between(MILLI, Duration::from_mins(1));
+
         /// How long a join without an ack id waits for a Redis that is out of reach, 1ms to 10m. After that the
         /// transport is closed, because nothing else would tell such a client to join again.
         join_wait: Duration = Duration::from_secs(30), check between(MILLI, Duration::from_mins(10));

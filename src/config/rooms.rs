@@ -112,8 +112,8 @@ fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
     text.and_then(|text| compile(&text).ok())
 }
 
-/// Checks that no class lets anybody into rooms that another one guards. A class has the rule of one that covers it; where
-/// they only share some rooms, nobody could tell whose holds.
+/// Checks that no class lets anybody into rooms that another one guards. A class has the rule of one that covers it; one
+/// that takes only some rooms away from another has none that was meant for them.
 pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
     for (name, _) in rooms.iter().filter(|(_, class)| class.join.is_none()) {
         let Ok(form) = name.parse::<Form>() else { continue };
@@ -131,9 +131,9 @@ pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Repo
     }
 }
 
-/// Whether some rooms of the narrower `form` would else be of the other class, and others not.
+/// Whether some rooms of `form` would else be of the other class, and others not.
 fn shares(form: &Form, other: &Form) -> bool {
-    form.meets(other) && other.words() <= form.words() && !form.covers(other) && !other.covers(form)
+    form.meets(other) && form.precedes(other) && !form.covers(other) && !other.covers(form)
 }
 
 /// Reads `[types]` over the defaults.

@@ -20,6 +20,11 @@ section! {
         /// interface, because a container is reached through its own; with --dev ["127.0.0.1:8080"].
         listen: Vec<SocketAddr> = vec![client_address(mode)], check some();
 
+        /// Connections that may wait to be taken in, of each listener, 16 to 65535. A fleet of phones that comes back within
+        /// a fifth of a second must fit, or the kernel drops what they send and they try again seconds later. The kernel
+        /// allows no more than its `net.core.somaxconn`.
+        backlog: u32 = 4_096, check between(16, 65_535);
+
         /// The Socket.IO namespace that events leave by. The one existing apps connect to.
         namespace: String = "/realtime".to_owned(), check namespace;
 

@@ -9,6 +9,7 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
+use crate::logs::{self, Hints};
 use crate::rate::Rate;
 use crate::service::Service;
 
@@ -56,6 +57,8 @@ pub struct SocketIoSettings {
     pub commands: Rate,
     /// Commands of one transport in a minute that close it.
     pub most_commands: u32,
+    /// What a developer is told.
+    pub hints: Hints,
 }
 
 /// What connections share.
@@ -68,6 +71,7 @@ pub struct Door {
     pending_commands: usize,
     connect_timeout: Duration,
     pace: Allowed,
+    hints: Hints,
 }
 
 impl Door {
@@ -89,7 +93,15 @@ impl Door {
             pending_commands: settings.pending_commands,
             connect_timeout: settings.connect_timeout,
             pace,
+            hints: settings.hints.clone(),
         })
+    }
+
+    /// Tells a developer why a token was refused.
+    fn hint(&self, why: &'static str, what: &str) {
+        if self.hints.is_due(why) {
+            tracing::info!(event = logs::DEV_TOKEN_REFUSED, why, "a token was refused: {what}");
+        }
     }
 
     /// The layer that serves `/socket.io/`.
@@ -115,7 +127,7 @@ impl Door {
             self.clone().serve(&io, namespace);
         }
         if !settings.namespaces.iter().any(|namespace| namespace == ROOT) {
-            connect::turn_away(&io, ROOT);
+            self.clone().turn_away(&io, ROOT);
         }
         layer
     }

@@ -25,6 +25,7 @@ use crate::connections::{Caps, Connections};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
+use crate::logs::Hints;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
 use crate::service::{Parts, Seats, Service, ServiceLimits};
@@ -99,6 +100,7 @@ impl Building<'_> {
                 event_bytes: limits.event_bytes.get(),
                 // An answer must find room beside what else waits for its socket.
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
+                answer_wait: self.config.redis.answer_wait,
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
                 // One may be made by a clock that is ahead, and be shown to one that is behind.
@@ -126,7 +128,7 @@ impl Building<'_> {
             return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
         };
         let settings = RedisSettings {
-            url: url.expose().to_owned(),
+            client: redis::Client::open(url.expose())?,
             prefix: redis.prefix.clone(),
             node: uuid::Uuid::now_v7().to_string(),
             heartbeat: redis.heartbeat,
@@ -147,7 +149,7 @@ impl Building<'_> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
         let Some(url) = &redis.url else { return Ok(None) };
         let settings = IngestSettings {
-            url: url.expose().to_owned(),
+            client: redis::Client::open(url.expose())?,
             prefix: redis.prefix.clone(),
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
@@ -177,7 +179,7 @@ impl Building<'_> {
         Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 
-    pub(super) fn door(&self) -> SocketIoSettings {
+    pub(super) fn door(&self, hints: Hints) -> SocketIoSettings {
         let (server, socketio, limits) = (&self.config.server, &self.config.socketio, &self.config.limits);
         let mut namespaces = vec![server.namespace.clone()];
         namespaces.extend(server.aliases.iter().cloned());
@@ -190,6 +192,7 @@ impl Building<'_> {
             pending_commands: limits.pending_commands,
             commands: Rate::per_minute(limits.commands_per_minute),
             most_commands: limits.commands_per_minute.saturating_mul(TOO_OFTEN),
+            hints,
         }
     }
 }

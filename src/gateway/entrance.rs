@@ -8,12 +8,12 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_KEY};
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use super::forwarded;
+use super::{forwarded, subprotocol};
 use crate::connections::{Connections, Place};
 use crate::doors::socketio::head;
 use crate::logs;
@@ -73,6 +73,7 @@ pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, ne
     if !request.headers().contains_key(SEC_WEBSOCKET_KEY) {
         return next.run(head::enter(request)).await;
     }
+    let Ok(subprotocol) = subprotocol::chosen(request.headers()) else { return no_list() };
     let client = forwarded::client(wire.peer().ip(), request.headers(), &entrance.proxies);
     let place = match entrance.admit(client) {
         Ok(place) => place,
@@ -80,11 +81,17 @@ pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, ne
     };
     let mut response = next.run(head::enter(request)).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().extend(subprotocol.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
         wire.set_client(client);
         entrance.connections.add(&wire, place);
         stamp(&wire, &mut response);
     }
     response
+}
+
+fn no_list() -> Response {
+    let message = "Sec-WebSocket-Protocol is no list of distinct names";
+    super::refusal(StatusCode::BAD_REQUEST, "invalid-subprotocol", message)
 }
 
 /// The connection is closed too: it would hold a descriptor.

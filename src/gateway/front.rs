@@ -1,21 +1,23 @@
 //! The listeners and what answers on each.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use metrics::gauge;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::build::TOO_OFTEN;
 use super::entrance::{self, Entrance};
+use super::guard::Guard;
 use super::origins::Origins;
 use super::serve::Server;
-use super::{Gateway, StartError, guard};
+use super::{Gateway, StartError};
 use crate::api::{admin, health};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::connections::{Caps, Places};
 use crate::doors::socketio::{Door, SocketIoSettings};
 use crate::metrics::{HTTP_CONNECTIONS, Numbers, limit::Limit};
@@ -35,6 +37,8 @@ pub(super) struct Front {
     pub(super) readiness: Readiness,
     pub(super) entrance: Entrance,
     pub(super) origins: Origins,
+    /// In dev mode.
+    pub(super) guard: Option<Guard>,
 }
 
 impl Front {
@@ -63,17 +67,15 @@ struct Plain<'a> {
 }
 
 impl Gateway {
-    pub(super) async fn listen(
-        &mut self,
-        config: &Config,
-        mode: Mode,
-        front: Front,
-        metrics: Numbers,
-    ) -> Result<(), StartError> {
-        let guarded = |router: Router| if mode.is_dev() { router.layer(from_fn(guard::check)) } else { router };
+    pub(super) fn listen(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
+        let guard = front.guard.clone();
+        let guarded = |router: Router| match &guard {
+            Some(guard) => guard.before(router),
+            None => router,
+        };
         let main = guarded(front.main(config.api.listen.is_none()));
         for address in &config.server.listen {
-            self.serve_wires(*address, main.clone(), config).await?;
+            self.serve_wires(*address, main.clone(), config)?;
         }
         if let Some(address) = config.api.listen {
             let api = Plain {
@@ -84,7 +86,7 @@ impl Gateway {
                 places: config.limits.api_connections,
                 limit: Limit::ApiConnections,
             };
-            self.serve_plain(api, config).await?;
+            self.serve_plain(api, config)?;
         }
         let admin = Plain {
             key: "admin.listen",
@@ -94,11 +96,11 @@ impl Gateway {
             places: config.limits.admin_connections,
             limit: Limit::AdminConnections,
         };
-        self.serve_plain(admin, config).await
+        self.serve_plain(admin, config)
     }
 
-    async fn serve_wires(&mut self, address: SocketAddr, router: Router, config: &Config) -> Result<(), StartError> {
-        let listener = self.bind_one("server.listen", address).await?;
+    fn serve_wires(&mut self, address: SocketAddr, router: Router, config: &Config) -> Result<(), StartError> {
+        let listener = self.bind_one("server.listen", address, config.server.backlog)?;
         let server = Server {
             listener: WireListener::new(listener, wire_config(config), self.wires.clone()),
             router,
@@ -112,8 +114,8 @@ impl Gateway {
     }
 
     /// What nobody upgrades needs of a wire its deadlines alone.
-    async fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
-        let listener = self.bind_one(plain.key, plain.address).await?;
+    fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
+        let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
         let wire = WireConfig { request_deadline: plain.idle_timeout, ..wire_config(config) };
         let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places / 2) };
         let gauge = gauge!(HTTP_CONNECTIONS, "limit" => plain.limit.key());
@@ -129,12 +131,20 @@ impl Gateway {
         Ok(())
     }
 
-    async fn bind_one(&mut self, key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    fn bind_one(&mut self, key: &str, address: SocketAddr, backlog: u32) -> Result<TcpListener, StartError> {
         let problem = |e| format!("{address} cannot be bound: {e}; free it, or give {key} another address");
-        let listener = TcpListener::bind(address).await.map_err(problem)?;
+        let listener = bind(address, backlog).map_err(problem)?;
         self.addresses.push(listener.local_addr()?);
         Ok(listener)
     }
+}
+
+/// An address that was in use a moment ago may be bound again.
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
 }
 
 /// A request whose body came as slowly as may be is answered by then.

@@ -1,86 +1,134 @@
-//! Dev mode's guard: only loopback names in Host and Origin, so that no web page reaches it by name tricks.
+//! Dev mode's guard: only loopback names, and those of `--dev-host`, in Host and Origin, so that no web page reaches it by
+//! name tricks; and no peer from the open internet, on any listener. It says why it refuses.
 
-use axum::extract::Request;
-use axum::middleware::Next;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    if is_local(request.uri(), request.headers()) {
-        return next.run(request).await;
-    }
-    (StatusCode::FORBIDDEN, "dev mode answers to loopback names only\n").into_response()
+use super::handshake::Handshake;
+use crate::config::DevHost;
+use crate::doors::socketio::head;
+use crate::logs::{self, Hints};
+
+/// Longest name that is repeated in the log.
+const SHOWN_CHARS: usize = 100;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    hosts: Arc<[DevHost]>,
+    hints: Hints,
 }
 
-/// Whether a request names this machine in its one Host, in its target where that has a name, and as its page.
-fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().is_some_and(|host| host.to_str().is_ok_and(is_loopback)) && hosts.next().is_none();
-    let target = uri.authority().is_none_or(|authority| is_loopback(authority.as_str()));
-    let origin = |origin: &HeaderValue| {
-        let authority =
-            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-        authority.is_some_and(is_loopback)
-    };
-    host && target && headers.get_all(ORIGIN).iter().all(origin)
+/// Why a request is refused, with the name that it came by.
+#[derive(Debug, PartialEq, Eq)]
+enum Foreign {
+    /// No Host or several, or one that is none.
+    NoHost,
+    /// Of its Host, or of its target.
+    Host(String),
+    /// Of the web page that sent it.
+    Origin(String),
+    /// Its peer is neither this machine nor in a private network.
+    Peer,
 }
 
-fn is_loopback(authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
-    if authority.as_str().contains('@') {
-        return false;
+impl Guard {
+    pub(super) fn new(hosts: &[DevHost], hints: Hints) -> Self {
+        Self { hosts: hosts.into(), hints }
     }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+
+    /// Stands before all of these routes.
+    pub(super) fn before(&self, router: Router) -> Router {
+        router.layer(from_fn_with_state(self.clone(), check))
+    }
+
+    /// Whether a request names this machine in its one Host, in its target where that has a name, and as its page.
+    fn judge(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Foreign::NoHost) };
+        let host = host.to_str().map_err(|_| Foreign::NoHost)?;
+        for authority in [Some(host), uri.authority().map(Authority::as_str)].into_iter().flatten() {
+            if !self.is_ours(authority) {
+                return Err(Foreign::Host(name(authority)));
+            }
+        }
+        for origin in headers.get_all(ORIGIN) {
+            let page = origin.to_str().unwrap_or_default();
+            if !page.split_once("://").is_some_and(|(_, authority)| self.is_ours(authority)) {
+                return Err(Foreign::Origin(name(page)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, authority: &str) -> bool {
+        let Ok(authority) = authority.parse::<Authority>() else { return false };
+        let host = authority.host();
+        !authority.as_str().contains('@') && (is_loopback(host) || self.hosts.iter().any(|ours| ours.is(host)))
+    }
+
+    fn say(&self, foreign: &Foreign) {
+        if !self.hints.is_due(&format!("{foreign:?}")) {
+            return;
+        }
+        let (what, name) = match foreign {
+            Foreign::NoHost => ("it has no Host, or several: no client does that by itself", ""),
+            Foreign::Host(name) => {
+                ("it names another Host: to let that in, add --dev-host with the name", name.as_str())
+            }
+            Foreign::Origin(name) => {
+                ("its web page is of another machine: to let that in, add --dev-host with the name", name.as_str())
+            }
+            Foreign::Peer => ("it came from the open internet, to which dev mode never answers", ""),
+        };
+        tracing::info!(event = logs::DEV_REQUEST_REFUSED, name, "a request was refused: {what}");
+    }
+}
+
+async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = head::wire(request.extensions()).map(|wire| wire.peer());
+    let near = if peer.is_none_or(is_near) { Ok(()) } else { Err(Foreign::Peer) };
+    if let Err(foreign) = near.and_then(|()| guard.judge(request.uri(), request.headers())) {
+        guard.say(&foreign);
+        return (StatusCode::FORBIDDEN, "dev mode answers to loopback names and those of --dev-host only\n")
+            .into_response();
+    }
+    let handshake = Handshake::of(request.uri(), request.headers());
+    let response = next.run(request).await;
+    handshake.explain(response.status(), &guard.hints);
+    response
+}
+
+/// The host without its port, as a person would write it behind `--dev-host`.
+fn name(authority: &str) -> String {
+    let authority = authority.split_once("://").map_or(authority, |(_, authority)| authority);
+    let host = authority.parse::<Authority>().map_or_else(|_| authority.to_owned(), |parsed| parsed.host().to_owned());
+    host.chars().take(SHOWN_CHARS).collect()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a peer is this machine or in a network of its own: private, link-local, or shared behind one address.
+fn is_near(peer: SocketAddr) -> bool {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || first == 100 && second & 0xc0 == 64
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(target: &'static str, hosts: &[&'static str], origins: &[&'static str], expected: bool) {
-        let mut headers = HeaderMap::new();
-        for (name, values) in [(HOST, hosts), (ORIGIN, origins)] {
-            for value in values {
-                headers.append(&name, value.parse().expect("a header"));
-            }
-        }
-        assert_eq!(is_local(&Uri::from_static(target), &headers), expected, "{target} {hosts:?} {origins:?}");
-    }
-
-    #[test]
-    fn only_loopback_names_pass() {
-        let here = ["localhost:8080"];
-        check("/", &here, &[], true);
-        check("/", &["LOCALHOST"], &[], true);
-        check("/", &["127.0.0.1:8080"], &["http://localhost:3000"], true);
-        check("/", &["[::1]:8080"], &["http://[::1]:3000"], true);
-        check("http://localhost:8080/", &here, &[], true);
-        check("http://evil.example/", &here, &[], false);
-        check("/", &[], &[], false);
-        check("/", &["localhost:8080", "localhost:8080"], &[], false);
-        for host in [
-            "",
-            "evil.example:8080",
-            "localhost.evil.example",
-            "127.0.0.1.nip.io",
-            "localhost.",
-            "0.0.0.0",
-            "127.1",
-            "2130706433",
-            "[::ffff:10.0.0.1]",
-            "u@localhost",
-        ] {
-            check("/", &[host], &[], false);
-        }
-        for origin in
-            ["https://evil.example", "null", "", "localhost", "http://localhost@evil.example", "http://localhost."]
-        {
-            check("/", &here, &[origin], false);
-        }
-        check("/", &here, &["http://localhost:3000", "https://evil.example"], false);
-    }
-}
+mod tests;

@@ -49,8 +49,7 @@ fn wider<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
     if class.form.is_built_in() {
         return None;
     }
-    let wider = classes.all().iter().filter(|other| other.form.covers(&class.form) && !class.form.covers(&other.form));
-    wider.max_by_key(|other| other.form.words())
+    classes.all().iter().find(|other| other.form.covers(&class.form) && !class.form.covers(&other.form))
 }
 
 fn authorizer(config: &Config, stop: CancellationToken) -> Result<Option<Authorizer>, StartError> {

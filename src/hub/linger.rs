@@ -33,7 +33,7 @@ impl Hub {
             let Some(mut turn) = local.try_opening() else { continue };
             let mut rooms = self.0.rooms.write();
             let mut seated = local.hold();
-            if seated.size() > 0 || !self.0.broker.unsubscribe(local.room()) {
+            if seated.size() > 0 || seated.is_watched() || !self.0.broker.unsubscribe(local.room()) {
                 continue;
             }
             seated.shut();

@@ -39,13 +39,18 @@ impl Passed {
         }
     }
 
+    /// Whether somebody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watchers > 0
+    }
+
     /// What came since the first of those who watch began to.
     pub(super) fn came(&self) -> Vec<Entry> {
         self.came.values().cloned().collect()
     }
 }
 
-/// Somebody who reads what is current in a room. While there is one, the room keeps what comes.
+/// Somebody who reads what is current in a room. While there is one, the room keeps what comes, and is not let go.
 #[derive(Debug)]
 pub struct Watch(Arc<LocalRoom>);
 

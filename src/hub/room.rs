@@ -197,7 +197,7 @@ impl LocalRoom {
 
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        state.members.is_empty().then_some(state.empty_since)
+        (state.members.is_empty() && !state.passed.is_watched()).then_some(state.empty_since)
     }
 }
 
@@ -243,6 +243,11 @@ impl Seated<'_> {
     #[must_use]
     pub fn is_to_come(&self, stamp: Stamp) -> bool {
         self.0.passed.is_news(stamp)
+    }
+
+    /// Whether somebody reads what is in it, to come in.
+    pub(super) fn is_watched(&self) -> bool {
+        self.0.passed.is_watched()
     }
 
     /// Lets the room go.

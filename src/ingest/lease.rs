@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisError, Script};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Ingest, IngestSettings, trouble};
+use crate::link::Link;
 use crate::logs;
 
 /// Takes a free lease, renews our own, and says whether it is ours. A holder without an end is no node's: it is taken over.
@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Lease {
-    redis: ConnectionManager,
+    redis: Link,
     key: String,
     node: String,
     term: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(redis: ConnectionManager, settings: &IngestSettings, status: Ingest) -> Self {
+    pub(super) fn new(redis: Link, settings: &IngestSettings, status: Ingest) -> Self {
         let key = format!("{}:ingest:leader", settings.prefix);
         let node = uuid::Uuid::now_v7().to_string();
         Self { redis, key, node, term: settings.lease, until: watch::Sender::new(None), status }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisError, Value, cmd, from_redis_value, pipe};
 
+use super::BLOCK;
 use super::IngestSettings;
 use super::entry::Fields;
 use super::rejects::Reject;
+use crate::link::Link;
 
 const GROUP: &str = "gateway";
 /// One for all nodes, so that each begins with what the one before left pending.
@@ -44,8 +45,8 @@ impl Next {
 /// See the module. Clones share their connections.
 #[derive(Clone)]
 pub(super) struct Stream {
-    commands: ConnectionManager,
-    waiting: ConnectionManager,
+    commands: Link,
+    waiting: Link,
     key: String,
     rejected: String,
     /// `ingest.rejected`.
@@ -55,7 +56,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(commands: ConnectionManager, waiting: ConnectionManager, settings: &IngestSettings) -> Self {
+    pub(super) fn new(commands: Link, waiting: Link, settings: &IngestSettings) -> Self {
         let key = format!("{}:ingest", settings.prefix);
         let rejected = format!("{key}:rejected");
         Self { commands, waiting, key, rejected, keep: settings.rejected, reject_bytes: settings.event_bytes * 2 }
@@ -120,7 +121,10 @@ impl Stream {
     /// Waits until there is an entry behind `from`, at most so long, and says whether there is. Takes nothing.
     pub(super) async fn wait(&self, from: &str, longest: Duration) -> Result<bool, RedisError> {
         let mut wait = cmd("XREAD");
-        wait.arg("COUNT").arg(1).arg("BLOCK").arg(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).max(1));
+        wait.arg("COUNT")
+            .arg(1)
+            .arg("BLOCK")
+            .arg(u64::try_from(longest.min(BLOCK).as_millis()).unwrap_or(u64::MAX).max(1));
         wait.arg("STREAMS").arg(&self.key).arg(from);
         wait.query_async::<Value>(&mut self.waiting.clone()).await.map(|reply| reply != Value::Nil)
     }

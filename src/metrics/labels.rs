@@ -49,6 +49,7 @@ pub(super) const REFUSED_JOINS: &[&str] = &[
     Refusal::InvalidRoom.code(),
     Refusal::Forbidden.code(),
     Refusal::TooManyRooms.code(),
+    Refusal::HistoryDisabled.code(),
     Refusal::Unavailable.code(),
 ];
 
@@ -96,3 +97,6 @@ pub(super) const POLICY_FAULTS: &[&str] = &["claims-too-large", "evaluation", "n
 /// What becomes of a request to the API.
 pub(super) const API_OUTCOMES: &[&str] =
     &["ok", "refused", "failed", Refusal::Unauthorized.code(), Refusal::Forbidden.code(), Refusal::RateLimited.code()];
+
+/// The links of a node to Redis.
+pub(super) const LINKS: &[&str] = &["commands", "ingest", "ingest-wait", "lease", "pubsub"];

@@ -1,36 +1,53 @@
-//! Catching up: a member that missed more than one page, or whose room moved on while it was read to, gets the rest
-//! from the history as ordinary events, in order, and then goes live without a seam.
+//! Catching up: a member that missed more than one page, or whose rooms moved on while they were read to, gets the rest
+//! from the histories as ordinary events, in order, and then goes live without a seam.
+//!
+//! Rooms that were joined in one act catch up in one, and go live in one. Until then none of them brings anything live:
+//! an event of two of them would otherwise come by the one before what is older in the other. They go live under the
+//! locks of all of them, when none has passed on more than was read of it. What was told is a cut through all of them
+//! (`rooms/src/merge.rs`), so what the hub passes on next is new in each of its rooms, or was told in each.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Entry;
-use hallway_rooms::envelope::Envelope;
-use hallway_rooms::history::From;
-use hallway_rooms::key::Room;
-use hallway_rooms::limits::PAGE_EVENTS;
-use hallway_rooms::offset::Offset;
+use hallway_rooms::entry::Place;
+use hallway_rooms::merge::{Next, Told};
 
 use super::current::Current;
+use super::reader::Reader;
 use super::{Service, page};
-use crate::hub::{LocalRoom, Watch};
+use crate::hub::Watch;
 use crate::session::{Membership, Session, Standing};
 
-/// A member that is behind.
+/// A member that is behind in some rooms.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    /// Over its room since before the first read.
-    pub(super) watch: Watch,
-    /// Its standing.
-    pub(super) membership: Arc<Membership>,
-    /// What it has.
-    pub(super) from: Offset,
-    /// What is to follow the history.
+    /// Its rooms, in the order of their keys, which is that of the reader.
+    pub(super) seats: Vec<Seat>,
+    /// What was read and told of them so far.
+    pub(super) reader: Reader,
+    /// What is to follow the histories.
     pub(super) current: Current,
 }
 
-/// Between two looks at a peer that lags, or at a broker that does not answer.
+/// One of its rooms.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Over the room since before the first read.
+    pub(super) watch: Watch,
+    /// Its standing.
+    pub(super) membership: Arc<Membership>,
+}
+
+/// What came of a read.
+enum Read {
+    Done,
+    /// The history no longer reaches back to where the member stands.
+    Incomplete,
+    Unavailable,
+}
+
+/// Between two looks at a peer that lags, or at rooms that have moved on.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Service {
@@ -39,42 +56,57 @@ impl Service {
         self.0.tasks.spawn(async move { service.catch_up(&session, task).await });
     }
 
-    async fn catch_up(&self, session: &Session, task: CatchUp) {
-        let CatchUp { watch, membership, from: mut cursor, mut current } = task;
-        let (local, membership) = (watch.room(), membership.as_ref());
-        while is_behind(membership) && !session.is_finished() {
-            let turn = session.reading().await;
-            self.room_for_more(session).await;
-            if session.is_finished() {
-                return;
-            }
-            let read = self.0.broker.history(local.room(), From::After(cursor), PAGE_EVENTS).await;
-            let Ok(mut history) = read else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            if !history.complete {
-                if is_behind(membership) {
-                    session.close(Close::HistoryLost);
+    async fn catch_up(&self, session: &Session, mut task: CatchUp) {
+        let (mut turn, mut is_news) = (None, false);
+        while task.goes_on() && !session.is_finished() {
+            match task.reader.merge.step() {
+                Next::Read => {
+                    // One page for each that reads to this session, so that none of them waits for all of another.
+                    drop(turn.take());
+                    turn = Some(session.reading().await);
+                    self.room_for_more(session).await;
+                    match self.read_next(session, &mut task).await {
+                        Read::Done => {}
+                        Read::Unavailable => drop(turn.take()),
+                        Read::Incomplete => return,
+                    }
                 }
-                return;
-            }
-            page::cut(&mut history, self.0.limits.page_bytes);
-            for entry in &history.entries {
-                self.room_for_more(session).await;
-                send(session, membership, local.room(), entry);
-            }
-            cursor = history.offset(local.room()).max(cursor);
-            membership.set(Standing::CatchingUp(cursor));
-            if !history.has_more {
-                current.send(session);
-                if go_live(session, local, membership, cursor, &mut current) {
-                    return;
+                Next::Ready(ready) => {
+                    self.room_for_more(session).await;
+                    is_news = true;
+                    let told = task.reader.merge.take(ready);
+                    told.into_iter().for_each(|told| send(session, &task, &told));
+                }
+                Next::Nothing => {
+                    task.note();
+                    task.current.send(session);
+                    if task.go_live(session) {
+                        return;
+                    }
+                    if !std::mem::take(&mut is_news) {
+                        drop(turn.take());
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
-            drop(turn);
-            if history.entries.is_empty() {
-                tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads rooms on. Where that fails, the broker has been waited for.
+    async fn read_next(&self, session: &Session, task: &mut CatchUp) -> Read {
+        match self.read_on(&mut task.reader).await {
+            Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
+                session.close(Close::HistoryLost);
+                Read::Incomplete
+            }
+            // What was missed of a room that was left meanwhile is nobody's.
+            Ok(_) => Read::Done,
+            Err(_) => {
+                tokio::select! {
+                    () = session.ended() => {}
+                    () = self.broker_back() => {}
+                }
+                Read::Unavailable
             }
         }
     }
@@ -87,36 +119,75 @@ impl Service {
     }
 }
 
-fn is_behind(membership: &Membership) -> bool {
-    matches!(membership.standing(), Standing::CatchingUp(_))
-}
-
-/// Goes over to live events if nothing is missing, behind the newest of what came meanwhile.
-fn go_live(
-    session: &Session,
-    local: &LocalRoom,
-    membership: &Membership,
-    cursor: Offset,
-    current: &mut Current,
-) -> bool {
-    let seated = local.hold();
-    let level = seated.at().is_none_or(|at| at <= cursor);
-    if level && is_behind(membership) {
-        current.update(&seated.came(), local.room());
-        current.send(session);
-        membership.set_ahead(current.stamps().filter(|stamp| seated.is_to_come(*stamp)));
-        membership.set(Standing::Live(cursor));
+impl Seat {
+    fn is_behind(&self) -> bool {
+        matches!(self.membership.standing(), Standing::CatchingUp(_))
     }
-    level
 }
 
-fn send(session: &Session, membership: &Membership, room: &Room, entry: &Entry) {
-    let Some(at) = entry.places.iter().position(|p| p.room == *room) else { return };
-    let (Some(link), Ok(envelope)) = (entry.places[at].link(), Envelope::of(entry)) else { return };
+impl CatchUp {
+    /// Lets go of the rooms that were left or joined anew. False when there are no others.
+    fn goes_on(&mut self) -> bool {
+        let mut behind = 0;
+        for (room, seat) in self.seats.iter().enumerate() {
+            match seat.is_behind() {
+                true => behind += 1,
+                false => self.reader.merge.leave(room),
+            }
+        }
+        behind > 0
+    }
+
+    /// Notes how far each room has been told.
+    fn note(&self) {
+        for (room, seat) in self.seats.iter().enumerate() {
+            seat.membership.set(Standing::CatchingUp(self.reader.merge.told(room)));
+        }
+    }
+
+    /// Goes over to live events if nothing is missing, behind the newest of what came meanwhile. Rooms that have moved on are
+    /// read again.
+    fn go_live(&mut self, session: &Session) -> bool {
+        let behind: Vec<usize> = (0..self.seats.len()).filter(|room| self.seats[*room].is_behind()).collect();
+        // In the order of their keys, as whoever holds several does.
+        let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().hold())).collect();
+        let mut level = true;
+        for (room, seated) in &held {
+            if seated.at().is_some_and(|at| at > self.reader.merge.told(*room)) {
+                self.reader.merge.reopen(*room);
+                level = false;
+            }
+        }
+        if !level {
+            return false;
+        }
+        for (room, seated) in &held {
+            self.current.update(&seated.came(), &self.reader.rooms()[*room]);
+        }
+        self.current.send(session);
+        for (room, seated) in &held {
+            let membership = &self.seats[*room].membership;
+            let stamps = self.current.stamps(&self.reader.rooms()[*room]);
+            membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
+            membership.set(Standing::Live(self.reader.merge.told(*room)));
+        }
+        true
+    }
+}
+
+fn send(session: &Session, task: &CatchUp, told: &Told) {
+    let entry = &told.entry;
+    let envelope = if told.again { None } else { page::composed(entry) };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
-        let first = is_behind(membership) && (alone || session.first_copy(entry, 1 << at));
-        membership.set(Standing::CatchingUp(link.offset));
-        first.then(|| session.dialect().frame(&envelope, &[&entry.places[at]]))
+        let behind = told.places.iter().filter(|(_, room)| task.seats[*room].is_behind());
+        let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
+        for (at, room) in behind {
+            shown.push(&entry.places[*at]);
+            mask |= 1 << at;
+            task.seats[*room].membership.set(Standing::CatchingUp(task.reader.merge.told(*room)));
+        }
+        let first = mask != 0 && (alone || session.first_copy(entry, mask));
+        envelope.filter(|_| first).map(|envelope| session.dialect().frame(&envelope, &shown))
     });
 }

@@ -1,10 +1,12 @@
-//! What is current in a room: of its `latest` events the newest of each key, as whoever comes is told.
+//! What is current in some rooms: of their `latest` events the newest of each key, as whoever comes is told. One that is
+//! current in several of them is told once.
 
 use hallway_rooms::entry::{Entry, Place, Stamp};
 use hallway_rooms::envelope::Envelope;
+use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 
-use crate::logs;
+use super::page;
 use crate::session::Session;
 
 /// The newest event of each key, oldest first.
@@ -13,35 +15,37 @@ pub(super) struct Current(Vec<Known>);
 
 #[derive(Debug)]
 struct Known {
-    stamp: Stamp,
-    place: Place,
+    id: EventId,
+    /// Where it is kept, of all rooms.
+    places: Vec<Place>,
+    /// Those of the rooms in question of which it is the newest.
+    rooms: Vec<Room>,
     envelope: Envelope,
     bytes: usize,
     told: bool,
 }
 
 impl Current {
-    /// What a broker keeps of a room.
-    pub(super) fn of(entries: &[Entry], room: &Room) -> Self {
-        Self(entries.iter().filter_map(|entry| Known::of(entry, room)).collect())
-    }
-
-    /// Takes in what came later; what is newer of its key is still to be told.
+    /// Takes in what a broker keeps of a room, or what came later; what is newer of its key is still to be told.
     pub(super) fn update(&mut self, entries: &[Entry], room: &Room) {
-        for known in entries.iter().filter_map(|entry| Known::of(entry, room)) {
-            match self.0.iter().position(|older| older.stamp.key == known.stamp.key) {
-                Some(at) if self.0[at].stamp.at >= known.stamp.at => {}
-                Some(at) => {
-                    self.0.remove(at);
-                    self.0.push(known);
-                }
-                None => self.0.push(known),
+        for entry in entries {
+            let Some(stamp) = entry.stamp(room) else { continue };
+            let older = |known: &&mut Known| known.of(room).is_some_and(|other| other.key == stamp.key);
+            match self.0.iter_mut().find(older) {
+                Some(older) if older.of(room).is_some_and(|other| other.at >= stamp.at) => continue,
+                Some(older) => older.rooms.retain(|other| other != room),
+                None => {}
+            }
+            self.0.retain(|known| !known.rooms.is_empty());
+            match self.0.iter_mut().find(|known| known.id == entry.id) {
+                Some(same) => same.rooms.push(room.clone()),
+                None => self.0.extend(Known::of_entry(entry, room)),
             }
         }
     }
 
-    /// Gives up the oldest until the rest has at most so many events and bytes of event text. False when nothing is left
-    /// of what there was.
+    /// Gives up the oldest until the rest has at most so many events and bytes of event text. False, and all are kept, when
+    /// nothing would be left of what there is.
     pub(super) fn fit(&mut self, events: usize, bytes: usize) -> bool {
         let mut left = bytes;
         let fits = |known: &&Known| {
@@ -51,23 +55,26 @@ impl Current {
         };
         let kept = self.0.iter().rev().take(events).take_while(fits).count();
         let all = self.0.len();
-        self.0.drain(..all - kept);
+        if kept > 0 {
+            self.0.drain(..all - kept);
+        }
         all == 0 || kept > 0
     }
 
-    /// Appends the bare events to a JSON array without its brackets.
+    /// Appends the bare events that have not been told to a JSON array without its brackets.
     pub(super) fn write(&self, out: &mut String) {
-        for known in &self.0 {
+        for known in self.0.iter().filter(|known| !known.told) {
             if !out.is_empty() {
                 out.push(',');
             }
-            known.envelope.write_event(&[&known.place], out);
+            known.envelope.write_event(&known.shown(), out);
         }
     }
 
-    /// The stamps of all of them.
-    pub(super) fn stamps(&self) -> impl Iterator<Item = Stamp> {
-        self.0.iter().map(|known| known.stamp)
+    /// Where they stand in a room, those too that were taken in by another one.
+    pub(super) fn stamps<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = Stamp> + 'a {
+        let places = self.0.iter().flat_map(|known| &known.places);
+        places.filter(move |place| place.room == *room).filter_map(Place::stamp)
     }
 
     /// Notes that everything has been told.
@@ -75,23 +82,39 @@ impl Current {
         self.0.iter_mut().for_each(|known| known.told = true);
     }
 
+    /// Notes those as told that came by another way.
+    pub(super) fn told_by(&mut self, came: impl Fn(&EventId) -> bool) {
+        self.0.iter_mut().filter(|known| came(&known.id)).for_each(|known| known.told = true);
+    }
+
     /// Sends what has not been told as ordinary events.
     pub(super) fn send(&mut self, session: &Session) {
         for known in self.0.iter_mut().filter(|known| !known.told) {
-            session.send(session.dialect().frame(&known.envelope, &[&known.place]));
+            session.send(session.dialect().frame(&known.envelope, &known.shown()));
             known.told = true;
         }
     }
 }
 
 impl Known {
-    fn of(entry: &Entry, room: &Room) -> Option<Self> {
-        let place = entry.places.iter().find(|place| place.room == *room)?;
-        let envelope = Envelope::of(entry);
-        let envelope = envelope.inspect_err(
-            |error| tracing::debug!(event = logs::LATEST_UNFIT, id = %entry.id, %error, "not fit to be passed on"),
-        );
-        let bytes = entry.text.len();
-        Some(Self { stamp: place.stamp()?, place: place.clone(), envelope: envelope.ok()?, bytes, told: false })
+    fn of_entry(entry: &Entry, room: &Room) -> Option<Self> {
+        Some(Self {
+            id: entry.id.clone(),
+            places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
+            rooms: vec![room.clone()],
+            envelope: page::composed(entry)?,
+            bytes: entry.text.len(),
+            told: false,
+        })
+    }
+
+    /// Where it is the newest of its key in a room.
+    fn of(&self, room: &Room) -> Option<Stamp> {
+        let place = self.places.iter().find(|place| place.room == *room)?;
+        self.rooms.contains(room).then(|| place.stamp()).flatten()
+    }
+
+    fn shown(&self) -> Vec<&Place> {
+        self.places.iter().filter(|place| self.rooms.contains(&place.room)).collect()
     }
 }

@@ -2,7 +2,6 @@
 //! first moment of live delivery are one act, so that no event overtakes the reply that admits it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hallway_rooms::close::{Close, Refusal};
 use hallway_rooms::history::From;
@@ -10,41 +9,27 @@ use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
 use metrics::counter;
-use tokio::time::Instant;
 
-use super::catch_up::CatchUp;
+use super::catch_up::{CatchUp, Seat};
 use super::page::Page;
+use super::patience::attempt;
+use super::reader::{Reader, Share};
 use super::{Answer, Service, Window, reply};
 use crate::auth::policy::Action;
 use crate::hub::{Seated, Watch};
 use crate::session::{Membership, Session, Standing};
 
-/// Between two tries of a join that waits for the broker.
-const RETRY: Duration = Duration::from_millis(200);
-
 impl Service {
     /// Lets a session into a room, with what it missed when it says from where on. A join without an answer that
     /// cannot be carried out in time costs the transport, so that the client comes back and joins again.
     pub async fn join(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
-        let patience = Instant::now() + self.0.limits.join_wait;
-        loop {
-            let refusal = match self.try_join(session, key, from, &mut answer).await {
-                Ok(()) => return,
-                Err(refusal) => refusal,
-            };
-            if refusal != Refusal::Unavailable || answer.is_some() {
-                counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
-                return Self::respond(session, answer, &reply::refused(refusal));
-            }
-            if Instant::now() >= patience {
-                counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
-                return session.close(Close::JoinUnavailable);
-            }
-            if session.is_finished() {
-                return;
-            }
-            tokio::time::sleep(RETRY).await;
+        let tried = self.try_join(session, key, from, &mut answer).await;
+        let (Err(refusal), false) = (tried, session.is_finished()) else { return };
+        counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+        if refusal == Refusal::Unavailable && !answer.is_wanted() {
+            return session.close(Close::JoinUnavailable);
         }
+        answer.give(session, &reply::refused(refusal));
     }
 
     async fn try_join(
@@ -54,7 +39,7 @@ impl Service {
         from: Option<From>,
         answer: &mut Answer,
     ) -> Result<(), Refusal> {
-        let room = self.entrance(&session.claims(), key, Action::Join).await?;
+        let room = self.admitted(session, key, answer).await?;
         if from.is_some() && !self.0.classes.of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
@@ -62,13 +47,45 @@ impl Service {
             crate::metrics::limit::Limit::RoomsPerSocket.reached();
             return Err(Refusal::TooManyRooms);
         }
-        while !session.is_finished() {
-            if from.is_some() {
-                self.room_for_more(session).await;
+        if from.is_some() {
+            self.room_for_more(session).await;
+        }
+        let until = self.patience(answer);
+        loop {
+            let tried = attempt(until, self.look_and_enter(session, &room, from, answer)).await;
+            if !self.tries_again(session, until, tried.err()).await {
+                return tried;
             }
-            let local = self.0.hub.open(&room).await.map_err(|_| Refusal::Unavailable)?;
+        }
+    }
+
+    /// Judges who asks to come in. An authorizer that gives no answer is told to a client at once, as it has waited for it;
+    /// who can be told nothing waits for it as for the broker.
+    pub(super) async fn admitted(&self, session: &Session, key: &str, answer: &Answer) -> Result<Room, Refusal> {
+        let claims = session.claims();
+        if answer.is_wanted() {
+            return self.entrance(&claims, key, Action::Join).await;
+        }
+        let until = self.patience(answer);
+        loop {
+            let tried = attempt(until, self.entrance(&claims, key, Action::Join)).await;
+            if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
+                return tried;
+            }
+        }
+    }
+
+    async fn look_and_enter(
+        &self,
+        session: &Arc<Session>,
+        room: &Room,
+        from: Option<From>,
+        answer: &mut Answer,
+    ) -> Result<(), Refusal> {
+        while !session.is_finished() {
+            let local = self.0.hub.open(room).await.map_err(|_| Refusal::Unavailable)?;
             let watch = Watch::over(&local);
-            let (looked, _) = tokio::join!(self.look(&room, from, answer.is_some()), self.others(&room));
+            let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
             let (head, page) = looked?;
             if self.enter(session, watch, head, page, answer) {
                 counter!(crate::metrics::JOINS).increment(1);
@@ -112,9 +129,13 @@ impl Service {
         }
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
-        let membership = if behind { Membership::catching_up(offset) } else { Membership::live(offset) };
+        let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
+        let standing = if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) };
+        let membership = Membership::begin(since.unwrap_or(offset), standing);
         if behind {
             session.remember_ids();
+        } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {
+            session.remember_places();
         }
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
         self.0.hub.recount(local.room());
@@ -127,18 +148,21 @@ impl Service {
             seated.leave(&joined);
             return true;
         }
-        if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref())));
+        if answer.is_wanted() {
+            answer.give(session, &reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref()));
             page.iter_mut().filter(|page| !page.has_more).for_each(|page| page.current.told());
         }
         let mut current = page.map(|page| page.current).unwrap_or_default();
         if !behind {
             current.send(session);
-            membership.set_ahead(current.stamps().filter(|stamp| seated.is_to_come(*stamp)));
+            membership.set_ahead(current.stamps(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
         }
         drop(seated);
         if behind {
-            self.spawn_catch_up(session.clone(), CatchUp { watch, membership, from: offset, current });
+            let mut reader = Reader::new(Share::of(1, self.0.limits.page_bytes));
+            reader.add(watch.room().room().clone(), offset);
+            let seats = vec![Seat { watch, membership }];
+            self.spawn_catch_up(session.clone(), CatchUp { seats, reader, current });
         }
         true
     }
@@ -151,9 +175,7 @@ impl Service {
             Standing::Live(to) => to.max(seated.served()),
             Standing::Left => return false,
         };
-        if let Some(frame) = answer.take() {
-            session.send(frame(&reply::joined(room, seated.size_everywhere(), offset, None)));
-        }
+        answer.give(session, &reply::joined(room, seated.size_everywhere(), offset, None));
         true
     }
 }

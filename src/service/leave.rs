@@ -18,7 +18,7 @@ impl Service {
         if let Some(joined) = session.give_up(&room) {
             self.unseat(&room, &joined);
         }
-        if answer.is_some() {
+        if answer.is_wanted() {
             let size = self.room_size(&room).await;
             Self::respond(session, answer, &reply::left(&room, size));
         }

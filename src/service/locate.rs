@@ -1,12 +1,11 @@
 //! Locating: an agent reports where it is, to whoever watches the agent, all agents, or its zone.
 
-use std::time::Instant;
-
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
 use hallway_rooms::location::Location;
 use metrics::counter;
 
+use super::patience::attempt;
 use super::{Answer, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};
@@ -22,9 +21,9 @@ struct Audience {
 }
 
 impl Service {
-    /// Publishes the location that a session reported at `at`. Whose it is says the token alone.
-    pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, at: Instant, answer: Answer) {
-        let outcome = self.try_locate(session, location, at).await;
+    /// Publishes the location that a session reported. Whose it is says the token alone.
+    pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
+        let outcome = self.try_locate(session, location, &answer).await;
         match outcome {
             Ok(()) => counter!(names::EVENTS_PUBLISHED, "way" => "location").increment(1),
             Err(refusal) => counter!(names::LOCATIONS_REFUSED, "why" => refusal.code()).increment(1),
@@ -36,7 +35,7 @@ impl Service {
         &self,
         session: &Session,
         location: Result<Location, Refusal>,
-        at: Instant,
+        answer: &Answer,
     ) -> Result<(), Refusal> {
         let claims = session.claims();
         if !self.0.policy.may_locate(&claims) {
@@ -44,20 +43,32 @@ impl Service {
         }
         let Audience { agent, rooms } = self.audience(session, &claims).ok_or(Refusal::Forbidden)?;
         let text = location?.event(&agent).into_bytes();
-        if !session.may_locate(self.0.limits.locations, at) {
+        if !session.may_locate(self.0.limits.locations, answer.arrived()) {
             Limit::LocationsPerSecond.reached();
             return Err(Refusal::RateLimited);
         }
         let event = Publication { rooms, text, id: event_id(), requires_ack: false, delivery: None };
+        let until = self.answer_by(answer);
+        // The same id with every try, so that it is published once.
+        loop {
+            let tried = attempt(until, self.publish_location(event.clone())).await;
+            if !self.tries_again(session, until, tried.err()).await {
+                return tried?;
+            }
+        }
+    }
+
+    /// Whether the broker took it, which tells also that it is within reach.
+    async fn publish_location(&self, event: Publication) -> Result<Result<(), Refusal>, Refusal> {
         match self.0.broker.publish(event).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Ok(())),
             Err(PublishError::Unavailable(error)) => {
                 tracing::debug!(event = logs::LOCATION_UNPUBLISHED, %error, "a location could not be published");
                 Err(Refusal::Unavailable)
             }
             Err(error @ (PublishError::Invalid(_) | PublishError::TooLarge(_) | PublishError::Failed(_))) => {
                 tracing::warn!(event = logs::LOCATION_REFUSED, %error, "the broker refuses a location; see what it says, and give every node the same configuration");
-                Err(Refusal::Unavailable)
+                Ok(Err(Refusal::Unavailable))
             }
         }
     }

@@ -3,8 +3,10 @@
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
+use tokio::time::Instant;
 
-use super::page::Page;
+use super::page::{self, Page};
+use super::patience::attempt;
 use super::{Answer, Service, reply};
 use crate::auth::policy::Action;
 use crate::session::Session;
@@ -23,7 +25,7 @@ impl Service {
     pub async fn missed(&self, session: &Session, key: &str, window: Window, answer: Answer) {
         self.room_for_more(session).await;
         let page = match self.entrance(&session.claims(), key, Action::Missed).await {
-            Ok(room) => self.page(&room, window).await,
+            Ok(room) => self.page_in_time(session, &room, window, self.answer_by(&answer)).await,
             Err(refusal) => Err(refusal),
         };
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
@@ -50,6 +52,21 @@ impl Service {
         self.0.broker.facts(room).await.map(|facts| facts.head()).map_err(|_| Refusal::Unavailable)
     }
 
+    async fn page_in_time(
+        &self,
+        session: &Session,
+        room: &Room,
+        window: Window,
+        until: Instant,
+    ) -> Result<Page, Refusal> {
+        loop {
+            let tried = attempt(until, self.page(room, window)).await;
+            if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
+                return tried;
+            }
+        }
+    }
+
     async fn page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         if !self.0.classes.of(room).has_history() {
             return Err(Refusal::HistoryDisabled);
@@ -61,7 +78,8 @@ impl Service {
     pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         let broker = &self.0.broker;
         let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
-        let (history, latest) = read.map_err(|_| Refusal::Unavailable)?;
-        Ok(Page::of(history, &latest, room, self.0.limits.page_bytes))
+        let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
+        page::forget_the_future(&mut history, window.from);
+        Ok(Page::of(history, &latest, room, window.from, self.0.limits.page_bytes))
     }
 }

@@ -2,13 +2,16 @@
 
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
+use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
+use metrics::counter;
 
 use super::current::Current;
 use crate::broker::History;
 use crate::logs;
+use crate::metrics::EVENTS_REFUSED;
 
 /// A page ready to be sent.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Page {
     taken: (usize, usize),
     /// Where the reader stands behind it.
     pub(super) offset: Offset,
+    /// Everything that came behind this is in it, as far as it goes.
+    pub(super) since: Offset,
     /// Whether nothing from the asked place on is missing.
     pub(super) complete: bool,
     /// Whether more follow.
@@ -31,16 +36,18 @@ pub(super) struct Page {
 impl Page {
     /// Cuts a history to a page of `room`, of at most `bytes` of event text, with what is `latest` behind it. If the
     /// history fills the page so that nothing of that fits, more follows.
-    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, bytes: usize) -> Self {
+    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
         cut(&mut history, bytes);
+        let since = since(&history, room, from);
         let mut events = String::new();
         for entry in &history.entries {
             write_event(entry, room, &mut events);
         }
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
-        let current = Current::of(latest, room);
+        let mut current = Current::default();
+        current.update(latest, room);
         let History { complete, has_more, .. } = history;
-        let mut page = Self { events, taken, offset: history.offset(room), complete, has_more, current, bytes };
+        let mut page = Self { events, taken, offset: history.offset(room), since, complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {
             page.has_more = true;
         }
@@ -70,6 +77,25 @@ impl Page {
     }
 }
 
+/// From where on a history has everything: from the place that was asked for, or, where something is missing, from its
+/// first link.
+pub(super) fn since(history: &History, room: &Room, from: From) -> Offset {
+    if history.complete {
+        return from.exclusive();
+    }
+    let first = history.entries.first().and_then(|entry| entry.link(room));
+    first.map_or(history.facts.head(), |link| link.prev)
+}
+
+/// Leaves out what stands behind a `since` that is ahead of the broker's clock: it was left there by a clock that was set
+/// back, and is not what this client missed.
+pub(super) fn forget_the_future(history: &mut History, from: From) {
+    if history.facts.is_ahead(from) {
+        history.entries.clear();
+        history.has_more = false;
+    }
+}
+
 /// Keeps the page within its bytes.
 pub(super) fn cut(history: &mut History, bytes: usize) {
     let mut taken = 0;
@@ -86,15 +112,18 @@ pub(super) fn cut(history: &mut History, bytes: usize) {
 
 fn write_event(entry: &Entry, room: &Room, out: &mut String) {
     let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
-    match Envelope::of(entry) {
-        Ok(envelope) => {
-            if !out.is_empty() {
-                out.push(',');
-            }
-            envelope.write_event(&[place], out);
-        }
-        Err(error) => {
-            tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on")
-        }
+    let Some(envelope) = composed(entry) else { return };
+    if !out.is_empty() {
+        out.push(',');
     }
+    envelope.write_event(&[place], out);
+}
+
+/// A stored event as clients get it; none when it is not fit for them, such as one that an older version took.
+pub(super) fn composed(entry: &Entry) -> Option<Envelope> {
+    let envelope = Envelope::of(entry).inspect_err(|error| {
+        counter!(EVENTS_REFUSED, "way" => "history").increment(1);
+        tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
+    });
+    envelope.ok()
 }

@@ -6,6 +6,7 @@ use hallway_rooms::class::Delivery;
 use hallway_rooms::close::Refusal;
 use hallway_rooms::draft::Draft;
 use hallway_rooms::event::EventId;
+use hallway_rooms::form::is_id;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::ROOMS_PER_EVENT;
 use metrics::{counter, histogram};
@@ -152,7 +153,7 @@ impl Service {
         }
         let invalid = |message: String| Refused::new(Refusal::InvalidEvent, message);
         let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_its_publisher()))?;
-        let keys = if request.rooms.is_empty() { derived_rooms(&draft) } else { request.rooms };
+        let keys = if request.rooms.is_empty() { derived_rooms(&draft)? } else { request.rooms };
         let rooms = self.rooms(&keys)?;
         let id = draft.id.clone().or(request.spare_id).unwrap_or_else(event_id);
         let delivery = self.delivery(request.delivery, &draft, &rooms)?;
@@ -221,23 +222,37 @@ fn unavailable(id: &EventId) -> Refused {
     Refused { id: Some(id.clone()), ..Refused::new(Refusal::Unavailable, message) }
 }
 
-/// The rooms of the seed's four types, from the ids in their payload (nomor: "Event Types").
-fn derived_rooms(draft: &Draft<'_>) -> Vec<String> {
-    let templates: &[(&str, &str)] = match draft.kind.as_str() {
-        "order.status_changed" => {
-            &[("order", "orderId"), ("user", "customerId"), ("store", "storeId"), ("agent", "agentId")]
-        }
-        "inventory.stock_updated" => &[("store", "storeId"), ("product", "productId")],
-        "delivery.assigned" => &[("order", "orderId"), ("agent", "agentId")],
-        "agent.location_updated" => &[("agent", "agentId")],
+/// The rooms of the seed's four types, from the ids in their payload (nomor: "Event Types"): texts, and whole numbers.
+///
+/// # Errors
+/// When a text there is no id. What it holds beyond one must not name another class's room.
+fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
+    let templates: &[(&str, &str, &str)] = match draft.kind.as_str() {
+        "order.status_changed" => &[
+            ("order:", "orderId", ""),
+            ("user:", "customerId", ""),
+            ("store:", "storeId", ""),
+            ("agent:", "agentId", ""),
+        ],
+        "inventory.stock_updated" => &[("store:", "storeId", ""), ("product:", "productId", "")],
+        "delivery.assigned" => &[("order:", "orderId", ""), ("agent:", "agentId", "")],
+        "agent.location_updated" => &[("agent:", "agentId", ""), ("zone:", "zoneId", ":agents")],
         _ => &[],
     };
     let payload = draft.payload_members();
-    let text = |field: &str| serde_json::from_str::<String>(payload.get(field)?.get()).ok();
-    let room = |(word, field): &(&str, &str)| Some(format!("{word}:{}", text(field)?));
-    let mut rooms: Vec<String> = templates.iter().filter_map(room).collect();
-    if draft.kind.as_str() == "agent.location_updated" {
-        rooms.extend(text("zoneId").map(|zone| format!("zone:{zone}:agents")));
+    let mut rooms = Vec::new();
+    for (before, field, behind) in templates {
+        let Some(id) = payload.get(*field).and_then(|raw| id_of(raw.get())) else { continue };
+        if !is_id(&id) {
+            let message = format!("`{field}` of the payload is no id of a room: name the rooms, in `rooms` or `room`");
+            return Err(Refused::new(Refusal::InvalidRoom, message));
+        }
+        rooms.push(format!("{before}{id}{behind}"));
     }
-    rooms
+    Ok(rooms)
+}
+
+/// A JSON text, or the digits of a whole number.
+fn id_of(raw: &str) -> Option<String> {
+    if raw.bytes().all(|byte| byte.is_ascii_digit()) { Some(raw.to_owned()) } else { serde_json::from_str(raw).ok() }
 }

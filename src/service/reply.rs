@@ -5,6 +5,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
 use super::page::Page;
+use super::row::Row;
 
 /// A refusal.
 #[must_use]
@@ -34,6 +35,44 @@ pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Pag
     }
     body.push_str("}}");
     body
+}
+
+/// A room that was joined with others.
+#[derive(Debug)]
+pub(super) struct JoinedRoom {
+    pub(super) room: Room,
+    pub(super) size: usize,
+    pub(super) offset: Offset,
+    /// Where missed events were asked for: whether there are all of them.
+    pub(super) complete: Option<bool>,
+}
+
+/// A join of several rooms: `verdicts` in the order of the command, `joined` in that of their keys.
+pub(super) fn joined_all(verdicts: &[(String, Result<Room, Refusal>)], joined: &[JoinedRoom], row: &Row) -> String {
+    let mut body = r#"{"ok":true,"data":{"rooms":["#.to_owned();
+    for (at, (name, verdict)) in verdicts.iter().enumerate() {
+        body.push_str(if at == 0 { "" } else { "," });
+        let found = verdict.as_ref().map(|room| joined.binary_search_by(|one| one.room.cmp(room)));
+        match found {
+            Ok(Ok(at)) => body.push_str(&one_joined(&joined[at])),
+            Ok(Err(_)) => body.push_str(&one_refused(name, Refusal::Unavailable)),
+            Err(refusal) => body.push_str(&one_refused(name, *refusal)),
+        }
+    }
+    body.push_str(r#"],"events":"#);
+    body.push_str(&row.list());
+    body.push_str(if row.has_more { r#","hasMore":true}}"# } else { "}}" });
+    body
+}
+
+fn one_joined(JoinedRoom { room, size, offset, complete }: &JoinedRoom) -> String {
+    let complete = complete.map(|complete| format!(r#","complete":{complete}"#)).unwrap_or_default();
+    format!(r#"{{"room":"{room}","roomSize":{size},"offset":"{offset}"{complete}}}"#)
+}
+
+/// The name is the client's own, which may hold anything.
+fn one_refused(name: &str, refusal: Refusal) -> String {
+    format!(r#"{{"room":{},"error":"{}"}}"#, serde_json::Value::from(name), refusal.code())
 }
 
 /// A leave.

@@ -34,14 +34,10 @@ struct State {
 }
 
 impl Membership {
-    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
-        Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
-    }
-
-    /// Begins at the offset that the client is told.
+    /// Begins with a standing. Everything that came behind `since` up to there has been told.
     #[must_use]
-    pub fn catching_up(since: Offset) -> Arc<Self> {
-        Self::begin(since, Standing::CatchingUp(since))
+    pub fn begin(since: Offset, standing: Standing) -> Arc<Self> {
+        Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
     }
 
     /// Begins at the offset that the client is told, with nothing missing.

@@ -75,7 +75,7 @@ fn classes(times: Times) -> Arc<Classes> {
 
 fn settings(redis: &Redis, node: &str, times: Times) -> RedisSettings {
     RedisSettings {
-        url: redis.url(),
+        client: redis::Client::open(redis.url()).expect("a url"),
         prefix: "hallway".to_owned(),
         node: node.to_owned(),
         heartbeat: Duration::from_secs(2),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Dice, last_word};
@@ -25,6 +25,8 @@ pub(super) enum Item {
         after: Option<String>,
         data: Value,
     },
+    /// It came with the answer to a join, which is written down before it.
+    Told(Value),
     Left(String),
     Event(Value),
     /// The gateway closed the transport.
@@ -48,9 +50,42 @@ impl Log {
 /// A command that waits for its reply.
 struct Asked {
     head: String,
-    room: String,
-    /// None for a leave.
-    join: Option<Option<String>>,
+    what: Command,
+}
+
+enum Command {
+    Leave(String),
+    Join(String, Option<String>),
+    JoinAll(Vec<(String, Option<String>)>),
+}
+
+impl Command {
+    /// Its name and its argument.
+    fn text(&self) -> (&'static str, Value) {
+        let one = |room: &String, after: &Option<String>| match after {
+            Some(after) => json!({"room": room, "after": after}),
+            None => json!({"room": room}),
+        };
+        match self {
+            Self::Leave(room) => ("leave_room", json!({"room": room})),
+            Self::Join(room, after) => ("join_room", one(room, after)),
+            Self::JoinAll(rooms) => {
+                let rooms: Vec<Value> = rooms.iter().map(|(room, after)| one(room, after)).collect();
+                ("join_rooms", json!({"rooms": rooms}))
+            }
+        }
+    }
+
+    /// The rooms in which a stay may end from when it was sent.
+    fn moves(&self) -> Vec<String> {
+        match self {
+            Self::Leave(room) | Self::Join(room, Some(_)) => vec![room.clone()],
+            Self::Join(_, None) => Vec::new(),
+            Self::JoinAll(rooms) => {
+                rooms.iter().filter(|(_, after)| after.is_some()).map(|(room, _)| room.clone()).collect()
+            }
+        }
+    }
 }
 
 pub(super) struct Wanderer {
@@ -106,7 +141,8 @@ impl Wanderer {
                     self.leave(&room).await;
                     self.go_back(&room).await;
                 }
-                14 => self.answers().await,
+                14 if self.dice.roll(2) == 0 => self.answers().await,
+                14 => self.join_several(rooms).await,
                 _ => self.come_back().await,
             }
         }
@@ -142,28 +178,44 @@ impl Wanderer {
     }
 
     async fn join(&mut self, room: &str, after: Option<String>) {
-        let from = after.as_ref().map(|after| format!(r#","after":"{after}""#)).unwrap_or_default();
-        let argument = format!(r#"{{"room":"{room}"{from}}}"#);
-        self.ask("join_room", &argument, Asked { head: String::new(), room: room.to_owned(), join: Some(after) }).await;
+        self.ask(Command::Join(room.to_owned(), after)).await;
+    }
+
+    /// Joins some rooms in one act: from where it stands, from the start, or as they are.
+    async fn join_several(&mut self, rooms: &[String]) {
+        let first = self.dice.roll(rooms.len());
+        let some = (0..4).map(|step| rooms[(first + step * 5) % rooms.len()].clone());
+        let mut wanted = Vec::new();
+        for room in some {
+            let after = match self.dice.roll(3) {
+                0 => None,
+                1 => self.been.get(&room).and_then(|been| been.first().cloned()),
+                _ => self.at.get(&room).cloned(),
+            };
+            wanted.push((room, after));
+        }
+        self.ask(Command::JoinAll(wanted)).await;
     }
 
     async fn leave(&mut self, room: &str) {
-        let argument = format!(r#"{{"room":"{room}"}}"#);
-        self.ask("leave_room", &argument, Asked { head: String::new(), room: room.to_owned(), join: None }).await;
+        self.ask(Command::Leave(room.to_owned())).await;
     }
 
     /// Sends a command; half of the time it goes on before the answer has come.
-    async fn ask(&mut self, command: &str, argument: &str, mut asked: Asked) {
-        if !matches!(asked.join, Some(None)) {
-            self.log.items.push(Item::Moves(asked.room.clone()));
-        }
-        self.next_ack += 1;
-        asked.head = format!("43/realtime,{}[", self.next_ack);
-        self.asked.push(asked);
-        self.client.try_send(&format!(r#"42/realtime,{}["{command}",{argument}]"#, self.next_ack)).await;
+    async fn ask(&mut self, what: Command) {
+        self.send(what).await;
         if self.dice.roll(2) == 0 {
             self.answers().await;
         }
+    }
+
+    async fn send(&mut self, what: Command) {
+        self.log.items.extend(what.moves().into_iter().map(Item::Moves));
+        self.next_ack += 1;
+        let head = format!("43/realtime,{}[", self.next_ack);
+        let (command, argument) = what.text();
+        self.asked.push(Asked { head, what });
+        self.client.try_send(&format!(r#"42/realtime,{}["{command}",{argument}]"#, self.next_ack)).await;
     }
 
     async fn answers(&mut self) {
@@ -193,27 +245,53 @@ impl Wanderer {
         let reply: Value = serde_json::from_str(&body[..body.len() - 1]).expect("a reply is a map");
         if reply["ok"] == false {
             assert_eq!(reply["error"], "unavailable", "{}", self.log.name);
-            self.log.items.extend((!matches!(asked.join, Some(None))).then_some(Item::Refused(asked.room)));
+            self.log.items.extend(asked.what.moves().into_iter().map(Item::Refused));
             return;
         }
-        self.answered(asked, reply["data"].clone());
+        let data = reply["data"].clone();
+        match asked.what {
+            Command::Leave(room) => {
+                self.at.remove(&room);
+                self.log.items.push(Item::Left(room));
+            }
+            Command::Join(room, after) => {
+                let events = data["events"].as_array().cloned().unwrap_or_default();
+                self.joined(room, after, data);
+                self.log.items.extend(events.into_iter().map(Item::Told));
+            }
+            Command::JoinAll(rooms) => self.joined_all(rooms, &data),
+        }
     }
 
-    fn answered(&mut self, asked: Asked, data: Value) {
-        let Some(after) = asked.join else {
-            self.at.remove(&asked.room);
-            self.log.items.push(Item::Left(asked.room));
-            return;
-        };
+    /// Writes several rooms down as if each had been joined by itself, with those of the events that name it.
+    fn joined_all(&mut self, rooms: Vec<(String, Option<String>)>, data: &Value) {
+        let events = data["events"].as_array().expect("events");
+        for ((room, after), one) in rooms.into_iter().zip(data["rooms"].as_array().expect("rooms")) {
+            assert_eq!(one["room"], room.as_str(), "{}", self.log.name);
+            if one["error"] == "unavailable" {
+                self.log.items.extend(after.map(|_| Item::Refused(room)));
+                continue;
+            }
+            let names = |event: &&Value| {
+                event["meta"]["room"] == room.as_str() || event["meta"]["offsets"].get(&room).is_some()
+            };
+            let its: Vec<&Value> = events.iter().filter(names).collect();
+            let data = json!({"offset": one["offset"], "complete": one["complete"], "events": its});
+            self.joined(room, after, data);
+        }
+        self.log.items.extend(events.iter().cloned().map(Item::Told));
+    }
+
+    fn joined(&mut self, room: String, after: Option<String>, data: Value) {
         let offset = data["offset"].as_str().expect("an offset").to_owned();
         for event in data["events"].as_array().into_iter().flatten() {
             self.words.insert(event["id"].as_str().expect("an id").to_owned());
         }
-        if after.is_some() || !self.at.contains_key(&asked.room) {
-            self.been.entry(asked.room.clone()).or_default().push(offset.clone());
-            self.at.insert(asked.room.clone(), offset);
+        if after.is_some() || !self.at.contains_key(&room) {
+            self.been.entry(room.clone()).or_default().push(offset.clone());
+            self.at.insert(room.clone(), offset);
         }
-        self.log.items.push(Item::Joined { room: asked.room, after, data });
+        self.log.items.push(Item::Joined { room, after, data });
     }
 
     /// Takes the positions that an event gives.
@@ -234,19 +312,18 @@ impl Wanderer {
         }
     }
 
-    /// Drops the connection and resumes every room where it left off, all at once.
+    /// Drops the connection and resumes every room where it left off, in one act or one after the other.
     async fn come_back(&mut self) {
         self.asked.clear();
         let node = self.nodes[self.dice.roll(self.nodes.len())];
         self.client = Client::connect(node, &token::staff()).await;
         self.log.items.push(Item::Connected);
-        for (room, from) in std::mem::take(&mut self.at) {
-            self.next_ack += 1;
-            let argument = format!(r#"{{"room":"{room}","after":"{from}"}}"#);
-            let head = format!("43/realtime,{}[", self.next_ack);
-            self.log.items.push(Item::Moves(room.clone()));
-            self.client.try_send(&format!(r#"42/realtime,{}["join_room",{argument}]"#, self.next_ack)).await;
-            self.asked.push(Asked { head, room, join: Some(Some(from)) });
+        let rooms: Vec<_> = std::mem::take(&mut self.at).into_iter().map(|(room, from)| (room, Some(from))).collect();
+        if self.dice.roll(2) == 0 {
+            return self.send(Command::JoinAll(rooms)).await;
+        }
+        for (room, from) in rooms {
+            self.send(Command::Join(room, from)).await;
         }
     }
 }

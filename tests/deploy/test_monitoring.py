@@ -14,7 +14,8 @@ import yaml
 from chart import ROOT, objects, only
 from node import API_KEY, eventually, free_port, gateway, get, process, redis
 
-ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+ALERTS_TEXT = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
+ALERTS = yaml.safe_load(ALERTS_TEXT)
 RULES = ALERTS["groups"][0]["rules"]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -77,8 +78,30 @@ def test_every_alert_is_complete_and_has_its_section_in_the_guide():
     assert headings == [rule["alert"] for rule in RULES], "one section per alert, in the order of the rules"
     for rule in RULES:
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-        assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"docs/operating.md#{rule['alert'].lower()}"
+
+
+def thresholds(expression):
+    """The numbers that have a name, by their names."""
+    return {name: number for number, name in re.findall(r"([0-9.]+) # (\w+)$", expression, re.M)}
+
+
+def test_every_number_that_an_alert_compares_with_has_a_name_of_its_own():
+    names = [name for rule in RULES for name in thresholds(rule["expr"])]
+    assert len(names) > 20 and len(set(names)) == len(names)
+    for rule in RULES:
+        nameless = re.sub(r"[0-9.]+ # \w+$", "", rule["expr"], flags=re.M)
+        compared = re.findall(r"(?:[<>]=?|clamp_min\([^#]*,)\s*([0-9.]+)", nameless)
+        assert set(compared) <= {"0"}, f"{rule['alert']} compares with a number that nobody can set"
+
+
+def test_a_threshold_is_replaced_by_its_name_and_nothing_else_is():
+    for name in (name for rule in RULES for name in thresholds(rule["expr"])):
+        changed = yaml.safe_load(re.sub(rf"[0-9.]+ # {name}\b", f"123 # {name}", ALERTS_TEXT))
+        before = {name: number for rule in RULES for name, number in thresholds(rule["expr"]).items()}
+        after = {name: number for rule in changed["groups"][0]["rules"] for name, number in thresholds(rule["expr"]).items()}
+        assert after == before | {name: "123"}
 
 
 def test_every_alert_is_tried():

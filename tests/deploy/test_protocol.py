@@ -155,6 +155,7 @@ def test_every_refusal_of_a_handshake_is_in_the_table():
     with gateway(HALLWAY_SERVER__ORIGINS="https://app.example.com", HALLWAY_LIMITS__CONNECTIONS_PER_IP="1") as node:
         found.append(refusal(node, version=3))
         found.append(refusal(node, Origin="https://elsewhere.example.com"))
+        found.append(refusal(node, **{"Sec-WebSocket-Protocol": "one,,two"}))
         with open_transport(node):
             found.append(refusal(node))
     with gateway(HALLWAY_LIMITS__CONNECTIONS="1") as node, open_transport(node):

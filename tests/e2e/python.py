@@ -163,6 +163,25 @@ async def an_event_of_two_rooms_comes_once_and_nothing_after_leave(service):
     await client.end()
 
 
+async def the_longest_numbers_come_and_longer_ones_are_refused(service):
+    client, room = Client(), f"order:auth0|{RUN}@example.com"
+    await client.connect({"token": ENV["TOKEN"]})
+    offset = (await client.ok("join_room", {"room": room}))["offset"]
+    longest = [10**100 - 1, 1 - 10**99, {"n": 10**99}]
+    for longer in (10**100, -(10**99), [{"n": 10**200}]):
+        try:
+            await service.fcall([room], "order.counted", longer)
+        except redis.ResponseError as error:
+            check("invalid-event" in str(error), True, f"whether {error} says why")
+        else:
+            raise Wrong(f"{longer!r} is taken, and this client cannot read it")
+    await service.fcall([room], "order.counted", longest)
+    event = await client.event("order.counted")
+    check((event["payload"], event["meta"]["room"]), (longest, room), "payload and room")
+    check((await client.ok("get_missed_events", {"room": room, "after": offset}))["events"], [event], "the missed events")
+    await client.end()
+
+
 async def bad_input_is_answered(_):
     client, room = Client(), f"order:bad-{RUN}"
     await client.connect({"token": ENV["TOKEN"]})
@@ -209,6 +228,7 @@ SCENES = (
     bad_tokens_are_refused,
     events_come_by_every_way_in,
     an_event_of_two_rooms_comes_once_and_nothing_after_leave,
+    the_longest_numbers_come_and_longer_ones_are_refused,
     bad_input_is_answered,
     nothing_is_lost_with_the_transport,
 )

@@ -164,6 +164,13 @@ impl Client {
         }
     }
 
+    /// Joins several rooms in one act; `data` of the reply.
+    pub async fn join_rooms(&mut self, rooms: &Value) -> Value {
+        let reply = self.call("join_rooms", &json!({"rooms": rooms}).to_string()).await;
+        assert_eq!(reply["ok"], true, "{reply}");
+        reply["data"].clone()
+    }
+
     /// Joins a room and returns `data` of the reply.
     pub async fn join(&mut self, room: &str) -> Value {
         let reply = self.call("join_room", &format!(r#"{{"room":"{room}"}}"#)).await;

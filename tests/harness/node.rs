@@ -188,7 +188,8 @@ impl Node {
         self.signal("-CONT");
     }
 
-    fn signal(&self, signal: &str) {
+    /// Sends it a signal, as in `-TERM`.
+    pub fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
     }
@@ -196,6 +197,11 @@ impl Node {
     /// Asks it to stop, as Kubernetes does, and waits.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
         for _ in 0..1000 {
             if let Some(status) = self.process.try_wait().expect("a child of ours") {
                 return status;

@@ -14,22 +14,31 @@ pub struct Redis {
     folder: TempDir,
     process: Option<Child>,
     durable: bool,
+    cluster: bool,
 }
 
 impl Redis {
     /// One that survives `kill -9` (AOF, `appendfsync always`).
     pub async fn start() -> Self {
-        Self::launch(true).await
+        Self::launch(true, false).await
     }
 
     /// One that forgets everything when it dies.
     pub async fn start_forgetful() -> Self {
-        Self::launch(false).await
+        Self::launch(false, false).await
     }
 
-    async fn launch(durable: bool) -> Self {
+    /// One in cluster mode, with every slot.
+    pub async fn start_in_cluster_mode() -> Self {
+        let redis = Self::launch(true, true).await;
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("ADDSLOTSRANGE").arg(0).arg(16383).exec_async(&mut redis.client().await).await.expect("redis is up");
+        redis
+    }
+
+    async fn launch(durable: bool, cluster: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder for redis");
-        let mut redis = Self { address: free_address(), folder, process: None, durable };
+        let mut redis = Self { address: free_address(), folder, process: None, durable, cluster };
         redis.restart().await;
         redis
     }
@@ -50,6 +59,7 @@ impl Redis {
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", append])
             .args(["--appendfsync", "always", "--dir"])
             .arg(self.folder.path())
+            .args(self.cluster_options())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -60,6 +70,18 @@ impl Redis {
             redis::cmd("PING").query_async::<String>(&mut redis).await.ok()
         })
         .await;
+    }
+
+    /// Its second port would be 10,000 above the first, where another test may be.
+    fn cluster_options(&self) -> Vec<String> {
+        if !self.cluster {
+            return Vec::new();
+        }
+        ["--cluster-enabled", "yes", "--cluster-port"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([free_address().port().to_string()])
+            .collect()
     }
 
     /// Stops it in the middle of whatever it does; its connections stay open.
@@ -75,6 +97,32 @@ impl Redis {
     fn signal(&self, signal: &str) {
         let pid = self.process.as_ref().expect("redis runs").id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
+    /// Makes it a replica that has everything of this primary, or a primary.
+    pub async fn follow(&self, primary: Option<&Self>) {
+        let mut follow = redis::cmd("REPLICAOF");
+        match primary {
+            Some(primary) => follow.arg("127.0.0.1").arg(primary.address.port()),
+            None => follow.arg("NO").arg("ONE"),
+        };
+        let mut client = self.client().await;
+        follow.exec_async(&mut client).await.expect("redis is up");
+        if primary.is_some() {
+            eventually("the replica is in step", || async {
+                let about: String =
+                    redis::cmd("INFO").arg("replication").query_async(&mut client.clone()).await.ok()?;
+                about.contains("master_link_status:up").then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Whether it is no replica.
+    pub async fn is_primary(&self) -> bool {
+        let about: String =
+            redis::cmd("INFO").arg("replication").query_async(&mut self.client().await).await.expect("redis is up");
+        about.contains("role:master")
     }
 
     /// For `HALLWAY_REDIS__URL`.

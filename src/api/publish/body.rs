@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(super) struct EventBody {
-    /// The room, where it is one.
+    /// The room, where it is one: words and ids, joined by colons. An id is 1 to 128 letters, digits and
+    /// `_ . ~ - | @ + = % , ! $ & ' ( ) * ; /`.
     #[schema(example = "order:ord_123")]
     room: Option<String>,
     /// The rooms. Without any, some types derive them from the payload.
@@ -17,7 +18,7 @@ pub(super) struct EventBody {
     /// What happened: 1 to 128 of letters, digits and `_ . : -`.
     #[schema(example = "order.status_changed", pattern = "^[A-Za-z0-9_.:-]{1,128}$")]
     r#type: String,
-    /// Any JSON; it passes byte for byte.
+    /// Any JSON; it passes byte for byte. A number has at most 100 characters.
     #[schema(example = json!({"orderId": "ord_123", "status": "ready"}))]
     payload: Value,
     /// Names the event, so that publishing it again stores it once.

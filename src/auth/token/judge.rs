@@ -5,27 +5,27 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{TokenError, TokenRules};
-use crate::auth::claims::{Claims, is_id};
+use crate::auth::claims::{Claims, id_of};
 
 /// The end of the year 9999, seconds: what lies behind is a mistake.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// Judges the claims of a token.
-pub(super) fn claims(all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
-    let subject = id(&all, "sub")?.ok_or(TokenError::Claim("sub"))?;
-    let token_id = id(&all, "jti")?;
+pub(super) fn claims(mut all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
+    let subject = id(&mut all, "sub")?.ok_or(TokenError::Claim("sub"))?;
+    let token_id = id(&mut all, "jti")?;
     issuer(&all, rules)?;
     audience(&all, rules)?;
     let (expires_ms, issued_ms) = times(&all, rules, now_ms)?;
     Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
 }
 
-fn id(all: &Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
-    match all.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(id)) => Some(id).filter(|id| is_id(id)).cloned().map(Some).ok_or(TokenError::Claim(name)),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err(TokenError::Claim(name)),
-    }
+/// An id that is an integer becomes its decimal text, so that rules, rooms, revocations and authorizers see the same one.
+fn id(all: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
+    let Some(value) = all.get_mut(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    let id = id_of(value).ok_or(TokenError::Claim(name))?;
+    *value = Value::from(id.as_str());
+    Ok(Some(id))
 }
 
 fn issuer(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {

@@ -32,7 +32,7 @@ impl<'a> Shown<'a> {
     /// # Errors
     /// When it has no such form, or its header asks for what is not done here.
     pub fn read(token: &'a str) -> Result<Self, TokenError> {
-        let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+        let token = bare(token);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
@@ -82,6 +82,15 @@ impl<'a> Shown<'a> {
     /// When they are no JSON object, or one is there twice.
     pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
         object::read(self.payload)
+    }
+}
+
+/// The token without the scheme `Bearer`, in any case, and without white space around it.
+fn bare(token: &str) -> &str {
+    let token = token.trim();
+    match token.split_once(char::is_whitespace) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("Bearer") => rest.trim_start(),
+        Some(_) | None => token,
     }
 }
 

@@ -190,11 +190,31 @@ fn ids_are_short_texts_without_control_characters() {
                 (json!("a\nb"), "claims"),
                 (json!("a\u{7f}"), "claims"),
                 (json!("a\u{85}b"), "claims"),
-                (json!(5), "claims"),
+                (json!(true), "claims"),
                 (json!(["u1"]), "claims"),
                 (Value::Null, absent),
             ],
         );
+    }
+}
+
+#[test]
+fn an_integer_for_an_id_is_its_decimal_text_and_no_other_number_is_one() {
+    for name in ["sub", "jti"] {
+        let with = |number: &str| {
+            let sub = if name == "sub" { "" } else { r#""sub":"u1","# };
+            verify(&raw(HEADER, &format!(r#"{{{sub}"{name}":{number},"exp":{}}}"#, NOW_S + 60)))
+        };
+        for number in ["0", "5", "42", "9007199254740993", "18446744073709551615"] {
+            let claims = with(number).expect("an integer is an id");
+            let read = if name == "sub" { Some(claims.subject.as_str()) } else { claims.token_id.as_deref() };
+            assert_eq!(read, Some(number));
+            assert_eq!(claims.all[name], json!(number), "rules see what everybody else sees");
+        }
+        for number in ["-1", "-0", "5.0", "5.5", "5e0", "1E3", "18446744073709551616", "1e400", "05", "+5"] {
+            let why = why(with(number));
+            assert!(["claims", "malformed"].contains(&why.as_str()), "{name}: {number}: {why}");
+        }
     }
 }
 
@@ -315,14 +335,17 @@ fn a_token_has_one_spelling() {
         format!("{header}=.{claims}.{signature}"),
         format!("{header}.{claims}.{}", signature.to_uppercase()),
         format!("Bearer Bearer {token}"),
-        format!("bearer {token}"),
+        format!("Bearer{token}"),
+        format!("Basic {token}"),
+        format!("Bearer, {token}"),
         "..".to_owned(),
         String::new(),
     ];
     for variant in variants {
         assert!(["malformed", "bad-signature"].contains(&why(verify(&variant)).as_str()), "{variant}");
     }
-    for outer in [format!("Bearer {token}"), format!(" {token}\n"), format!("Bearer  {token}")] {
+    for outer in ["Bearer ", " ", "Bearer  ", "bearer ", "BEARER\t", " beaRer "] {
+        let outer = format!("{outer}{token}\n");
         assert_eq!(why(verify(&outer)), "good", "white space around a token is not of it: {outer:?}");
     }
 }

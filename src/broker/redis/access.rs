@@ -1,18 +1,30 @@
-//! What a Redis user needs to publish by the function, and nothing besides: the one place where that line stands.
+//! What a Redis user needs, and nothing besides: that of a publishing service, and a node's own. The one place where these
+//! lines stand.
 
 /// The commands that a publisher runs, itself or inside of the function.
 const COMMANDS: &str = "+fcall +time +mget +xrevrange +xadd +pexpire +set +publish +spublish +cluster|myid +hget +hset +hdel +hgetall +hlen";
+
+/// The commands that a node runs, itself or inside of functions and scripts.
+const NODE_COMMANDS: &str = "+ping +hello +select +info +time +subscribe +unsubscribe +publish +spublish +cluster|myid +function|load \
+    +fcall +fcall_ro +eval +evalsha +script|load +multi +exec +get +mget +set +setnx +del +pexpire +pttl \
+    +hget +hset +hsetnx +hdel +hgetall +hkeys +hlen +hincrby +xadd +xrange +xrevrange +xlen +xread +xreadgroup +xack +xdel +xgroup|create \
+    +zadd +zrem +zremrangebyscore +zincrby +zscore +zscan";
+
+/// The `ACL SETUSER` line of a node, named `gateway`, with the password `secret`.
+fn node(prefix: &str) -> String {
+    format!("ACL SETUSER gateway on >secret resetkeys ~{prefix}:* resetchannels &{prefix}:* -@all {NODE_COMMANDS}")
+}
 
 /// The `ACL SETUSER` line of a publishing service, named `svc`, with the password `secret`.
 fn publisher(prefix: &str) -> String {
     format!("ACL SETUSER svc on >secret resetkeys ~{prefix}:{{* resetchannels &{prefix}:{{* -@all {COMMANDS}")
 }
 
-/// The line as a comment in the library.
+/// The lines as a comment in the library.
 pub(super) fn comment(prefix: &str) -> String {
-    let line = publisher(prefix);
+    let (publisher, node) = (publisher(prefix), node(prefix));
     format!(
         "-- A Redis user for publishing, who reaches nothing but the keys and channels of rooms; put a name and a password in\n\
-         -- the place of `svc` and `secret`:\n--\n--   {line}\n\n"
+         -- the place of `svc` and `secret`:\n--\n--   {publisher}\n--\n-- And one for the nodes:\n--\n--   {node}\n\n"
     )
 }

@@ -14,7 +14,8 @@ use hallway_rooms::key::Room;
 use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 
-use super::{RedisBroker, remedy};
+use super::RedisBroker;
+use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
 

@@ -4,20 +4,20 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use ::redis::aio::ConnectionManager;
 use ::redis::{RedisError, cmd};
 use hallway_rooms::class::{Class, Classes, Delivery};
 use hallway_rooms::form::Segment;
 use metrics::gauge;
 
 use super::access;
+use crate::link::Link;
 use crate::logs;
 use crate::metrics::FUNCTION_DIFFERS;
 
 /// The library as it stands in the repository, with the default settings.
 const SOURCE: &str = include_str!("../../../deploy/redis/hallway.lua");
 /// Raised with every change of the library that is not its settings.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const BEGIN: &str = "-- <settings>\n";
 const END: &str = "-- </settings>\n";
 
@@ -67,7 +67,7 @@ impl Function {
     }
 
     /// Makes sure that Redis holds a library this node can work with.
-    pub(super) async fn ensure(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
+    pub(super) async fn ensure(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Same => {}
             Loaded::Newer => {
@@ -89,7 +89,7 @@ impl Function {
     }
 
     /// Loads the library where there is none.
-    pub(super) async fn provide(&self, redis: &mut ConnectionManager) -> Result<(), RedisError> {
+    pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Absent => self.ensure(redis).await,
             Loaded::Older | Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
@@ -97,7 +97,7 @@ impl Function {
     }
 
     /// Looks whether another node loaded another table meanwhile; loads only what is absent.
-    pub(super) async fn watch(&self, redis: &mut ConnectionManager, warned: &mut bool) -> Result<(), RedisError> {
+    pub(super) async fn watch(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;
         if found == Loaded::Absent {
             return self.ensure(redis).await;
@@ -114,7 +114,7 @@ impl Function {
         Ok(())
     }
 
-    async fn loaded(&self, redis: &mut ConnectionManager) -> Result<Loaded, RedisError> {
+    async fn loaded(&self, redis: &mut Link) -> Result<Loaded, RedisError> {
         let info =
             cmd("FCALL_RO").arg(format!("{}_info", self.prefix)).arg(0).query_async::<(i64, String)>(redis).await;
         match info {

@@ -73,6 +73,16 @@ impl Keys {
         format!("{}:canary:{node}", self.prefix)
     }
 
+    /// Keys of a room's history, last offset, latest events and members, of what is no room: to try rights on.
+    pub(super) fn trial(&self) -> [String; 4] {
+        ["history", "last", "latest", "members"].map(|what| format!("{}:{{canary}}:{what}", self.prefix))
+    }
+
+    /// The channel of what is no room.
+    pub(super) fn trial_channel(&self) -> String {
+        format!("{}:{{canary}}", self.prefix)
+    }
+
     /// The room whose live channel this is.
     pub(super) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
         channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')

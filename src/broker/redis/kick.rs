@@ -65,7 +65,7 @@ impl Answers {
 /// Asks every node and adds up what those say that answer in time. This one is asked too, as it hears of it like any other.
 pub(super) async fn ask(broker: &RedisBroker, user: Mark) -> Result<Kicked, RedisError> {
     let (question, mut answers) = broker.answers.begin();
-    let message = format!("k{user} {} {}", broker.canary, question.number);
+    let message = format!("k{user} {} {}", broker.canary.channel(), question.number);
     let asked: usize = broker.connection().publish(broker.keys.control(), message).await?;
     let (until, mut sockets, mut answered) = (Instant::now() + PATIENCE, 0, 0);
     while answered < asked {

@@ -1,29 +1,54 @@
-//! The probe: every few seconds a canary goes the way of every event, and what readiness rests on is looked at.
+//! The probe: what readiness rests on beside the canary. It looks every few seconds, and at once when the link for commands
+//! has lost its connection or has another one.
 
 use std::sync::Arc;
 
 use ::redis::{AsyncCommands, RedisError, cmd};
 
-use super::link::Check;
-use super::{RedisBroker, RedisSettings, remedy, tell};
+use super::checks::Check;
+use super::{RedisBroker, RedisSettings, rights};
+use crate::broker::feed::FeedSender;
+use crate::link::remedy;
 
-/// Canaries that may be out before the pub/sub connection is given up.
-const OVERDUE: u64 = 3;
+/// What the probe remembers from turn to turn.
+#[derive(Default)]
+struct Memory {
+    /// Whether the function was loaded by this node, or found.
+    loaded: bool,
+    /// Whether another table than this node's was told.
+    warned: bool,
+    breaks: u64,
+}
 
-pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings) {
+pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
     let mut turns = tokio::time::interval(settings.canary);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut number, mut warned, mut loaded) = (0_u64, false, false);
+    let (mut memory, mut generation) = (Memory::default(), 0);
     loop {
-        turns.tick().await;
-        let outcome = look(&broker, &settings, &mut warned, &mut loaded).await;
-        let problem = outcome.err().map(|error| remedy::problem("commands", &error));
-        let reached = problem.is_none();
-        broker.link.set(Check::Commands, problem);
-        if reached {
-            number += 1;
-            send_canary(&broker, number).await;
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = broker.commands.replaced(generation) => turns.reset(),
         }
+        generation = broker.commands.generation();
+        turn(&broker, &settings, &feed, &mut memory).await;
+    }
+}
+
+async fn turn(broker: &RedisBroker, settings: &RedisSettings, feed: &FeedSender, memory: &mut Memory) {
+    let breaks = broker.commands.breaks();
+    // Behind a break Redis may hold what never came through pub/sub: a replica that was promoted has it from a sync.
+    if breaks > memory.breaks.max(1) {
+        feed.restored();
+    }
+    memory.breaks = memory.breaks.max(breaks);
+    let seen = broker.commands.generation();
+    let outcome = match broker.commands.problem() {
+        Some(problem) => Err(problem),
+        None => look(broker, settings, memory).await.map_err(|error| remedy::problem("commands", &error)),
+    };
+    // What failed on a connection that was replaced meanwhile says nothing of the new one, which is looked at next.
+    if outcome.is_ok() || broker.commands.generation() == seen {
+        broker.checks.set(Check::Commands, outcome.err());
     }
 }
 
@@ -40,49 +65,46 @@ async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
     redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
 }
 
-/// The birth, the function and the eviction policy.
-async fn look(
-    broker: &RedisBroker,
-    settings: &RedisSettings,
-    warned: &mut bool,
-    loaded: &mut bool,
-) -> Result<(), RedisError> {
+/// The mode, the birth, the function, this user's rights, and the eviction policy.
+async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
+    let mode = broker.commands.is_cluster().then(|| remedy::cluster().to_owned());
+    broker.checks.set(Check::Mode, mode);
     note_birth(broker).await?;
     let mut redis = broker.connection();
-    if *loaded {
-        broker.function.watch(&mut redis, warned).await?;
+    if memory.loaded {
+        broker.function.watch(&mut redis, &mut memory.warned).await?;
     } else {
         broker.function.ensure(&mut redis).await?;
-        *loaded = true;
+        memory.loaded = true;
     }
-    let evicts = if settings.allow_eviction { None } else { evicting_policy(broker).await };
-    broker.link.set(
-        Check::Policy,
-        evicts.map(|policy| {
-            format!(
-                "maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction"
-            )
-        }),
-    );
+    broker.checks.set(Check::Rights, rights::missing(broker).await?);
+    let evicts = if settings.allow_eviction { None } else { eviction(broker).await };
+    broker.checks.set(Check::Policy, evicts);
     Ok(())
 }
 
-/// The policy, if it evicts keys. Managed servers take `CONFIG` away, and often evict by default, so it is read from
-/// `INFO`; a Redis that hides that too is believed.
-async fn evicting_policy(broker: &RedisBroker) -> Option<String> {
-    let reply: Result<String, RedisError> = cmd("INFO").arg("memory").query_async(&mut broker.connection()).await;
-    let policy = reply.ok()?.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))?.to_owned();
-    (policy != "noeviction").then_some(policy)
+/// What is wrong with the eviction policy. Managed servers take `CONFIG` away, so it is read from `INFO` first.
+async fn eviction(broker: &RedisBroker) -> Option<String> {
+    let Some(policy) = eviction_policy(broker).await else {
+        return Some(
+            "maxmemory-policy cannot be seen, and an evicting one would forget histories: give the user in redis.url \
+             +info, or set redis.allow_eviction"
+                .to_owned(),
+        );
+    };
+    (policy != "noeviction").then(|| {
+        format!("maxmemory-policy is {policy}, which forgets histories: set it to noeviction, or redis.allow_eviction")
+    })
 }
 
-async fn send_canary(broker: &RedisBroker, number: u64) {
-    let subscriptions = &broker.subscriptions;
-    if subscriptions.send_canary(number) > OVERDUE {
-        broker.link.set(Check::PubSub, Some("canaries do not come back through pub/sub".to_owned()));
-        subscriptions.redial(number);
+async fn eviction_policy(broker: &RedisBroker) -> Option<String> {
+    let mut redis = broker.connection();
+    if let Ok(about) = cmd("INFO").arg("memory").query_async::<String>(&mut redis).await
+        && let Some(policy) = about.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))
+    {
+        return Some(policy.to_owned());
     }
-    let sent = tell(broker, &broker.canary, number.to_string().as_bytes()).await;
-    if let Err(error) = sent {
-        broker.link.set(Check::Commands, Some(remedy::problem("commands", &error)));
-    }
+    let mut config = cmd("CONFIG");
+    let found: Result<Vec<String>, _> = config.arg("GET").arg("maxmemory-policy").query_async(&mut redis).await;
+    found.ok()?.into_iter().nth(1)
 }

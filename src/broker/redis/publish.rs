@@ -34,6 +34,7 @@ const NOT_THE_EVENT: [&str; 16] = [
 type Place = (String, String, i64);
 
 pub(super) async fn publish(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
+    broker.is_no_cluster()?;
     if is_plain(&event) {
         return send(broker, event).await;
     }

@@ -18,6 +18,7 @@ const PORTION_BYTES: usize = 1024 * 1024;
 type Reply = Result<Value, RedisError>;
 
 pub(super) async fn publish_all(broker: &RedisBroker, events: &[Publication]) -> Result<Outcomes, Unavailable> {
+    broker.is_no_cluster()?;
     let mut outcomes = Vec::with_capacity(events.len());
     let mut rest = events;
     while !rest.is_empty() {

@@ -14,10 +14,11 @@ use hallway_rooms::revocation::{Mark, Revocation, Revocations};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{RedisBroker, remedy, unavailable};
+use super::{RedisBroker, unavailable};
 use crate::broker::Unavailable;
 use crate::broker::control::{Control, Noted};
 use crate::clock::now_ms;
+use crate::link::remedy;
 use crate::logs;
 
 const NOTE: &str = include_str!("revoked.lua");
@@ -100,16 +101,17 @@ impl Revoked {
 pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = None;
+    let (mut told, mut generation) = (None, 0);
     loop {
         tokio::select! {
             _ = turns.tick() => {}
             () = broker.revoked.wake.notified() => {}
+            found = broker.commands.connected_after(generation) => generation = found,
         }
         let problem = turn(&broker).await.err().map(|error| problem(&broker, &error));
         if problem.is_none() {
             broker.revoked.control.set_loaded();
-        } else if broker.link.is_up() && problem != told {
+        } else if broker.checks.is_up() && problem != told {
             tracing::error!(
                 event = logs::REVOCATIONS_UNHEARD,
                 problem,

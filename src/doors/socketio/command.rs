@@ -11,9 +11,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::auth::token::MAX_TOKEN_BYTES;
-use crate::service::{Acknowledgement, Window};
+use crate::service::{Acknowledgement, Wanted, Window};
 
 mod acknowledgement;
+mod join_rooms;
 mod location;
 mod window;
 
@@ -37,6 +38,7 @@ pub(super) enum Verb {
         room: String,
         from: Option<From>,
     },
+    JoinAll(Vec<Wanted>),
     Leave {
         room: String,
     },
@@ -84,6 +86,7 @@ fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
             let argument = map(argument)?;
             Ok(Verb::Join { room: text(&argument, "room", ROOM_KEY_BYTES)?, from: window::from(&argument)? })
         }
+        "join_rooms" => Ok(Verb::JoinAll(join_rooms::read(&map(argument)?)?)),
         "leave_room" => Ok(Verb::Leave { room: text(&map(argument)?, "room", ROOM_KEY_BYTES)? }),
         "get_missed_events" => {
             let argument = map(argument)?;
@@ -204,7 +207,12 @@ mod tests {
         let there = Location::new("12.0", "77.590", Some("5")).expect("a location");
         let argument = r#"{"agentId":"another","lat":12.0, "lng" : 77.590 ,"accuracy":5}"#;
         check(&format!("[\"update_location\",{argument}]"), Ok(Verb::Locate(Ok(there))));
-        for argument in ["", ",null", ",[1,2]", ",{}", ",{\"lat\":1}", ",{\"lat\":1,\"lng\":2,\"accuracy\":null}"] {
+        let without = Location::new("1", "2", None).expect("a location");
+        let argument = r#"{"lat":1,"lng":2,"accuracy": null }"#;
+        check(&format!("[\"update_location\",{argument}]"), Ok(Verb::Locate(Ok(without))));
+        for argument in
+            ["", ",null", ",[1,2]", ",{}", ",{\"lat\":1}", ",{\"lat\":null,\"lng\":2}", ",{\"lat\":1,\"lng\":null}"]
+        {
             let judged = Ok(Verb::Locate(Err(Refusal::InvalidPayload)));
             check(&format!("[\"update_location\"{argument}]"), judged);
         }

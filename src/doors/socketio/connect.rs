@@ -84,13 +84,17 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
 #[error("Invalid namespace")]
 struct NotServed;
 
-/// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
-/// costs the transport.
-pub(super) fn turn_away(io: &SocketIo, path: &'static str) {
-    io.ns(path, (async || {}).with(async || Err::<(), _>(NotServed)));
-}
-
 impl Door {
+    /// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
+    /// costs the transport.
+    pub(super) fn turn_away(self: Arc<Self>, io: &SocketIo, path: &'static str) {
+        let refuse = move |socket: SocketRef, attempt: Attempt| async move {
+            self.wait_out(&socket, attempt);
+            Err::<(), _>(NotServed)
+        };
+        io.ns(path, (async || {}).with(refuse));
+    }
+
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path));
@@ -143,12 +147,18 @@ impl Door {
 
     /// Whose token it is, or why it is refused, as metrics know it.
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
-        let token = token.ok_or("no-token")?;
+        let token =
+            token.ok_or("no-token").inspect_err(|why| self.hint(why, "there is none; send it as auth: {token}"))?;
         let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
             tracing::debug!(event = logs::TOKEN_REFUSED, peer = %wire.client(), %error, "a token was refused");
+            self.hint(error.why(), &error.to_string());
             error.why()
         })?;
-        if self.service.is_revoked(&claims) { Err(REVOKED) } else { Ok(claims) }
+        if !self.service.is_revoked(&claims) {
+            return Ok(claims);
+        }
+        self.hint(REVOKED, "it has been revoked");
+        Err(REVOKED)
     }
 
     /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
@@ -210,5 +220,6 @@ fn token(auth: Auth, head: HeadTokens) -> Option<String> {
             Some(_) => return None,
         }
     }
-    head.query.or(head.header)
+    let held = |token: &String| !token.is_empty();
+    head.query.filter(held).or(head.header.filter(held))
 }

@@ -1,9 +1,9 @@
 //! Expiry: some time before a token's `exp` its session is told, once, and at `exp` the transport is closed, without `41`,
 //! so that the client comes back with a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hallway_rooms::close::Close;
 use parking_lot::Mutex;
@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::session::Session;
+
+mod told;
+
+use told::{Notice, Told};
 
 /// The longest sleep: the wall clock may be set meanwhile.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -29,8 +33,15 @@ pub struct Expiry(Arc<Moments>);
 #[derive(Debug)]
 struct Moments {
     lead_ms: u64,
-    by_time: Mutex<BTreeMap<Due, Moment>>,
+    table: Mutex<Table>,
     earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_time: BTreeMap<Due, Moment>,
+    /// By the session's id, of those that have had a notice.
+    told: HashMap<u64, Told>,
 }
 
 /// What is due: the notice, or the end.
@@ -47,7 +58,7 @@ impl Expiry {
     #[must_use]
     pub fn new(lead: Duration) -> Self {
         let lead_ms = u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
-        Self(Arc::new(Moments { lead_ms, by_time: Mutex::default(), earlier: Notify::new() }))
+        Self(Arc::new(Moments { lead_ms, table: Mutex::default(), earlier: Notify::new() }))
     }
 
     /// Tells `session` when its token is about to end, at once if it is, and closes it when it does.
@@ -55,12 +66,12 @@ impl Expiry {
         let expires_ms = session.claims().expires_ms;
         let moment = Moment { session: Arc::downgrade(session), expires_ms, is_notice: self.0.lead_ms > 0 };
         let due = (expires_ms.saturating_sub(self.0.lead_ms), session.id());
-        let mut by_time = self.0.by_time.lock();
+        let mut table = self.0.table.lock();
         if session.is_finished() {
             return;
         }
-        let first = by_time.first_key_value().is_none_or(|(next, _)| due < *next);
-        by_time.insert(due, moment);
+        let first = table.by_time.first_key_value().is_none_or(|(next, _)| due < *next);
+        table.by_time.insert(due, moment);
         if first {
             self.0.earlier.notify_one();
         }
@@ -75,12 +86,14 @@ impl Expiry {
     /// Forgets a session that is gone.
     pub fn forget(&self, session: &Session) {
         self.strike(session.id(), session.claims().expires_ms);
+        self.0.table.lock().told.remove(&session.id());
     }
 
+    /// A notice that was put off stays, and finds when it is due that its session has gone on or is gone.
     fn strike(&self, id: u64, expires_ms: u64) {
-        let mut by_time = self.0.by_time.lock();
-        by_time.remove(&(expires_ms, id));
-        by_time.remove(&(expires_ms.saturating_sub(self.0.lead_ms), id));
+        let mut table = self.0.table.lock();
+        table.by_time.remove(&(expires_ms, id));
+        table.by_time.remove(&(expires_ms.saturating_sub(self.0.lead_ms), id));
     }
 
     /// Tells and closes sessions until `stop`.
@@ -98,8 +111,8 @@ impl Expiry {
 
     /// Some of what is due.
     fn take_due(&self, now_ms: u64) -> Vec<Moment> {
-        let (mut by_time, mut due) = (self.0.by_time.lock(), Vec::new());
-        while let Some(next) = by_time.first_entry() {
+        let (mut table, mut due) = (self.0.table.lock(), Vec::new());
+        while let Some(next) = table.by_time.first_entry() {
             if next.key().0 > now_ms || due.len() == AT_ONCE {
                 break;
             }
@@ -109,8 +122,9 @@ impl Expiry {
     }
 
     fn until_next(&self, now_ms: u64) -> Duration {
-        let by_time = self.0.by_time.lock();
-        let next = by_time.first_key_value().map(|((at_ms, _), _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
+        let table = self.0.table.lock();
+        let next = table.by_time.first_key_value();
+        let next = next.map(|((at_ms, _), _)| Duration::from_millis(at_ms.saturating_sub(now_ms)));
         next.map_or(LONGEST, |wait| wait.min(LONGEST))
     }
 
@@ -120,14 +134,29 @@ impl Expiry {
         if expires_ms <= now_ms() {
             return session.close(Close::TokenExpired);
         }
-        // A token that was renewed since is about to be followed; whether or not, its end is.
-        if moment.is_notice && expires_ms == moment.expires_ms {
+        if self.schedule(&session, moment, expires_ms) {
             session.notify("auth.expiring", &json!({ "expiresAt": expires_ms }));
         }
-        let end = Moment { expires_ms, is_notice: false, ..moment };
-        let mut by_time = self.0.by_time.lock();
-        if !session.is_finished() {
-            by_time.insert((expires_ms, session.id()), end);
+    }
+
+    /// Enters what comes next, and says whether the notice of the end is sent now.
+    fn schedule(&self, session: &Session, moment: Moment, end_ms: u64) -> bool {
+        let id = session.id();
+        let mut table = self.0.table.lock();
+        if session.is_finished() {
+            return false;
         }
+        // A token that was renewed since is about to be followed; whether or not, its end is.
+        let notice = if moment.is_notice && end_ms == moment.expires_ms {
+            table.told.entry(id).or_default().judge(end_ms, now_ms(), Instant::now())
+        } else {
+            Notice::Never
+        };
+        if let Notice::At(later_ms) = notice {
+            table.by_time.insert((later_ms, id), moment);
+        } else {
+            table.by_time.insert((end_ms, id), Moment { expires_ms: end_ms, is_notice: false, ..moment });
+        }
+        notice == Notice::Now
     }
 }

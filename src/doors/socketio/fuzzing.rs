@@ -15,8 +15,8 @@ pub enum Read {
     Command {
         /// The verb as a log would show it.
         shown: String,
-        /// The room it names, if it is of a room.
-        room: Option<String>,
+        /// The rooms it names.
+        rooms: Vec<String>,
         /// The token it brings, if it brings one.
         token: Option<String>,
     },
@@ -31,10 +31,11 @@ pub fn read(packet: &str) -> Read {
         Err(refusal) => return Read::Refused(refusal),
     };
     let shown = format!("{verb:?}");
-    let (room, token) = match verb {
-        Verb::Join { room, .. } | Verb::Leave { room } | Verb::Missed { room, .. } => (Some(room), None),
-        Verb::Refresh(token) => (None, Some(token.0)),
-        Verb::Locate(_) | Verb::Acknowledge(_) => (None, None),
+    let (rooms, token) = match verb {
+        Verb::Join { room, .. } | Verb::Leave { room } | Verb::Missed { room, .. } => (vec![room], None),
+        Verb::JoinAll(wanted) => (wanted.into_iter().map(|one| one.room).collect(), None),
+        Verb::Refresh(token) => (Vec::new(), Some(token.0)),
+        Verb::Locate(_) | Verb::Acknowledge(_) => (Vec::new(), None),
     };
-    Read::Command { shown, room, token }
+    Read::Command { shown, rooms, token }
 }

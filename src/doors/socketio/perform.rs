@@ -2,17 +2,18 @@
 
 use super::command::{Command, Verb};
 use super::inbox::Connection;
-use crate::service::{Answer, Service, reply};
+use crate::service::{Answer, Frame, Service, reply};
 
 impl Connection {
     pub(super) async fn perform(&self, command: Command) {
-        let answer = self.answer(command.ack);
+        let answer = self.answer(&command);
         let service = &self.door.service;
         match command.verb {
             Ok(Verb::Join { room, from }) => service.join(&self.session, &room, from, answer).await,
+            Ok(Verb::JoinAll(wanted)) => service.join_rooms(&self.session, wanted, answer).await,
             Ok(Verb::Leave { room }) => service.leave(&self.session, &room, answer).await,
             Ok(Verb::Missed { room, window }) => service.missed(&self.session, &room, window, answer).await,
-            Ok(Verb::Locate(location)) => service.locate(&self.session, location, command.at, answer).await,
+            Ok(Verb::Locate(location)) => service.locate(&self.session, location, answer).await,
             Ok(Verb::Acknowledge(acknowledgement)) => service.acknowledge(&self.session, &acknowledgement, answer),
             Ok(Verb::Refresh(token)) => {
                 let outcome = self.refresh(&token).await;
@@ -26,8 +27,9 @@ impl Connection {
         Service::respond(&self.session, answer, body);
     }
 
-    fn answer(&self, ack: Option<i64>) -> Answer {
-        let (id, namespace) = (ack?, self.namespace.clone());
-        Some(Box::new(move |body| namespace.ack(id, body)))
+    fn answer(&self, command: &Command) -> Answer {
+        let namespace = self.namespace.clone();
+        let frame = command.ack.map(|id| -> Frame { Box::new(move |body| namespace.ack(id, body)) });
+        Answer::new(frame, command.at)
     }
 }

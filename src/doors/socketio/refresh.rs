@@ -37,6 +37,7 @@ impl Connection {
     async fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
         let claims = self.door.verifier.verify(&token.0, now_ms()).await.map_err(|error| {
             tracing::debug!(event = logs::REFRESH_REFUSED, session = self.session.id(), %error, "a new token was refused");
+            self.door.hint(error.why(), &error.to_string());
             Refusal::Unauthorized
         })?;
         if claims.expires_ms <= now_ms() {

@@ -13,7 +13,7 @@ use super::{Refused, Request};
 #[serde(deny_unknown_fields)]
 struct Body<'a> {
     #[serde(default)]
-    rooms: Vec<String>,
+    rooms: Option<Vec<String>>,
     #[serde(default)]
     room: Option<String>,
     #[serde(rename = "type", borrow)]
@@ -29,7 +29,7 @@ struct Body<'a> {
     #[serde(borrow, default)]
     meta: Option<&'a RawValue>,
     #[serde(default, rename = "requiresAck")]
-    requires_ack: bool,
+    requires_ack: Option<bool>,
     #[serde(default)]
     delivery: Option<Delivery>,
 }
@@ -55,10 +55,11 @@ impl Body<'_> {
             ("timestamp", self.timestamp),
             ("meta", self.meta),
         ];
-        let mut rooms = self.rooms;
+        let mut rooms = self.rooms.unwrap_or_default();
         rooms.extend(self.room);
         let text = compose(&fields.map(|(name, raw)| (name, raw.map(RawValue::get))));
-        Request { rooms, text, requires_ack: self.requires_ack, delivery: self.delivery, spare_id: None }
+        let requires_ack = self.requires_ack.unwrap_or_default();
+        Request { rooms, text, requires_ack, delivery: self.delivery, spare_id: None }
     }
 }
 

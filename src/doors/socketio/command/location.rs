@@ -12,5 +12,6 @@ pub(super) fn read(argument: Option<&RawValue>) -> Result<Location, Refusal> {
     let argument = argument.ok_or(Refusal::InvalidPayload)?;
     let numeral = |name| argument.get(name).map(|raw| raw.get());
     let (lat, lng) = numeral("lat").zip(numeral("lng")).ok_or(Refusal::InvalidPayload)?;
-    Location::new(lat, lng, numeral("accuracy")).map_err(|_| Refusal::InvalidPayload)
+    let accuracy = numeral("accuracy").filter(|text| *text != "null");
+    Location::new(lat, lng, accuracy).map_err(|_| Refusal::InvalidPayload)
 }

@@ -1,13 +1,25 @@
 //! What an operator is told when Redis refuses or does not answer: what is wrong, and what mends it.
 
-use ::redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError};
+
+use super::trouble;
 
 /// Says that Redis cannot be used for `what` because of `error`, and what to do about it.
-pub(super) fn problem(what: &str, error: &RedisError) -> String {
-    if let Some((wrong, remedy)) = refusal(error) {
+#[must_use]
+pub fn problem(what: &str, error: &RedisError) -> String {
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return format!("Redis refuses the password ({error}); see the user and the password in redis.url");
+    }
+    said(what, &trouble::text(error))
+}
+
+/// The same, of the text of an error. That of a transaction names the refusals of its commands in its text alone.
+#[must_use]
+pub fn said(what: &str, error: &str) -> String {
+    if let Some((wrong, remedy)) = trouble::words(error).find_map(|word| refusal(&word)) {
         return format!("{wrong} ({error}); {remedy}");
     }
-    if error.detail().is_some_and(|detail| detail.contains("unknown command")) {
+    if error.contains("unknown command") {
         return "Redis does not know a command that a gateway needs; use Redis 7 or newer, or Valkey, with FUNCTION and \
                 FCALL not renamed"
             .to_owned();
@@ -15,27 +27,38 @@ pub(super) fn problem(what: &str, error: &RedisError) -> String {
     format!("Redis is out of reach for {what}: {error}; see redis.url and whether it runs")
 }
 
+/// Said of a node of a cluster.
+#[must_use]
+pub fn cluster() -> &'static str {
+    "redis.url leads to a node of a Redis Cluster, which is not supported; name a Redis that runs with cluster mode off"
+}
+
 /// Whether a key holds something else than it should; a pipeline hides the code of its error.
-pub(super) fn is_wrong_type(error: &RedisError) -> bool {
+#[must_use]
+pub fn is_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }
 
-/// What Redis refused, and what mends it; none when it is no refusal.
-fn refusal(error: &RedisError) -> Option<(&'static str, &'static str)> {
-    if error.kind() == ErrorKind::AuthenticationFailed {
-        return Some(("Redis refuses the password", "see the user and the password in redis.url"));
-    }
-    match error.code()? {
+/// What Redis refused, and what mends it; none when this is no code of a refusal.
+fn refusal(code: &str) -> Option<(&'static str, &'static str)> {
+    match code {
         "NOAUTH" | "WRONGPASS" => Some(("Redis refuses the password", "see the user and the password in redis.url")),
         "NOPERM" => Some((
             "the user in redis.url lacks a right",
-            "ACL SETUSER it with ~<prefix>:* &<prefix>:* +@all -@dangerous +info, or load the function for it with \
-             `hallway redis-function`",
+            "`hallway redis-function` prints the ACL line of a node's user; ~<prefix>:* &<prefix>:* +@all -@dangerous +info will \
+             do as well",
         )),
         "READONLY" => Some(("redis.url leads to a replica", "name the primary")),
         "OOM" => Some(("Redis has reached maxmemory", "raise it, or shorten the histories")),
         "LOADING" => Some(("Redis is still loading its data", "wait")),
+        "MASTERDOWN" => Some(("redis.url leads to a replica without its primary", "name the primary")),
         "MISCONF" => Some(("Redis takes no writes because it cannot save", "see its disk and its log")),
+        "NOREPLICAS" => Some(("Redis takes no writes because too few replicas follow it", "see its replicas")),
+        "BUSY" => Some(("Redis is held up by a script", "see SCRIPT KILL and FUNCTION KILL")),
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => Some((
+            "redis.url leads to a node of a Redis Cluster, which is not supported",
+            "name a Redis that runs with cluster mode off",
+        )),
         _ => None,
     }
 }

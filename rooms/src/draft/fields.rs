@@ -1,0 +1,69 @@
+//! The fields of an event's JSON object, each there once at most, whatever its name. Those of other names are passed over.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::Meta;
+use crate::event::Priority;
+
+/// What [`Fields`] says of a name that stands twice. It does not repeat the name, which may be anything.
+const DOUBLED: &str = "duplicate field: one of the event's own is given twice";
+
+/// What stands in an event; `null` is as good as nothing but in `payload`.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) kind: Cow<'a, str>,
+    pub(super) priority: Option<Priority>,
+    pub(super) timestamp: Option<&'a RawValue>,
+    pub(super) payload: &'a RawValue,
+    pub(super) meta: Option<Meta<'a>>,
+}
+
+/// A text that is borrowed unless it has escapes.
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let (mut id, mut kind, mut priority) = (None, None, None);
+        let (mut timestamp, mut payload, mut meta) = (None, None, None);
+        let mut names = HashSet::new();
+        while let Some(Text(name)) = map.next_key()? {
+            match name.as_ref() {
+                "id" => id = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0),
+                "type" => kind = Some(map.next_value::<Text<'de>>()?.0),
+                "priority" => priority = map.next_value()?,
+                "timestamp" => timestamp = map.next_value()?,
+                "payload" => payload = Some(map.next_value()?),
+                "meta" => meta = map.next_value()?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+            if !names.insert(name) {
+                return Err(A::Error::custom(DOUBLED));
+            }
+        }
+        let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
+        let payload = payload.ok_or_else(|| A::Error::missing_field("payload"))?;
+        Ok(Fields { id, kind, priority, timestamp, payload, meta })
+    }
+}

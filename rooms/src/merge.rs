@@ -1,0 +1,277 @@
+//! Merging the histories of several rooms into one row of events: each once, in an order that is every room's own.
+//!
+//! Every room has a queue of what was read of it, and two marks: `told`, up to which everything has left the queue, and
+//! `known`, up to which nothing is missing in it. An event of several rooms names its offset in each of them. It may go
+//! when in no room anything of the queue stands before it. Where a queue has run out and is not known to reach that far,
+//! the room must be read first: what was stored in several rooms in one act is there once it is in one of them. If it
+//! is not there then, the history has lost it, and the room does not hold it up. Such a read is cut behind the last event that
+//! asked for it: what else was stored meanwhile would ask for another room again, and so on for as long as a publisher is
+//! faster than the reads.
+//!
+//! So when an event goes, everything before it in each of its rooms has gone, and at any moment the marks `told` are a cut
+//! through all rooms at once: an event is on the same side of it in every room in which it is news.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::entry::{Entry, Place};
+use crate::event::EventId;
+use crate::key::Room;
+use crate::offset::Offset;
+
+/// Ids remembered of what went, to tell a second copy that has a place of its own: an event that was published again to
+/// more rooms.
+const REMEMBERED: usize = 4096;
+
+/// See the module. Rooms have numbers, from 0, in the order in which they were added.
+#[derive(Debug, Default)]
+pub struct Merge {
+    queues: Vec<Queue>,
+    index: HashMap<Room, usize>,
+    gone: Gone,
+}
+
+#[derive(Debug)]
+struct Queue {
+    room: Room,
+    /// Oldest first, with the place in this room.
+    entries: VecDeque<(Offset, Entry)>,
+    told: Offset,
+    known: Offset,
+    /// Whether the history goes on behind `known`.
+    more: bool,
+    /// An event that was read of another room stands here, too: a read from now on reaches as far as this.
+    owed: Offset,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// This event may go.
+    Ready(Ready),
+    /// Some rooms have to be read on from [`Merge::known`]: those that are [`due`](Merge::due).
+    Read,
+    /// Everything that was read has gone.
+    Nothing,
+}
+
+/// The event that goes next; good until the merge is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready(usize);
+
+/// An event that goes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The event.
+    pub entry: Entry,
+    /// Its places that are news here: which of the entry's, and of which room.
+    pub places: Vec<(usize, usize)>,
+    /// Whether it went before, with another place: it is not to be passed on then.
+    pub again: bool,
+}
+
+impl Told {
+    /// The places, as an envelope takes them.
+    #[must_use]
+    pub fn news(&self) -> Vec<&Place> {
+        self.places.iter().map(|(at, _)| &self.entry.places[*at]).collect()
+    }
+}
+
+impl Merge {
+    /// Takes in a room of which everything up to `told` has been told, and which is yet to be read. Gives its number.
+    pub fn add(&mut self, room: Room, told: Offset) -> usize {
+        let at = self.queues.len();
+        self.index.insert(room.clone(), at);
+        self.queues.push(Queue { room, entries: VecDeque::new(), told, known: told, more: true, owed: told });
+        at
+    }
+
+    /// Up to where a room has been told.
+    #[must_use]
+    pub fn told(&self, room: usize) -> Offset {
+        self.queues[room].told
+    }
+
+    /// Up to where a room has been read.
+    #[must_use]
+    pub fn known(&self, room: usize) -> Offset {
+        self.queues[room].known
+    }
+
+    /// The rooms that have to be read on now, so that they can be read at once: those that have run out, and those that
+    /// are known less far than what was read of others asks for.
+    pub fn due(&mut self) -> Vec<usize> {
+        let mut owed: Vec<Offset> = self.queues.iter().map(|queue| queue.known).collect();
+        for (_, entry) in self.queues.iter().flat_map(|queue| &queue.entries) {
+            self.news(entry).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
+        }
+        let mut due = Vec::new();
+        for (at, (queue, owed)) in self.queues.iter_mut().zip(owed).enumerate() {
+            queue.owed = owed;
+            let is_due = if queue.more { queue.entries.is_empty() } else { queue.known < owed };
+            due.extend(is_due.then_some(at));
+        }
+        due
+    }
+
+    /// Takes in what a read of a room from [`known`](Self::known) on gave: entries, oldest first, whether more follow, and
+    /// the room's head.
+    pub fn fill(&mut self, room: usize, entries: Vec<Entry>, more: bool, head: Offset) {
+        let queue = &mut self.queues[room];
+        let placed = entries.into_iter().filter_map(|entry| Some((entry.link(&queue.room)?.offset, entry)));
+        let mut placed: Vec<(Offset, Entry)> = placed.collect();
+        let last = placed.last().map(|(offset, _)| *offset);
+        let reaches = match last {
+            Some(last) if more => last,
+            _ => head.max(queue.known).max(queue.owed).max(last.unwrap_or_default()),
+        };
+        let owed = Some(queue.owed).filter(|owed| *owed > queue.known && *owed <= reaches);
+        if let Some(owed) = owed {
+            placed.truncate(placed.partition_point(|(offset, _)| *offset <= owed));
+        }
+        queue.more = more && last.is_some() && owed.is_none();
+        queue.known = owed.unwrap_or(reaches);
+        queue.entries.extend(placed);
+    }
+
+    /// Has a room that nothing was read of begin further back: it has lost its newest events, or never had any.
+    pub fn set_back(&mut self, room: usize, to: Offset) {
+        let queue = &mut self.queues[room];
+        (queue.told, queue.known) = (queue.told.min(to), queue.known.min(to));
+    }
+
+    /// Passes over what a room has had up to a place, unless something of it is yet to go. Whether that is news.
+    pub fn pass_over(&mut self, room: usize, to: Offset) -> bool {
+        let queue = &mut self.queues[room];
+        let is_news = queue.entries.is_empty() && queue.told < to;
+        if is_news {
+            (queue.told, queue.known) = (to, queue.known.max(to));
+        }
+        is_news
+    }
+
+    /// Whether an event went lately.
+    #[must_use]
+    pub fn has_gone(&self, id: &EventId) -> bool {
+        self.gone.known.contains(id)
+    }
+
+    /// Notes that a room has moved on, so that it is read again.
+    pub fn reopen(&mut self, room: usize) {
+        self.queues[room].more = true;
+    }
+
+    /// Takes a room out: nothing of it is news any more.
+    pub fn leave(&mut self, room: usize) {
+        let queue = &mut self.queues[room];
+        queue.entries = VecDeque::new();
+        queue.more = false;
+        self.index.remove(&queue.room);
+    }
+
+    /// What is to be done next.
+    pub fn step(&mut self) -> Next {
+        if self.queues.iter().any(|queue| queue.entries.is_empty() && queue.more) {
+            return Next::Read;
+        }
+        let Some(first) = self.earliest() else {
+            // What is known of a room that has nothing left counts as told.
+            self.queues.iter_mut().for_each(|queue| queue.told = queue.told.max(queue.known));
+            return Next::Nothing;
+        };
+        let mut at = first;
+        for _ in 0..=self.queues.len() {
+            match self.waits_for(at) {
+                None => return Next::Ready(Ready(at)),
+                Some(room) if self.queues[room].entries.is_empty() => return Next::Read,
+                Some(room) => at = room,
+            }
+        }
+        // Rooms that disagree about the order of two events: one of them must go first.
+        Next::Ready(Ready(first))
+    }
+
+    /// Bytes of the text of the event that goes next.
+    #[must_use]
+    pub fn bytes(&self, ready: Ready) -> usize {
+        self.queues[ready.0].entries.front().map_or(0, |(_, entry)| entry.text.len())
+    }
+
+    /// Takes out the event that goes next, from all of its rooms.
+    pub fn take(&mut self, ready: Ready) -> Option<Told> {
+        let (_, entry) = self.queues[ready.0].entries.pop_front()?;
+        let mut places = Vec::new();
+        for (place, room, offset) in self.news(&entry).collect::<Vec<_>>() {
+            let queue = &mut self.queues[room];
+            if room == ready.0 || queue.pass(&entry, offset) {
+                queue.told = offset;
+                queue.known = queue.known.max(offset);
+                places.push((place, room));
+            }
+        }
+        let again = !self.gone.is_first(&entry.id);
+        Some(Told { entry, places, again })
+    }
+
+    /// The room whose next event is the oldest.
+    fn earliest(&self) -> Option<usize> {
+        let fronts = self.queues.iter().enumerate().filter_map(|(at, queue)| Some((queue.entries.front()?.0, at)));
+        fronts.min().map(|(_, at)| at)
+    }
+
+    /// The room in which something stands, or may stand, before the next event of this one.
+    fn waits_for(&self, at: usize) -> Option<usize> {
+        let (_, entry) = self.queues[at].entries.front()?;
+        let before = |(_, room, offset): &(usize, usize, Offset)| match self.queues[*room].entries.front() {
+            Some((first, _)) => first < offset,
+            None => self.queues[*room].known < *offset,
+        };
+        self.news(entry).find(before).map(|(_, room, _)| room)
+    }
+
+    /// The places of an entry that are news: which of its places, of which room, and where there.
+    fn news<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (usize, usize, Offset)> + 'a {
+        entry.places.iter().enumerate().filter_map(|(place, at)| {
+            let (room, offset) = (*self.index.get(&at.room)?, at.link()?.offset);
+            (offset > self.queues[room].told).then_some((place, room, offset))
+        })
+    }
+}
+
+impl Queue {
+    /// Takes out an event that goes by another room, or finds that the history has lost it. False when something stands
+    /// before it here, so that the room's mark must not pass it.
+    fn pass(&mut self, entry: &Entry, offset: Offset) -> bool {
+        let same = |(at, other): &(Offset, Entry)| *at == offset && other.id == entry.id;
+        if let Some(at) = self.entries.iter().position(same) {
+            self.entries.remove(at);
+            return at == 0;
+        }
+        self.entries.front().is_none_or(|(first, _)| *first > offset)
+    }
+}
+
+/// The last ids that went.
+#[derive(Debug, Default)]
+struct Gone {
+    known: HashSet<EventId>,
+    order: VecDeque<EventId>,
+}
+
+impl Gone {
+    fn is_first(&mut self, id: &EventId) -> bool {
+        if !self.known.insert(id.clone()) {
+            return false;
+        }
+        if self.order.len() == REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(id.clone());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What was asked on a connection and not answered yet, and for how long nothing has been answered at all. Answers come in
+//! the order of the questions, so one that is late says nothing as long as others come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Flight {
+    state: Mutex<State>,
+    given_up: CancellationToken,
+}
+
+#[derive(Debug)]
+struct State {
+    open: usize,
+    /// When the last answer came, or the first open question was asked, if that was later.
+    quiet_since: Instant,
+    heard: Instant,
+}
+
+/// A question; dropped without an answer, it is one that its asker no longer waits for.
+#[derive(Debug)]
+pub(super) struct Asked(Arc<Flight>);
+
+impl Flight {
+    pub(super) fn new() -> Arc<Self> {
+        let now = Instant::now();
+        let state = State { open: 0, quiet_since: now, heard: now };
+        Arc::new(Self { state: Mutex::new(state), given_up: CancellationToken::new() })
+    }
+
+    pub(super) fn ask(self: &Arc<Self>) -> Asked {
+        let mut state = self.state.lock();
+        if state.open == 0 {
+            state.quiet_since = Instant::now();
+        }
+        state.open += 1;
+        Asked(self.clone())
+    }
+
+    /// For how long questions have been open and none was answered.
+    pub(super) fn silence(&self) -> Duration {
+        let state = self.state.lock();
+        if state.open == 0 { Duration::ZERO } else { state.quiet_since.elapsed() }
+    }
+
+    /// For how long nothing has come.
+    pub(super) fn idle(&self) -> Duration {
+        self.state.lock().heard.elapsed()
+    }
+
+    /// Ends the waiting for every open question.
+    pub(super) fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    pub(super) async fn given_up(&self) {
+        self.given_up.cancelled().await;
+    }
+}
+
+impl Asked {
+    pub(super) fn answered(&self) {
+        let mut state = self.0.state.lock();
+        state.heard = Instant::now();
+        state.quiet_since = state.heard;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.state.lock().open -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_counted_from_the_last_answer_while_a_question_is_open() {
+        let flight = Flight::new();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(flight.silence(), Duration::ZERO, "nothing was asked");
+        let (first, second) = (flight.ask(), flight.ask());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(flight.silence(), Duration::from_secs(2));
+        first.answered();
+        drop(first);
+        assert_eq!(flight.silence(), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(flight.silence(), Duration::from_secs(1));
+        drop(second);
+        assert_eq!(flight.silence(), Duration::ZERO, "its asker does not wait any more");
+    }
+}

@@ -1,0 +1,186 @@
+//! What a link does next: a calculation over the states, which the tasks of all links share. The clock and
+//! chance come in as arguments.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The wait before the second attempt in a row; each further one waits twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait: with an attempt that hangs for `redis.connect_timeout` before it, less than the five seconds in
+/// which a node has to be well again.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// A connection that stood for so long proves that attempts need no wait.
+const PROVEN: Duration = Duration::from_secs(2);
+
+/// Where a link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// There is no connection.
+    Connecting,
+    /// There is one.
+    Up,
+    /// There is one, and another is being made to see whether that would serve better.
+    Suspect,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    /// Attempts since a connection was last proven.
+    attempts: u32,
+    /// When the next attempt is due; none while a connection is trusted.
+    due: Option<Instant>,
+    up_since: Instant,
+}
+
+impl Machine {
+    /// A link without a connection, to be made at once.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { phase: Phase::Connecting, attempts: 0, due: Some(now), up_since: now }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When to make a connection, if one is to be made.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// An attempt succeeded.
+    pub fn connected(&mut self, now: Instant) {
+        self.phase = Phase::Up;
+        self.due = None;
+        self.up_since = now;
+        self.attempts += 1;
+    }
+
+    /// An attempt failed. `chance` from 0 to 1 spreads the attempts of many nodes.
+    pub fn refused(&mut self, now: Instant, chance: f64) {
+        self.attempts += 1;
+        self.due = Some(now + wait(self.attempts, chance));
+    }
+
+    /// The connection is gone, or leads to a server that serves nobody.
+    pub fn lost(&mut self, now: Instant, chance: f64) {
+        // An attempt that is due already keeps its time: the connection in doubt was to be replaced anyway.
+        if self.phase == Phase::Up {
+            self.due = Some(self.next_attempt(now, chance));
+        }
+        self.phase = Phase::Connecting;
+    }
+
+    /// Something speaks against the connection.
+    pub fn doubted(&mut self, now: Instant, chance: f64) {
+        if self.phase == Phase::Up {
+            self.phase = Phase::Suspect;
+            self.due = Some(self.next_attempt(now, chance));
+        }
+    }
+
+    /// Nothing speaks against the connection any more.
+    pub fn cleared(&mut self) {
+        if self.phase == Phase::Suspect {
+            self.phase = Phase::Up;
+            self.due = None;
+        }
+    }
+
+    /// Has an attempt that waits made at once, because there is reason to think that it succeeds.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.map(|due| due.min(now));
+    }
+
+    /// At once behind a connection that has proven itself. One that was lost right after it was made is no
+    /// better than a refused attempt: without a wait, a server that accepts and hangs up would be asked without end.
+    fn next_attempt(&mut self, now: Instant, chance: f64) -> Instant {
+        if now.saturating_duration_since(self.up_since) >= PROVEN {
+            self.attempts = 0;
+        }
+        // The attempt that made the connection is the first one: losing that connection once is answered at once.
+        now + wait(self.attempts.saturating_sub(1), chance)
+    }
+}
+
+/// The wait before the next attempt behind so many: none behind none.
+fn wait(attempts: u32, chance: f64) -> Duration {
+    let Some(doublings) = attempts.checked_sub(1) else { return Duration::ZERO };
+    let longest = (FIRST_WAIT * 2_u32.saturating_pow(doublings.min(10))).min(LONGEST_WAIT);
+    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    fn proven(now: Instant) -> Machine {
+        let mut machine = Machine::new(now);
+        machine.connected(now);
+        machine
+    }
+
+    #[test]
+    fn the_first_attempt_is_immediate_and_the_others_wait_up_to_two_seconds() {
+        let now = Instant::now();
+        let mut machine = Machine::new(now);
+        assert_eq!(machine.due(), Some(now));
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            machine.refused(now, 1.0);
+            waits.push((machine.due().expect("an attempt is due") - now).as_millis());
+        }
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+        machine.refused(now, 0.0);
+        assert_eq!(machine.due(), Some(now + LONGEST_WAIT / 2), "chance spreads them");
+    }
+
+    #[test]
+    fn a_proven_connection_that_is_lost_or_doubted_is_replaced_at_once() {
+        let now = Instant::now();
+        let mut lost = proven(now);
+        lost.lost(now + AGE, 1.0);
+        assert_eq!((lost.phase(), lost.due()), (Phase::Connecting, Some(now + AGE)));
+        let mut doubted = proven(now);
+        doubted.doubted(now + AGE, 1.0);
+        assert_eq!((doubted.phase(), doubted.due()), (Phase::Suspect, Some(now + AGE)));
+        doubted.cleared();
+        assert_eq!((doubted.phase(), doubted.due()), (Phase::Up, None));
+    }
+
+    #[test]
+    fn a_server_that_accepts_and_hangs_up_is_not_asked_without_end() {
+        let mut now = Instant::now();
+        let mut machine = Machine::new(now);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            machine.connected(now);
+            machine.lost(now, 1.0);
+            let due = machine.due().expect("an attempt is due");
+            waits.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 2000]);
+    }
+
+    #[test]
+    fn a_doubted_connection_that_is_lost_keeps_the_attempt_that_is_due() {
+        let now = Instant::now();
+        let mut machine = proven(now);
+        machine.doubted(now + AGE, 1.0);
+        machine.refused(now + AGE, 1.0);
+        let due = machine.due();
+        machine.lost(now + AGE, 1.0);
+        assert_eq!((machine.phase(), machine.due()), (Phase::Connecting, due));
+        machine.hurry(now);
+        assert_eq!(machine.due(), Some(now));
+    }
+}

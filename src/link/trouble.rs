@@ -1,0 +1,135 @@
+//! What an answer says of the connection that it came by.
+
+use redis::{RedisError, RedisResult, Value};
+
+/// Answers of a server that serves nobody from here: a primary that was demoted, one that has not begun to serve, or
+/// one that does not know this user any more.
+const ENDS: [&str; 7] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "UNBLOCKED"];
+
+/// Answers that may be this server's alone: one that took its place may have the rights, the memory or the replicas.
+const DOUBTS: [&str; 5] = ["NOPERM", "NOREPLICAS", "MISCONF", "OOM", "BUSY"];
+
+/// What an answer means for the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Another connection might serve better.
+    Doubt(String),
+    /// This one is of no use.
+    End(String),
+}
+
+/// Anything that Redis answers with.
+pub(super) trait Answer {
+    /// The refusals in it.
+    fn refusals(&self) -> Vec<String>;
+}
+
+impl Answer for Value {
+    fn refusals(&self) -> Vec<String> {
+        let Self::ServerError(error) = self else { return Vec::new() };
+        vec![format!("{} {}", error.code(), error.details().unwrap_or_default())]
+    }
+}
+
+impl Answer for Vec<Value> {
+    /// A transaction's answers are one list in the list.
+    fn refusals(&self) -> Vec<String> {
+        let inner = |value: &Value| {
+            let Value::Array(answers) = value else { return value.refusals() };
+            answers.iter().flat_map(Value::refusals).collect()
+        };
+        self.iter().flat_map(inner).collect()
+    }
+}
+
+/// Judges a connection by an answer.
+pub(super) fn judge<T: Answer>(answer: &RedisResult<T>) -> Verdict {
+    match answer {
+        Ok(answer) => weigh(&answer.refusals()),
+        Err(error) if is_broken(error) => Verdict::End(error.to_string()),
+        // A refused transaction names the refusals of its commands in its text alone.
+        Err(error) => weigh(&[text(error)]),
+    }
+}
+
+/// Whether this error means that the server serves nobody from here.
+pub(super) fn is_end(error: &RedisError) -> bool {
+    is_broken(error) || names(&text(error), &ENDS)
+}
+
+/// An error as Redis wrote it, where it was Redis.
+pub(super) fn text(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}
+
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.kind() == redis::ErrorKind::Parse
+}
+
+fn weigh(refusals: &[String]) -> Verdict {
+    let first = |codes: &[&str]| refusals.iter().find(|text| names(text, codes)).cloned();
+    match (first(&ENDS), first(&DOUBTS)) {
+        (Some(end), _) => Verdict::End(end),
+        (None, Some(doubt)) => Verdict::Doubt(doubt),
+        (None, None) => Verdict::Fine,
+    }
+}
+
+/// Whether a text holds one of these codes as a word.
+fn names(text: &str, codes: &[&str]) -> bool {
+    words(text).any(|word| codes.contains(&word.as_str()))
+}
+
+/// The words of a text, as Redis writes its codes: the client library writes `NoPerm` for some of them.
+pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric()).map(str::to_ascii_uppercase);
+    words.map(|word| if word == "BUSYLOADING" { "LOADING".to_owned() } else { word })
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::make_extension_error;
+
+    use super::*;
+
+    fn refused(code: &str) -> RedisResult<Value> {
+        Err(make_extension_error(code.to_owned(), Some("some words".to_owned())))
+    }
+
+    #[test]
+    fn a_server_that_serves_nobody_ends_a_connection_and_one_refusal_is_a_doubt() {
+        for code in ENDS {
+            assert!(matches!(judge(&refused(code)), Verdict::End(_)), "{code}");
+        }
+        for code in DOUBTS {
+            assert!(matches!(judge(&refused(code)), Verdict::Doubt(_)), "{code}");
+        }
+        for code in ["ERR", "WRONGTYPE", "BUSYGROUP", "NOGROUP", "NOSCRIPT"] {
+            assert_eq!(judge(&refused(code)), Verdict::Fine, "{code}");
+        }
+        assert_eq!(judge(&Ok(Value::Nil)), Verdict::Fine);
+    }
+
+    #[test]
+    fn a_refused_transaction_is_judged_by_the_refusals_of_its_commands() {
+        for code in ["NOPERM", "LOADING", "OOM"] {
+            let refused = redis::parse_redis_value(format!("-{code} some words\r\n").as_bytes()).expect("a reply");
+            let told = vec![Value::Okay, Value::Array(vec![refused])];
+            assert_ne!(judge(&Ok(told)), Verdict::Fine, "{code}");
+            let error =
+                RedisError::from((redis::ErrorKind::Client, "aborted", format!("NoPerm: x, BusyLoading: {code}")));
+            assert_ne!(judge::<Value>(&Err(error)), Verdict::Fine, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_one_whatever_the_error_says() {
+        let broken = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert!(matches!(judge::<Value>(&Err(RedisError::from(broken))), Verdict::End(_)));
+    }
+}

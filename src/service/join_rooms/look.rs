@@ -1,0 +1,146 @@
+//! Looking at the rooms of one command: each is subscribed, then read; what was missed is merged.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hallway_rooms::entry::Entry;
+use hallway_rooms::history::From;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+
+use super::seats::{Entered, Joining, Part, Stand};
+use super::{Admitted, Asked};
+use crate::broker::{History, Unavailable};
+use crate::hub::Watch;
+use crate::service::current::Current;
+use crate::service::page;
+use crate::service::patience::step;
+use crate::service::reader::{AT_ONCE, Reader, Share};
+use crate::service::row::Row;
+use crate::service::{Answer, Service};
+use crate::session::Session;
+
+/// How often rooms that moved on while they were read are read again before the member is seated as one that is behind.
+const READS: u32 = 4;
+
+/// What was seen of one room.
+struct Look {
+    watch: Watch,
+    seen: Seen,
+}
+
+enum Seen {
+    /// The member is in it, and asks for nothing.
+    Kept,
+    /// Where it stands.
+    Head(Offset),
+    /// What was missed, and what is current.
+    Missed(History, Vec<Entry>),
+}
+
+impl Service {
+    /// Looks at the rooms, and seats the session in all of them with its answer.
+    ///
+    /// # Errors
+    /// The rooms that could not be looked at; none has a seat then.
+    pub(super) async fn look_and_seat(
+        &self,
+        session: &Arc<Session>,
+        asked: &Asked,
+        answer: &mut Answer,
+    ) -> Result<(), Vec<Room>> {
+        while !session.is_finished() {
+            let looks = self.look_at_all(session, asked).await?;
+            let mut joining = Box::new(self.begin_joining(&asked.admitted, looks, answer.is_wanted()));
+            let mut reads = 0;
+            loop {
+                if answer.is_wanted() {
+                    let read = self.read_row(&mut joining.reader, &mut joining.row, asked.until).await;
+                    joining.torn.extend(read.map_err(|_| asked.rooms())?);
+                }
+                joining.may_wait = reads < READS;
+                joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
+                    Entered::Seated => return Ok(()),
+                    Entered::Moved(again) => again,
+                    Entered::Gone => break,
+                };
+                reads += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
+        let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
+        let share = Share::of(missed, self.0.limits.page_bytes);
+        let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
+        for some in asked.admitted.chunks(AT_ONCE) {
+            let looked = some.iter().map(|one| step(asked.until, self.look_at(session, one, share)));
+            for (one, look) in some.iter().zip(join_all(looked).await) {
+                match look {
+                    Ok(look) => looks.push(look),
+                    Err(Unavailable(_)) => failed.push(one.room.clone()),
+                }
+            }
+        }
+        if failed.is_empty() { Ok(looks) } else { Err(failed) }
+    }
+
+    async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
+        let watch = Watch::over(&self.0.hub.open(&one.room).await?);
+        let others = self.others(&one.room);
+        let seen = match one.from {
+            Some(from) => {
+                let reads = async {
+                    tokio::try_join!(self.read_share(&one.room, from, share), self.0.broker.latest(&one.room))
+                };
+                let (read, _) = tokio::join!(reads, others);
+                let (history, latest) = read?;
+                Seen::Missed(history, latest)
+            }
+            None if session.joined(&one.room).is_some() => {
+                others.await;
+                Seen::Kept
+            }
+            None => {
+                let (facts, _) = tokio::join!(self.0.broker.facts(&one.room), others);
+                Seen::Head(facts?.head())
+            }
+        };
+        Ok(Look { watch, seen })
+    }
+
+    fn begin_joining(&self, admitted: &[Admitted], looks: Vec<Look>, told: bool) -> Joining {
+        let share = Share::of(looks.len(), self.0.limits.page_bytes);
+        let (mut reader, mut current, mut parts) = (Reader::new(share), Current::default(), Vec::new());
+        for (one, look) in admitted.iter().zip(looks) {
+            let stand = match look.seen {
+                Seen::Kept => Stand::Kept,
+                Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
+                    Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
+                }
+                Seen::Head(head) => Stand::Plain(head),
+                Seen::Missed(history, latest) => {
+                    current.update(&latest, &one.room);
+                    come_back(&mut reader, one, history, told)
+                }
+            };
+            parts.push(Part { watch: look.watch, stand });
+        }
+        let row = Row::new(current, self.0.limits.page_bytes);
+        Joining { parts, reader, row, torn: Vec::new(), may_wait: true }
+    }
+}
+
+/// Takes what was missed of a room into the reader. Who can be told nothing gets all of it as events, and none of a history
+/// with a gap, which could not be said.
+fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) -> Stand {
+    let complete = history.complete;
+    let asked = one.from.map(From::exclusive).unwrap_or_default();
+    if told {
+        let since = page::since(&history, &one.room, From::After(asked));
+        return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
+    }
+    let since = if complete { asked } else { history.offset(&one.room) };
+    Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
+}
