@@ -68,6 +68,8 @@ CONTRADICTIONS = [
     (BASE, ["redis.existingSecret=r", "redis.url=redis://r"], "redis.existingSecret and redis.url are both set: keep one, or name the key of the password alone in redis.existingSecretPasswordKey"),
     (BASE, ["redis.url=redis://r", "redis.existingSecretPasswordKey=p"], "redis.existingSecretPasswordKey is a key of no Secret: set redis.existingSecret"),
     (BASE, ["redis.url=redis://u:x@r", "redis.existingSecret=r", "redis.existingSecretPasswordKey=p"], "redis.url has a password and redis.existingSecretPasswordKey names another"),
+    (BASE, ["redis.url=redis://r", "redis.username=u"], "redis.username needs a password: set redis.existingSecret and redis.existingSecretPasswordKey"),
+    (BASE, ["redis.url=redis://u@r", "redis.username=v"], "redis.url names a user and redis.username another: keep one"),
     (BASE, ["redis.url=redis://r", "redis.tls.existingSecret=t"], "redis.tls is of no use to a redis:// URL"),
     (BASE, ["redis.url=rediss://r", "redis.tls.existingSecret=t", "redis.tls.ca="], "redis.tls.existingSecret has nothing to give"),
     (BASE, ["redis.url=rediss://r", "redis.tls.existingSecret=t", "redis.tls.clientCert=c"], "a client certificate needs its key: set both"),

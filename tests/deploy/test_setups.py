@@ -112,9 +112,8 @@ def test_certificates_for_redis_are_files():
         (["extraEnvFrom[0].secretRef.name=r", "networkPolicy.redisPort=10000"], 10000),
     ],
 )
-@pytest.mark.parametrize("major", HELMS)
-def test_the_network_policy_opens_the_port_of_the_url(major, settings, port):
-    found = rendered_with(major, AUTH, "networkPolicy.enabled=true", *settings)
+def test_the_network_policy_opens_the_port_of_the_url(settings, port):
+    found = rendered_with(3, AUTH, "networkPolicy.enabled=true", *settings)
     assert of_kind(found, "NetworkPolicy")[0]["spec"]["egress"][1]["ports"] == [{"port": port}]
 
 
@@ -239,9 +238,8 @@ def test_annotations_are_where_their_readers_look():
         (["image.registry=r.example.com", "image.digest=sha256:" + "a" * 64], "r.example.com/hallway@sha256:" + "a" * 64, "node:22-alpine"),
     ],
 )
-@pytest.mark.parametrize("major", HELMS)
-def test_images_come_from_the_registry_that_is_named(major, settings, image, test):
-    found = rendered_with(major, AUTH, *settings)
+def test_images_come_from_the_registry_that_is_named(settings, image, test):
+    found = rendered_with(3, AUTH, *settings)
     assert hallway(found)["image"] == image
     assert only(found, "Pod")["spec"]["containers"][0]["image"] == test
 
@@ -256,7 +254,7 @@ def test_pull_secrets_are_named_or_objects_and_each_is_used_once():
 
 
 def test_the_pod_of_the_test_runs_where_nodes_do():
-    (node, test) = (only(objects("gke"), kind)["spec"] for kind in ("Deployment", "Pod"))
+    node, test = (only(objects("gke"), kind)["spec"] for kind in ("Deployment", "Pod"))
     for key in ("nodeSelector", "tolerations"):
         assert test[key] == node["template"]["spec"][key]
     spec = only(objects("argocd"), "Pod")["spec"]

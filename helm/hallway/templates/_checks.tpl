@@ -36,6 +36,13 @@
 {{- if and .existingSecretPasswordKey (regexMatch "^rediss?://[^/@]*:[^/@]+@" .url) }}
 - redis.url has a password and redis.existingSecretPasswordKey names another: take it out of the URL.
 {{ end }}
+{{- if and .username (regexMatch "^rediss?://[^/@:]+(:[^/@]*)?@" .url) }}
+- redis.url names a user and redis.username another: keep one.
+{{ end }}
+{{- $password := or (has "HALLWAY_REDIS__PASSWORD" $.names) (has "HALLWAY_REDIS__PASSWORD_FILE" $.names) (get (get $.config "redis" | default dict) "password_file") }}
+{{- if and .username (not (or .existingSecretPasswordKey $password $.Values.extraEnvFrom)) }}
+- redis.username needs a password: set redis.existingSecret and redis.existingSecretPasswordKey.
+{{ end }}
 {{- if and .tls.existingSecret (regexMatch "^redis://" .url) }}
 - redis.tls is of no use to a redis:// URL: write rediss:// in redis.url.
 {{ end }}
