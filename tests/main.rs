@@ -28,6 +28,7 @@ mod frames;
 mod half_open;
 mod handshake;
 mod harness;
+mod health_command;
 mod heartbeat;
 mod hostile;
 mod hostile_json;
