@@ -64,7 +64,7 @@ def cluster(**replicas):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         try:
             yield ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", address]

@@ -400,6 +400,10 @@ def test_a_threshold_is_set_by_its_name(tmp_path, major):
 def test_every_threshold_of_the_alerts_can_be_set():
     text = (CHART / "files/alerts.yaml").read_text()
     named = re.compile(r"[0-9.]+ # (\w+)$", re.M)
+    given = yaml.safe_load(values("operator").read_text())["metrics"]["prometheusRule"]["thresholds"]
+    assert {"canarySeconds", "connectsLeast"} == set(given) <= set(named.findall(text))
+    of_case = json.dumps(only(objects("operator"), "PrometheusRule"))
+    assert "> 0.5 # canarySeconds" in of_case and "200 # connectsLeast" in of_case
     numbers = json.dumps(dict.fromkeys(named.findall(text), 123.5))
     changed = only(objects("operator", "--set-json", f"metrics.prometheusRule.thresholds={numbers}"), "PrometheusRule")
     expected = named.sub(r"123.5 # \1", text).replace("runbook_url: ", "runbook_url: https://git.example.com/realtime/hallway/")
