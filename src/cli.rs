@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::keys::Key;
 use crate::config::{Config, ConfigErrors, DevHost, Mode, environment, parse_duration};
+use crate::gateway::Gateway;
 use crate::logs;
 use crate::metrics;
 
@@ -216,7 +217,8 @@ fn check(file: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match policy::rules(&config) {
+    // What `serve` builds is built here, so that both give one verdict.
+    match Gateway::try_out(&config).and_then(|()| policy::rules(&config)) {
         Ok(rules) => print(&format!("the configuration is good\n{rules}")),
         Err(error) => {
             complain(&error.to_string());

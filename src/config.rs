@@ -21,6 +21,7 @@ mod later;
 mod limits;
 mod log;
 mod nearest;
+mod pem_file;
 mod proxies;
 mod public_key;
 mod raw;
@@ -50,7 +51,8 @@ pub use ingest::Ingest;
 pub use later::{Ack, Store, SyncDoor, WsDoor};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
-pub use redis::Redis;
+pub use pem_file::PemFile;
+pub use redis::{AccessErrors, Redis};
 pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
 pub use secret_file::SecretFile;
@@ -171,7 +173,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         mode: Mode,
     ) -> Result<Self, ConfigErrors> {
-        Self::load_for(file, env, mode, agreement::verifying_key)
+        Self::load_for(file, env, mode, agreement::serving)
     }
 
     /// As [`Config::load`] in production, for a command that verifies no token: the key for that may be missing.

@@ -125,6 +125,27 @@ impl Gateway {
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
+        let (mut gateway, front) = Self::build(config, mode, hosts)?;
+        gateway.listen(config, front, metrics)?;
+        gateway.readiness.open();
+        Ok(gateway)
+    }
+
+    /// Builds all of a gateway but its listeners, and drops it: nothing has connected or been asked. What this passes,
+    /// [`Gateway::bind`] can start with, as far as the configuration goes.
+    ///
+    /// # Errors
+    /// As [`Gateway::bind`], addresses left out.
+    pub fn try_out(config: &Config) -> Result<(), StartError> {
+        // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _inside = runtime.enter();
+        let (gateway, _) = Self::build(config, Mode::Production, &[])?;
+        gateway.stop.cancel();
+        Ok(())
+    }
+
+    fn build(config: &Config, mode: Mode, hosts: &[DevHost]) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let building =
             Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
@@ -145,10 +166,10 @@ impl Gateway {
             origins: Origins::new(&config.server.origins),
             guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
-        let mut gateway = Self {
+        let gateway = Self {
             addresses: Vec::new(),
             service,
-            readiness: readiness.clone(),
+            readiness,
             connections,
             closing: CancellationToken::new(),
             stop,
@@ -156,9 +177,7 @@ impl Gateway {
             servers: TaskTracker::new(),
             tasks,
         };
-        gateway.listen(config, front, metrics)?;
-        readiness.open();
-        Ok(gateway)
+        Ok((gateway, front))
     }
 
     /// Where it listens: the main listeners, then the API's own, then the admin's.

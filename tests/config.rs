@@ -282,11 +282,11 @@ fn development_refuses_listeners_beyond_this_machine() {
 #[test]
 fn development_refuses_a_redis_beyond_this_machine() {
     let redis = |url: &str| load("", &[("HALLWAY_REDIS__URL", url)], Mode::Dev);
-    let far = ["redis://10.0.0.1", "redis://localhost.evil.org", "redis://127.0.0.1@evil.org", "rediss://redis:6379/0"];
+    let far = ["redis://10.0.0.1", "redis://localhost.evil.org", "redis://127.0.0.1:1@evil.org", "rediss://redis:6379/0"];
     for url in far {
         assert_eq!(complaints(redis(url)), ["redis.url: is not on loopback, which --dev insists on"], "{url}");
     }
-    for url in ["redis://localhost", "redis://127.0.0.9:1/2", "redis://[::1]:6379", "unix:///run/redis.sock"] {
+    for url in ["redis://localhost", "redis://127.0.0.9:1/0", "redis://[::1]:6379", "unix:///run/redis.sock"] {
         redis(url).unwrap();
     }
 }
@@ -424,10 +424,10 @@ fn a_file_without_an_end_is_not_read_for_a_secret() {
 
 #[test]
 fn the_url_of_redis_may_stand_in_a_file() {
-    let good = file("redis://:hunter2@r:6379/1\n");
+    let good = file("redis://:hunter2@r:6379\n");
     let path = good.path().to_str().unwrap();
     let config = production("", &[("HALLWAY_REDIS__URL_FILE", path)]).unwrap();
-    assert_eq!(config.redis.url.as_ref().map(Secret::expose), Some("redis://:hunter2@r:6379/1"));
+    assert_eq!(config.redis.url.as_ref().map(Secret::expose), Some("redis://:hunter2@r:6379"));
     let both = production("", &[("HALLWAY_REDIS__URL_FILE", path), ("HALLWAY_REDIS__URL", "redis://r")]);
     assert_eq!(complaints(both), ["redis.url_file: is set, and redis.url too"]);
     let bad = file("http://hunter2@r");
@@ -479,7 +479,13 @@ fn listeners_must_be_distinct() {
         "server.listen: 127.0.0.1:9090 clashes with 0.0.0.0:9090 of server.listen",
     );
     production("[server]\nlisten = [\"0.0.0.0:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"", &[]).unwrap();
-    production("[server]\nlisten = [\"0.0.0.0:80\", \"[::]:80\"]", &[]).unwrap();
+    for (one, other) in
+        [("0.0.0.0", "[::]"), ("127.0.0.1", "[::]"), ("[::]", "[::1]"), ("[::ffff:127.0.0.1]", "127.0.0.1")]
+    {
+        let said = complaints(production(&format!("[server]\nlisten = [\"{one}:80\", \"{other}:80\"]"), &[]));
+        assert_eq!(said, [format!("server.listen: {other}:80 clashes with {one}:80 of server.listen")]);
+    }
+    production("[server]\nlisten = [\"0.0.0.0:80\", \"[::1]:80\", \"[::]:81\"]", &[]).unwrap();
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn bad_usage_ends_with_2_and_a_bad_configuration_with_64() {
     for url in ["127.0.0.1:8080", "localhost:8080", "ws://x", "http://", "s3cret"] {
         fails(2, &["http://127.0.0.1:8080"], &[good.as_slice(), &["--http", url, "--key", "k"]].concat(), &[]);
     }
-    fails(2, &["redis://user:password@host"], &with(&["--redis", "s3cret"]), &[]);
+    fails(2, &["redis://[user:password@]host"], &with(&["--redis", "s3cret"]), &[]);
     fails(64, &["HALLWAY_REDIS__PREFIX"], &good, &[("HALLWAY_REDIS__PREFIX", "Not a prefix")]);
     fails(64, &["HALLWAY_NOTHING__SUCH"], &with(&["--dev"]), &[("HALLWAY_NOTHING__SUCH", "1")]);
     let production = [("HALLWAY_AUTH__HS256_SECRET", token::SECRET)];

@@ -109,8 +109,6 @@ impl RedisBroker {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, RedisError> {
-        // `rediss://` asks for a process-wide choice; a second broker finds it made.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let (commands, keeper) = Link::new(&settings.client, commands(settings))?;
         let client = named(&settings.client, pubsub::NAME)?;
         let keys = Keys::new(&settings.prefix);

@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::process::ExitCode;
 
+use ::redis::Client;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -27,7 +28,7 @@ pub(super) enum Problem {
 
 /// Where to publish.
 enum Target {
-    Redis(String),
+    Redis(Box<Client>),
     Http { base: String, key: String },
 }
 
@@ -58,7 +59,7 @@ fn publish(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
     let runtime = runtime.map_err(|error| Problem::Failed(format!("this process cannot run: {error}")))?;
     runtime.block_on(async {
         match target {
-            Target::Redis(url) => redis::publish(&url, config, &event).await,
+            Target::Redis(client) => redis::publish(&client, config, &event).await,
             Target::Http { base, key } => http::publish(&base, &key, &event).await,
         }
     })
@@ -66,13 +67,24 @@ fn publish(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
 
 /// What the command line names, else the configured Redis, else the gateway itself.
 fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
-    let configured = config.redis.url.as_ref().filter(|_| args.http.is_none()).map(|url| url.expose().to_owned());
-    if let Some(url) = args.redis.clone().or(configured) {
-        return Ok(Target::Redis(url));
+    if let Some(client) = client(args, config)? {
+        return Ok(Target::Redis(Box::new(client)));
     }
     let base = args.http.clone().unwrap_or_else(|| http::configured(config));
     let key = args.key.clone().map_or_else(|| api_key(config), Ok)?;
     Ok(Target::Http { base, key })
+}
+
+/// `--redis` takes the place of the configured URL; what stands beside that goes with it.
+fn client(args: &PublishArgs, config: &Config) -> Result<Option<Client>, Problem> {
+    if args.http.is_some() {
+        return Ok(None);
+    }
+    let (settings, url) = match &args.redis {
+        Some(url) => (config.redis.at(url), "--redis"),
+        None => (config.redis.clone(), "redis.url"),
+    };
+    settings.client().map_err(|errors| Problem::Usage(errors.told(url)))
 }
 
 /// The configured key that may do everything, or the only other one that may publish; where no gateway is configured at

@@ -9,7 +9,12 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Mode, api, error::Complaint, report::Report, secret::Secret, secret_file::text, value::toml_string,
+    Config, Mode, api,
+    error::Complaint,
+    report::Report,
+    secret::Secret,
+    secret_file::{LONGEST, text},
+    value::toml_string,
 };
 
 /// Checks what is sound of the configuration; a key already complained about is left alone.
@@ -20,6 +25,7 @@ pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     queue(config, report);
     lease(config, report);
     key_files(config, report);
+    super::redis::check(&config.redis, report);
     super::authorizer::check(config, report);
     super::rooms::check(&config.rooms, report);
     jwks(config, report);
@@ -47,16 +53,30 @@ fn listeners(config: &Config, report: &mut Report) {
         if let Some((other_key, other)) = taken {
             let problem = format!("{address} clashes with {other} of {other_key}");
             let blamed = if report.is_set(key) { key } else { other_key };
-            report.blame(blamed, Complaint::new(problem, "give each listener an address of its own"));
+            report.blame(blamed, Complaint::new(problem, remedy(*address, *other)));
         }
     }
 }
 
-/// Whether two addresses cannot both be bound: port 0 is always another port, an unspecified host is every host.
+fn remedy(address: SocketAddr, other: SocketAddr) -> &'static str {
+    let both = [address.ip(), other.ip()];
+    if both.iter().any(IpAddr::is_ipv4) && both.iter().any(|ip| ip.is_ipv6() && ip.is_unspecified()) {
+        "give each listener an address of its own; [::] takes IPv4 too, so it needs no 0.0.0.0 beside it"
+    } else {
+        "give each listener an address of its own"
+    }
+}
+
+/// Whether two addresses cannot both be bound: port 0 is always another port.
 fn clash(left: SocketAddr, right: SocketAddr) -> bool {
-    let every = left.ip().is_unspecified() || right.ip().is_unspecified();
-    let same_host = left.ip() == right.ip() || (every && left.is_ipv4() == right.is_ipv4());
+    let [one, other] = [left.ip().to_canonical(), right.ip().to_canonical()];
+    let same_host = one == other || includes(one, other) || includes(other, one);
     left.port() != 0 && left.port() == right.port() && same_host
+}
+
+/// Whether a host is every host and that one too; `[::]` is every host of IPv4 as well.
+fn includes(every: IpAddr, one: IpAddr) -> bool {
+    every.is_unspecified() && (every.is_ipv6() || one.is_ipv4())
 }
 
 fn namespaces(config: &Config, report: &mut Report) {
@@ -118,7 +138,7 @@ fn key_files(config: &Config, report: &mut Report) {
 
 fn key_file(path: &Path) -> Option<Complaint> {
     let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
-    match text(path) {
+    match text(path, LONGEST) {
         Err(error) => complain(&format!("cannot be read: {error}"), "name a PEM file this user may read"),
         Ok(pem) if pem.contains("PRIVATE KEY-----") => {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
@@ -142,8 +162,14 @@ fn jwks(config: &Config, report: &mut Report) {
     }
 }
 
+/// What a gateway cannot do without, and a command that publishes can.
+pub(super) fn serving(config: &Config, report: &mut Report) {
+    super::redis::check_url(&config.redis, report);
+    verifying_key(config, report);
+}
+
 /// A gateway without a key would turn everybody away.
-pub(super) fn verifying_key(config: &Config, report: &mut Report) {
+fn verifying_key(config: &Config, report: &mut Report) {
     let auth = &config.auth;
     let keys = ["auth.hs256_secret", "auth.hs256_secret_file", "auth.public_key_file", "auth.jwks_url"];
     let none = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();

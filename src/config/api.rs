@@ -49,7 +49,8 @@ section! {
         key: Option<Secret> = mode.is_dev().then(|| Secret::new(Config::DEV_API_KEY)), check each(bearer),
             eg r#""<output of: openssl rand -base64 48>""#;
 
-        /// A file with that key, in the place of `key`, such as a mounted secret. A line end at its end does not count.
+        /// A file with that key, in the place of `key`, such as a mounted secret. White space at its
+        /// ends does not count.
         key_file: Option<SecretFile> = None, check each(bearer_file), eg r#""/run/secrets/hallway-api-key""#;
 
         /// An address of its own for /v1, to keep it off the public network. Without one it is on server.listen.

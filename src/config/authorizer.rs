@@ -31,7 +31,8 @@ section! {
         /// Sent to it as `Authorization: Bearer …`, so that it knows who asks.
         secret: Option<Secret> = None, check each(in_a_header), eg r#""<output of: openssl rand -base64 48>""#;
 
-        /// A file that holds the secret, in the place of `secret`; read at start. A line end at its end does not count.
+        /// A file that holds the secret, in the place of `secret`; read at start. White space at its
+        /// ends does not count.
         secret_file: Option<SecretFile> = None, check each(in_a_headers_file), eg r#""/etc/hallway/authorizer-secret""#;
 
         /// Within which it must answer, 50ms to 30s, the wait for a free request included. The client waits meanwhile,

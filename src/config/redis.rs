@@ -3,10 +3,19 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    rule::{between, each, redis_prefix, redis_url},
+    pem_file::{PemFile, authorities, certificates, private_key},
+    rule::{between, each, redis_prefix},
     secret::Secret,
+    secret_file::SecretFile,
     section::section,
 };
+
+mod access;
+mod url;
+
+pub use access::AccessErrors;
+pub(super) use access::{check, check_url};
+pub(super) use url::redis_url;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -21,6 +30,27 @@ section! {
         /// The file in which that URL stands, in the place of `url`: a secret that an orchestrator mounts. White space at
         /// its ends does not count.
         url_file: Option<PathBuf> = None, eg r#""/run/secrets/redis_url""#;
+
+        /// The user, where the URL names none: an ACL user of Redis. Without one it is `default`. It needs a password.
+        username: Option<String> = None, eg r#""hallway-node""#;
+
+        /// The password, where the URL has none: as it is, nothing percent-encoded.
+        password: Option<Secret> = None, eg r#""<the password of Redis>""#;
+
+        /// A file that holds the password alone, in the place of `password`; read at start. White space at its ends does
+        /// not count.
+        password_file: Option<SecretFile> = None, eg r#""/run/secrets/redis_password""#;
+
+        /// The authorities that the certificate of a `rediss://` Redis must come from, in PEM; read at start. Without it
+        /// those that the system trusts.
+        ca_file: Option<PemFile> = None, check each(authorities), eg r#""/etc/hallway/redis-ca.pem""#;
+
+        /// The certificate that is shown to a `rediss://` Redis which asks for one (`tls-auth-clients`), in PEM, with
+        /// those between it and its authority; read at start.
+        client_cert_file: Option<PemFile> = None, check each(certificates), eg r#""/etc/hallway/redis-client.pem""#;
+
+        /// The private key of that certificate, in PEM and without a password; read at start.
+        client_key_file: Option<PemFile> = None, check each(private_key), eg r#""/etc/hallway/redis-client.key""#;
 
         /// What the name of every key, channel and function begins with: `[a-z][a-z0-9_]{0,31}`. Two fleets on one
         /// Redis need two prefixes.

@@ -111,24 +111,6 @@ pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
     file.obeys(bearer)
 }
 
-/// A Redis URL with a host, or with a path for `unix`.
-pub(super) fn redis_url(url: &Secret) -> Verdict {
-    let parsed = Url::parse(url.expose()).ok();
-    let good = parsed.is_some_and(|url| match url.scheme() {
-        "redis" | "rediss" => url.host_str().is_some_and(|host| !host.is_empty()),
-        "unix" => url.path().len() > 1,
-        _ => false,
-    });
-    if good {
-        return Ok(());
-    }
-    Err(Complaint::new(
-        "is not a Redis URL",
-        "write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path, with reserved \
-         characters of the password percent-encoded",
-    ))
-}
-
 /// A URL of the durable store.
 pub(super) fn store_url(url: &Secret) -> Verdict {
     let known = ["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// More than any secret has, in bytes.
-const LONGEST: u64 = 64 * 1024;
+pub(super) const LONGEST: u64 = 64 * 1024;
 
 /// A secret and the file it was read from. Prints without the secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,38 +24,23 @@ pub struct SecretFile {
     secret: Secret,
 }
 
-/// What may stand around a secret in its file without being of it.
-#[derive(Clone, Copy)]
-pub(super) enum Around {
-    /// A line end behind it; other white space is a slip.
-    LineEnd,
-    /// White space of any kind.
-    WhiteSpace,
-}
-
 impl SecretFile {
-    /// What the file holds, without what stands around it.
+    /// What the file holds, without the white space at its ends.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Reads a file.
-    pub(super) fn read(path: PathBuf, around: Around) -> Result<Self, Complaint> {
-        let text = text(&path).map_err(|error| {
+    /// Reads a file. White space around the secret is not of it: editors, `echo` and whoever makes the secret of an
+    /// orchestrator leave some.
+    pub(super) fn read(path: PathBuf) -> Result<Self, Complaint> {
+        let text = text(&path, LONGEST).map_err(|error| {
             Complaint::new(format!("{path:?} cannot be read: {error}"), "name a file of text that this user may read")
         })?;
-        let secret = match around {
-            Around::LineEnd => without_line_end(&text),
-            Around::WhiteSpace => text.trim(),
-        };
-        let problem = match secret.trim() {
-            "" => "is empty",
-            trimmed if trimmed != secret => "begins or ends with white space",
-            _ => return Ok(Self { secret: Secret::new(secret), path }),
-        };
-        let remedy = "put the secret alone into it, on one line and without spaces";
-        Err(Complaint::new(format!("{path:?} {problem}"), remedy))
+        match text.trim() {
+            "" => Err(Complaint::new(format!("{path:?} is empty"), "put the secret alone into it, on one line")),
+            secret => Ok(Self { secret: Secret::new(secret), path }),
+        }
     }
 
     /// What a rule says of the secret, with the file named.
@@ -76,7 +61,7 @@ impl Value for SecretFile {
     const KIND: &'static str = "a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
-        Self::read(PathBuf::parse(raw)?, Around::LineEnd)
+        Self::read(PathBuf::parse(raw)?)
     }
 
     fn shown(&self) -> Option<String> {
@@ -84,17 +69,13 @@ impl Value for SecretFile {
     }
 }
 
-/// The text of a file that holds a secret. No more of it is read than any secret has: another file was named by mistake.
-pub(super) fn text(path: &Path) -> io::Result<String> {
+/// The text of a file that holds a secret or a key. No more than `longest` bytes of it are read: a longer file was named
+/// by mistake.
+pub(super) fn text(path: &Path, longest: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    File::open(path)?.take(longest + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > longest {
         return Err(io::Error::other("it is longer than any key"));
     }
     Ok(text)
-}
-
-/// A text without the line end that an editor puts behind it.
-fn without_line_end(text: &str) -> &str {
-    text.trim_end_matches(['\r', '\n'])
 }

@@ -6,10 +6,11 @@ use super::{
     Config,
     error::{Complaint, Verdict},
     raw::Raw,
+    redis::redis_url,
     report::Report,
-    rule::{redis_url, shared_secret},
+    rule::shared_secret,
     secret::Secret,
-    secret_file::{Around, SecretFile},
+    secret_file::SecretFile,
     value::Value,
 };
 
@@ -90,7 +91,7 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
 
 /// The secret in a file, without white space at its ends; what is wrong with it is reported for `key`.
 fn secret_file(path: &Path, rule: impl Fn(&Secret) -> Verdict, key: &str, report: &mut Report) -> Option<Secret> {
-    let read = SecretFile::read(path.to_owned(), Around::WhiteSpace);
+    let read = SecretFile::read(path.to_owned());
     let found = read.and_then(|file| file.obeys(rule).map(|()| file.secret().clone()));
     found.map_err(|complaint| report.blame(key, complaint)).ok()
 }

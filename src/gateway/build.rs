@@ -122,13 +122,13 @@ impl Building<'_> {
     fn broker(&self, feed: FeedSender) -> Result<Arc<dyn Broker>, StartError> {
         let (redis, event_bytes) = (&self.config.redis, self.config.limits.event_bytes.get());
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
-        let Some(url) = &redis.url else {
+        let Some(client) = redis.client()? else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
             let limits = MemoryLimits { id_window_ms, event_bytes, revocations };
             return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
         };
         let settings = RedisSettings {
-            client: redis::Client::open(url.expose())?,
+            client,
             prefix: redis.prefix.clone(),
             node: uuid::Uuid::now_v7().to_string(),
             heartbeat: redis.heartbeat,
@@ -147,9 +147,9 @@ impl Building<'_> {
     /// The ingest stream's reader; there is none without a Redis.
     pub(super) fn ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
-        let Some(url) = &redis.url else { return Ok(None) };
+        let Some(client) = redis.client()? else { return Ok(None) };
         let settings = IngestSettings {
-            client: redis::Client::open(url.expose())?,
+            client,
             prefix: redis.prefix.clone(),
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use metrics::gauge;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::build::TOO_OFTEN;
@@ -139,10 +140,14 @@ impl Gateway {
     }
 }
 
-/// An address that was in use a moment ago may be bound again.
+/// An address that was in use a moment ago may be bound again. `[::]` takes IPv4 too, whatever the kernel's default
+/// (`net.ipv6.bindv6only`) is.
 fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
     socket.bind(address)?;
     socket.listen(backlog)
 }

@@ -30,7 +30,7 @@ pub(super) fn remedy(error: &RedisError) -> &'static str {
     let text = error.to_string();
     let remedies = [
         ("WRONGTYPE", "a key of the ingest stream holds something else: rename or delete it"),
-        ("NOPERM", "give the user in redis.url ~<prefix>:* &<prefix>:* +@all -@dangerous +info"),
+        ("NOPERM", "give the user of Redis ~<prefix>:* &<prefix>:* +@all -@dangerous +info"),
         ("OOM", "raise maxmemory of Redis, or shorten the histories"),
     ];
     let known = remedies.iter().find(|(code, _)| text.contains(code));

@@ -8,7 +8,9 @@ use super::trouble;
 #[must_use]
 pub fn problem(what: &str, error: &RedisError) -> String {
     if error.kind() == ErrorKind::AuthenticationFailed {
-        return format!("Redis refuses the password ({error}); see the user and the password in redis.url");
+        return format!(
+            "Redis refuses the password ({error}); see redis.username and redis.password, or the user and the password in redis.url"
+        );
     }
     said(what, &trouble::text(error))
 }
@@ -24,7 +26,24 @@ pub fn said(what: &str, error: &str) -> String {
                 FCALL not renamed"
             .to_owned();
     }
+    if let Some(remedy) = of_tls(error) {
+        return format!("there is no TLS with Redis for {what}: {error}; {remedy}");
+    }
     format!("Redis is out of reach for {what}: {error}; see redis.url and whether it runs")
+}
+
+/// What mends a failure of TLS, as the library words it.
+fn of_tls(error: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if says(&["CertificateRequired", "BadCertificate", "fatal alert: UnknownCA", "AccessDenied"]) {
+        return Some("it refuses the client's certificate: see redis.client_cert_file and redis.client_key_file");
+    }
+    if says(&["invalid peer certificate"]) {
+        return Some(
+            "its certificate must come from redis.ca_file, or from an authority of the system without that, and name the host of redis.url",
+        );
+    }
+    says(&["InvalidContentType"]).then_some("it does not speak TLS there: see the scheme and the port in redis.url")
 }
 
 /// Said of a node of a cluster.
@@ -42,9 +61,12 @@ pub fn is_wrong_type(error: &RedisError) -> bool {
 /// What Redis refused, and what mends it; none when this is no code of a refusal.
 fn refusal(code: &str) -> Option<(&'static str, &'static str)> {
     match code {
-        "NOAUTH" | "WRONGPASS" => Some(("Redis refuses the password", "see the user and the password in redis.url")),
+        "NOAUTH" | "WRONGPASS" => Some((
+            "Redis refuses the password",
+            "see redis.username and redis.password, or the user and the password in redis.url",
+        )),
         "NOPERM" => Some((
-            "the user in redis.url lacks a right",
+            "the user of Redis lacks a right",
             "`hallway redis-function` prints the ACL line of a node's user; ~<prefix>:* &<prefix>:* +@all -@dangerous +info will \
              do as well",
         )),
@@ -77,8 +99,11 @@ mod tests {
 
     #[test]
     fn a_refusal_names_what_mends_it() {
-        check("NOAUTH", "Authentication required.", "the password in redis.url");
-        check("WRONGPASS", "invalid username-password pair", "the password in redis.url");
+        check("NOAUTH", "Authentication required.", "redis.username and redis.password");
+        check("WRONGPASS", "invalid username-password pair", "redis.username and redis.password");
+        let tls = |text: &str| said("commands", text);
+        assert!(tls("invalid peer certificate: UnknownIssuer").contains("redis.ca_file"));
+        assert!(tls("received fatal alert: CertificateRequired").contains("redis.client_cert_file"));
         check("OOM", "command not allowed", "maxmemory");
         check("ERR", "unknown command 'FUNCTION', with args beginning with: 'LOAD'", "Redis 7 or newer");
         check("ERR", "something else", "see redis.url");

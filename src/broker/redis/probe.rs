@@ -87,7 +87,7 @@ async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memor
 async fn eviction(broker: &RedisBroker) -> Option<String> {
     let Some(policy) = eviction_policy(broker).await else {
         return Some(
-            "maxmemory-policy cannot be seen, and an evicting one would forget histories: give the user in redis.url \
+            "maxmemory-policy cannot be seen, and an evicting one would forget histories: give the user of Redis \
              +info, or set redis.allow_eviction"
                 .to_owned(),
         );

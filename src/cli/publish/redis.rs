@@ -10,13 +10,8 @@ use crate::gateway;
 /// Room, offset, whether the id was known there.
 type Place = (String, String, i64);
 
-pub(super) async fn publish(url: &str, config: &Config, event: &Event) -> Result<Value, Problem> {
-    // `rediss://` asks for a process-wide choice; a second caller finds it made.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let client = Client::open(url).map_err(|_| {
-        Problem::Usage("that is no URL of a Redis; write it as redis://user:password@host:6379/0".to_owned())
-    })?;
-    let reply = call(&client, config, event).await.map_err(|error| Problem::Failed(sentence(&error, config)))?;
+pub(super) async fn publish(client: &Client, config: &Config, event: &Event) -> Result<Value, Problem> {
+    let reply = call(client, config, event).await.map_err(|error| Problem::Failed(sentence(&error, config)))?;
     outcome(reply).ok_or_else(|| {
         Problem::Failed(
             "Redis holds another function of this name; load Hallway's with `hallway redis-function`".to_owned(),
@@ -68,11 +63,11 @@ fn sentence(error: &RedisError, config: &Config) -> String {
         return "Redis does not know FCALL; use Redis 7 or newer, or Valkey".to_owned();
     }
     if error.kind() == ErrorKind::AuthenticationFailed || ["NOAUTH", "WRONGPASS"].map(Some).contains(&error.code()) {
-        return "Redis refuses the password; see the user and the password in its URL (--redis or redis.url)"
+        return "Redis refuses the password; see the user and the password in its URL (--redis or redis.url) or in redis.username and redis.password"
             .to_owned();
     }
     if error.code() == Some("NOPERM") {
-        return "the user in the URL of Redis lacks a right; `hallway redis-function` prints the ACL line that publishing needs"
+        return "the user of Redis lacks a right; `hallway redis-function` prints the ACL line that publishing needs"
             .to_owned();
     }
     match detail.split(' ').next().unwrap_or_default() {

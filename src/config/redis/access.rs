@@ -1,0 +1,202 @@
+//! From the section `redis` to a client: the one place where it is made, for `serve`, `check-config` and `publish`.
+
+use std::{error::Error, fmt};
+
+use ::redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
+use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
+
+use super::{Redis, url};
+use crate::config::{error::Complaint, pem_file::PemFile, report::Report, secret::Secret, secret_file::SecretFile};
+
+const CLIENT_CERT: &str = "redis.client_cert_file";
+const CLIENT_KEY: &str = "redis.client_key_file";
+
+/// Why the settings give no client.
+#[derive(Debug)]
+pub struct AccessErrors(Vec<Wrong>);
+
+/// What some keys of the section do not agree on; the first of them is to blame.
+#[derive(Debug)]
+struct Wrong {
+    keys: Vec<&'static str>,
+    complaint: Complaint,
+}
+
+impl Redis {
+    /// A client for the Redis of these settings, if they name one. It has not connected. From here on the process uses
+    /// one provider of cryptography.
+    ///
+    /// # Errors
+    /// Everything on which the keys do not agree; [`Config::load`](crate::config::Config::load) has checked that before.
+    pub fn client(&self) -> Result<Option<Client>, AccessErrors> {
+        // `rediss://` asks for a process-wide choice; a second call finds it made.
+        aws_lc_rs::default_provider().install_default().ok();
+        let Some(given) = &self.url else { return Ok(None) };
+        let info = url::parse(given).map_err(|complaint| AccessErrors(vec![self.of_url(complaint)]))?;
+        let wrong: Vec<Wrong> =
+            [self.database(&info), self.user(&info), self.encryption(&info)].into_iter().flatten().collect();
+        if !wrong.is_empty() {
+            return Err(AccessErrors(wrong));
+        }
+        self.connect_to(info).map(Some).map_err(|error| {
+            let remedy = "see redis.url and the files of redis.ca_file and redis.client_cert_file";
+            AccessErrors(vec![self.of_url(Complaint::new(format!("gives no client: {error}"), remedy))])
+        })
+    }
+
+    /// The same settings with another URL.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: Some(Secret::new(url)), url_file: None, ..self.clone() }
+    }
+
+    fn connect_to(&self, info: ConnectionInfo) -> ::redis::RedisResult<Client> {
+        let mut settings = info.redis_settings().clone();
+        if let Some(username) = &self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = self.own_password() {
+            settings = settings.set_password(password.expose());
+        }
+        let info = info.set_redis_settings(settings);
+        if !url::is_tls(&info) {
+            return Client::open(info);
+        }
+        let bytes = |file: &PemFile| file.pem().as_bytes().to_vec();
+        let pair = self.client_cert_file.as_ref().zip(self.client_key_file.as_ref());
+        let client_tls = pair.map(|(cert, key)| ClientTlsConfig { client_cert: bytes(cert), client_key: bytes(key) });
+        Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: self.ca_file.as_ref().map(bytes) })
+    }
+
+    fn own_password(&self) -> Option<&Secret> {
+        self.password.as_ref().or(self.password_file.as_ref().map(SecretFile::secret))
+    }
+
+    /// The key that the URL came by.
+    fn url_key(&self) -> &'static str {
+        if self.url_file.is_some() { "redis.url_file" } else { "redis.url" }
+    }
+
+    fn of_url(&self, complaint: Complaint) -> Wrong {
+        Wrong { keys: vec![self.url_key()], complaint }
+    }
+
+    /// Channels and functions are of all databases, so the prefix alone keeps two fleets apart.
+    fn database(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+        let number = info.redis_settings().db();
+        if number == 0 || self.prefix != Self::default().prefix {
+            return Vec::new();
+        }
+        let problem = format!(
+            "names database {number}, and Redis has no databases for channels and functions: fleets in two of them \
+             would hear and revoke for each other"
+        );
+        let remedy = "give this fleet a redis.prefix of its own, or name no database";
+        vec![Wrong { keys: vec![self.url_key(), "redis.prefix"], complaint: Complaint::new(problem, remedy) }]
+    }
+
+    /// A user and a password, each in one place, and no user without a password, who would be passed over in silence.
+    fn user(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+        let (username, password) = (info.redis_settings().username(), info.redis_settings().password());
+        let mut wrong = Vec::new();
+        let mut say = |keys: Vec<&'static str>, problem: String, remedy: &str| {
+            wrong.push(Wrong { keys, complaint: Complaint::new(problem, remedy) });
+        };
+        let own = if self.password.is_some() { "redis.password" } else { "redis.password_file" };
+        if username.is_some() && self.username.is_some() {
+            let problem = format!("is set, and {} names a user too", self.url_key());
+            say(vec!["redis.username", self.url_key()], problem, "keep one of the two");
+        }
+        if password.is_some() && self.own_password().is_some() {
+            let problem = format!("is set, and {} has a password too", self.url_key());
+            say(vec![own, self.url_key()], problem, "keep one of the two");
+        }
+        let user = if self.username.is_some() { Some("redis.username") } else { username.map(|_| self.url_key()) };
+        if let Some(key) = user.filter(|_| password.is_none() && self.own_password().is_none()) {
+            let keys = vec![key, "redis.password", "redis.password_file", self.url_key()];
+            say(keys, "names a user without a password".to_owned(), "set redis.password or redis.password_file");
+        }
+        wrong
+    }
+
+    /// Certificates for a connection that is encrypted, and a key that belongs to its certificate.
+    fn encryption(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        let files = [
+            ("redis.ca_file", &self.ca_file),
+            (CLIENT_CERT, &self.client_cert_file),
+            (CLIENT_KEY, &self.client_key_file),
+        ];
+        for (key, _) in files.iter().filter(|(_, file)| file.is_some() && !url::is_tls(info)) {
+            let problem = format!("is set, and {} is not rediss://", self.url_key());
+            let complaint = Complaint::new(problem, "write rediss:// for TLS, or leave the file out");
+            wrong.push(Wrong { keys: vec![key, self.url_key()], complaint });
+        }
+        let pair = match (&self.client_cert_file, &self.client_key_file) {
+            (Some(_), None) => {
+                Some((CLIENT_CERT, CLIENT_KEY, Complaint::new("has no key", format!("set {CLIENT_KEY} too"))))
+            }
+            (None, Some(_)) => {
+                Some((CLIENT_KEY, CLIENT_CERT, Complaint::new("has no certificate", format!("set {CLIENT_CERT} too"))))
+            }
+            (Some(cert), Some(key)) => mismatch(cert, key).map(|complaint| (CLIENT_KEY, CLIENT_CERT, complaint)),
+            (None, None) => None,
+        };
+        wrong.extend(pair.map(|(key, other, complaint)| Wrong { keys: vec![key, other], complaint }));
+        wrong
+    }
+}
+
+fn mismatch(cert: &PemFile, key: &PemFile) -> Option<Complaint> {
+    let (chain, private) = (cert.certificates().ok()?, key.private_key().ok()?);
+    let made = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
+    let problem = format!("is of no use with {CLIENT_CERT}: {}", made.err()?);
+    Some(key.complaint(&problem, "give the key that belongs to that certificate"))
+}
+
+/// Reports what the keys of the section do not agree on; a key already complained about is left alone.
+pub(in crate::config) fn check(redis: &Redis, report: &mut Report) {
+    if redis.password.is_some() && redis.password_file.is_some() {
+        let complaint = Complaint::new("is set, and redis.password too", "set one of them only");
+        report.blame("redis.password_file", complaint);
+    }
+    let Err(AccessErrors(all)) = redis.client() else { return };
+    for Wrong { keys, complaint } in all.into_iter().filter(|wrong| report.sound(&wrong.keys)).collect::<Vec<_>>() {
+        report.blame(keys[0], complaint);
+    }
+}
+
+/// Reports keys that say how to reach a Redis which nothing names: the gateway would keep its rooms in its own memory.
+pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
+    if redis.url.is_some() || !report.sound(&["redis.url", "redis.url_file"]) {
+        return;
+    }
+    for key in ["username", "password", "password_file", "ca_file", "client_cert_file", "client_key_file"] {
+        let key = format!("redis.{key}");
+        if report.is_set(&key) {
+            let complaint =
+                Complaint::new("is set, and no redis.url", "set redis.url or redis.url_file, or leave it out");
+            report.blame(&key, complaint);
+        }
+    }
+}
+
+impl AccessErrors {
+    /// One sentence a line, with the URL called `url`: an option of a command may have taken the place of the key.
+    #[must_use]
+    pub fn told(&self, url: &str) -> String {
+        let sentence = |Wrong { keys, complaint }: &Wrong| {
+            let key = if keys[0].starts_with("redis.url") { url } else { keys[0] };
+            format!("{key}: {}; {}", complaint.problem, complaint.remedy)
+        };
+        self.0.iter().map(sentence).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl fmt::Display for AccessErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told("redis.url"))
+    }
+}
+
+impl Error for AccessErrors {}

@@ -1,0 +1,95 @@
+//! The URL of a Redis: all of it is understood, or it is refused.
+
+use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use url::Url;
+
+use crate::config::{
+    error::{Complaint, Verdict},
+    secret::Secret,
+};
+
+/// What a query may say of a socket in the file system; a URL with a host has all of it elsewhere.
+const OF_A_SOCKET: [&str; 3] = ["db", "user", "pass"];
+
+/// A URL of which every part has a meaning.
+pub(in crate::config) fn redis_url(url: &Secret) -> Verdict {
+    parse(url).map(|_| ())
+}
+
+/// Reads a URL; what is said of a bad one never repeats it.
+pub(super) fn parse(url: &Secret) -> Result<ConnectionInfo, Complaint> {
+    let text = url.expose();
+    if let Some(character) = reserved(text) {
+        let remedy = "write it percent-encoded (%2F for /, %3F for ?, %23 for #), or put the password into \
+                      redis.password or redis.password_file as it is";
+        return Err(Complaint::new(format!("has a bare {character:?} in its user or password"), remedy));
+    }
+    let parsed = Url::parse(text).ok().filter(has_place).ok_or_else(no_url)?;
+    extras(&parsed)?;
+    let info = parsed.clone().into_connection_info().map_err(|_| unusable(&parsed))?;
+    if info.redis_settings().db() < 0 { Err(no_database()) } else { Ok(info) }
+}
+
+/// A character that ends the part with the user and the password before its `@` comes.
+fn reserved(text: &str) -> Option<char> {
+    let (scheme, rest) = text.split_once("://")?;
+    let end = rest.find(['/', '?', '#'])?;
+    let is_socket = scheme == "unix";
+    rest[end..].contains('@').then(|| rest[end..].chars().next()).flatten().filter(|_| !is_socket)
+}
+
+fn has_place(url: &Url) -> bool {
+    match url.scheme() {
+        "redis" | "rediss" => url.host_str().is_some_and(|host| !host.is_empty()),
+        "unix" => url.path().len() > 1,
+        _ => false,
+    }
+}
+
+/// A part that would be passed over in silence, such as a database number in the wrong place.
+fn extras(url: &Url) -> Verdict {
+    if url.fragment() == Some("insecure") {
+        let remedy = "name the authority that signed the certificate of Redis in redis.ca_file";
+        return Err(Complaint::new("ends with #insecure, and certificates are always checked", remedy));
+    }
+    if url.fragment().is_some() {
+        return Err(Complaint::new("has a part behind #, which means nothing", "take that off"));
+    }
+    let is_socket = url.scheme() == "unix";
+    if url.query_pairs().all(|(name, _)| is_socket && OF_A_SOCKET.contains(&&*name)) {
+        return Ok(());
+    }
+    let remedy = if is_socket {
+        "only db, user and pass have a meaning there"
+    } else {
+        "take that off; a database number stands behind the host, as in redis://host:6379/2"
+    };
+    Err(Complaint::new("has a part behind ? that means nothing", remedy))
+}
+
+/// What is wrong with a URL that has a place and no extras.
+fn unusable(url: &Url) -> Complaint {
+    let number = match url.scheme() {
+        "unix" => url.query_pairs().find(|(name, _)| name == "db").map(|(_, number)| number.into_owned()),
+        _ => Some(url.path().trim_matches('/').to_owned()).filter(|path| !path.is_empty()),
+    };
+    if number.is_some_and(|number| number.parse::<i64>().is_err()) { no_database() } else { no_url() }
+}
+
+fn no_database() -> Complaint {
+    let remedy = "write a whole number from 0, as in redis://host:6379/2 or unix:///path?db=2, or nothing";
+    Complaint::new("names a database that is no number", remedy)
+}
+
+fn no_url() -> Complaint {
+    Complaint::new(
+        "is not a Redis URL",
+        "write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path, with reserved \
+         characters of the password percent-encoded",
+    )
+}
+
+/// Whether a connection is encrypted.
+pub(super) fn is_tls(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), ConnectionAddr::TcpTls { .. })
+}
