@@ -14,6 +14,8 @@ use crate::gateway::Gateway;
 use crate::logs;
 use crate::metrics;
 
+mod health;
+mod local;
 mod policy;
 mod publish;
 mod serve;
@@ -57,6 +59,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Say whether the gateway of this machine is ready: exit 0 if it is, 1 if not. For a container's health check.
+    Health(HealthArgs),
     /// Print a documented example configuration.
     ExampleConfig,
     /// Print a page of the documentation.
@@ -99,9 +103,18 @@ struct TokenArgs {
     /// A further claim; the value is JSON, or else a string.
     #[arg(long = "claim", value_name = "KEY=JSON")]
     claims: Vec<String>,
-    /// How long it is good for.
-    #[arg(long, default_value = "1h", value_parser = parse_duration)]
-    ttl: Duration,
+    /// How long it is good for; 1h unless said, or `auth.max_token_ttl` where that is shorter.
+    #[arg(long, value_parser = parse_duration)]
+    ttl: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+struct HealthArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// How long the answer may take.
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    timeout: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -168,6 +181,7 @@ impl Cli {
             Command::Publish(args) => publish::run(&args),
             Command::Policy(args) => policy::run(&args),
             Command::CheckConfig { config } => check(config.config.as_deref()),
+            Command::Health(args) => health::run(&args),
             Command::ExampleConfig => print(&Config::example()),
             Command::Reference { page: Page::Metrics } => print(&metrics::page(metrics::TABLE)),
             Command::Reference { page: Page::Logs } => print(&logs::page()),

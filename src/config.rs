@@ -187,6 +187,21 @@ impl Config {
         Self::load_for(file, env, Mode::Production, |_, _| {})
     }
 
+    /// Where the gateway of this machine answers probes. Nothing else is read or judged: a probe is started with the
+    /// gateway's variables, and may lack its files.
+    ///
+    /// # Errors
+    /// Every mistake in `[admin]`, and a file that cannot be read.
+    pub fn load_admin(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Admin, ConfigErrors> {
+        let mut report = Report::default();
+        let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
+        let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
+        let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
+        let admin = Section::read(&mut Scope::root(&table, &sources, &mut report).child("admin"), Mode::Production);
+        let errors = report.into_errors();
+        if errors.is_empty() { Ok(admin) } else { Err(ConfigErrors::new(errors)) }
+    }
+
     fn load_for(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,

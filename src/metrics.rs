@@ -7,6 +7,7 @@ mod labels;
 pub mod limit;
 mod table;
 
+pub(crate) use labels::API_OUTCOMES;
 use labels::*;
 pub use table::{Group, Kind, Metric, page};
 
@@ -167,6 +168,9 @@ table::table! {
     }
 }
 
+/// Gauges of what every node counts, at 0 until a client comes: a series that is missing is no sum, and silences its alert.
+const EMPTY: [&str; 4] = [CONNECTIONS, SESSIONS, ROOMS, REVOCATIONS];
+
 /// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -196,6 +200,7 @@ pub fn install() -> Result<Numbers, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
     TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::announce);
+    EMPTY.into_iter().for_each(|gauge| metrics::gauge!(gauge).set(0.0));
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Numbers { handle, process: Collector::default() })
 }

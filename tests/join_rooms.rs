@@ -6,20 +6,12 @@ mod commuter;
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
-use crate::harness::node::Node;
+use crate::harness::node::{Node, both_brokers};
 use crate::harness::proxy::Proxy;
 use crate::harness::redis::Redis;
 use crate::harness::{eventually, token};
 
 const DEEP: (&str, &str) = ("HALLWAY_HISTORY__MAX_EVENTS", "10000");
-
-async fn both_brokers(settings: &[(&str, &str)]) -> (Redis, [Node; 2]) {
-    let redis = Redis::start().await;
-    let url = redis.url();
-    let on_redis = [settings, &[("HALLWAY_REDIS__URL", url.as_str())]].concat();
-    let nodes = [Node::with(settings).await, Node::with(&on_redis).await];
-    (redis, nodes)
-}
 
 async fn client(node: &Node) -> Client {
     Client::connect(node.main(), &token::staff()).await
@@ -238,6 +230,12 @@ async fn fill(node: &Node, from: usize, count: usize) -> Vec<String> {
     ids
 }
 
+/// What a client asks for that was in both rooms before so many events came, and those events.
+async fn missed_by_two(node: &Node, count: usize) -> (Value, Vec<String>) {
+    let heads = client(node).await.join_rooms(&json!([{"room": "store:s"}, {"room": "order:o"}])).await;
+    (after(&heads, &["order:o", "store:s"]), fill(node, 0, count).await)
+}
+
 #[tokio::test]
 async fn a_page_that_is_full_is_followed_by_the_rest_of_all_rooms_in_order_and_then_by_what_is_new() {
     let (_redis, nodes) = both_brokers(&[DEEP]).await;
@@ -281,15 +279,11 @@ async fn a_page_that_is_full_is_followed_by_the_rest_of_all_rooms_in_order_and_t
 async fn rooms_that_the_socket_is_in_go_on_and_those_that_catch_up_as_well() {
     let (_redis, nodes) = both_brokers(&[DEEP]).await;
     for node in &nodes {
-        let mut first = client(node).await;
-        let heads = first.join_rooms(&json!([{"room": "store:s"}, {"room": "order:o"}])).await;
-        first.drop_connection();
-        let owed = fill(node, 0, 2400).await;
+        let (wanted, owed) = missed_by_two(node, 2400).await;
         let mut second = client(node).await;
         second.join("product:p").await;
         publish(node, &[("p1", &["product:p"])]).await;
         assert_eq!(live(&mut second, 1).await, ["p1"]);
-        let wanted = after(&heads, &["order:o", "store:s"]);
         // The second command finds two rooms that catch up, one that is live, and one that is new.
         second.send(&format!(r#"42/realtime,901["join_rooms",{{"rooms":{wanted}}}]"#)).await;
         second.send(r#"42/realtime,902["join_rooms",{"rooms":[{"room":"store:s"},{"room":"product:p"},{"room":"order:o"},{"room":"variant:v"}]}]"#).await;
@@ -322,12 +316,8 @@ async fn rooms_that_the_socket_is_in_go_on_and_those_that_catch_up_as_well() {
 async fn who_asks_without_an_ack_id_gets_what_was_missed_of_all_rooms_as_events() {
     let (_redis, nodes) = both_brokers(&[DEEP]).await;
     for node in &nodes {
-        let mut first = client(node).await;
-        let heads = first.join_rooms(&json!([{"room": "store:s"}, {"room": "order:o"}])).await;
-        first.drop_connection();
-        let mut owed = fill(node, 0, 1200).await;
+        let (mut wanted, mut owed) = missed_by_two(node, 1200).await;
         let mut second = client(node).await;
-        let mut wanted = after(&heads, &["order:o", "store:s"]);
         wanted.as_array_mut().expect("a list").extend([json!({"room": "variant:v"}), json!({"room": "attic"})]);
         second.tell("join_rooms", &json!({"rooms": wanted}).to_string()).await;
         let mut got = live(&mut second, owed.len()).await;

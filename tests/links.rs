@@ -38,7 +38,8 @@ async fn a_link_that_falls_silent_or_is_cut_is_replaced_whichever_it_is() {
         rig.is_well(&format!("silent: {link}")).await;
     }
     for link in LINKS {
-        assert!(rig.proxy.cut(link) > 0, "{link} has a connection that says its name");
+        // One that was silent before may be between two connections.
+        eventually(&format!("{link} has a connection"), || async { (rig.proxy.cut(link) > 0).then_some(()) }).await;
         rig.publish().await;
         rig.is_well(&format!("cut: {link}")).await;
     }

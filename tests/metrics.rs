@@ -129,6 +129,34 @@ async fn a_counter_is_there_with_each_value_of_its_label_before_it_moves() {
     }
 }
 
+/// An alert that divides by a series which is not there is silent, and so is one that waits for the first increase of it.
+#[tokio::test]
+async fn every_metric_is_there_before_the_first_client() {
+    let redis = Redis::start().await;
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_LIMITS__CONNECTIONS", "50000")]).await;
+    let all = metrics::TABLE.iter().flat_map(|group| group.metrics);
+    // These are of a JWKS, and of a process whose address space is bounded.
+    let elsewhere = ["hallway_jwks_keys", "hallway_jwks_fetched_timestamp_seconds", "process_virtual_memory_max_bytes"];
+    let expected: Vec<&str> = all.map(|metric| metric.name).filter(|name| !elsewhere.contains(name)).collect();
+    eventually("every metric is there", || async {
+        let text = node.numbers().await;
+        let shown: BTreeSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        let here = |name: &str| shown.contains(name) || shown.contains(format!("{name}_count").as_str());
+        expected.iter().all(|name| here(name)).then_some(())
+    })
+    .await;
+    let text = node.numbers().await;
+    for series in [
+        "hallway_sessions 0",
+        "hallway_rooms 0",
+        "hallway_kick_seconds_count 0",
+        r#"hallway_api_requests_total{key="none",outcome="unauthorized"} 0"#,
+        r#"hallway_api_requests_total{key="api.key",outcome="failed"} 0"#,
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series}");
+    }
+}
+
 /// To a peer that reads nothing an ephemeral event is dropped, and a `latest` one gives way to the next of its key.
 #[tokio::test]
 async fn what_a_peer_that_lags_does_not_get_shows() {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::client::Client;
-use crate::harness::node::Node;
+use crate::harness::node::{Node, both_brokers};
 use crate::harness::redis::Redis;
 use crate::harness::{eventually, token};
 
@@ -52,14 +52,6 @@ async fn complete_since(node: &Node, room: &str, since: u64) -> bool {
 
 fn ms(offset: &str) -> u64 {
     offset.split('-').next().and_then(|ms| ms.parse().ok()).expect("an offset")
-}
-
-async fn both_brokers(settings: &[(&str, &str)]) -> (Redis, [Node; 2]) {
-    let redis = Redis::start().await;
-    let url = redis.url();
-    let on_redis = [settings, &[("HALLWAY_REDIS__URL", url.as_str())]].concat();
-    let nodes = [Node::with(settings).await, Node::with(&on_redis).await];
-    (redis, nodes)
 }
 
 async fn key_is_there(redis: &Redis, key: &str) -> bool {

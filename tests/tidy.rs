@@ -311,6 +311,9 @@ fn the_documents_are_short_and_name_files_that_exist() {
         "docs/operating.md",
         "docs/protocol.md",
         "docs/migrating.md",
+        "docs/clients/dart.md",
+        "docs/clients/javascript.md",
+        "docs/clients/python.md",
         "helm/hallway/README.md",
     ];
     for (document, limit) in limits.into_iter().chain(unlimited.map(|document| (document, usize::MAX))) {
@@ -326,4 +329,12 @@ fn the_documents_are_short_and_name_files_that_exist() {
         found.extend(gone.map(|path| format!("{document}: `{path}` is not there")));
     }
     nothing_wrong(found);
+}
+
+#[test]
+fn the_page_about_load_balancers_shows_the_files_that_are_tested() {
+    let page = read("docs/load-balancers.md");
+    for file in ["deploy/proxies/nginx.conf", "deploy/proxies/haproxy.cfg"] {
+        assert!(page.contains(&read(file)), "copy {file} into docs/load-balancers.md as it stands");
+    }
 }

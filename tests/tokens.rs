@@ -214,6 +214,33 @@ fn a_token_for_ever_is_minted_and_no_panic() {
 }
 
 #[tokio::test]
+async fn a_minted_token_is_let_in_by_the_gateway_it_was_configured_for() {
+    let settings = [
+        ("HALLWAY_AUTH__HS256_SECRET", SECRET),
+        ("HALLWAY_AUTH__ISSUER", "https://id.example.com"),
+        ("HALLWAY_AUTH__AUDIENCE", "hallway"),
+        ("HALLWAY_AUTH__REQUIRE_IAT", "true"),
+        ("HALLWAY_AUTH__MAX_TOKEN_TTL", "5m"),
+    ];
+    let node = Node::with(&settings).await;
+    let mint = |more: &[&str]| {
+        let mut hallway = std::process::Command::new(env!("CARGO_BIN_EXE_hallway"));
+        let minted = hallway.args(["token", "--sub", "u1"]).args(more).envs(settings).output().expect("it runs");
+        assert!(minted.status.success(), "{minted:?}");
+        String::from_utf8(minted.stdout).expect("text").trim_end().to_owned()
+    };
+    assert!(is_in(&sign_in(&node, &[("token", &mint(&[]))]).await));
+    for wrong in ["iss=https://other.example.com", "aud=other"] {
+        let token = mint(&["--claim", wrong]);
+        assert_eq!(
+            sign_in(&node, &[("token", &token)]).await,
+            UNAUTHORIZED,
+            "a claim of one's own goes over it: {wrong}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn who_tries_again_at_once_is_always_answered() {
     let node = Node::embedded().await;
     for _ in 0..10 {

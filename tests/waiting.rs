@@ -115,7 +115,9 @@ async fn a_redis_that_is_silent_is_waited_for_no_longer_than_one_that_refuses() 
     client.join("order:known").await;
     redis.pause();
     let began = Instant::now();
-    for (command, argument) in [&all()[0], &all()[1], &all()[2], &all()[3]] {
+    let many: Value = (0..100).map(|n| json!({"room": format!("order:{n}"), "since": 0})).collect();
+    let many = ("join_rooms", json!({"rooms": many}).to_string());
+    for (command, argument) in [&all()[0], &many, &all()[2], &all()[3]] {
         let reply = client.call(command, argument).await;
         assert_eq!(reply, json!({"ok": false, "error": "unavailable"}), "{command}");
     }
@@ -124,7 +126,10 @@ async fn a_redis_that_is_silent_is_waited_for_no_longer_than_one_that_refuses() 
     // The answer of Redis itself may take 5 s (`redis.response_timeout`).
     assert!((Duration::from_secs(4)..Duration::from_secs(12)).contains(&took), "{took:?}");
     node.ready().await;
+    // Of what was refused nothing is joined, however far it got.
+    redis.fcall(&["order:5"], r#"{"type":"t","payload":1}"#, &[]).await.expect("it is published");
     client.join("order:new").await;
+    client.nothing_came().await;
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ function token(user) {
   return `${text}.${createHmac('sha256', SECRET).update(text).digest('base64url')}`;
 }
 
-// Asks for connections until each client has one; tells when each of its handshakes arrived.
+// Passes each connection on to the node that is the target then, and notes when it arrived.
 function proxy(target, arrivals) {
   const server = createServer((client) => {
     arrivals.push(performance.now());

@@ -15,6 +15,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::keys::Keys;
 use super::{ApiError, ApiState, Scope, document, error};
+use crate::metrics::{API_OUTCOMES, API_REQUESTS};
 
 /// The name of the key in metrics where there was no valid one.
 const NOBODY: &str = "none";
@@ -28,6 +29,7 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn new(keys: Arc<Keys>) -> Self {
+        announce(&keys);
         Self { keys, need: None }
     }
 
@@ -76,6 +78,15 @@ fn outcome(status: StatusCode) -> &'static str {
     if status.is_client_error() { "refused" } else { "ok" }
 }
 
+/// The requests of each key are counted from 0, so that its first one is seen as an increase.
+fn announce(keys: &Keys) {
+    for key in keys.names().cloned().chain([NOBODY.into()]) {
+        for outcome in API_OUTCOMES {
+            counter!(API_REQUESTS, "key" => key.clone(), "outcome" => *outcome).increment(0);
+        }
+    }
+}
+
 fn count(key: Arc<str>, outcome: &'static str) {
-    counter!(crate::metrics::API_REQUESTS, "key" => key, "outcome" => outcome).increment(1);
+    counter!(API_REQUESTS, "key" => key, "outcome" => outcome).increment(1);
 }

@@ -84,6 +84,11 @@ impl Keys {
         Self { keys: keys.collect(), failures: Mutex::default(), failure_rate: Rate::per_second(failures_per_second) }
     }
 
+    /// The name of each.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.iter().map(|key| &key.name)
+    }
+
     /// The name of the key in the header `Authorization`, if that is good for `need` and not used too often.
     pub(super) fn admit(&self, header: Option<&str>, need: Option<Scope>, now: Instant) -> Result<Arc<str>, Denied> {
         if self.keys.is_empty() {

@@ -1,19 +1,21 @@
-//! `hallway token`: a token for trying things out, alone on stdout.
+//! `hallway token`: a token for trying things out, alone on stdout. A gateway with the same configuration lets it in, so it
+//! names the issuer and the audience that are asked for.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::{EXIT_CONFIG, TokenArgs, complain, lenient, print};
 use crate::auth::token::mint;
 use crate::clock::now_ms;
+use crate::config::{Auth, Config};
+
+/// How long a token is good for that was not asked to be good for longer or shorter.
+const USUAL_TTL: Duration = Duration::from_hours(1);
 
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
-    let minted = secret(args).and_then(|secret| {
-        let claims = claims(args)?;
-        mint(secret.as_bytes(), &claims).map_err(|e| e.to_string())
-    });
-    match minted {
+    match minted(args) {
         Ok(token) => print(&format!("{token}\n")),
         Err(problem) => {
             complain(&problem);
@@ -22,25 +24,39 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
     }
 }
 
-/// The configured secret, or the dev secret where nothing is configured.
-fn secret(args: &TokenArgs) -> Result<String, String> {
+fn minted(args: &TokenArgs) -> Result<String, String> {
     let config = lenient(args.config.config.as_deref()).map_err(|errors| errors.to_string())?;
-    let secret = config.auth.hs256_secret.first();
-    let secret = secret.ok_or("only auth.hs256_secret (or its file) can sign tokens; none is configured")?;
-    Ok(secret.expose().to_owned())
+    let claims = claims(args, &config.auth)?;
+    mint(secret(&config)?.as_bytes(), &claims).map_err(|e| e.to_string())
 }
 
-fn claims(args: &TokenArgs) -> Result<Map<String, Value>, String> {
-    let now = now_ms() / 1000;
-    let mut claims = Map::new();
-    claims.insert("sub".to_owned(), args.sub.clone().into());
+/// The configured secret, or the dev secret where nothing is configured.
+fn secret(config: &Config) -> Result<&str, String> {
+    let secret = config.auth.hs256_secret.first();
+    let secret = secret.ok_or("only auth.hs256_secret (or its file) can sign tokens; none is configured")?;
+    Ok(secret.expose())
+}
+
+fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
+    let ttl = args.ttl.unwrap_or_else(|| USUAL_TTL.min(auth.max_token_ttl));
+    let mut claims = accepted(auth, &args.sub, ttl);
     claims.extend(args.role.clone().map(|role| ("role".to_owned(), role.into())));
-    claims.insert("iat".to_owned(), now.into());
-    claims.insert("exp".to_owned(), now.saturating_add(args.ttl.as_secs()).into());
     for claim in &args.claims {
         let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write KEY=JSON"))?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         claims.insert(name.to_owned(), value);
     }
     Ok(claims)
+}
+
+/// What a gateway with this configuration asks of a token.
+pub(super) fn accepted(auth: &Auth, sub: &str, ttl: Duration) -> Map<String, Value> {
+    let now = now_ms() / 1000;
+    let mut claims = Map::new();
+    claims.insert("sub".to_owned(), sub.into());
+    claims.extend(auth.issuer.clone().map(|issuer| ("iss".to_owned(), issuer.into())));
+    claims.extend(auth.audience.clone().map(|audience| ("aud".to_owned(), audience.into())));
+    claims.insert("iat".to_owned(), now.into());
+    claims.insert("exp".to_owned(), now.saturating_add(ttl.as_secs()).into());
+    claims
 }

@@ -1,14 +1,16 @@
 //! What dev mode says at start: a token, and lines to copy that work.
 
-use serde_json::{Map, Value, json};
+use std::time::Duration;
 
+use serde_json::{Map, Value};
+
+use super::token::accepted;
 use crate::auth::token::mint;
-use crate::clock::now_ms;
-use crate::config::{Config, DevHost};
+use crate::config::{Auth, Config, DevHost};
 use crate::gateway::Gateway;
 
-/// How long the printed token is good for, seconds.
-const TOKEN_TTL_S: u64 = 24 * 3600;
+/// How long the printed token is good for, where `auth.max_token_ttl` allows it.
+const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 /// Prints the welcome to stdout.
 ///
@@ -18,15 +20,15 @@ pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn st
     let secret = config.auth.hs256_secret.first().map_or(Config::DEV_SECRET, |s| s.expose());
     let bearers = config.api.bearers();
     let key = bearers.first().map_or(Config::DEV_API_KEY, |bearer| bearer.secret.expose());
-    let token = mint(secret.as_bytes(), &claims())?;
+    let token = mint(secret.as_bytes(), &claims(&config.auth))?;
     super::print(&text(&gateway.addresses().first().map(ToString::to_string).unwrap_or_default(), &token, key, config));
     Ok(())
 }
 
-fn claims() -> Map<String, Value> {
-    let now = now_ms() / 1000;
-    let claims = json!({"sub": "dev", "role": "admin", "iat": now, "exp": now + TOKEN_TTL_S});
-    claims.as_object().cloned().unwrap_or_default()
+fn claims(auth: &Auth) -> Map<String, Value> {
+    let mut claims = accepted(auth, "dev", TOKEN_TTL.min(auth.max_token_ttl));
+    claims.insert("role".to_owned(), "admin".into());
+    claims
 }
 
 /// Prints where the devices reach it that were named by `hosts`.

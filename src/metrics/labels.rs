@@ -95,7 +95,7 @@ pub(super) const AUTHORIZER_OUTCOMES: &[&str] =
 pub(super) const POLICY_FAULTS: &[&str] = &["claims-too-large", "evaluation", "no-bool", "panicked"];
 
 /// What becomes of a request to the API.
-pub(super) const API_OUTCOMES: &[&str] =
+pub(crate) const API_OUTCOMES: &[&str] =
     &["ok", "refused", "failed", Refusal::Unauthorized.code(), Refusal::Forbidden.code(), Refusal::RateLimited.code()];
 
 /// The links of a node to Redis.

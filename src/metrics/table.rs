@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 /// Metrics of one theme.
 #[derive(Debug)]
@@ -70,8 +70,8 @@ impl Metric {
         self.meaning.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Tells the recorder what it means. A counter starts at 0 with each value of its label: of one that comes into being
-    /// with its first step, that step is not seen by who looks at increases.
+    /// Tells the recorder what it means. A counter starts at 0 with each value of its label, and a histogram without an
+    /// observation: of one that comes into being with its first step, that step is not seen by who looks at increases.
     pub(super) fn announce(&self) {
         let unit = match self.unit {
             "seconds" => Unit::Seconds,
@@ -88,6 +88,7 @@ impl Metric {
             (Kind::Counter, [(label, values)]) => {
                 values.iter().for_each(|value| counter!(self.name, vec![Label::new(*label, *value)]).increment(0));
             }
+            (Kind::Histogram, []) => drop(histogram!(self.name)),
             _ => {}
         }
     }
@@ -117,8 +118,9 @@ pub fn page(groups: &[Group]) -> String {
 const HEAD: &str = "<!-- Written by `hallway reference metrics`. -->
 # Metrics
 
-What `/metrics` of the admin listener (`admin.listen`) shows, in the text format of Prometheus. Counters start at 0 when
-the node starts, with each value of their label. Gauges are there from the moment that they mean something. Histograms have the
+What `/metrics` of the admin listener (`admin.listen`) shows, in the text format of Prometheus. Counters and histograms
+start at 0 when the node starts, with each value of their label. So do gauges, except those of something that may not be there
+(Redis, a JWKS, a limit that is not set). Histograms have the
 buckets 0.5 ms, 1 ms, 2.5 ms, 5 ms, 10 ms, 25 ms, 50 ms, 0.1 s, 0.25 s, 1 s, 5 s and 30 s. No label holds a room, a user or
 anything else that a client chooses.
 ";

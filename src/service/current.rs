@@ -61,10 +61,10 @@ impl Current {
         all == 0 || kept > 0
     }
 
-    /// Appends the bare events that have not been told to a JSON array without its brackets.
-    pub(super) fn write(&self, out: &mut String) {
+    /// Appends the bare events that have not been told to a JSON array without its brackets, to which they may be the first.
+    pub(super) fn write(&self, out: &mut String, mut is_first: bool) {
         for known in self.0.iter().filter(|known| !known.told) {
-            if !out.is_empty() {
+            if !std::mem::take(&mut is_first) {
                 out.push(',');
             }
             known.envelope.write_event(&known.shown(), out);

@@ -66,7 +66,7 @@ impl Page {
     pub(super) fn list(&self) -> String {
         let mut list = self.events.clone();
         if !self.has_more {
-            self.current.write(&mut list);
+            self.current.write(&mut list, self.events.is_empty());
         }
         format!("[{list}]")
     }

@@ -11,7 +11,7 @@ use crate::broker::Unavailable;
 use crate::session::Session;
 
 /// Between two tries, also where the broker seems to be within reach: it may be this one room that cannot be read.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(200);
 
 /// What a command is given in any case that spent its time behind others in the queue, unless the broker is known to be
 /// out of reach: longer than a healthy broker takes.

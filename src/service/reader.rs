@@ -17,6 +17,9 @@ pub(super) const AT_ONCE: usize = 8;
 /// The fewest events read of a room at once, however many rooms there are: what brokers fetch in one step.
 const FEWEST: usize = 64;
 
+/// The least that is kept of such a read: less would have the same events fetched again and again.
+const LEAST_BYTES: usize = 64 * 1024;
+
 /// See the module. Rooms have numbers, from 0, in the order in which they were added.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -36,7 +39,7 @@ impl Share {
     /// Of one of so many rooms, which make a page of at most `bytes` together.
     pub(super) fn of(rooms: usize, bytes: usize) -> Self {
         let rooms = rooms.max(1);
-        Self { events: (PAGE_EVENTS / rooms).max(FEWEST), bytes: bytes / rooms }
+        Self { events: (PAGE_EVENTS / rooms).max(FEWEST), bytes: (bytes / rooms).max(LEAST_BYTES.min(bytes)) }
     }
 }
 

@@ -59,9 +59,9 @@ pub(super) fn joined_all(verdicts: &[(String, Result<Room, Refusal>)], joined: &
             Err(refusal) => body.push_str(&one_refused(name, *refusal)),
         }
     }
-    body.push_str(r#"],"events":"#);
-    body.push_str(&row.list());
-    body.push_str(if row.has_more { r#","hasMore":true}}"# } else { "}}" });
+    body.push_str(r#"],"events":["#);
+    row.write(&mut body);
+    body.push_str(if row.has_more { r#"],"hasMore":true}}"# } else { "]}}" });
     body
 }
 

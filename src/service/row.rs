@@ -31,13 +31,12 @@ impl Row {
         Self { events: String::new(), taken: (0, 0), bytes, has_more: false, current }
     }
 
-    /// The events as a JSON array; of what is current nothing while more follows.
-    pub(super) fn list(&self) -> String {
-        let mut list = self.events.clone();
+    /// Appends the events to a JSON array without its brackets; of what is current nothing while more follows.
+    pub(super) fn write(&self, out: &mut String) {
+        out.push_str(&self.events);
         if !self.has_more {
-            self.current.write(&mut list);
+            self.current.write(out, self.events.is_empty());
         }
-        format!("[{list}]")
     }
 
     /// Makes what is current fit behind the events. If nothing of it does, more follows.

@@ -44,6 +44,20 @@ def objects(case, *arguments):
     return [found for found in yaml.safe_load_all(rendered(3, case, *arguments)) if found]
 
 
+def flags(*settings):
+    """Settings as `--set` takes them."""
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@functools.cache
+def notes(case, *arguments):
+    """The notes of a case. By Helm 4: a dry run of Helm 3.18.0 asks the cluster for its version."""
+    command = ["install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", str(values(case))]
+    done = helm(4, *command, "--dry-run=client", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("NOTES:\n")[1]
+
+
 def of_kind(found, kind):
     return [each for each in found if each["kind"] == kind]
 

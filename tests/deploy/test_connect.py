@@ -68,7 +68,7 @@ def test_without_a_token_it_only_sees_that_a_bad_one_is_refused(node):
 
 def test_it_signs_for_the_issuer_and_audience_of_the_configuration():
     settings = {"HALLWAY_AUTH__ISSUER": "https://id.example.com", "HALLWAY_AUTH__AUDIENCE": "hallway"}
-    (pod,) = [each for each in of_kind(objects("fleet"), "Pod")]
+    (pod,) = of_kind(objects("fleet"), "Pod")
     given = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
     with gateway(**settings) as strict:
         assert connect(strict.main).returncode == 1

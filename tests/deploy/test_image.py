@@ -1,5 +1,6 @@
 """What deploy/Dockerfile says can be done without Docker, and what comes of it runs where little is allowed."""
 
+import json
 import os
 import pathlib
 import re
@@ -55,7 +56,9 @@ def sealed(root):
 def test_it_starts_with_a_read_only_root_and_no_home_as_an_unknown_user(image):
     node = Node()
     command = [*sealed(image), "/usr/local/bin/hallway", "serve"]
-    environment = node.environment() | {"PATH": os.environ["PATH"]}
+    # No certificate authority is there either: what is asked without TLS needs none.
+    settings = {"HALLWAY_AUTHORIZER__URL": "http://127.0.0.1:1/", "HALLWAY_AUTH__JWKS_URL": "http://127.0.0.1:1/"}
+    environment = node.environment(**settings) | {"PATH": os.environ["PATH"]}
     with process(command, env=environment, stderr=subprocess.PIPE) as running:
         eventually("the gateway is ready", lambda: node.readyz() == 200 or running.poll() is not None)
         assert running.poll() is None, running.stderr.read().decode()
@@ -64,9 +67,19 @@ def test_it_starts_with_a_read_only_root_and_no_home_as_an_unknown_user(image):
         (options,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
         assert "HOME" not in environment
         assert "ro" in options.split(","), mounts
+        asked = subprocess.run([*sealed(image), *health_check()], env=environment, capture_output=True, text=True)
+        assert (asked.returncode, asked.stdout) == (0, "ready\n"), asked.stderr
+        event = ["publish", "order:o1", "--type", "x", "--payload", "1", "--http", f"http://{node.main}"]
+        said = subprocess.run([*sealed(image), "/usr/local/bin/hallway", *event], env=environment, capture_output=True, text=True)
+        assert said.returncode == 0 and "order:o1" in said.stdout, said.stderr
         assert os.geteuid() != 0 or f"Uid:\t{STRANGER}\t{STRANGER}" in status, status
         running.terminate()
         assert running.wait(20) == 0, running.stderr.read().decode()
+
+
+def health_check():
+    """The command by which Docker asks how the container is."""
+    return json.loads(re.search(r"^HEALTHCHECK (?:--\S+ |\\\n\s*)*CMD (\[.*\])$", DOCKERFILE, re.M)[1])
 
 
 def test_a_token_can_be_had_from_inside(image):
@@ -84,7 +97,8 @@ def test_the_dockerfile_has_no_faults_that_are_known():
 def test_the_image_is_of_a_user_with_a_number_and_says_what_it_is():
     final = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.search(r"^USER (\d+):(\d+)$", final, re.M), "kubelet can tell no root only from a number"
-    for label in ("title", "description", "licenses", "version", "revision", "base.name"):
+    labels = ("title", "description", "licenses", "version", "revision", "created", "source", "base.name", "base.digest")
+    for label in labels:
         assert f"org.opencontainers.image.{label}=" in final
 
 
@@ -110,8 +124,63 @@ def test_the_builder_is_given_all_that_cargo_reads(tmp_path):
 
 def test_the_rust_of_the_image_is_new_enough():
     wanted = re.search(r'^rust-version = "1\.(\d+)"', (ROOT / "Cargo.toml").read_text(), re.M)
-    given = re.search(r"^ARG RUST=1\.(\d+)-", DOCKERFILE, re.M)
+    given = re.search(r"^ARG RUST=rust:1\.(\d+)-", DOCKERFILE, re.M)
     assert int(given[1]) >= int(wanted[1])
+
+
+def test_builder_and_base_are_one_debian_that_is_supported():
+    """Debian 12 had its last release in 2026."""
+    builder = re.search(r"^ARG RUST=rust:.*-slim-(\w+)$", DOCKERFILE, re.M)[1]
+    base = re.search(r"^ARG BASE=gcr\.io/distroless/cc-debian(\d+):nonroot$", DOCKERFILE, re.M)[1]
+    assert (builder, base) == ("trixie", "13")
+    assert f"gcr.io/distroless/cc-debian{base}." in (ROOT / "deploy/build").read_text()
+
+
+DOCKER = """#!/bin/sh
+[ "$1 $2 $3" = "buildx imagetools inspect" ] || exit 2
+case $6 in
+rust:*) echo sha256:%s ;;
+gcr.io/*) echo sha256:%s ;;
+esac
+"""
+
+
+def pin(dockerfile, path, *options):
+    command = [ROOT / "deploy/pin", *options, dockerfile]
+    return subprocess.run(command, env={"PATH": f"{path}:/usr/bin:/bin"}, capture_output=True, text=True)
+
+
+def test_a_release_is_built_from_digests(tmp_path):
+    """Where a registry is in reach `deploy/pin` writes them down; the registry is played here."""
+    file, docker = tmp_path / "Dockerfile", tmp_path / "docker"
+    file.write_text(re.sub(r"^(ARG \w+_DIGEST=).*$", r"\1", DOCKERFILE, flags=re.M))
+    loose = pin(file, tmp_path, "--check")
+    assert loose.returncode == 1 and "rust:1.95-slim-trixie has no digest" in loose.stderr
+
+    docker.write_text(DOCKER % ("a" * 64, "b" * 64))
+    docker.chmod(0o755)
+    done = pin(file, tmp_path)
+    assert done.returncode == 0, done.stderr
+    digests = dict(re.findall(r"^ARG (\w+_DIGEST)=(.*)$", file.read_text(), re.M))
+    assert digests == {"RUST_DIGEST": "sha256:" + "a" * 64, "BASE_DIGEST": "sha256:" + "b" * 64}
+    assert pin(file, tmp_path, "--check").returncode == 0
+    for name in ("RUST", "BASE"):
+        assert f"FROM ${{{name}}}${{{name}_DIGEST:+@${name}_DIGEST}}" in DOCKERFILE
+
+    docker.write_text("#!/bin/sh\necho nothing of use\n")
+    before = file.read_text()
+    done = pin(file, tmp_path)
+    assert done.returncode == 1 and "no digest of rust:" in done.stderr and file.read_text() == before
+
+
+def test_the_proxy_of_the_compose_file_waits_for_nodes_that_are_healthy():
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+    waits = {name: each["condition"] for name, each in services["proxy"]["depends_on"].items()}
+    assert waits == {"node-1": "service_healthy", "node-2": "service_healthy"}
+    for name in waits:
+        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert "healthcheck" not in services[name], "the image has one"
+    assert health_check() == ["/usr/local/bin/hallway", "health"]
 
 
 def test_the_compose_file_is_one():

@@ -8,8 +8,18 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::record::{is_histogram, says_listening, unknown_lines, unknown_series};
+use super::redis::Redis;
 use super::token::{API_KEY, SECRET};
 use super::{eventually, free_address, http};
+
+/// A node on the embedded broker and one on a Redis, which is kept for as long as they run.
+pub async fn both_brokers(settings: &[(&str, &str)]) -> (Redis, [Node; 2]) {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let on_redis = [settings, &[("HALLWAY_REDIS__URL", url.as_str())]].concat();
+    let nodes = [Node::with(settings).await, Node::with(&on_redis).await];
+    (redis, nodes)
+}
 
 /// A running `hallway serve`.
 pub struct Node {

@@ -200,15 +200,15 @@ async fn fleet(redis: &Redis, settings: &[(&str, &str)]) -> [Node; 3] {
 #[tokio::test]
 async fn whoever_comes_and_goes_has_the_events_of_all_rooms_once_and_in_order() {
     let redis = Redis::start().await;
-    run(&fleet(&redis, &[]).await, 0, 400).await;
-    run(&[Node::with(&[DEEP]).await], 0, 400).await;
+    run(&fleet(&redis, &[]).await, 0, 300).await;
+    run(&[Node::with(&[DEEP]).await], 0, 300).await;
 }
 
 #[tokio::test]
 async fn what_no_page_holds_follows_across_all_rooms_in_order_and_before_what_is_new() {
     let redis = Redis::start().await;
     for nodes in [Vec::from(fleet(&redis, &[]).await), vec![Node::with(&[DEEP]).await]] {
-        let commuters = run(&nodes, 2000, 300).await;
+        let commuters = run(&nodes, 2000, 150).await;
         assert!(commuters.iter().all(|commuter| commuter.continued > 0), "each of them missed more than a page");
     }
 }

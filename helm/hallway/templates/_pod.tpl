@@ -5,24 +5,23 @@ automountServiceAccountToken: false
 # A Service named hallway would otherwise put variables beginning with HALLWAY_ into the pod.
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "hallway.graceSeconds" . }}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
-{{- end }}
+{{- include "hallway.pullSecrets" . }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
 securityContext:
-  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+  {{- include "hallway.given" .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.initContainers }}
+initContainers:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 containers:
   - name: hallway
     image: {{ include "hallway.image" . }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     args: [serve, --config, /etc/hallway/hallway.toml]
     securityContext:
-      {{- toYaml .Values.securityContext | nindent 6 }}
+      {{- include "hallway.given" .Values.securityContext | nindent 6 }}
     ports:
       - name: client
         containerPort: {{ .Values.ports.client }}
@@ -41,18 +40,13 @@ containers:
     # A node whose Redis is out of reach lives and is not ready: a restart would only cut its clients off.
     startupProbe:
       httpGet: {path: /livez, port: admin}
-      periodSeconds: 1
-      failureThreshold: 60
+      {{- include "hallway.given" .Values.probes.startup | nindent 6 }}
     livenessProbe:
       httpGet: {path: /livez, port: admin}
-      periodSeconds: 10
-      timeoutSeconds: 5
-      failureThreshold: 3
+      {{- include "hallway.given" .Values.probes.liveness | nindent 6 }}
     readinessProbe:
       httpGet: {path: /readyz, port: admin}
-      periodSeconds: 2
-      timeoutSeconds: 2
-      failureThreshold: 2
+      {{- include "hallway.given" .Values.probes.readiness | nindent 6 }}
     {{- if int .Values.shutdown.preStopSeconds }}
     lifecycle:
       preStop:
@@ -60,7 +54,7 @@ containers:
           seconds: {{ .Values.shutdown.preStopSeconds }}
     {{- end }}
     resources:
-      {{- toYaml .Values.resources | nindent 6 }}
+      {{- include "hallway.given" .Values.resources | nindent 6 }}
     volumeMounts:
       - name: config
         mountPath: /etc/hallway
@@ -73,6 +67,9 @@ containers:
       {{- with .Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
+  {{- with .Values.extraContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 volumes:
   - name: config
     configMap:
@@ -125,13 +122,21 @@ rate = {{ int . }}
 
 {{/* What goes over hallway.toml. */}}
 {{- define "hallway.variables" -}}
+{{- include "hallway.ownVariables" . }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Those of them that the chart sets itself. */}}
+{{- define "hallway.ownVariables" -}}
 - name: HALLWAY_SERVER__LISTEN
-  value: "0.0.0.0:{{ .Values.ports.client }}"
+  value: "{{ .Values.listenAddress }}:{{ .Values.ports.client }}"
 - name: HALLWAY_ADMIN__LISTEN
-  value: "0.0.0.0:{{ .Values.ports.admin }}"
+  value: "{{ .Values.listenAddress }}:{{ .Values.ports.admin }}"
 {{- if .Values.api.ownListener }}
 - name: HALLWAY_API__LISTEN
-  value: "0.0.0.0:{{ .Values.ports.api }}"
+  value: "{{ .Values.listenAddress }}:{{ .Values.ports.api }}"
 {{- end }}
 - name: HALLWAY_SHUTDOWN__DRAIN
   value: {{ .Values.shutdown.drain }}
@@ -155,9 +160,29 @@ rate = {{ int . }}
 {{- end }}
 {{- include "hallway.secretVariable" (dict "root" . "from" .Values.auth "inline" .Values.auth.hs256Secret "name" "HALLWAY_AUTH__HS256_SECRET" "key" "hs256-secret") }}
 {{- include "hallway.secretVariable" (dict "root" . "from" .Values.api "inline" .Values.api.key "name" "HALLWAY_API__KEY" "key" "api-key") }}
-{{- include "hallway.secretVariable" (dict "root" . "from" .Values.redis "inline" .Values.redis.url "name" "HALLWAY_REDIS__URL" "key" "redis-url") }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
+{{- $url := ternary (dict "existingSecret" "") .Values.redis (ne "" .Values.redis.url) }}
+{{- include "hallway.secretVariable" (dict "root" . "from" $url "inline" .Values.redis.url "name" "HALLWAY_REDIS__URL" "key" "redis-url") }}
+{{- with .Values.redis }}
+{{- with .username }}
+- name: HALLWAY_REDIS__USERNAME
+  value: {{ . | quote }}
+{{- end }}
+{{- if .existingSecretPasswordKey }}
+{{- $password := dict "existingSecret" .existingSecret "existingSecretKey" .existingSecretPasswordKey }}
+{{- include "hallway.secretVariable" (dict "root" $ "from" $password "inline" "" "name" "HALLWAY_REDIS__PASSWORD" "key" "") }}
+{{- end }}
+{{- if .tls.existingSecret }}
+{{- if .tls.ca }}
+- name: HALLWAY_REDIS__CA_FILE
+  value: /run/secrets/hallway/redis/ca
+{{- end }}
+{{- if .tls.clientCert }}
+- name: HALLWAY_REDIS__CLIENT_CERT_FILE
+  value: /run/secrets/hallway/redis/cert
+- name: HALLWAY_REDIS__CLIENT_KEY_FILE
+  value: /run/secrets/hallway/redis/key
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

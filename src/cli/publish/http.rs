@@ -1,6 +1,6 @@
 //! Publishing by `POST /v1/publish`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Client;
@@ -8,6 +8,7 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::{Event, Problem, quoted};
+use crate::cli::local::{innermost, nearby};
 use crate::config::Config;
 
 /// For the whole request: above `redis.response_timeout`, within which a gateway answers.
@@ -18,13 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the configured gateway listens for services, as seen from this machine.
 pub(super) fn configured(config: &Config) -> String {
     let address = config.api.listen.or_else(|| config.server.listen.first().copied());
-    let mut address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    format!("http://{address}")
+    let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    format!("http://{}", nearby(address))
 }
 
 pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Value, Problem> {
@@ -35,6 +31,8 @@ pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Valu
         Problem::Failed(format!("no gateway can be reached at {shown}: {why}; start one, or name another with --http"))
     };
     let builder = Client::builder().timeout(PATIENCE).connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
+    // Without TLS there is no need of the system's certificates, which may not be there.
+    let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
     let request = builder.build().map_err(unreachable)?.post(url).bearer_auth(key);
     let request = request.header("content-type", "application/json").body(body(event));
     let response = request.send().await.map_err(unreachable)?;
@@ -79,12 +77,4 @@ fn refusal(shown: &str, status: u16, error: &Value) -> String {
         _ => String::new(),
     };
     format!("the gateway refused the event: {code}: {message}{remedy}")
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }

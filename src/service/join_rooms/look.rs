@@ -7,6 +7,7 @@ use hallway_rooms::entry::Entry;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
+use tokio::time::Instant;
 
 use super::seats::{Entered, Joining, Part, Stand};
 use super::{Admitted, Asked};
@@ -81,6 +82,10 @@ impl Service {
                     Ok(look) => looks.push(look),
                     Err(Unavailable(_)) => failed.push(one.room.clone()),
                 }
+            }
+            // It is the broker and not these rooms: the others would have to be waited for in vain, one after the other.
+            if !failed.is_empty() && (looks.is_empty() || Instant::now() >= asked.until) {
+                return Err(asked.rooms());
             }
         }
         if failed.is_empty() { Ok(looks) } else { Err(failed) }
