@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::auth::keys::Key;
 use crate::config::{Config, ConfigErrors, DevHost, Mode, environment, parse_duration};
 use crate::gateway::Gateway;
 use crate::logs;
@@ -197,19 +196,7 @@ const fn mode(dev: bool) -> Mode {
 
 /// Loads the configuration, or says everything that is wrong with it.
 fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
-    let config = Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))?;
-    let bad: Vec<String> = config
-        .auth
-        .public_key_file
-        .iter()
-        .filter_map(|path| Key::from_file(path).err())
-        .map(|error| error.to_string())
-        .collect();
-    if bad.is_empty() {
-        return Ok(config);
-    }
-    complain(&bad.join("\n"));
-    Err(ExitCode::from(EXIT_CONFIG))
+    Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))
 }
 
 fn check(file: Option<&Path>) -> ExitCode {

@@ -4,7 +4,7 @@
 //! What moves a link between them, in the order of how much it says:
 //!
 //! 1. **The connection broke**, or an answer says that this server serves nobody from here (`READONLY`, `LOADING`,
-//!    `NOAUTH`, …: [`trouble`]). The connection is given up and another one made, with the name resolved anew.
+//!    `NOAUTH`, …: `trouble.rs`). The connection is given up and another one made, with the name resolved anew.
 //! 2. **Silence**: something was asked and no answer of any kind has come for two seconds. Redis may be
 //!    busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
 //!    it is answered, it takes the first one's place; if it is as silent, the first one goes on.

@@ -306,8 +306,13 @@ fn production_wants_a_key_to_verify_tokens_with() {
 fn production_takes_a_public_key_alone_if_it_is_one() {
     let pem = |text: &str| file(text).into_temp_path();
     let with = |path: &Path| load("", &[("HALLWAY_AUTH__PUBLIC_KEY_FILE", path.to_str().unwrap())], Mode::Production);
-    with(&pem("-----BEGIN PUBLIC KEY-----\n")).unwrap();
-    for (text, problem) in [("-----BEGIN PRIVATE KEY-----", "holds a private key"), ("ssh-rsa A", "is not PEM")] {
+    let folder = tempfile::tempdir().unwrap();
+    with(&crate::harness::pair::Pair::ed25519(&folder, "good").public).unwrap();
+    for (text, problem) in [
+        ("-----BEGIN PRIVATE KEY-----", "holds a private key"),
+        ("ssh-rsa A", "is not PEM"),
+        ("-----BEGIN PUBLIC KEY-----\n", "holds anything but one PEM public key of RSA, P-256, P-384 or Ed25519"),
+    ] {
         assert!(complaints(with(&pem(text)))[0].ends_with(problem));
     }
     assert!(complaints(with(Path::new("/nowhere.pem")))[0].contains("cannot be read"));

@@ -135,8 +135,11 @@ async fn a_user_and_a_password_from_a_file_open_a_redis() {
     let node = Node::with(&settings).await;
     delivers(&node, &settings).await;
 
-    let at_hand = [settings[1], ("HALLWAY_REDIS__PASSWORD", PASSWORD)];
-    let published = publish(&at_hand, &["--redis", &url]);
+    // Another Redis than the configured one is not shown its password.
+    let published = publish(&settings, &["--redis", &url]);
+    assert!(!published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+    let whole = url.replace("redis://", "redis://svc:pa%2Fss%3Awo%23rd%40%20of%20redis@");
+    let published = publish(&settings, &["--redis", &whole]);
     assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
 
     let bad = [settings[0], settings[1], ("HALLWAY_REDIS__PASSWORD", "hunter2")];

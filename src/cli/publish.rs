@@ -75,7 +75,7 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
     Ok(Target::Http { base, key })
 }
 
-/// `--redis` takes the place of the configured URL; what stands beside that goes with it.
+/// `--redis` takes the place of the configured URL and of the user, password and certificates beside it.
 fn client(args: &PublishArgs, config: &Config) -> Result<Option<Client>, Problem> {
     if args.http.is_some() {
         return Ok(None);

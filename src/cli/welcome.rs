@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::token::accepted;
 use crate::auth::token::mint;
-use crate::config::{Auth, Config, DevHost};
+use crate::config::{Auth, Config, DevHost, Redis};
 use crate::gateway::Gateway;
 
 /// How long the printed token is good for, where `auth.max_token_ttl` allows it.
@@ -45,14 +45,22 @@ fn reached(address: &str) -> String {
     every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
 }
 
+/// What `redis-cli` needs beside the URL.
+fn beside(redis: &Redis) -> String {
+    let user = redis.username.as_ref().map(|name| format!(" --user {name}")).unwrap_or_default();
+    let asks = redis.password.is_some() || redis.password_file.is_some();
+    format!("{user}{}", if asks { " --askpass" } else { "" })
+}
+
 fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
     let address = reached(address);
     let redis = match &config.redis.url {
         Some(url) => format!(
-            "Publish through Redis:\n\n  redis-cli -u {1} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
+            "Publish through Redis:\n\n  redis-cli -u {1}{2} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
             config.redis.prefix,
             url.expose(),
+            beside(&config.redis),
         ),
         None => {
             "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned()

@@ -8,6 +8,8 @@ use std::{
 
 use url::Url;
 
+use crate::auth::keys::{Key, KeyError};
+
 use super::{
     Config, Mode, api,
     error::Complaint,
@@ -144,7 +146,16 @@ fn key_file(path: &Path) -> Option<Complaint> {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
         }
         Ok(pem) if !pem.contains("-----BEGIN ") => complain("is not PEM", "give a public key in PEM"),
-        Ok(_) => None,
+        Ok(_) => match Key::from_file(path).err()? {
+            KeyError::File { error, .. } => {
+                complain(&format!("cannot be read: {error}"), "name a PEM file this user may read")
+            }
+            KeyError::Pem(_) => complain(
+                "holds anything but one PEM public key of RSA, P-256, P-384 or Ed25519",
+                "`openssl pkey -pubout` makes one",
+            ),
+            KeyError::Unusable(_, why) => complain(&format!("has a key that {why}"), "make another pair of keys"),
+        },
     }
 }
 

@@ -44,10 +44,20 @@ impl Redis {
         })
     }
 
-    /// The same settings with another URL.
+    /// The same prefix and times at another URL. No password or certificate of the configured Redis is shown to that one.
     #[must_use]
     pub fn at(&self, url: &str) -> Self {
-        Self { url: Some(Secret::new(url)), url_file: None, ..self.clone() }
+        Self {
+            url: Some(Secret::new(url)),
+            url_file: None,
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            ..self.clone()
+        }
     }
 
     fn connect_to(&self, info: ConnectionInfo) -> ::redis::RedisResult<Client> {

@@ -1,6 +1,7 @@
 //! The URL of a Redis: all of it is understood, or it is refused.
 
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use rustls::pki_types::ServerName;
 use url::Url;
 
 use crate::config::{
@@ -40,7 +41,10 @@ fn reserved(text: &str) -> Option<char> {
 
 fn has_place(url: &Url) -> bool {
     match url.scheme() {
-        "redis" | "rediss" => url.host_str().is_some_and(|host| !host.is_empty()),
+        "redis" | "rediss" if url.port() == Some(0) => false,
+        "redis" => url.host_str().is_some_and(|host| !host.is_empty()),
+        // No certificate is made out to anything else.
+        "rediss" => url.host_str().is_some_and(|host| ServerName::try_from(host.trim_matches(['[', ']'])).is_ok()),
         "unix" => url.path().len() > 1,
         _ => false,
     }
