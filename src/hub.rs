@@ -85,6 +85,9 @@ impl Hub {
             if local.is_open() {
                 return Ok(local);
             }
+            if local.is_resting() {
+                return Err(Unavailable("the room could not be read a moment ago".to_owned()));
+            }
             let mut turn = local.opening().await;
             if *turn == room::Turn::Gone {
                 continue;

@@ -192,6 +192,8 @@ table! {
         HISTORY_UNREADABLE = Warn("history-unreadable");
         /// The broker forgot the newest entries of a room.
         ROOM_REWOUND = Warn("room-rewound");
+        /// A room cannot be read though Redis is well; its members are closed, and it stays closed for a while.
+        ROOM_UNREADABLE = Error("room-unreadable");
         /// The sizes of rooms cannot be told to the other nodes; trying on.
         ROOM_SIZES_UNTOLD = Warn("room-sizes-untold");
     }

@@ -60,6 +60,8 @@ table::table! {
         REWOUND = Counter("hallway_rooms_rewound_total", "times");
         /// Rooms whose members were closed because the history no longer reaches back.
         ROOMS_CUT_OFF = Counter("hallway_rooms_cut_off_total", "rooms");
+        /// Rooms that could not be read though Redis was well, and whose members were closed.
+        ROOMS_UNREADABLE = Counter("hallway_rooms_unreadable_total", "rooms");
         /// Acknowledgements of events.
         ACKNOWLEDGEMENTS = Counter("hallway_acknowledgements_total", "acknowledgements", status = &["received", "processed", "failed"]);
     }

@@ -189,3 +189,28 @@ async fn an_event_had_by_a_room_that_is_left_while_the_other_is_read_comes_once(
     let expected: Vec<String> = (1000..1500).map(|n| format!("old-{n}")).chain(["last".to_owned()]).collect();
     assert_eq!(ids, expected);
 }
+
+#[tokio::test]
+async fn an_event_of_a_class_that_one_node_does_not_know_yet_reaches_its_other_rooms_there() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let old = Node::on(&url).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hallway.toml");
+    std::fs::write(&file, "[rooms.\"deal:{dealId}\"]\n").expect("room on the disk");
+    let settings = [("HALLWAY_REDIS__URL", url.as_str())];
+    let new = Node::changed(&settings, |command| _ = command.arg("--config").arg(&file)).await;
+    let mut members = [member(&old, &["store:s"]).await, member(&new, &["store:s", "deal:1"]).await];
+    for rooms in [["store:s", "deal:1"], ["deal:1", "store:s"]] {
+        let heard = redis.fcall(&rooms, STOCK, &[]).await.expect("it is published");
+        for member in &mut members {
+            assert_eq!(member.event().await.1["event"]["id"], heard.id.as_str());
+        }
+    }
+    let kill = ["KILL", "TYPE", "pubsub"];
+    redis::cmd("CLIENT").arg(&kill).exec_async(&mut redis.client().await).await.expect("redis is up");
+    let mut back = Client::connect(old.main(), &token::user("u1")).await;
+    let data = back.resume("store:s", "1-0").await;
+    assert_eq!(data["events"].as_array().map(Vec::len), Some(2), "the history can be read as well: {data}");
+    members[0].nothing_came().await;
+}

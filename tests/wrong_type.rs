@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::redis::Redis;
-use crate::harness::{eventually, token};
+use crate::harness::{PATIENCE, eventually, token};
 
 async fn spoil(redis: &Redis, key: &str) {
     redis::cmd("SET").arg(key).arg("x").exec_async(&mut redis.client().await).await.expect("redis is up");
@@ -64,4 +64,48 @@ async fn a_fleet_that_cannot_count_says_so_and_counts_again_when_it_can() {
     for node in &nodes {
         eventually("both are counted", || async { (node.room_size("order:1").await == 2).then_some(()) }).await;
     }
+}
+
+#[tokio::test]
+async fn a_room_that_became_unreadable_costs_its_own_members_and_no_others() {
+    let redis = Redis::start().await;
+    let node = Node::on(&redis.url()).await;
+    let event = r#"{"type":"t","payload":1}"#;
+    let mut good = Client::connect(node.main(), &token::staff()).await;
+    good.join("order:good").await;
+    let mut members = Vec::new();
+    // A history that is no stream, and a line of nobody's that lies as far ahead as offsets go.
+    for room in ["order:spoilt", "order:forged"] {
+        let mut member = Client::connect(node.main(), &token::staff()).await;
+        member.join(room).await;
+        members.push(member);
+    }
+    spoil(&redis, "hallway:{order:spoilt}:history").await;
+    let last = format!("{0}-{0}", u64::MAX);
+    redis.publish("order:forged", format!("1 e1 1 0 order:forged {last} 0-0\n{event}").as_bytes()).await;
+    assert_eq!(members[1].event().await.1["event"]["id"], "e1");
+    let kill = ["KILL", "TYPE", "pubsub"];
+    redis::cmd("CLIENT").arg(&kill).exec_async(&mut redis.client().await).await.expect("redis is up");
+    for member in &mut members {
+        assert_eq!(member.until_closed(PATIENCE).await, Vec::<String>::new(), "without a 41");
+    }
+    for _ in 0..3 {
+        let heard = redis.fcall(&["order:good"], event, &[]).await.expect("it is published");
+        assert_eq!(good.event().await.1["event"]["id"], heard.id.as_str());
+    }
+    node.ready().await;
+    node.moves("hallway_rooms_unreadable_total").await;
+    for room in ["order:spoilt", "order:forged"] {
+        assert!(node.log().iter().any(|line| line.contains("room-unreadable") && line.contains(room)), "{room}");
+    }
+    mend(&redis, "hallway:{order:spoilt}:history").await;
+    let mut back = Client::connect(node.main(), &token::staff()).await;
+    eventually("it can be joined again", || async {
+        let mut client = Client::connect(node.main(), &token::staff()).await;
+        (client.call("join_room", r#"{"room":"order:spoilt"}"#).await["ok"] == true).then_some(())
+    })
+    .await;
+    back.join("order:spoilt").await;
+    let heard = redis.fcall(&["order:spoilt"], event, &[]).await.expect("it is published");
+    assert_eq!(back.event().await.1["event"]["id"], heard.id.as_str());
 }

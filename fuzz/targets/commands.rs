@@ -117,7 +117,8 @@ impl Json<'_> {
             Self::Offset(ms, n) => format!("\"{ms}-{n}\""),
             Self::Written(text) => (*text).to_owned(),
             Self::Listed(rooms) => {
-                let one = |(room, ms, n): &(&str, u64, u64)| format!("{{\"room\":{},\"after\":\"{ms}-{n}\"}}", string(room));
+                let one =
+                    |(room, ms, n): &(&str, u64, u64)| format!("{{\"room\":{},\"after\":\"{ms}-{n}\"}}", string(room));
                 format!("[{}]", rooms.iter().map(one).collect::<Vec<_>>().join(","))
             }
             Self::Deep(levels) => {

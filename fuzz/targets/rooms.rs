@@ -91,7 +91,8 @@ fn fits(shape: &Shape, key: &str) -> bool {
 fn is_meant(one: &Shape, other: &Shape) -> Ordering {
     let words = |shape: &Shape| shape.iter().flatten().count();
     let lacks = || one.iter().zip(other).find(|(a, b)| a.is_some() != b.is_some());
-    let further_left = || lacks().map_or(Ordering::Equal, |(a, _)| if a.is_some() { Ordering::Greater } else { Ordering::Less });
+    let further_left =
+        || lacks().map_or(Ordering::Equal, |(a, _)| if a.is_some() { Ordering::Greater } else { Ordering::Less });
     words(one).cmp(&words(other)).then_with(further_left)
 }
 

@@ -15,6 +15,8 @@ pub enum Close {
     MalformedFrame,
     /// A room's history no longer reaches back to what it had seen.
     HistoryLost,
+    /// A room that it was in cannot be read, though the broker is well.
+    RoomUnreadable,
     /// A join without an ack id could not be carried out within `redis.join_wait`.
     JoinUnavailable,
     /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`, or
@@ -32,13 +34,14 @@ pub enum Close {
 
 impl Close {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PeerGone,
         Self::SlowConsumer,
         Self::Stalled,
         Self::TokenExpired,
         Self::MalformedFrame,
         Self::HistoryLost,
+        Self::RoomUnreadable,
         Self::JoinUnavailable,
         Self::TooManyCommands,
         Self::NotReady,
@@ -57,6 +60,7 @@ impl Close {
             Self::TokenExpired => "token-expired",
             Self::MalformedFrame => "malformed-frame",
             Self::HistoryLost => "history-lost",
+            Self::RoomUnreadable => "room-unreadable",
             Self::JoinUnavailable => "join-unavailable",
             Self::TooManyCommands => "too-many-commands",
             Self::NotReady => "not-ready",

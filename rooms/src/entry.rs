@@ -99,7 +99,7 @@ impl Entry {
     /// Reads what [`encode`](Self::encode) or the Redis function wrote. The event's own text is not looked into.
     ///
     /// # Errors
-    /// When the first line is not of this form or names no known room.
+    /// When the first line is not of this form or names no known room. Unknown rooms beside known ones are left out.
     pub fn parse(bytes: &[u8], classes: &Classes) -> Result<Self, InvalidEntry> {
         let end = bytes.iter().position(|b| *b == b'\n').ok_or(InvalidEntry("no first line"))?;
         let head = std::str::from_utf8(&bytes[..end]).map_err(|_| InvalidEntry("the first line is no text"))?;
@@ -156,7 +156,8 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
         let (Some(offset), Some(prev)) = (words.next(), words.next()) else {
             return Err(InvalidEntry("a room without its offsets"));
         };
-        let room = classes.room(key).map_err(|_| InvalidEntry("an unknown room"))?;
+        // Of a class that another node knows, in the middle of a rollout: it has no members here, and the other rooms do.
+        let Ok(room) = classes.room(key) else { continue };
         if prev == "=" {
             earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
         } else {
@@ -166,7 +167,7 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
     if places.len() + earlier.len() > ROOMS_PER_EVENT {
         return Err(InvalidEntry("too many rooms"));
     }
-    if places.is_empty() { Err(InvalidEntry("no room")) } else { Ok((places, earlier)) }
+    if places.is_empty() { Err(InvalidEntry("no known room")) } else { Ok((places, earlier)) }
 }
 
 fn keep(offset: &str, prev: &str) -> Result<Keep, InvalidEntry> {

@@ -106,6 +106,7 @@ pub(super) struct Counts {
     pub(super) healed: Counter,
     pub(super) rewound: Counter,
     pub(super) cut_off: Counter,
+    pub(super) unreadable: Counter,
     pub(super) lag: Histogram,
 }
 
@@ -120,6 +121,7 @@ impl Counts {
             healed: counter!(names::HEALED),
             rewound: counter!(names::REWOUND),
             cut_off: counter!(names::ROOMS_CUT_OFF),
+            unreadable: counter!(names::ROOMS_UNREADABLE),
             lag: histogram!(names::FAN_OUT_LAG),
         }
     }

@@ -28,6 +28,10 @@ const READS: usize = 32;
 /// Between two tries while the broker does not answer.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// So often in a row a room cannot be read while the broker is well before it is given up: longer than it takes to notice that
+/// the broker is not.
+const FAILURES: u32 = 10;
+
 /// The missing entries of the rooms that are being healed.
 #[derive(Default)]
 struct Missing {
@@ -74,40 +78,54 @@ impl Hub {
         }
     }
 
-    /// Reads what is newer than the room's position, until the broker answers.
+    /// Reads what is newer than the room's position, until the broker answers. A room that cannot be read while the broker is
+    /// well is given up: all others wait for this one.
     async fn read(&self, local: &LocalRoom) -> Option<History> {
-        let mut told = false;
+        let (mut told, mut failures) = (false, 0);
         loop {
             let from = From::After(local.at()?);
-            match self.0.broker.history(local.room(), from, PAGE_EVENTS).await {
-                Ok(history) if is_behind(&history, local) => match self.rewind(local, &history).await {
-                    Some(unseen) => return Some(unseen),
-                    None => tokio::time::sleep(RETRY).await,
-                },
+            let read = match self.0.broker.history(local.room(), from, PAGE_EVENTS).await {
+                Ok(history) if is_behind(&history, local) => self.rewind(local, &history).await,
+                read => read,
+            };
+            let error = match read {
                 Ok(history) => return Some(history),
-                Err(Unavailable(error)) => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(
-                            event = logs::HISTORY_UNREADABLE,
-                            error,
-                            "a history cannot be read; live delivery waits for the broker"
-                        );
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
+                Err(Unavailable(error)) => error,
+            };
+            failures = if self.0.broker.health().ready { failures + 1 } else { 0 };
+            if failures >= FAILURES {
+                self.give_up(local, &error);
+                return None;
             }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(
+                    event = logs::HISTORY_UNREADABLE,
+                    error,
+                    "a history cannot be read; live delivery waits for the broker"
+                );
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Costs a room that cannot be read its members, who come back and ask for it again. Until somebody is let in, nothing of it
+    /// is taken in here.
+    fn give_up(&self, local: &LocalRoom, error: &str) {
+        self.0.counts.unreadable.increment(1);
+        tracing::error!(event = logs::ROOM_UNREADABLE, room = %local.room(), error, "a room cannot be read, so its members are closed; see what its keys in Redis hold");
+        for member in local.close_for_a_while() {
+            member.session.close(Close::RoomUnreadable);
         }
     }
 
     /// The broker lost the newest entries of a room: what is new among those it has is what no id here knows.
-    /// None when they cannot be read.
-    async fn rewind(&self, local: &LocalRoom, history: &History) -> Option<History> {
-        let (position, last) = (local.position()?, history.facts.last?);
-        let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await.ok()?;
+    async fn rewind(&self, local: &LocalRoom, history: &History) -> Result<History, Unavailable> {
+        let (Some(position), Some(last)) = (local.position(), history.facts.last) else { return Ok(history.clone()) };
+        let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await?;
         self.0.counts.rewound.increment(1);
         tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
         local.rewind(last);
-        Some(unseen)
+        Ok(unseen)
     }
 
     /// Members of a room whose history does not reach back lose their transport: nothing is skipped silently.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hallway_rooms::entry::{Entry, Link, Stamp};
 use hallway_rooms::event::EventId;
@@ -18,6 +18,11 @@ use crate::session::{Joined, Membership, Session};
 /// Members whose memory is fetched together before the first of them is served: few enough that it is still at hand
 /// when the last one is.
 const AHEAD: usize = 16;
+
+/// How long a room that could not be read stays closed, at first.
+const FIRST_REST: Duration = Duration::from_secs(1);
+/// And at the longest: then one more attempt at it costs the other rooms a second.
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Whether a room may still be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,8 @@ struct State {
     /// The newest offset that arrived before the position was known.
     early: Option<Offset>,
     empty_since: Instant,
+    /// Until when it is not to be opened again, and how often that was so in a row: it could not be read.
+    rests: Option<(Instant, u32)>,
     passed: Passed,
     /// Sessions of other nodes in it, when last heard of.
     others: usize,
@@ -71,6 +78,7 @@ impl LocalRoom {
             served: Offset::default(),
             early: None,
             empty_since: Instant::now(),
+            rests: None,
             passed: Passed::default(),
             others: 0,
         };
@@ -104,6 +112,21 @@ impl LocalRoom {
     #[must_use]
     pub fn hold(&self) -> Seated<'_> {
         Seated(self.state.lock())
+    }
+
+    /// Closes a room that cannot be read, for longer each time that this happens in a row. Gives its members.
+    pub(super) fn close_for_a_while(&self) -> Vec<Member> {
+        let mut state = self.state.lock();
+        let times = state.rests.map_or(0, |(_, times)| times + 1);
+        let rest = (FIRST_REST * 2_u32.saturating_pow(times.min(10))).min(LONGEST_REST);
+        state.rests = Some((Instant::now() + rest, times));
+        state.position = None;
+        state.members.iter().map(|(_, member)| member.clone()).collect()
+    }
+
+    /// Whether it could not be read a moment ago.
+    pub(super) fn is_resting(&self) -> bool {
+        self.state.lock().rests.is_some_and(|(until, _)| Instant::now() < until)
     }
 
     pub(super) fn is_open(&self) -> bool {
