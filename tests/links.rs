@@ -136,6 +136,8 @@ async fn a_password_or_a_right_that_was_taken_away_and_given_back_is_noticed_bot
         let ready = || async { (node.readyz().await == 200).then_some(()) };
         within(rig::DEADLINE, &format!("ready after {taken:?} was given back"), ready).await;
     }
+    let doubts = node.log().iter().filter(|line| line.contains("link-suspect")).count();
+    assert!((1..=12).contains(&doubts), "a doubt is told once, not {doubts} times for eight rights");
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(1);
 /// A connection that leaves every question open for so long is in doubt.
 const SILENCE: Duration = Duration::from_secs(2);
+/// The same doubt is told again after so long.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// Reports that may wait: the first of them is enough, so what does not fit is dropped.
 const REPORTS: usize = 16;
 
@@ -72,6 +74,10 @@ pub struct Keeper {
     breaks: u64,
     /// Whether the connection was silent at the last look.
     silent: bool,
+    /// The doubt that was told last, and when: a right that is missing raises the same one every two seconds.
+    told: Option<(String, Instant)>,
+    /// Whether the next connection is news.
+    news: bool,
     /// The attempt under way.
     attempt: Option<BoxFuture<'static, Dialled>>,
     /// The sign of life under way.
@@ -111,6 +117,8 @@ impl Keeper {
             generation: 0,
             breaks: 0,
             silent: false,
+            told: None,
+            news: true,
             attempt: None,
             sign: None,
         }
@@ -177,7 +185,9 @@ impl Keeper {
         self.link.0.state.send_replace(State::Up(line));
         counter!(LINK_CONNECTS, "link" => self.name()).increment(1);
         self.show_up(true);
-        tracing::info!(event = logs::LINK_UP, link = self.name(), "connected to Redis");
+        if std::mem::take(&mut self.news) {
+            tracing::info!(event = logs::LINK_UP, link = self.name(), "connected to Redis");
+        }
     }
 
     fn hear(&mut self, report: Report) {
@@ -248,7 +258,10 @@ impl Keeper {
     }
 
     fn doubt(&mut self, problem: &str) {
-        if self.machine.phase() == Phase::Up {
+        let known = self.told.as_ref().is_some_and(|(told, at)| told == problem && at.elapsed() < TELL_AGAIN);
+        if self.machine.phase() == Phase::Up && !known {
+            self.told = Some((problem.to_owned(), Instant::now()));
+            self.news = true;
             tracing::warn!(
                 event = logs::LINK_SUSPECT,
                 link = self.name(),
@@ -262,7 +275,7 @@ impl Keeper {
     fn lose(&mut self, problem: String) {
         let Some(line) = self.line.take() else { return };
         line.flight.give_up();
-        (self.sign, self.silent) = (None, false);
+        (self.sign, self.silent, self.news) = (None, false, true);
         let now = Instant::now();
         self.machine.lost(now, rand::random());
         tracing::warn!(
