@@ -15,11 +15,13 @@ impl Service {
             Ok(room) => room,
             Err(refusal) => return Self::respond(session, answer, &reply::refused(refusal)),
         };
-        if let Some(joined) = session.give_up(&room) {
-            self.unseat(&room, &joined);
+        let joined = session.give_up(&room);
+        if let Some(joined) = &joined {
+            self.unseat(&room, joined);
         }
         if answer.is_wanted() {
-            let size = self.room_size(&room).await;
+            // How many are in a room is not for a client that was not in it, and perhaps may not be.
+            let size = if joined.is_some() { self.room_size(&room).await } else { 0 };
             Self::respond(session, answer, &reply::left(&room, size));
         }
     }
