@@ -225,3 +225,27 @@ async fn who_asks_without_an_ack_id_gets_what_was_missed_as_events() {
         client.nothing_came().await;
     }
 }
+
+#[tokio::test]
+async fn who_asks_for_a_time_without_an_ack_id_and_missed_nothing_goes_live() {
+    let redis = Redis::start().await;
+    for node in [Node::on(&redis.url()).await, Node::embedded().await] {
+        publish(&node, "order:o1", 0..3).await;
+        let mut client = Client::connect(node.main(), &token::user("u1")).await;
+        for (room, command) in [("order:o1", "join_room"), ("order:o2", "join_room"), ("order:o3", "join_rooms")] {
+            let behind = client.join(room).await["offset"].as_str().expect("an offset").to_owned();
+            let ms: u64 = behind.split('-').next().and_then(|ms| ms.parse().ok()).expect("an offset");
+            let mut other = Client::connect(node.main(), &token::user("u2")).await;
+            let mut argument = json!({"room": room, "since": ms + 1});
+            if command == "join_rooms" {
+                argument = json!({"rooms": [argument]});
+            }
+            other.tell(command, &argument.to_string()).await;
+            let size = || async { (node.room_size(room).await == 2).then_some(()) };
+            crate::harness::eventually("it is in", size).await;
+            publish(&node, room, 7..9).await;
+            assert_eq!(live(&mut other, 2).await.iter().map(number).collect::<Vec<_>>(), [7, 8]);
+            assert_eq!(live(&mut client, 2).await.iter().map(number).collect::<Vec<_>>(), [7, 8]);
+        }
+    }
+}

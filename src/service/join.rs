@@ -102,7 +102,8 @@ impl Service {
             return Ok((facts.head(), None));
         };
         let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;
-        if !told && page.complete {
+        // A time is no offset, so nothing can be read behind it: who missed nothing goes on from the head.
+        if !told && page.complete && !page.is_empty() {
             page.has_more = true;
             return Ok((from.exclusive(), Some(page)));
         }

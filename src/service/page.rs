@@ -54,6 +54,11 @@ impl Page {
         page
     }
 
+    /// Whether nothing was missed of the history.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.0 == 0 && !self.has_more
+    }
+
     /// Takes in what came while it was read.
     pub(super) fn update(&mut self, came: &[Entry], room: &Room) {
         self.current.update(came, room);

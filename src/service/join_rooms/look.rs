@@ -146,6 +146,11 @@ fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) 
         let since = page::since(&history, &one.room, From::After(asked));
         return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
+    // A time is no offset, so nothing can be read behind it: who missed nothing goes on from the head.
+    if complete && history.entries.is_empty() && !history.has_more {
+        let number = reader.add_at(one.room.clone(), history.facts.head());
+        return Stand::Back { number, since: asked, complete };
+    }
     let since = if complete { asked } else { history.offset(&one.room) };
     Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
 }
