@@ -7,7 +7,8 @@
 //!    `NOAUTH`, …: `trouble.rs`). The connection is given up and another one made, with the name resolved anew.
 //! 2. **Silence**: something was asked and no answer of any kind has come for two seconds. Redis may be
 //!    busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
-//!    it is answered, it takes the first one's place; if it is as silent, the first one goes on.
+//!    it is answered, it takes the first one's place, which has some time left for what was asked on it; if it is as
+//!    silent, the first one goes on.
 //! 3. **A refusal that may be this server's alone** (`NOPERM`, `OOM`, …). As with silence, a second connection is made,
 //!    and what is under way on the first one is answered there.
 //!

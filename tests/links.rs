@@ -47,6 +47,17 @@ async fn a_link_that_falls_silent_or_is_cut_is_replaced_whichever_it_is() {
 }
 
 #[tokio::test]
+async fn an_answer_that_takes_long_is_not_lost_to_a_connection_that_is_faster() {
+    let mut rig = Rig::start().await;
+    rig.publish().await;
+    rig.proxy.delay("commands", Duration::from_millis(2800));
+    let made = rig.proxy.made();
+    assert_eq!(rig.reads().await, 200, "it comes by the slow connection");
+    assert!(rig.proxy.made() > made, "which was replaced meanwhile");
+    rig.lost_nothing().await;
+}
+
+#[tokio::test]
 async fn a_demoted_primary_is_left_though_its_connections_stand() {
     let mut rig = Rig::start().await;
     rig.publish().await;

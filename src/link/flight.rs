@@ -49,6 +49,11 @@ impl Flight {
         if state.open == 0 { Duration::ZERO } else { state.quiet_since.elapsed() }
     }
 
+    /// Whether there are questions that are waited for.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().open > 0
+    }
+
     /// For how long nothing has come.
     pub(super) fn idle(&self) -> Duration {
         self.state.lock().heard.elapsed()

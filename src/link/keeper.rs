@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(1);
 /// A connection that leaves every question open for so long is in doubt.
 const SILENCE: Duration = Duration::from_secs(2);
+/// A connection that was replaced and leaves every question open for so long answers none of them. Longer than
+/// `redis.answer_wait`, so that no answer that is waited for is lost.
+const GIVEN_UP: Duration = Duration::from_millis(3200);
 /// The same doubt is told again after so long.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// Reports that may wait: the first of them is enough, so what does not fit is dropped.
@@ -74,6 +77,8 @@ pub struct Keeper {
     breaks: u64,
     /// Whether the connection was silent at the last look.
     silent: bool,
+    /// Connections that were replaced, with questions that may be open. Few: each is gone within some seconds.
+    retired: Vec<Arc<Flight>>,
     /// The doubt that was told last, and when: a right that is missing raises the same one every two seconds.
     told: Option<(String, Instant)>,
     /// Whether the next connection is news.
@@ -117,6 +122,7 @@ impl Keeper {
             generation: 0,
             breaks: 0,
             silent: false,
+            retired: Vec::new(),
             told: None,
             news: true,
             attempt: None,
@@ -167,16 +173,18 @@ impl Keeper {
         }
     }
 
-    /// Puts a new connection in the place of the old one. What is under way on the old one is still answered there, unless
-    /// it has fallen silent.
+    /// Puts a new connection in the place of the old one. What is under way on the old one may still be answered there: it
+    /// may carry a large answer over a slow network.
     fn take_over(&mut self, connection: MultiplexedConnection, greeting: Greeting) {
         self.generation += 1;
         let old = self.line.take();
         // Of a server that does not say which it is, it is not known that it is the same.
         let same = old.as_ref().is_some_and(|old| greeting.run_id.is_some() && old.greeting.run_id == greeting.run_id);
         self.breaks += u64::from(!same);
-        if let Some(old) = old.filter(|old| self.is_silent(&old.flight)) {
-            old.flight.give_up();
+        match old.map(|old| old.flight) {
+            // A link that waits in Redis carries no answer that is worth a wait.
+            Some(flight) if !self.link.0.settings.block.is_zero() => flight.give_up(),
+            flight => self.retired.extend(flight),
         }
         let (generation, breaks) = (self.generation, self.breaks);
         let line = Line { connection, generation, greeting, breaks, flight: Flight::new() };
@@ -229,6 +237,13 @@ impl Keeper {
 
     /// Doubts a connection that is silent, trusts it again when it is not, and asks an idle one for a sign of life.
     fn look(&mut self) {
+        self.retired.retain(|flight| {
+            let silent = flight.silence() >= GIVEN_UP;
+            if silent {
+                flight.give_up();
+            }
+            flight.is_open() && !silent
+        });
         let Some(line) = &self.line else { return };
         let flight = line.flight.clone();
         match (self.is_silent(&flight), self.silent) {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +41,8 @@ struct Connection {
     link: Mutex<String>,
     subscribed: AtomicBool,
     fate: watch::Sender<Fate>,
+    /// Before each answer.
+    delay: Mutex<Duration>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -101,6 +104,12 @@ impl Proxy {
     /// Nothing passes any more through the connections that this link has; new ones work. Says how many there were.
     pub fn silence(&self, link: &str) -> usize {
         self.doom(link, Fate::Silent)
+    }
+
+    /// Answers take so long through the connections that this link has; through new ones they do not.
+    pub fn delay(&self, link: &str, delay: Duration) {
+        let connections = self.state.connections.lock();
+        connections.iter().filter(|one| *one.link.lock() == link).for_each(|one| *one.delay.lock() = delay);
     }
 
     /// Cuts the connections that this link has; new ones work.
@@ -191,6 +200,8 @@ async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Co
         if !subscribed && held.wait_for(|held| !held).await.is_err() {
             return;
         }
+        let delay = *connection.delay.lock();
+        tokio::time::sleep(delay).await;
         passes(connection).await;
         let swallowed = subscribed && state.deaf.load(Ordering::SeqCst);
         if !swallowed && to.write_all(&bytes[..count]).await.is_err() {

@@ -81,6 +81,11 @@ impl Rig {
         self.proxy.redirect(self.primary().address());
     }
 
+    /// Asks for the events of the room; the status of the answer.
+    pub(super) async fn reads(&self) -> u16 {
+        self.node.get("/v1/rooms/order:r/events?since=0").await.0
+    }
+
     pub(super) async fn is_not_ready(&self) {
         eventually("the node is not ready", || async { (self.node.readyz().await != 200).then_some(()) }).await;
     }
