@@ -267,3 +267,32 @@ async fn a_class_without_history_says_so_and_still_delivers() {
         missed(&mut client, json!({"room": "store:s1", "since": 1})).await;
     }
 }
+
+#[tokio::test]
+async fn a_place_ahead_of_the_head_hides_nothing_of_what_comes_next() {
+    let redis = Redis::start().await;
+    for node in [Node::on(&redis.url()).await, Node::embedded().await] {
+        for (n, (ahead_ms, by_time)) in [(1_500, true), (60_000, true), (60_000, false)].into_iter().enumerate() {
+            for command in ["join_room", "join_rooms"] {
+                let room = format!("order:{command}-{n}");
+                let mut client = Client::connect(node.main(), &token::user("u1")).await;
+                let place = now_ms() + ahead_ms;
+                let mut argument = match by_time {
+                    true => json!({"room": room, "since": place}),
+                    false => json!({"room": room, "after": format!("{place}-0")}),
+                };
+                if command == "join_rooms" {
+                    argument = json!({"rooms": [argument]});
+                }
+                let reply = client.call(command, &argument.to_string()).await;
+                assert_eq!(reply["ok"], true, "{reply}");
+                let joined = if command == "join_rooms" { &reply["data"]["rooms"][0] } else { &reply["data"] };
+                let head = joined["offset"].as_str().and_then(|offset| offset.split('-').next()?.parse::<u64>().ok());
+                assert!(head.is_some_and(|head| head < place), "no place that was never given: {reply}");
+                let event = json!({"room": room, "id": room.replace(':', "-"), "type": "t", "payload": {}});
+                assert_eq!(node.post("/v1/publish", event.to_string()).await.0, 200);
+                assert_eq!(client.event().await.1["event"]["id"], event["id"], "{command} {argument}");
+            }
+        }
+    }
+}

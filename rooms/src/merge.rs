@@ -138,6 +138,8 @@ impl Merge {
     pub fn set_back(&mut self, room: usize, to: Offset) {
         let queue = &mut self.queues[room];
         (queue.told, queue.known) = (queue.told.min(to), queue.known.min(to));
+        // Nothing was told up to there, so no read reaches as far by that alone.
+        queue.owed = queue.owed.min(to);
     }
 
     /// Passes over what a room has had up to a place, unless something of it is yet to go. Whether that is news.
