@@ -101,3 +101,19 @@ impl Told {
         self.status.rejects_stuck(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_right_that_the_user_lacks_is_told_as_such_however_the_library_writes_it() {
+        let whole =
+            RedisError::from((ErrorKind::Server(ServerErrorKind::NoPerm), "refused", "no 'evalsha'".to_owned()));
+        let in_transaction = ::redis::make_extension_error("EXECABORT".to_owned(), Some("NOPERM no 'xadd'".to_owned()));
+        assert_eq!(remedy(&whole), RIGHTS);
+        assert_eq!(remedy(&in_transaction), RIGHTS);
+    }
+}

@@ -36,7 +36,7 @@ pub fn said(what: &str, error: &str) -> String {
     }
     // The library's own words are of bytes, on several lines.
     if error.contains("Parse error") {
-        return format!("the server at redis.url does not answer as Redis does, for {what}; see its host and its port");
+        return "the server at redis.url does not speak the protocol of Redis; see its host and its port".to_owned();
     }
     format!("Redis is out of reach for {what}: {error}; {SEE_URL}")
 }
