@@ -55,7 +55,7 @@ pub struct LinkSettings {
 }
 
 /// What is said before the first attempt has ended.
-pub const UNANSWERED: &str = "Redis has not answered yet; see redis.url and whether it runs";
+pub const UNANSWERED: &str = "Redis has not answered yet; see whether Redis runs, and redis.url";
 
 /// See the module. Clones share the connection.
 #[derive(Clone)]

@@ -102,7 +102,7 @@ table! {
         DEV_REQUEST_REFUSED = Info("dev-request-refused");
         /// A page of an origin that is not among `server.origins` was refused.
         ORIGIN_REFUSED = Debug("origin-refused");
-        /// A limit held somebody back; once a minute and limit.
+        /// A limit was reached; once a minute for each limit.
         LIMIT_REACHED = Warn("limit-reached");
         /// A frame could not be written: the peer is gone.
         FRAME_UNWRITTEN = Debug("frame-unwritten");

@@ -27,7 +27,7 @@ table::table! {
         CONNECTS_REFUSED = Counter("hallway_connects_refused_total", "CONNECTs", why = REFUSED_CONNECTS);
         /// Sessions that ended.
         DISCONNECTS = Counter("hallway_disconnects_total", "sessions", why = CLOSES);
-        /// Times that a limit of the configuration held somebody back.
+        /// Times that a limit of the configuration was reached.
         OVER_LIMIT = Counter("hallway_over_limit_total", "times", limit = LIMITS);
         /// Requests refused because their `Origin` is not among `server.origins`.
         ORIGINS_REFUSED = Counter("hallway_origins_refused_total", "requests");

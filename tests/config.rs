@@ -298,7 +298,7 @@ fn production_wants_a_key_to_verify_tokens_with() {
     assert_eq!(
         errors.to_string(),
         "auth: no key to verify tokens with (from the default); set auth.hs256_secret, auth.public_key_file \
-         or auth.jwks_url, or try things out with `hallway serve --dev`"
+         or auth.jwks_url, or try things out with `hallway serve --dev`, and `hallway policy --dev` beside it"
     );
 }
 

@@ -329,7 +329,7 @@ local function check_numbers_short(skeleton)
   for at = 1, #skeleton - MAX_NUMBER / 2 + 1, MAX_NUMBER / 2 do
     if skeleton:find(half_too_long, at) then
       if not skeleton:find(too_long) then return end
-      refuse('invalid-event', 'a number has at most ' .. MAX_NUMBER .. ' characters: write a longer one as a text')
+      refuse('invalid-event', 'a number has at most ' .. MAX_NUMBER .. ' characters: write a longer one as a string')
     end
   end
 end

@@ -18,7 +18,7 @@ pub enum JsonFault {
     #[error("a lone surrogate escape is no character")]
     LoneSurrogate,
     /// More characters than the bound: stock Python clients drop a packet with a longer integer.
-    #[error("a number of {0} characters; at most {NUMBER_CHARS} are taken: write it as a text")]
+    #[error("a number of {0} characters; at most {NUMBER_CHARS} are taken: write it as a string")]
     LongNumber(usize),
 }
 

@@ -109,7 +109,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// An id that a token can have. With a line end behind it, it is a slip that must not look like a revocation.
 fn id(name: &str, value: &Value) -> Result<String, ApiError> {
     let right = format!(
-        "`{name}` is a text of 1 to {MAX_ID_BYTES} bytes without control characters, or an integer from 0 on, as in tokens"
+        "`{name}` is a string of 1 to {MAX_ID_BYTES} bytes without control characters, or an integer from 0 on, as in tokens"
     );
     id_of(value).ok_or_else(|| invalid(&right))
 }

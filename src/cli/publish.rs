@@ -165,5 +165,5 @@ pub(super) fn meta(text: &str) -> Result<String, String> {
 fn json(text: &str) -> Result<String, String> {
     let raw = serde_json::from_str::<&RawValue>(text);
     raw.map(|raw| raw.get().to_owned())
-        .map_err(|error| format!("is no JSON ({error}); a text needs quotes, as in '\"ready\"'"))
+        .map_err(|error| format!("is no JSON ({error}); a string needs quotes, as in '\"ready\"'"))
 }

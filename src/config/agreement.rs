@@ -186,7 +186,7 @@ fn verifying_key(config: &Config, report: &mut Report) {
     let none = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
     if none && report.sound(&keys) {
         let problem = "no key to verify tokens with";
-        let remedy = "set auth.hs256_secret, auth.public_key_file or auth.jwks_url, or try things out with `hallway serve --dev`";
+        let remedy = "set auth.hs256_secret, auth.public_key_file or auth.jwks_url, or try things out with `hallway serve --dev`, and `hallway policy --dev` beside it";
         report.blame("auth", Complaint::new(problem, remedy));
     }
 }

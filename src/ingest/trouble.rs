@@ -3,6 +3,7 @@
 use redis::RedisError;
 
 use super::Ingest;
+use crate::link::remedy::SEE_URL;
 use crate::logs;
 
 /// Why events wait in the stream.
@@ -30,12 +31,15 @@ pub(super) fn remedy(error: &RedisError) -> &'static str {
     let text = error.to_string();
     let remedies = [
         ("WRONGTYPE", "a key of the ingest stream holds something else: rename or delete it"),
-        ("NOPERM", "give the user of Redis ~<prefix>:* &<prefix>:* +@all -@dangerous +info"),
+        ("NOPERM", RIGHTS),
+        ("NoPerm", RIGHTS), // as the client library writes it where the refusal is the whole answer
         ("OOM", "raise maxmemory of Redis, or shorten the histories"),
     ];
     let known = remedies.iter().find(|(code, _)| text.contains(code));
-    known.map_or("see redis.url and whether Redis runs", |(_, remedy)| remedy)
+    known.map_or(SEE_URL, |(_, remedy)| remedy)
 }
+
+const RIGHTS: &str = "`hallway redis-function` prints the ACL line of a node's user";
 
 /// The trouble that was told last, to people and to `/readyz`.
 #[derive(Debug)]
@@ -95,5 +99,21 @@ impl Told {
         (self.last, self.rejects) = (None, None);
         self.status.stuck(None);
         self.status.rejects_stuck(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_right_that_the_user_lacks_is_told_as_such_however_the_library_writes_it() {
+        let whole =
+            RedisError::from((ErrorKind::Server(ServerErrorKind::NoPerm), "refused", "no 'evalsha'".to_owned()));
+        let in_transaction = ::redis::make_extension_error("EXECABORT".to_owned(), Some("NOPERM no 'xadd'".to_owned()));
+        assert_eq!(remedy(&whole), RIGHTS);
+        assert_eq!(remedy(&in_transaction), RIGHTS);
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn dial(
 /// What is said of an attempt that took too long.
 #[must_use]
 pub fn unanswered(limit: Duration) -> String {
-    format!("Redis did not answer within redis.connect_timeout ({limit:?}); see redis.url and whether it runs")
+    format!("Redis did not answer within redis.connect_timeout ({limit:?}); {}", remedy::SEE_URL)
 }
 
 async fn connect(client: &Client) -> RedisResult<(MultiplexedConnection, Greeting)> {

@@ -4,6 +4,11 @@ use redis::{ErrorKind, RedisError};
 
 use super::trouble;
 
+/// What to look at when there is no answer: a server without TLS is silent to `rediss://`, and one with it hangs up on
+/// `redis://`.
+pub const SEE_URL: &str =
+    "see whether Redis runs, and redis.url: its host, its port, and rediss:// only where Redis speaks TLS";
+
 /// Says that Redis cannot be used for `what` because of `error`, and what to do about it.
 #[must_use]
 pub fn problem(what: &str, error: &RedisError) -> String {
@@ -29,7 +34,11 @@ pub fn said(what: &str, error: &str) -> String {
     if let Some(remedy) = of_tls(error) {
         return format!("there is no TLS with Redis for {what}: {error}; {remedy}");
     }
-    format!("Redis is out of reach for {what}: {error}; see redis.url and whether it runs")
+    // The library's own words are of bytes, on several lines.
+    if error.contains("Parse error") {
+        return "the server at redis.url does not speak the protocol of Redis; see its host and its port".to_owned();
+    }
+    format!("Redis is out of reach for {what}: {error}; {SEE_URL}")
 }
 
 /// What mends a failure of TLS, as the library words it.
@@ -106,6 +115,7 @@ mod tests {
         assert!(tls("received fatal alert: CertificateRequired").contains("redis.client_cert_file"));
         check("OOM", "command not allowed", "maxmemory");
         check("ERR", "unknown command 'FUNCTION', with args beginning with: 'LOAD'", "Redis 7 or newer");
-        check("ERR", "something else", "see redis.url");
+        check("ERR", "something else", "redis.url");
+        assert!(!tls("Incompatible type - Parse error at 1\nUnexpected `84`\n").contains('\n'));
     }
 }

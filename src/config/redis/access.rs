@@ -98,8 +98,8 @@ impl Redis {
             return Vec::new();
         }
         let problem = format!(
-            "names database {number}, and Redis has no databases for channels and functions: fleets in two of them \
-             would hear and revoke for each other"
+            "names database {number}, but all databases of a Redis share its channels and functions: two fleets would get \
+             each other's events and revocations"
         );
         let remedy = "give this fleet a redis.prefix of its own, or name no database";
         vec![Wrong { keys: vec![self.url_key(), "redis.prefix"], complaint: Complaint::new(problem, remedy) }]
