@@ -44,7 +44,7 @@ use trouble::Verdict;
 /// What a link needs to know.
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
-    /// What it is for: `commands`, `lease`, … Redis shows it in `CLIENT LIST` as `lib-name=hallway-<name>`.
+    /// What it is for: `commands`, `lease`, … Redis 7.2 and newer show it in `CLIENT LIST` as `lib-name=hallway-<name>`.
     pub name: &'static str,
     /// For making a connection, its first answer included: `redis.connect_timeout`.
     pub connect_timeout: Duration,

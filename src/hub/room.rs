@@ -117,7 +117,9 @@ impl LocalRoom {
     /// Closes a room that cannot be read, for longer each time that this happens in a row. Gives its members.
     pub(super) fn close_for_a_while(&self) -> Vec<Member> {
         let mut state = self.state.lock();
-        let times = state.rests.map_or(0, |(_, times)| times + 1);
+        // One that was read for a while in between begins anew.
+        let lately = state.rests.filter(|(until, _)| until.elapsed() < LONGEST_REST);
+        let times = lately.map_or(0, |(_, times)| times + 1);
         let rest = (FIRST_REST * 2_u32.saturating_pow(times.min(10))).min(LONGEST_REST);
         state.rests = Some((Instant::now() + rest, times));
         state.position = None;
