@@ -34,8 +34,10 @@ pub mod control;
 pub mod feed;
 pub mod memory;
 pub mod redis;
+mod shared;
 
 use control::{Control, Noted};
+pub use shared::Shared;
 
 /// An event on its way in, checked by whoever took it.
 #[derive(Clone, Debug)]
@@ -97,24 +99,38 @@ pub type Outcomes = Vec<Result<Vec<Placed>, PublishError>>;
 #[error("the broker is out of reach: {0}")]
 pub struct Unavailable(pub String);
 
-/// One atomic look at a room.
+/// One atomic look at a room. Its entries may be shared with others that read the same.
 #[derive(Clone, Debug)]
-pub struct History {
+pub struct History<E = Entry> {
     /// What is known of the room.
     pub facts: Facts,
     /// The entries asked for, oldest first.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<E>,
     /// Whether nothing from the asked place on is missing.
     pub complete: bool,
     /// Whether more follow than were asked for.
     pub has_more: bool,
 }
 
-impl History {
+/// A part of a room's history, which others may have been given as well.
+pub type Resumed = History<Shared>;
+
+/// A part of a room's history that a client asks for: at least one event, if there is any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// From where on.
+    pub from: From,
+    /// At most so many events.
+    pub events: usize,
+    /// Of at most so many bytes of text together.
+    pub bytes: usize,
+}
+
+impl<E: AsRef<Entry>> History<E> {
     /// Where its reader stands: behind the last entry returned if more follow, else at the head.
     #[must_use]
     pub fn offset(&self, room: &Room) -> Offset {
-        let last = self.entries.last().and_then(|e| e.link(room));
+        let last = self.entries.last().and_then(|e| e.as_ref().link(room));
         match last {
             Some(link) if self.has_more => link.offset,
             _ => self.facts.head(),
@@ -191,8 +207,15 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Lets a room go, behind all earlier requests. False when it has to be asked again later.
     fn unsubscribe(&self, room: &Room) -> bool;
 
-    /// Reads a room from a place on: at most `limit` entries.
+    /// Reads a room from a place on: at most `limit` entries. For live delivery, which waits for it.
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable>;
+
+    /// Reads a room for a client. Whoever asks for the same room at the same time is given parts of one read, each begun
+    /// behind its asking, and none of them holds up live delivery.
+    async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+        let history = self.history(room, portion.from, portion.events).await?;
+        Ok(history.cut(portion.bytes).share())
+    }
 
     /// The newest event of each key that a room keeps beside its history, none older than the class's `ttl`, in the order
     /// of their stamps. Beside no promise of the history: it is another look at the room.

@@ -15,7 +15,7 @@ mod rig;
 use rig::Rig;
 
 /// Of a node, as Redis lists them.
-const LINKS: [&str; 5] = ["commands", "pubsub", "ingest", "ingest-wait", "lease"];
+const LINKS: [&str; 8] = ["commands", "history", "healing", "probe", "pubsub", "ingest", "ingest-wait", "lease"];
 
 /// What a server says that serves nobody.
 const REFUSALS: [&str; 7] = [
@@ -50,7 +50,7 @@ async fn a_link_that_falls_silent_or_is_cut_is_replaced_whichever_it_is() {
 async fn an_answer_that_takes_long_is_not_lost_to_a_connection_that_is_faster() {
     let mut rig = Rig::start().await;
     rig.publish().await;
-    rig.proxy.delay("commands", Duration::from_millis(2800));
+    rig.proxy.delay("history", Duration::from_millis(2800));
     let made = rig.proxy.made();
     assert_eq!(rig.reads().await, 200, "it comes by the slow connection");
     assert!(rig.proxy.made() > made, "which was replaced meanwhile");
@@ -177,7 +177,7 @@ async fn a_link_that_flaps_is_not_asked_without_end() {
         problem.contains("still loading").then_some(())
     })
     .await;
-    // Four links that are refused at once: without waits between attempts these are a matter of milliseconds.
+    // Seven links that are refused at once: without waits between attempts these are a matter of milliseconds.
     let began = Instant::now();
     let known = proxy.made();
     eventually("more attempts", || async { (proxy.made() >= known + 20).then_some(()) }).await;

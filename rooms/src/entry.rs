@@ -73,6 +73,12 @@ pub struct Entry {
 #[error("not an entry of this version: {0}")]
 pub struct InvalidEntry(&'static str);
 
+impl AsRef<Self> for Entry {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Entry {
     /// The text that is stored and passed on.
     #[must_use]

@@ -23,18 +23,19 @@ use crate::offset::Offset;
 const REMEMBERED: usize = 4096;
 
 /// See the module. Rooms have numbers, from 0, in the order in which they were added.
-#[derive(Debug, Default)]
-pub struct Merge {
-    queues: Vec<Queue>,
+/// Entries may be shared with others that read the same histories.
+#[derive(Debug)]
+pub struct Merge<E = Entry> {
+    queues: Vec<Queue<E>>,
     index: HashMap<Room, usize>,
     gone: Gone,
 }
 
 #[derive(Debug)]
-struct Queue {
+struct Queue<E> {
     room: Room,
     /// Oldest first, with the place in this room.
-    entries: VecDeque<(Offset, Entry)>,
+    entries: VecDeque<(Offset, E)>,
     told: Offset,
     known: Offset,
     /// Whether the history goes on behind `known`.
@@ -60,24 +61,30 @@ pub struct Ready(usize);
 
 /// An event that goes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Told<E = Entry> {
     /// The event.
-    pub entry: Entry,
+    pub entry: E,
     /// Its places that are news here: which of the entry's, and of which room.
     pub places: Vec<(usize, usize)>,
     /// Whether it went before, with another place: it is not to be passed on then.
     pub again: bool,
 }
 
-impl Told {
+impl<E: AsRef<Entry>> Told<E> {
     /// The places, as an envelope takes them.
     #[must_use]
     pub fn news(&self) -> Vec<&Place> {
-        self.places.iter().map(|(at, _)| &self.entry.places[*at]).collect()
+        self.places.iter().map(|(at, _)| &self.entry.as_ref().places[*at]).collect()
     }
 }
 
-impl Merge {
+impl<E> Default for Merge<E> {
+    fn default() -> Self {
+        Self { queues: Vec::new(), index: HashMap::new(), gone: Gone::default() }
+    }
+}
+
+impl<E: AsRef<Entry>> Merge<E> {
     /// Takes in a room of which everything up to `told` has been told, and which is yet to be read. Gives its number.
     pub fn add(&mut self, room: Room, told: Offset) -> usize {
         let at = self.queues.len();
@@ -103,7 +110,7 @@ impl Merge {
     pub fn due(&mut self) -> Vec<usize> {
         let mut owed: Vec<Offset> = self.queues.iter().map(|queue| queue.known).collect();
         for (_, entry) in self.queues.iter().flat_map(|queue| &queue.entries) {
-            self.news(entry).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
+            self.news(entry.as_ref()).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
         }
         let mut due = Vec::new();
         for (at, (queue, owed)) in self.queues.iter_mut().zip(owed).enumerate() {
@@ -116,10 +123,10 @@ impl Merge {
 
     /// Takes in what a read of a room from [`known`](Self::known) on gave: entries, oldest first, whether more follow, and
     /// the room's head.
-    pub fn fill(&mut self, room: usize, entries: Vec<Entry>, more: bool, head: Offset) {
+    pub fn fill(&mut self, room: usize, entries: Vec<E>, more: bool, head: Offset) {
         let queue = &mut self.queues[room];
-        let placed = entries.into_iter().filter_map(|entry| Some((entry.link(&queue.room)?.offset, entry)));
-        let mut placed: Vec<(Offset, Entry)> = placed.collect();
+        let placed = entries.into_iter().filter_map(|entry| Some((entry.as_ref().link(&queue.room)?.offset, entry)));
+        let mut placed: Vec<(Offset, E)> = placed.collect();
         let last = placed.last().map(|(offset, _)| *offset);
         let reaches = match last {
             Some(last) if more => last,
@@ -196,22 +203,22 @@ impl Merge {
     /// Bytes of the text of the event that goes next.
     #[must_use]
     pub fn bytes(&self, ready: Ready) -> usize {
-        self.queues[ready.0].entries.front().map_or(0, |(_, entry)| entry.text.len())
+        self.queues[ready.0].entries.front().map_or(0, |(_, entry)| entry.as_ref().text.len())
     }
 
     /// Takes out the event that goes next, from all of its rooms.
-    pub fn take(&mut self, ready: Ready) -> Option<Told> {
+    pub fn take(&mut self, ready: Ready) -> Option<Told<E>> {
         let (_, entry) = self.queues[ready.0].entries.pop_front()?;
         let mut places = Vec::new();
-        for (place, room, offset) in self.news(&entry).collect::<Vec<_>>() {
+        for (place, room, offset) in self.news(entry.as_ref()).collect::<Vec<_>>() {
             let queue = &mut self.queues[room];
-            if room == ready.0 || queue.pass(&entry, offset) {
+            if room == ready.0 || queue.pass(entry.as_ref(), offset) {
                 queue.told = offset;
                 queue.known = queue.known.max(offset);
                 places.push((place, room));
             }
         }
-        let again = !self.gone.is_first(&entry.id);
+        let again = !self.gone.is_first(&entry.as_ref().id);
         Some(Told { entry, places, again })
     }
 
@@ -228,7 +235,7 @@ impl Merge {
             Some((first, _)) => first < offset,
             None => self.queues[*room].known < *offset,
         };
-        self.news(entry).find(before).map(|(_, room, _)| room)
+        self.news(entry.as_ref()).find(before).map(|(_, room, _)| room)
     }
 
     /// The places of an entry that are news: which of its places, of which room, and where there.
@@ -240,11 +247,11 @@ impl Merge {
     }
 }
 
-impl Queue {
+impl<E: AsRef<Entry>> Queue<E> {
     /// Takes out an event that goes by another room, or finds that the history has lost it. False when something stands
     /// before it here, so that the room's mark must not pass it.
     fn pass(&mut self, entry: &Entry, offset: Offset) -> bool {
-        let same = |(at, other): &(Offset, Entry)| *at == offset && other.id == entry.id;
+        let same = |(at, other): &(Offset, E)| *at == offset && other.as_ref().id == entry.id;
         if let Some(at) = self.entries.iter().position(same) {
             self.entries.remove(at);
             return at == 0;

@@ -1,5 +1,8 @@
-//! The Redis broker: publishing is one function call, a room is a channel and a stream. Commands and pub/sub have a link
-//! each ([`link`](crate::link)), and the probe says whether Redis can be relied on.
+//! The Redis broker: publishing is one function call, a room is a channel and a stream. The probe says whether Redis can be
+//! relied on.
+//!
+//! Each kind of work has a link of its own ([`link`](crate::link)), since answers of one connection come one behind the
+//! other: a megabyte of history that a client asked for holds up no publish, no healing and no canary.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +20,9 @@ use tokio_util::task::TaskTracker;
 
 use super::control::{Control, Noted};
 use super::feed::FeedSender;
-use super::{Ask, Broker, Health, History, Kicked, Outcomes, Placed, Publication, PublishError, Unavailable};
+use super::{
+    Ask, Broker, Health, History, Kicked, Outcomes, Placed, Portion, Publication, PublishError, Resumed, Unavailable,
+};
 
 mod access;
 mod canary;
@@ -27,18 +32,20 @@ pub mod function;
 mod keys;
 mod kick;
 mod latest;
+mod links;
 mod plain;
 mod probe;
 mod publish;
 mod publish_all;
 mod pubsub;
 mod read;
+mod reads;
 mod revoked;
 mod rights;
 mod subscriptions;
 mod users;
 
-use crate::link::{Link, LinkSettings, named, remedy};
+use crate::link::{Link, named, remedy};
 use crate::logs;
 use canary::Canary;
 use checks::Checks;
@@ -46,6 +53,9 @@ use fleet::Fleet;
 use function::Function;
 use keys::Keys;
 use kick::Answers;
+use links::Links;
+pub use reads::ReadLimits;
+use reads::Reads;
 use revoked::Revoked;
 use subscriptions::Subscriptions;
 
@@ -74,13 +84,16 @@ pub struct RedisSettings {
     pub event_bytes: usize,
     /// `limits.revocations`.
     pub revocations: usize,
+    /// Of reading histories for clients.
+    pub reads: ReadLimits,
 }
 
 /// See the module.
 pub struct RedisBroker {
     classes: Arc<Classes>,
     keys: Keys,
-    commands: Link,
+    links: Links,
+    reads: Reads,
     function: Function,
     subscriptions: Subscriptions,
     checks: Checks,
@@ -109,7 +122,7 @@ impl RedisBroker {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, RedisError> {
-        let (commands, keeper) = Link::new(&settings.client, commands(settings))?;
+        let (links, keepers) = Links::new(settings)?;
         let client = named(&settings.client, pubsub::NAME)?;
         let keys = Keys::new(&settings.prefix);
         let function = Function::render(&settings.prefix, &classes, settings.id_window, settings.event_bytes);
@@ -118,7 +131,8 @@ impl RedisBroker {
         let broker = Arc::new(Self {
             classes,
             keys,
-            commands,
+            links,
+            reads: Reads::new(settings.reads),
             function,
             subscriptions,
             checks: Checks::new(),
@@ -130,7 +144,10 @@ impl RedisBroker {
         });
         tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(revoked::run(broker.clone(), settings.canary)));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        for keeper in keepers {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        }
+        tasks.spawn(stop.clone().run_until_cancelled_owned(reads::run(broker.clone(), tasks.clone(), stop.clone())));
         let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
         tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone(), feed)));
@@ -144,7 +161,7 @@ impl RedisBroker {
 
     /// A node of a cluster refuses events for reasons that are none of theirs: no publisher may take it for a verdict.
     fn is_no_cluster(&self) -> Result<(), Unavailable> {
-        if self.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
+        if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
     /// Why a count cannot be told, with what mends it.
@@ -158,17 +175,9 @@ impl RedisBroker {
         ))
     }
 
+    /// For publishing, and what is as short.
     fn connection(&self) -> Link {
-        self.commands.clone()
-    }
-}
-
-fn commands(settings: &RedisSettings) -> LinkSettings {
-    LinkSettings {
-        name: "commands",
-        connect_timeout: settings.connect_timeout,
-        response_timeout: settings.response_timeout,
-        block: Duration::ZERO,
+        self.links.commands.clone()
     }
 }
 
@@ -205,15 +214,20 @@ impl Broker for RedisBroker {
     }
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
-        read::history(self, room, from, limit).await.map_err(|e| unreadable(self, room, &e))
+        let mut link = self.links.healing.clone();
+        read::history(self, &mut link, room, from, limit).await.map_err(|e| unreadable(self, room, &e))
+    }
+
+    async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+        self.reads.page(room, portion).await
     }
 
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
-        latest::latest(self, room).await.map_err(|e| unreadable(self, room, &e))
+        self.reads.latest(room).await
     }
 
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
-        read::facts(self, room).await.map_err(|e| unreadable(self, room, &e))
+        read::facts(self, &mut self.connection(), room).await.map_err(|e| unreadable(self, room, &e))
     }
 
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {

@@ -18,7 +18,7 @@ use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
 use crate::broker::feed::{FeedSender, feed};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
-use crate::broker::redis::{RedisBroker, RedisSettings};
+use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::connections::{Caps, Connections};
@@ -139,6 +139,7 @@ impl Building<'_> {
             id_window,
             event_bytes,
             revocations,
+            reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
         };
         let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);
         Ok(broker.map_err(|error| format!("redis.url: {error}"))?)

@@ -99,4 +99,5 @@ pub(crate) const API_OUTCOMES: &[&str] =
     &["ok", "refused", "failed", Refusal::Unauthorized.code(), Refusal::Forbidden.code(), Refusal::RateLimited.code()];
 
 /// The links of a node to Redis.
-pub(super) const LINKS: &[&str] = &["commands", "ingest", "ingest-wait", "lease", "pubsub"];
+pub(super) const LINKS: &[&str] =
+    &["commands", "healing", "history", "ingest", "ingest-wait", "lease", "probe", "pubsub"];

@@ -16,6 +16,7 @@ use hallway_rooms::merge::{Next, Told};
 use super::current::Current;
 use super::reader::Reader;
 use super::{Service, page};
+use crate::broker::Shared;
 use crate::hub::Watch;
 use crate::session::{Membership, Session, Standing};
 
@@ -175,9 +176,9 @@ impl CatchUp {
     }
 }
 
-fn send(session: &Session, task: &CatchUp, told: &Told) {
+fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let entry = &told.entry;
-    let envelope = if told.again { None } else { page::composed(entry) };
+    let envelope = if told.again { None } else { page::fit(entry) };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let behind = told.places.iter().filter(|(_, room)| task.seats[*room].is_behind());
@@ -188,6 +189,6 @@ fn send(session: &Session, task: &CatchUp, told: &Told) {
             task.seats[*room].membership.set(Standing::CatchingUp(task.reader.merge.told(*room)));
         }
         let first = mask != 0 && (alone || session.first_copy(entry, mask));
-        envelope.filter(|_| first).map(|envelope| session.dialect().frame(&envelope, &shown))
+        envelope.filter(|_| first).map(|envelope| session.dialect().frame(envelope, &shown))
     });
 }

@@ -9,6 +9,7 @@ use super::page::{self, Page};
 use super::patience::attempt;
 use super::{Answer, Service, reply};
 use crate::auth::policy::Action;
+use crate::broker::Portion;
 use crate::session::Session;
 
 /// Which part of a history is asked for.
@@ -77,9 +78,11 @@ impl Service {
     /// A part of a history with what is current behind it.
     pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         let broker = &self.0.broker;
-        let read = tokio::try_join!(broker.history(room, window.from, window.limit), broker.latest(room));
+        let bytes = self.0.limits.page_bytes;
+        let portion = Portion { from: window.from, events: window.limit, bytes };
+        let read = tokio::try_join!(broker.resume(room, portion), broker.latest(room));
         let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
         page::forget_the_future(&mut history, window.from);
-        Ok(Page::of(history, &latest, room, window.from, self.0.limits.page_bytes))
+        Ok(Page::of(history, &latest, room, window.from, bytes))
     }
 }

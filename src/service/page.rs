@@ -1,5 +1,6 @@
 //! One page of a history, as clients get it: bounded in events and bytes, at least one event if there is any.
 
+use hallway_rooms::draft::InvalidEvent;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::history::From;
@@ -9,7 +10,7 @@ use hallway_rooms::offset::Offset;
 use metrics::counter;
 
 use super::current::Current;
-use crate::broker::History;
+use crate::broker::{Resumed, Shared};
 use crate::logs;
 use crate::metrics::EVENTS_REFUSED;
 
@@ -36,8 +37,7 @@ pub(super) struct Page {
 impl Page {
     /// Cuts a history to a page of `room`, of at most `bytes` of event text, with what is `latest` behind it. If the
     /// history fills the page so that nothing of that fits, more follows.
-    pub(super) fn of(mut history: History, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
-        cut(&mut history, bytes);
+    pub(super) fn of(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
         let since = since(&history, room, from);
         let mut events = String::new();
         for entry in &history.entries {
@@ -46,7 +46,7 @@ impl Page {
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
         let mut current = Current::default();
         current.update(latest, room);
-        let History { complete, has_more, .. } = history;
+        let Resumed { complete, has_more, .. } = history;
         let mut page = Self { events, taken, offset: history.offset(room), since, complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {
             page.has_more = true;
@@ -84,7 +84,7 @@ impl Page {
 
 /// From where on a history has everything: from the place that was asked for, or, where something is missing, from its
 /// first link.
-pub(super) fn since(history: &History, room: &Room, from: From) -> Offset {
+pub(super) fn since(history: &Resumed, room: &Room, from: From) -> Offset {
     if history.complete {
         return from.exclusive();
     }
@@ -94,30 +94,16 @@ pub(super) fn since(history: &History, room: &Room, from: From) -> Offset {
 
 /// Leaves out what stands behind a `since` that is ahead of the broker's clock: it was left there by a clock that was set
 /// back, and is not what this client missed.
-pub(super) fn forget_the_future(history: &mut History, from: From) {
+pub(super) fn forget_the_future(history: &mut Resumed, from: From) {
     if history.facts.is_ahead(from) {
         history.entries.clear();
         history.has_more = false;
     }
 }
 
-/// Keeps the page within its bytes.
-pub(super) fn cut(history: &mut History, bytes: usize) {
-    let mut taken = 0;
-    let mut fits = |entry: &Entry| {
-        taken += entry.text.len();
-        taken <= bytes
-    };
-    let kept = history.entries.iter().map_while(|e| fits(e).then_some(())).count().max(1);
-    if kept < history.entries.len() {
-        history.entries.truncate(kept);
-        history.has_more = true;
-    }
-}
-
-fn write_event(entry: &Entry, room: &Room, out: &mut String) {
+fn write_event(entry: &Shared, room: &Room, out: &mut String) {
     let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
-    let Some(envelope) = composed(entry) else { return };
+    let Some(envelope) = fit(entry) else { return };
     if !out.is_empty() {
         out.push(',');
     }
@@ -126,9 +112,15 @@ fn write_event(entry: &Entry, room: &Room, out: &mut String) {
 
 /// A stored event as clients get it; none when it is not fit for them, such as one that an older version took.
 pub(super) fn composed(entry: &Entry) -> Option<Envelope> {
-    let envelope = Envelope::of(entry).inspect_err(|error| {
-        counter!(EVENTS_REFUSED, "way" => "history").increment(1);
-        tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
-    });
-    envelope.ok()
+    Envelope::of(entry).inspect_err(|error| refused(entry, error)).ok()
+}
+
+/// As [`composed`], of an entry that others are told of as well.
+pub(super) fn fit(entry: &Shared) -> Option<&Envelope> {
+    entry.envelope().inspect_err(|error| refused(entry, error)).ok()
+}
+
+fn refused(entry: &Entry, error: &InvalidEvent) {
+    counter!(EVENTS_REFUSED, "way" => "history").increment(1);
+    tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
 }

@@ -9,7 +9,7 @@ use hallway_rooms::merge::Merge;
 use hallway_rooms::offset::Offset;
 
 use super::{Service, page};
-use crate::broker::{History, Unavailable};
+use crate::broker::{Portion, Resumed, Shared, Unavailable};
 
 /// Rooms opened or read at once for one session: not so many that it holds up others.
 pub(super) const AT_ONCE: usize = 8;
@@ -23,7 +23,7 @@ const LEAST_BYTES: usize = 64 * 1024;
 /// See the module. Rooms have numbers, from 0, in the order in which they were added.
 #[derive(Debug)]
 pub(super) struct Reader {
-    pub(super) merge: Merge,
+    pub(super) merge: Merge<Shared>,
     rooms: Vec<Room>,
     share: Share,
 }
@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// Takes in a room with the first page behind what was told of it.
-    pub(super) fn add_read(&mut self, room: Room, told: Offset, history: History) -> usize {
+    pub(super) fn add_read(&mut self, room: Room, told: Offset, history: Resumed) -> usize {
         let number = self.add(room, told);
         // A place newer than the head was never given by this broker, or what it gave is lost.
         self.merge.set_back(number, history.facts.head());
@@ -71,7 +71,7 @@ impl Reader {
     }
 
     /// Takes in what was read of a room.
-    fn fill(&mut self, room: usize, history: History) {
+    fn fill(&mut self, room: usize, history: Resumed) {
         let head = history.facts.head();
         self.merge.fill(room, history.entries, history.has_more, head);
     }
@@ -83,10 +83,10 @@ impl Reader {
 
 impl Service {
     /// A page of a room's history, no larger than its share.
-    pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<History, Unavailable> {
-        let mut history = self.0.broker.history(room, from, share.events).await?;
+    pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<Resumed, Unavailable> {
+        let portion = Portion { from, events: share.events, bytes: share.bytes };
+        let mut history = self.0.broker.resume(room, portion).await?;
         page::forget_the_future(&mut history, from);
-        page::cut(&mut history, share.bytes);
         Ok(history)
     }
 

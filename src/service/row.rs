@@ -9,7 +9,7 @@ use super::current::Current;
 use super::patience::step;
 use super::reader::Reader;
 use super::{Service, page};
-use crate::broker::Unavailable;
+use crate::broker::{Shared, Unavailable};
 
 /// See the module.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ impl Row {
         events == 0 || (events < PAGE_EVENTS && taken + bytes <= self.bytes)
     }
 
-    fn push(&mut self, told: &Told) {
+    fn push(&mut self, told: &Told<Shared>) {
         if told.again || told.places.is_empty() {
             return;
         }
-        let Some(envelope) = page::composed(&told.entry) else { return };
+        let Some(envelope) = page::fit(&told.entry) else { return };
         if !self.events.is_empty() {
             self.events.push(',');
         }

@@ -108,7 +108,7 @@ impl Rig {
         for id in [&added, &posted] {
             self.hears(id).await;
         }
-        let linked = || async { (self.node.metric("hallway_redis_link_up").await >= 5.0).then_some(()) };
+        let linked = || async { (self.node.metric("hallway_redis_link_up").await >= 8.0).then_some(()) };
         within(left(), &format!("{after}: all links are up"), linked).await;
         let figures = format!("{after}: ready in {ready_in:.1?}, well in {:.1?}\n", began.elapsed());
         std::io::stderr().write_all(figures.as_bytes()).ok();

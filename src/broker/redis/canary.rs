@@ -6,11 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::redis::AsyncCommands;
 use metrics::histogram;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{RedisBroker, tell};
+use super::RedisBroker;
 use crate::metrics::CANARY;
 
 /// A connection that brings nothing for so long behind the answer to a `PUBLISH` is deaf.
@@ -67,17 +68,18 @@ impl Canary {
 }
 
 /// Sends canaries for as long as they come back; then says what is wrong with the pub/sub connection. What is wrong with
-/// the link for commands is not its matter: it waits for that.
+/// the link for probes is not its matter: it waits for that.
 pub(super) async fn watch(broker: &RedisBroker, every: Duration) -> String {
     let canary = &broker.canary;
     let mut turns = interval(every);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns.tick().await;
     loop {
-        let generation = broker.commands.connected().await;
+        let generation = broker.links.probe.connected().await;
         let number = canary.sent.fetch_add(1, Ordering::Relaxed) + 1;
-        match tell(broker, &canary.channel, number.to_string().as_bytes()).await {
-            // The server that carries out commands has no subscriber of this channel, though one was confirmed.
+        let told = broker.links.probe.clone().publish::<_, _, usize>(&canary.channel, number.to_string()).await;
+        match told {
+            // The server that answers probes has no subscriber of this channel, though one was confirmed.
             Ok(0) => {
                 return "commands and pub/sub lead to different servers, or Redis dropped the subscriptions".to_owned();
             }
@@ -87,7 +89,7 @@ pub(super) async fn watch(broker: &RedisBroker, every: Duration) -> String {
         }
         tokio::select! {
             _ = turns.tick() => {}
-            _ = broker.commands.connected_after(generation) => turns.reset(),
+            _ = broker.links.probe.connected_after(generation) => turns.reset(),
         }
     }
 }

@@ -174,7 +174,7 @@ async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
     }
     let mut both = pipe();
     both.cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
-    let (bumped, counters): (i64, HashMap<String, i64>) = both.query_async(&mut broker.connection()).await?;
+    let (bumped, counters): (i64, HashMap<String, i64>) = both.query_async(&mut broker.links.probe.clone()).await?;
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
         tracing::warn!(
             event = logs::NODE_FORGOTTEN,
@@ -187,7 +187,7 @@ async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
         return Ok(());
     }
     tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
-    cmd("HDEL").arg(table).arg(buried).query_async(&mut broker.connection()).await
+    cmd("HDEL").arg(table).arg(buried).query_async(&mut broker.links.probe.clone()).await
 }
 
 pub(super) async fn tell_sizes(broker: &RedisBroker, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
@@ -206,7 +206,7 @@ pub(super) async fn tell_sizes(broker: &RedisBroker, sizes: &[(Room, usize)]) ->
             tell.cmd("PEXPIRE").arg(members).arg(kept).ignore();
         }
     }
-    tell.query_async(&mut broker.connection()).await
+    tell.query_async(&mut broker.links.probe.clone()).await
 }
 
 /// The names are read behind the counts: a count that is seen has had its name before.
@@ -228,7 +228,7 @@ pub(super) async fn others(broker: &RedisBroker, room: &Room) -> Result<usize, R
 pub(super) async fn resign(broker: &RedisBroker) -> Result<(), RedisError> {
     let mut turn = broker.fleet.turn.lock().await;
     turn.resigned = true;
-    cmd("HDEL").arg(broker.keys.nodes()).arg(&broker.fleet.node).query_async(&mut broker.connection()).await
+    cmd("HDEL").arg(broker.keys.nodes()).arg(&broker.fleet.node).query_async(&mut broker.links.probe.clone()).await
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entr
     let mut read = pipe();
     read.atomic().cmd("HGETALL").arg(broker.keys.latest(room)).cmd("TIME");
     let (kept, (seconds, micros)): (HashMap<Vec<u8>, Vec<u8>>, (u64, u64)) =
-        read.query_async(&mut broker.connection()).await?;
+        read.query_async(&mut broker.links.history.clone()).await?;
     let ttl = u64::try_from(broker.classes.of(room).retention.ttl.as_millis()).unwrap_or(u64::MAX);
     let oldest = (seconds * 1000 + micros / 1000).saturating_sub(ttl);
     let mut current: Vec<(Offset, Entry)> = kept.values().filter_map(|value| entry(broker, room, value)).collect();

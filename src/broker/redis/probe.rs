@@ -1,5 +1,5 @@
-//! The probe: what readiness rests on beside the canary. It looks every few seconds, and at once when the link for commands
-//! has lost its connection or has another one.
+//! The probe: what readiness rests on beside the canary. It looks every few seconds, and at once when its own link or that
+//! for commands has lost its connection or has another one.
 
 use std::sync::Arc;
 
@@ -23,54 +23,60 @@ struct Memory {
 pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
     let mut turns = tokio::time::interval(settings.canary);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut memory, mut generation) = (Memory::default(), 0);
+    let (mut memory, mut seen) = (Memory::default(), (0, 0));
     loop {
         tokio::select! {
             _ = turns.tick() => {}
-            () = broker.commands.replaced(generation) => turns.reset(),
+            () = broker.links.commands.replaced(seen.0) => turns.reset(),
+            () = broker.links.probe.replaced(seen.1) => turns.reset(),
         }
-        generation = broker.commands.generation();
+        seen = generations(&broker);
         turn(&broker, &settings, &feed, &mut memory).await;
     }
 }
 
 async fn turn(broker: &RedisBroker, settings: &RedisSettings, feed: &FeedSender, memory: &mut Memory) {
-    let breaks = broker.commands.breaks();
+    let breaks = broker.links.commands.breaks();
     // Behind a break Redis may hold what never came through pub/sub: a replica that was promoted has it from a sync.
     if breaks > memory.breaks.max(1) {
         feed.restored();
     }
     memory.breaks = memory.breaks.max(breaks);
-    let seen = broker.commands.generation();
-    let outcome = match broker.commands.problem() {
+    let seen = generations(broker);
+    let outcome = match broker.links.commands.problem().or_else(|| broker.links.probe.problem()) {
         Some(problem) => Err(problem),
         None => look(broker, settings, memory).await.map_err(|error| remedy::problem("commands", &error)),
     };
     // What failed on a connection that was replaced meanwhile says nothing of the new one, which is looked at next.
-    if outcome.is_ok() || broker.commands.generation() == seen {
+    if outcome.is_ok() || generations(broker) == seen {
         broker.checks.set(Check::Commands, outcome.err());
     }
+}
+
+/// Of the connections that readiness rests on.
+fn generations(broker: &RedisBroker) -> (u64, u64) {
+    (broker.links.commands.generation(), broker.links.probe.generation())
 }
 
 /// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
 /// before the birth. A Redis that restarted may have lost both.
 pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
     note_birth(broker).await?;
-    broker.function.provide(&mut broker.connection()).await
+    broker.function.provide(&mut broker.links.probe.clone()).await
 }
 
 async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
-    let mut redis = broker.connection();
+    let mut redis = broker.links.probe.clone();
     let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
     redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
 }
 
 /// The mode, the birth, the function, this user's rights, and the eviction policy.
 async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
-    let mode = broker.commands.is_cluster().then(|| remedy::cluster().to_owned());
+    let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
     note_birth(broker).await?;
-    let mut redis = broker.connection();
+    let mut redis = broker.links.probe.clone();
     if memory.loaded {
         broker.function.watch(&mut redis, &mut memory.warned).await?;
     } else {
@@ -98,7 +104,7 @@ async fn eviction(broker: &RedisBroker) -> Option<String> {
 }
 
 async fn eviction_policy(broker: &RedisBroker) -> Option<String> {
-    let mut redis = broker.connection();
+    let mut redis = broker.links.probe.clone();
     if let Ok(about) = cmd("INFO").arg("memory").query_async::<String>(&mut redis).await
         && let Some(policy) = about.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))
     {

@@ -56,7 +56,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
                 );
                 machine.lost(Instant::now(), rand::random());
                 // What ended it may have ended the other links too, which learn of it only when they are used.
-                broker.commands.check();
+                broker.links.check();
                 problem
             }
             Err(problem) => {
@@ -68,16 +68,16 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
     }
 }
 
-/// Waits for the time of the next attempt, or for a new connection of the commands, which is a reason to try at once. Without
-/// commands an attempt is of no use: the canary goes by them.
+/// Waits for the time of the next attempt, or for a new connection of the probes, which is a reason to try at once. Without
+/// them an attempt is of no use: the canary goes by them.
 async fn wait(broker: &RedisBroker, machine: &mut Machine) {
-    let known = broker.commands.generation();
+    let known = broker.links.probe.generation();
     let due = machine.due().unwrap_or_else(Instant::now);
     tokio::select! {
         () = sleep_until(due) => {}
-        _ = broker.commands.connected_after(known) => machine.hurry(Instant::now()),
+        _ = broker.links.probe.connected_after(known) => machine.hurry(Instant::now()),
     }
-    broker.commands.connected().await;
+    broker.links.probe.connected().await;
 }
 
 /// Sees to what must be in Redis, connects, and subscribes to everything that is wanted.

@@ -8,6 +8,7 @@ use hallway_rooms::limits::PAGE_BYTES;
 
 use super::RedisBroker;
 use crate::broker::History;
+use crate::link::Link;
 use crate::logs;
 
 /// Entries of the first step.
@@ -20,9 +21,9 @@ type Stored = (String, Vec<(Vec<u8>, Vec<u8>)>);
 /// Birth, last offset, time.
 type Known = (Option<u64>, Option<String>, (u64, u64));
 
-pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, RedisError> {
+pub(super) async fn facts(broker: &RedisBroker, link: &mut Link, room: &Room) -> Result<Facts, RedisError> {
     let mut read = known(broker, room);
-    let known: Known = read.cmd("TIME").query_async(&mut broker.connection()).await?;
+    let known: Known = read.cmd("TIME").query_async(link).await?;
     Ok(facts_of(broker, known))
 }
 
@@ -30,15 +31,16 @@ pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, Re
 /// worth reading is known from the size of the first ones.
 pub(super) async fn history(
     broker: &RedisBroker,
+    link: &mut Link,
     room: &Room,
     from: From,
     limit: usize,
 ) -> Result<History, RedisError> {
-    let mut history = page(broker, room, from, limit.min(FIRST)).await?;
+    let mut history = page(broker, link, room, from, limit.min(FIRST)).await?;
     let last = history.entries.last().and_then(|entry| entry.link(room));
     let wanted = worth_reading(&history, limit);
     let (Some(last), true) = (last, history.has_more && wanted > 0) else { return Ok(history) };
-    let rest = page(broker, room, From::After(last.offset), wanted).await?;
+    let rest = page(broker, link, room, From::After(last.offset), wanted).await?;
     if rest.complete {
         history.facts = rest.facts;
         history.has_more = rest.has_more;
@@ -53,15 +55,20 @@ fn worth_reading(history: &History, limit: usize) -> usize {
     (PAGE_BYTES / (bytes / read).max(1)).min(limit.saturating_sub(read))
 }
 
-async fn page(broker: &RedisBroker, room: &Room, from: From, limit: usize) -> Result<History, RedisError> {
+async fn page(
+    broker: &RedisBroker,
+    link: &mut Link,
+    room: &Room,
+    from: From,
+    limit: usize,
+) -> Result<History, RedisError> {
     let start = match from {
         From::After(offset) => format!("({offset}"),
         From::Since(ms) => format!("{ms}-0"),
     };
     let mut read = known(broker, room);
     read.cmd("XRANGE").arg(broker.keys.history(room)).arg(start).arg("+").arg("COUNT").arg(limit + 1);
-    let answer: (Option<u64>, Option<String>, Vec<Stored>, (u64, u64)) =
-        read.cmd("TIME").query_async(&mut broker.connection()).await?;
+    let answer: (Option<u64>, Option<String>, Vec<Stored>, (u64, u64)) = read.cmd("TIME").query_async(link).await?;
     let (birth, last, stored, time) = answer;
     let facts = facts_of(broker, (birth, last, time));
     let has_more = stored.len() > limit;

@@ -106,7 +106,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
         tokio::select! {
             _ = turns.tick() => {}
             () = broker.revoked.wake.notified() => {}
-            found = broker.commands.connected_after(generation) => generation = found,
+            found = broker.links.commands.connected_after(generation) => generation = found,
         }
         let problem = turn(&broker).await.err().map(|error| problem(&broker, &error));
         if problem.is_none() {

@@ -11,7 +11,7 @@ const KEPT_MS: u64 = 60_000;
 
 /// The first refusal, with what mends it; none where everything is allowed.
 pub(super) async fn missing(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
-    let answers: Vec<RedisResult<Value>> = trial(broker).query_async(&mut broker.connection()).await?;
+    let answers: Vec<RedisResult<Value>> = trial(broker).query_async(&mut broker.links.probe.clone()).await?;
     let refusal = answers.into_iter().filter_map(Result::err).find(|error| !is_no_matter_of_rights(error));
     Ok(refusal.map(|error| remedy::problem("commands", &error)))
 }

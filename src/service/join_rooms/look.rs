@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::seats::{Entered, Joining, Part, Stand};
 use super::{Admitted, Asked};
-use crate::broker::{History, Unavailable};
+use crate::broker::{Resumed, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
 use crate::service::page;
@@ -36,7 +36,7 @@ enum Seen {
     /// Where it stands.
     Head(Offset),
     /// What was missed, and what is current.
-    Missed(History, Vec<Entry>),
+    Missed(Resumed, Vec<Entry>),
 }
 
 impl Service {
@@ -139,7 +139,7 @@ impl Service {
 
 /// Takes what was missed of a room into the reader. Who can be told nothing gets all of it as events, and none of a history
 /// with a gap, which could not be said.
-fn come_back(reader: &mut Reader, one: &Admitted, history: History, told: bool) -> Stand {
+fn come_back(reader: &mut Reader, one: &Admitted, history: Resumed, told: bool) -> Stand {
     let complete = history.complete;
     let asked = one.from.map(From::exclusive).unwrap_or_default();
     if told {

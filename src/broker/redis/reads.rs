@@ -1,0 +1,215 @@
+//! Reading histories for clients: of each room one read at a time, whose result all get who have waited for it.
+//!
+//! A thousand clients that come back to one room ask for the same megabytes. Each read of them by itself is a thousand times
+//! the bytes on the way from Redis, whose answers then come too late to be waited for, and are asked for again.
+//!
+//! **What is shared, and why that is true.** An asker has subscribed before it asks, and needs a look that is younger than
+//! that. So one that comes while a read is under way waits for the next. A read begins at a place that one of them asked for;
+//! each is given what stands behind its own place, and whether that is complete is judged for each from the facts of the
+//! read and from every link that it is given (`stretch.rs`).
+//!
+//! **What is kept.** Pages stay for some seconds (`kept.rs`), so that an answer which came too late for its asker serves the
+//! next try, and the last of a herd cost no more than the first. A kept page stands for the past alone: behind its end is
+//! read anew each time, facts and all, and where its end is no link of what is found there, it is forgotten.
+//!
+//! **Whose turn it is.** A room stands in the queue once, however many ask for it, and goes to the end when it was read. In a
+//! room the reads go through the places that are asked for from the oldest to the newest, and then from the oldest again, so
+//! that neither those far behind nor those close to the head are passed over.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use ::redis::RedisError;
+use hallway_rooms::entry::Entry;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{RedisBroker, latest, read, unreadable};
+use crate::broker::{Portion, Resumed, Unavailable};
+use kept::Kept;
+use line::{Batch, Line, Newest};
+use look::Source;
+
+mod kept;
+mod line;
+mod look;
+mod stretch;
+
+/// Of reading histories for clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Rooms read at once.
+    pub at_once: usize,
+    /// Bytes of pages kept.
+    pub kept_bytes: usize,
+}
+
+/// See the module.
+pub(super) struct Reads {
+    state: Mutex<State>,
+    kept: Mutex<Kept>,
+    budget: Arc<Semaphore>,
+    asked: Notify,
+}
+
+/// Who waits for what. As many wait as commands are under way, which every session has few of.
+#[derive(Default)]
+struct State {
+    lines: HashMap<Room, Line>,
+    /// Rooms whose turn comes, each once.
+    order: VecDeque<Room>,
+}
+
+impl Reads {
+    pub(super) fn new(limits: ReadLimits) -> Self {
+        Self {
+            state: Mutex::default(),
+            kept: Mutex::new(Kept::new(limits.kept_bytes)),
+            budget: Arc::new(Semaphore::new(limits.at_once)),
+            asked: Notify::new(),
+        }
+    }
+
+    /// A part of a room's history, of a read that begins from here on.
+    pub(super) async fn page(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+        let (to, answer) = oneshot::channel();
+        self.ask(room, |line| line.ask(portion, to));
+        answer.await.unwrap_or_else(|_| Err(given_up()))
+    }
+
+    /// What is current in a room, of a read that begins from here on.
+    pub(super) async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
+        let (to, answer) = oneshot::channel();
+        self.ask(room, |line| line.ask_newest(to));
+        answer.await.unwrap_or_else(|_| Err(given_up()))
+    }
+
+    fn ask(&self, room: &Room, ask: impl FnOnce(&mut Line)) {
+        let mut state = self.state.lock();
+        let line = state.lines.entry(room.clone()).or_default();
+        ask(line);
+        if !std::mem::replace(&mut line.stands, true) {
+            state.order.push_back(room.clone());
+            self.asked.notify_one();
+        }
+    }
+
+    async fn next(&self) -> Room {
+        loop {
+            if let Some(room) = self.state.lock().order.pop_front() {
+                return room;
+            }
+            self.asked.notified().await;
+        }
+    }
+
+    /// Those who wait for a room, who are those of the read that begins.
+    fn begin(&self, room: &Room) -> Batch {
+        self.state.lock().lines.get_mut(room).map(Line::take).unwrap_or_default()
+    }
+
+    /// Lets a room that was read stand in the queue again if it is still asked for.
+    fn end(&self, room: &Room) {
+        let mut state = self.state.lock();
+        let Some(line) = state.lines.get(room) else { return };
+        if line.is_empty() {
+            state.lines.remove(room);
+        } else {
+            state.order.push_back(room.clone());
+            self.asked.notify_one();
+        }
+    }
+
+    /// Has those wait on whose places the read did not reach.
+    fn put_back(&self, room: &Room, left: Batch, cursor: Offset) {
+        if let Some(line) = self.state.lock().lines.get_mut(room) {
+            line.put_back(left, cursor);
+        }
+    }
+}
+
+fn given_up() -> Unavailable {
+    Unavailable("the read was given up".to_owned())
+}
+
+/// Reads what is asked for, for ever. A read goes on though nobody waits for it any more: its page is kept for those who ask
+/// again.
+pub(super) async fn run(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: CancellationToken) {
+    loop {
+        let Ok(permit) = broker.reads.budget.clone().acquire_owned().await else { return };
+        let room = broker.reads.next().await;
+        let reading = broker.clone();
+        let one = async move {
+            let turn = Turn { broker: &reading, room: &room };
+            turn.read().await;
+            drop(permit);
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(one));
+    }
+}
+
+/// The turn of one room, which ends however the read does.
+struct Turn<'a> {
+    broker: &'a RedisBroker,
+    room: &'a Room,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.broker.reads.end(self.room);
+    }
+}
+
+impl Turn<'_> {
+    async fn read(&self) {
+        let mut batch = self.broker.reads.begin(self.room);
+        let newest = batch.take_newest();
+        tokio::join!(self.read_pages(batch), self.read_newest(newest));
+    }
+
+    async fn read_newest(&self, waiting: Vec<Newest>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let read = latest::latest(self.broker, self.room).await.map_err(|e| unreadable(self.broker, self.room, &e));
+        waiting.into_iter().for_each(|one| _ = one.send(read.clone()));
+    }
+
+    async fn read_pages(&self, batch: Batch) {
+        let Some(place) = batch.place() else { return };
+        match look::look(self, &self.broker.reads.kept, &batch, place).await {
+            Ok(stretch) => {
+                let left = batch.answer(self.room, &stretch, place);
+                self.broker.reads.put_back(self.room, left, place);
+            }
+            Err(error) => batch.fail(&unreadable(self.broker, self.room, &error)),
+        }
+    }
+}
+
+impl Source for Turn<'_> {
+    type Error = RedisError;
+
+    fn room(&self) -> &Room {
+        self.room
+    }
+
+    fn breaks(&self) -> u64 {
+        self.broker.links.history.breaks()
+    }
+
+    async fn facts(&self) -> Result<Facts, RedisError> {
+        read::facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
+    }
+
+    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
+        let mut link = self.broker.links.history.clone();
+        let page = read::history(self.broker, &mut link, self.room, From::After(place), events).await?;
+        Ok(page.cut(bytes).share())
+    }
+}

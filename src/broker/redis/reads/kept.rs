@@ -1,0 +1,178 @@
+//! Pages that were read a moment ago. Bounded in bytes for the node and in time: they are the past of a history, which does not
+//! change, and whether it is still the past of what Redis holds is looked at whenever they are used.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use hallway_rooms::history::Facts;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use tokio::time::Instant;
+
+use super::stretch::Run;
+use crate::broker::Shared;
+
+/// A room's pages are kept for so long behind their last use: longer than a client waits before it asks again, far shorter
+/// than anything would expect of a cache.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Of an entry beside its text.
+const OVERHEAD: usize = 256;
+
+/// The broker that something was read of: its data have the same birth, and no other server may have answered since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Era {
+    birth_ms: Option<u64>,
+    breaks: u64,
+    now_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Kept {
+    rooms: HashMap<Room, Pages>,
+    /// Rooms by their last use, which may have been later than is said here.
+    order: VecDeque<(Room, Instant)>,
+    bytes: usize,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Pages {
+    /// Oldest first, with gaps between them.
+    runs: Vec<Run>,
+    era: Era,
+    used: Instant,
+    bytes: usize,
+}
+
+impl Era {
+    pub(super) fn of(facts: &Facts, breaks: u64) -> Self {
+        Self { birth_ms: facts.birth_ms, breaks, now_ms: facts.now_ms }
+    }
+
+    /// Whether what is read now is of this era. A clock that was set back ends it too.
+    pub(super) fn is_of(&self, facts: &Facts, breaks: u64) -> bool {
+        let same = self.birth_ms.is_some() && self.birth_ms == facts.birth_ms && self.breaks == breaks;
+        same && facts.now_ms >= self.now_ms
+    }
+}
+
+impl Kept {
+    pub(super) fn new(most: usize) -> Self {
+        Self { rooms: HashMap::new(), order: VecDeque::new(), bytes: 0, most }
+    }
+
+    /// The page that has what stands behind a place.
+    pub(super) fn find(&mut self, room: &Room, place: Offset) -> Option<(Run, Era)> {
+        self.expire();
+        let pages = self.rooms.get_mut(room)?;
+        let run = pages.runs.iter().find(|run| run.contains(place))?;
+        pages.used = Instant::now();
+        Some((run.clone(), pages.era))
+    }
+
+    /// Keeps what was read of a room, beside what there is of it.
+    pub(super) fn put(&mut self, room: &Room, runs: Vec<Run>, era: Era) {
+        self.expire();
+        let now = Instant::now();
+        let mut pages =
+            self.take(room).filter(|pages| pages.era.birth_ms == era.birth_ms && pages.era.breaks == era.breaks);
+        let known = pages.as_mut().map(|pages| std::mem::take(&mut pages.runs)).unwrap_or_default();
+        let runs = joined(room, known, runs);
+        let mut pages = Pages { bytes: 0, runs, era, used: now };
+        // One room must not have all of it, so that a long history leaves something to the others.
+        while let Some(extra) = Some(pages.weigh()).filter(|bytes| *bytes > self.most / 2) {
+            pages.shorten(room, extra - self.most / 2);
+        }
+        if pages.runs.is_empty() {
+            return;
+        }
+        self.bytes += pages.bytes;
+        self.rooms.insert(room.clone(), pages);
+        self.order.push_back((room.clone(), now));
+        while self.bytes > self.most && self.drop_oldest() {}
+    }
+
+    pub(super) fn forget(&mut self, room: &Room) {
+        self.take(room);
+    }
+
+    fn take(&mut self, room: &Room) -> Option<Pages> {
+        let pages = self.rooms.remove(room)?;
+        self.bytes -= pages.bytes;
+        self.order.retain(|(other, _)| other != room);
+        Some(pages)
+    }
+
+    /// Lets go of what was not used for long.
+    pub(super) fn expire(&mut self) {
+        while self.order.front().is_some_and(|(_, used)| used.elapsed() >= KEPT) && self.drop_oldest() {}
+    }
+
+    /// Lets go of the room at the front, unless it was used meanwhile. False when there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some((room, noted)) = self.order.pop_front() else { return false };
+        match self.rooms.get(&room) {
+            Some(pages) if pages.used > noted => self.order.push_back((room, pages.used)),
+            Some(_) | None => _ = self.take(&room),
+        }
+        true
+    }
+}
+
+impl Pages {
+    fn weigh(&mut self) -> usize {
+        self.bytes = self.runs.iter().flat_map(|run| &run.entries).map(weight).sum();
+        self.bytes
+    }
+
+    /// Lets go of so many bytes of the oldest.
+    fn shorten(&mut self, room: &Room, mut bytes: usize) {
+        let Some(run) = self.runs.first_mut() else { return };
+        let mut gone = 0;
+        while bytes > 0 && gone < run.entries.len() {
+            bytes = bytes.saturating_sub(weight(&run.entries[gone]));
+            gone += 1;
+        }
+        if gone == run.entries.len() {
+            self.runs.remove(0);
+            return;
+        }
+        let cut = run.entries[gone - 1].link(room);
+        run.entries.drain(..gone);
+        run.start = cut.map_or(run.start, |link| link.offset);
+    }
+}
+
+/// An entry and what is composed of it.
+fn weight(entry: &Shared) -> usize {
+    entry.text.len() * 2 + OVERHEAD
+}
+
+/// Old and new runs of a room in one row, where those are one that continue or overlap each other.
+fn joined(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
+    let mut all: Vec<Run> = known.into_iter().chain(read).collect();
+    all.sort_by_key(|run| (run.start, std::cmp::Reverse(run.end)));
+    let mut row: Vec<Run> = Vec::new();
+    for run in all {
+        match row.last_mut() {
+            Some(before) if run.end <= before.end => {}
+            Some(before) if run.start <= before.end => before.go_on(room, run),
+            _ => row.push(run),
+        }
+    }
+    row
+}
+
+impl Run {
+    /// Takes in what another run has beyond this one, if its link there is this one's end; else that is let go.
+    fn go_on(&mut self, room: &Room, other: Self) {
+        let links = |entry: &Shared| entry.link(room);
+        let at = other.entries.partition_point(|entry| links(entry).is_none_or(|link| link.offset <= self.end));
+        if other.entries.get(at).and_then(links).is_some_and(|link| link.prev == self.end) {
+            self.entries.extend_from_slice(&other.entries[at..]);
+            self.end = other.end;
+        }
+    }
+}

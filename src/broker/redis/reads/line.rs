@@ -1,0 +1,115 @@
+//! Those who wait for one room.
+
+use hallway_rooms::entry::Entry;
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+use tokio::sync::oneshot;
+
+use super::stretch::{Run, Stretch};
+use crate::broker::{Portion, Resumed, Unavailable};
+
+/// Who waits for what is current.
+pub(super) type Newest = oneshot::Sender<Result<Vec<Entry>, Unavailable>>;
+
+/// Who waits for a part of the history.
+struct Asker {
+    portion: Portion,
+    to: oneshot::Sender<Result<Resumed, Unavailable>>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Line {
+    askers: Vec<Asker>,
+    newest: Vec<Newest>,
+    /// Where the last read began.
+    cursor: Offset,
+    /// Whether the room stands in the queue, or is being read.
+    pub(super) stands: bool,
+}
+
+/// Those who are served by one read.
+#[derive(Default)]
+pub(super) struct Batch {
+    askers: Vec<Asker>,
+    newest: Vec<Newest>,
+    cursor: Offset,
+}
+
+impl Line {
+    pub(super) fn ask(&mut self, portion: Portion, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
+        // Of those who do not wait any more at most as many stay as of those who do.
+        if self.askers.len().is_power_of_two() {
+            self.askers.retain(|asker| !asker.to.is_closed());
+        }
+        self.askers.push(Asker { portion, to });
+    }
+
+    pub(super) fn ask_newest(&mut self, to: Newest) {
+        if self.newest.len().is_power_of_two() {
+            self.newest.retain(|waiting| !waiting.is_closed());
+        }
+        self.newest.push(to);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.askers.is_empty() && self.newest.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> Batch {
+        let (mut askers, mut newest) = (std::mem::take(&mut self.askers), std::mem::take(&mut self.newest));
+        askers.retain(|asker| !asker.to.is_closed());
+        newest.retain(|waiting| !waiting.is_closed());
+        Batch { askers, newest, cursor: self.cursor }
+    }
+
+    pub(super) fn put_back(&mut self, left: Batch, cursor: Offset) {
+        self.cursor = cursor;
+        self.askers.extend(left.askers);
+    }
+}
+
+impl Batch {
+    pub(super) fn take_newest(&mut self) -> Vec<Newest> {
+        std::mem::take(&mut self.newest)
+    }
+
+    /// The place at which to begin: the oldest behind the last read's, or the oldest of all.
+    pub(super) fn place(&self) -> Option<Offset> {
+        let places = || self.askers.iter().map(|asker| asker.portion.from.exclusive());
+        places().filter(|place| *place > self.cursor).min().or_else(|| places().min())
+    }
+
+    /// The most that one of them wants.
+    pub(super) fn most(&self) -> (usize, usize) {
+        let portions = || self.askers.iter().map(|asker| asker.portion);
+        let events = portions().map(|portion| portion.events).max().unwrap_or(1);
+        (events.max(1), portions().map(|portion| portion.bytes).max().unwrap_or(1))
+    }
+
+    /// The most that one of them wants beyond a kept page; none when it has enough for all of those whose places are in it.
+    pub(super) fn wanting(&self, room: &Room, run: &Run) -> Option<(usize, usize)> {
+        let inside = self.askers.iter().filter(|asker| run.contains(asker.portion.from.exclusive()));
+        let wanting = inside.filter_map(|asker| run.leaves_wanting(room, asker.portion));
+        wanting.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
+    }
+
+    /// Gives each its part. Those whose place is not reached are left; not the one for whom it was read, so that each read
+    /// serves one at least.
+    pub(super) fn answer(self, room: &Room, stretch: &Stretch, place: Offset) -> Self {
+        let mut left = Vec::new();
+        for asker in self.askers {
+            let from = asker.portion.from.exclusive();
+            if stretch.reaches(room, from) || (from == place && stretch.entries.is_empty()) {
+                asker.to.send(Ok(stretch.part(room, asker.portion))).ok();
+            } else {
+                left.push(asker);
+            }
+        }
+        Self { askers: left, newest: Vec::new(), cursor: self.cursor }
+    }
+
+    pub(super) fn fail(self, why: &Unavailable) {
+        self.askers.into_iter().for_each(|asker| _ = asker.to.send(Err(why.clone())));
+    }
+}

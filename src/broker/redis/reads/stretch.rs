@@ -1,0 +1,110 @@
+//! What a read gave, and the part of it that each asker gets.
+
+use hallway_rooms::entry::Link;
+use hallway_rooms::history::{Facts, From};
+use hallway_rooms::key::Room;
+use hallway_rooms::offset::Offset;
+
+use crate::broker::shared::fitting;
+use crate::broker::{Portion, Resumed, Shared};
+
+/// What stands in a history behind a place.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    /// The place.
+    pub(super) start: Offset,
+    /// Oldest first.
+    pub(super) entries: Vec<Shared>,
+    /// What was known of the room when its end was read.
+    pub(super) facts: Facts,
+    /// Whether more stands behind the last of them.
+    pub(super) has_more: bool,
+}
+
+/// Entries that follow each other without a gap.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// What the first of them names as the offset before it.
+    pub(super) start: Offset,
+    /// The offset of the last.
+    pub(super) end: Offset,
+    pub(super) entries: Vec<Shared>,
+}
+
+impl Stretch {
+    /// Whether it says something about what stands behind this place.
+    pub(super) fn reaches(&self, room: &Room, place: Offset) -> bool {
+        self.start <= place && (!self.has_more || self.end(room).is_some_and(|end| end > place))
+    }
+
+    fn end(&self, room: &Room) -> Option<Offset> {
+        self.entries.last().and_then(|entry| entry.link(room)).map(|link| link.offset)
+    }
+
+    /// The part that was asked for, judged by itself.
+    pub(super) fn part(&self, room: &Room, portion: Portion) -> Resumed {
+        let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
+        let count = fitting(wanted, portion.bytes).min(portion.events);
+        let has_more = self.has_more || count < wanted.len();
+        let links = wanted[..count].iter().filter_map(|entry| entry.link(room));
+        let complete = is_whole(&self.facts, portion.from, links, has_more);
+        Resumed { facts: self.facts, entries: wanted[..count].to_vec(), complete, has_more }
+    }
+
+    /// The runs in it, oldest first: one, where nothing is missing.
+    pub(super) fn runs(&self, room: &Room) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for entry in &self.entries {
+            let Some(Link { offset, prev }) = entry.link(room) else { continue };
+            match runs.last_mut() {
+                Some(run) if run.end == prev => {
+                    run.end = offset;
+                    run.entries.push(entry.clone());
+                }
+                _ => runs.push(Run { start: prev, end: offset, entries: vec![entry.clone()] }),
+            }
+        }
+        runs
+    }
+}
+
+impl Run {
+    /// Whether it has everything from this place on, as far as it goes.
+    pub(super) fn contains(&self, place: Offset) -> bool {
+        self.start <= place && place <= self.end
+    }
+
+    /// How many events and bytes more a part of it should have; none when it is as large as was asked for.
+    pub(super) fn leaves_wanting(&self, room: &Room, portion: Portion) -> Option<(usize, usize)> {
+        let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
+        let count = fitting(wanted, portion.bytes).min(portion.events);
+        if count < wanted.len() {
+            return None;
+        }
+        let bytes: usize = wanted.iter().map(|entry| entry.text.len()).sum();
+        let left = (portion.events - count, portion.bytes.saturating_sub(bytes));
+        // What is full to the last event is asked for once more with the next.
+        Some((left.0.max(1), left.1.max(1)))
+    }
+}
+
+/// How many entries stand at or before a place.
+fn behind(entries: &[Shared], room: &Room, place: Offset) -> usize {
+    entries.partition_point(|entry| entry.link(room).is_none_or(|link| link.offset <= place))
+}
+
+/// Whether nothing is missing from `from` on: not before the first of these links, between two of them, or behind the last.
+fn is_whole(facts: &Facts, from: From, links: impl Iterator<Item = Link>, has_more: bool) -> bool {
+    let (mut first, mut last) = (None, None);
+    for link in links {
+        if last.is_some_and(|last| link.prev > last) {
+            return false;
+        }
+        first = first.or(Some(link.prev));
+        last = Some(link.offset);
+    }
+    let ends = has_more || last.is_none() || facts.last.is_none_or(|head| last == Some(head));
+    // Without a single one that could be read, more that follows proves nothing.
+    let begins = first.is_some() || !has_more;
+    begins && ends && facts.complete(from, first)
+}
