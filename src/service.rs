@@ -40,6 +40,7 @@ pub mod revoke;
 mod row;
 mod seats;
 mod size;
+mod turns;
 
 pub use acknowledge::{Acknowledgement, Status};
 pub use answer::{Answer, Frame};
@@ -47,6 +48,7 @@ pub use join_rooms::Wanted;
 pub use missed::Window;
 pub use revoke::Revoked;
 pub use seats::{Seat, Seats};
+pub use turns::{TurnLimits, Turns};
 
 /// Bounds of the verbs.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,8 @@ pub struct ServiceLimits {
     pub event_bytes: usize,
     /// Bytes of event text in one answer.
     pub page_bytes: usize,
+    /// Frames that are sent to one session at once of what it missed, if there was room for more before.
+    pub burst: usize,
     /// How long a command with an answer waits for the broker.
     pub answer_wait: Duration,
     /// How long a join that nobody can be told about waits for the broker.
@@ -94,6 +98,8 @@ pub struct Parts {
     pub sessions: Sessions,
     /// How many sessions each user has here.
     pub seats: Seats,
+    /// Who reads histories.
+    pub turns: Turns,
     /// Owns the tasks that bring late members up to date.
     pub tasks: TaskTracker,
 }

@@ -18,7 +18,7 @@ use hallway::broker::{Ask, Broker, Health, History, Kicked, Placed, Publication,
 use hallway::config::{Config, Mode};
 use hallway::hub::Hub;
 use hallway::rate::Rate;
-use hallway::service::{Parts, Seats, Service, ServiceLimits};
+use hallway::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
 use hallway::session::{Dialect, Session};
 use hallway::sessions::Sessions;
 use hallway::wire::{WireConfig, WireIo, WireListener};
@@ -159,6 +159,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
             rooms_per_socket: 1,
             event_bytes: 1000,
             page_bytes: 1000,
+            burst: 1000,
             answer_wait: HOUR,
             join_wait: HOUR,
             locations: Rate::per_second(1),
@@ -168,6 +169,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
         },
         sessions,
         seats: Seats::default(),
+        turns: Turns::new(TurnLimits { bytes: 1000, per_user: 1 }),
         tasks: TaskTracker::new(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

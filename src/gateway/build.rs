@@ -28,7 +28,7 @@ use crate::ingest::{Ingest, IngestSettings};
 use crate::logs::Hints;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
-use crate::service::{Parts, Seats, Service, ServiceLimits};
+use crate::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
 use crate::sessions::Sessions;
 
 /// A CONNECT waits so long for Redis at most, and no longer than for any other answer. Above any healthy answer, below
@@ -100,6 +100,7 @@ impl Building<'_> {
                 event_bytes: limits.event_bytes.get(),
                 // An answer must find room beside what else waits for its socket.
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
+                burst: limits.queue_frames / 4,
                 answer_wait: self.config.redis.answer_wait,
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
@@ -110,6 +111,7 @@ impl Building<'_> {
             },
             sessions: Sessions::default(),
             seats: Seats::default(),
+            turns: Turns::new(TurnLimits { bytes: limits.read_bytes.get(), per_user: limits.reads_per_user }),
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());

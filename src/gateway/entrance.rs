@@ -116,7 +116,8 @@ fn full(limit: Limit, client: IpAddr) -> Response {
         | Limit::CommandsPerMinute
         | Limit::LocationsPerSecond
         | Limit::FrameBytes
-        | Limit::EventBytes => {
+        | Limit::EventBytes
+        | Limit::ReadsPerUser => {
             (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", "this node has as many connections as it takes")
         }
     };

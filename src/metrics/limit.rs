@@ -39,13 +39,15 @@ pub enum Limit {
     FrameBytes,
     /// `limits.event_bytes`
     EventBytes,
+    /// `limits.reads_per_user`
+    ReadsPerUser,
 }
 
 static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; Limit::ALL.len()];
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HandshakesPerSecond,
         Self::Connections,
         Self::ConnectionsPerIp,
@@ -58,6 +60,7 @@ impl Limit {
         Self::LocationsPerSecond,
         Self::FrameBytes,
         Self::EventBytes,
+        Self::ReadsPerUser,
     ];
 
     /// Its key in the section `limits`, which is also its label.
@@ -76,6 +79,7 @@ impl Limit {
             Self::LocationsPerSecond => "locations_per_second",
             Self::FrameBytes => "frame_bytes",
             Self::EventBytes => "event_bytes",
+            Self::ReadsPerUser => "reads_per_user",
         }
     }
 

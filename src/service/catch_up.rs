@@ -15,6 +15,7 @@ use hallway_rooms::merge::{Next, Told};
 
 use super::current::Current;
 use super::reader::Reader;
+use super::turns::Turn;
 use super::{Service, page};
 use crate::broker::Shared;
 use crate::hub::Watch;
@@ -57,35 +58,43 @@ impl Service {
         self.0.tasks.spawn(async move { service.catch_up(&session, task).await });
     }
 
-    async fn catch_up(&self, session: &Session, mut task: CatchUp) {
-        let (mut turn, mut is_news) = (None, false);
+    async fn catch_up(&self, session: &Arc<Session>, mut task: CatchUp) {
+        let (mut reading, mut turn, mut sent, mut is_news) = (None, None, Sent::default(), false);
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.step() {
                 Next::Read => {
                     // One page for each that reads to this session, so that none of them waits for all of another.
-                    drop(turn.take());
-                    turn = Some(session.reading().await);
+                    drop(reading.take());
+                    self.end_turn(session, counted(turn.take(), sent.bytes));
+                    reading = Some(session.reading().await);
                     self.room_for_more(session).await;
+                    (turn, sent) = (self.turn(session).await, Sent::default());
                     match self.read_next(session, &mut task).await {
                         Read::Done => {}
-                        Read::Unavailable => drop(turn.take()),
+                        Read::Unavailable => _ = (reading.take(), turn.take()),
                         Read::Incomplete => return,
                     }
                 }
+                // As much of a page at once as there was room for when it was read: it is not to wait in memory for a slow peer.
                 Next::Ready(ready) => {
-                    self.room_for_more(session).await;
+                    if sent.frames >= self.0.limits.burst {
+                        self.room_for_more(session).await;
+                        sent.frames = 0;
+                    }
                     is_news = true;
+                    sent.add(task.reader.merge.bytes(ready));
                     let told = task.reader.merge.take(ready);
                     told.into_iter().for_each(|told| send(session, &task, &told));
                 }
                 Next::Nothing => {
+                    self.end_turn(session, counted(turn.take(), sent.bytes));
                     task.note();
                     task.current.send(session);
                     if task.go_live(session) {
                         return;
                     }
                     if !std::mem::take(&mut is_news) {
-                        drop(turn.take());
+                        drop(reading.take());
                         tokio::time::sleep(PAUSE).await;
                     }
                 }
@@ -118,6 +127,26 @@ impl Service {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// What was sent of a page: its bytes, and the frames since there was room for more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    bytes: usize,
+    frames: usize,
+}
+
+impl Sent {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.frames += 1;
+    }
+}
+
+/// A turn, counted with what was sent in it.
+fn counted(mut turn: Option<Turn>, bytes: usize) -> Option<Turn> {
+    turn.iter_mut().for_each(|turn| turn.count(bytes));
+    turn
 }
 
 impl Seat {

@@ -14,6 +14,7 @@ use super::catch_up::{CatchUp, Seat};
 use super::page::Page;
 use super::patience::attempt;
 use super::reader::{Reader, Share};
+use super::turns::Turn;
 use super::{Answer, Service, Window, reply};
 use crate::auth::policy::Action;
 use crate::hub::{Seated, Watch};
@@ -47,13 +48,16 @@ impl Service {
             crate::metrics::limit::Limit::RoomsPerSocket.reached();
             return Err(Refusal::TooManyRooms);
         }
+        let mut turn = None;
         if from.is_some() {
             self.room_for_more(session).await;
+            turn = self.turn_to_answer(session, answer).await;
         }
         let until = self.patience(answer);
         loop {
-            let tried = attempt(until, self.look_and_enter(session, &room, from, answer)).await;
+            let tried = attempt(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
+                self.end_turn(session, turn);
                 return tried;
             }
         }
@@ -81,12 +85,14 @@ impl Service {
         room: &Room,
         from: Option<From>,
         answer: &mut Answer,
+        turn: &mut Option<Turn>,
     ) -> Result<(), Refusal> {
         while !session.is_finished() {
             let local = self.0.hub.open(room).await.map_err(|_| Refusal::Unavailable)?;
             let watch = Watch::over(&local);
             let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
             let (head, page) = looked?;
+            turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
             if self.enter(session, watch, head, page, answer) {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());

@@ -83,11 +83,14 @@ impl Service {
             return refuse(session, &mut answer, Refusal::TooManyRooms);
         }
         let (verdicts, admitted) = self.judge_all(session, wanted, &answer).await;
+        let mut turn = None;
         if admitted.iter().any(|one| one.from.is_some()) {
             self.room_for_more(session).await;
+            turn = self.turn_to_answer(session, &answer).await;
         }
         let asked = Asked { admitted, verdicts, until: self.patience(&answer) };
         let joined = self.join_admitted(session, asked, &mut answer).await;
+        self.end_turn(session, turn);
         let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
             counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);

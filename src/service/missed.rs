@@ -1,5 +1,7 @@
 //! Missed events: reading a room's history without joining it.
 
+use std::sync::Arc;
+
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
@@ -23,14 +25,17 @@ pub struct Window {
 
 impl Service {
     /// Answers with what a session missed in a room; the policy applies as to a join.
-    pub async fn missed(&self, session: &Session, key: &str, window: Window, answer: Answer) {
+    pub async fn missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: Answer) {
         self.room_for_more(session).await;
+        let mut turn = self.turn_to_answer(session, &answer).await;
         let page = match self.entrance(&session.claims(), key, Action::Missed).await {
             Ok(room) => self.page_in_time(session, &room, window, self.answer_by(&answer)).await,
             Err(refusal) => Err(refusal),
         };
+        turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
         Self::respond(session, answer, &body);
+        self.end_turn(session, turn);
     }
 
     /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`.

@@ -54,6 +54,11 @@ impl Page {
         page
     }
 
+    /// Bytes of it, as it is sent.
+    pub(super) fn size(&self) -> usize {
+        self.events.len()
+    }
+
     /// Whether nothing was missed of the history.
     pub(super) fn is_empty(&self) -> bool {
         self.taken.0 == 0 && !self.has_more

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hallway::broker::feed::{FeedReceiver, feed};
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
-use hallway::broker::redis::{RedisBroker, RedisSettings};
+use hallway::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
 use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};
 use hallway_rooms::class::{Classes, Delivery, Retention};
 use hallway_rooms::entry::Entry;
@@ -86,6 +86,7 @@ fn settings(redis: &Redis, node: &str, times: Times) -> RedisSettings {
         id_window: times.id_window,
         event_bytes: EVENT_BYTES,
         revocations: REVOCATIONS,
+        reads: ReadLimits { at_once: 16, kept_bytes: 1024 * 1024 },
     }
 }
 
