@@ -71,6 +71,7 @@ mod revoke_outage;
 mod room_floods;
 mod secrets;
 mod several_rooms;
+mod shared_reads;
 mod signals;
 mod slow_handshakes;
 mod smoke;

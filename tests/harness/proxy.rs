@@ -27,6 +27,8 @@ struct State {
     target: Mutex<SocketAddr>,
     deaf: AtomicBool,
     held: watch::Sender<bool>,
+    /// The link whose answers do not pass, by whatever connection.
+    stalled: watch::Sender<String>,
     /// New connections are accepted, and nothing passes through them, ever.
     hanging: AtomicBool,
     /// New connections are closed at once.
@@ -63,6 +65,7 @@ impl Proxy {
             target: Mutex::new(target),
             deaf: AtomicBool::default(),
             held: watch::Sender::new(false),
+            stalled: watch::Sender::new(String::new()),
             hanging: AtomicBool::default(),
             refusing: AtomicBool::default(),
             made: AtomicUsize::default(),
@@ -110,6 +113,11 @@ impl Proxy {
     pub fn delay(&self, link: &str, delay: Duration) {
         let connections = self.state.connections.lock();
         connections.iter().filter(|one| *one.link.lock() == link).for_each(|one| *one.delay.lock() = delay);
+    }
+
+    /// From now on no answer passes through connections of this link, new ones included; of none, where the name is empty.
+    pub fn stall(&self, link: &str) {
+        self.state.stalled.send_replace(link.to_owned());
     }
 
     /// Cuts the connections that this link has; new ones work.
@@ -203,6 +211,10 @@ async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Co
         let delay = *connection.delay.lock();
         tokio::time::sleep(delay).await;
         passes(connection).await;
+        let is_free = |stalled: &String| stalled.is_empty() || *stalled != *connection.link.lock();
+        if state.stalled.subscribe().wait_for(is_free).await.is_err() {
+            return;
+        }
         let swallowed = subscribed && state.deaf.load(Ordering::SeqCst);
         if !swallowed && to.write_all(&bytes[..count]).await.is_err() {
             return;

@@ -207,9 +207,47 @@ impl Source for Turn<'_> {
         read::facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
     }
 
-    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
+    async fn page(&self, place: Offset, events: usize, _bytes: usize) -> Result<Resumed, RedisError> {
         let mut link = self.broker.links.history.clone();
         let page = read::history(self.broker, &mut link, self.room, From::After(place), events).await?;
-        Ok(page.cut(bytes).share())
+        // What has travelled is kept whole; each asker's part is cut.
+        Ok(page.share())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hallway_rooms::class::{Classes, Retention};
+
+    use super::*;
+
+    fn rooms() -> [Room; 2] {
+        let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
+        let classes = Classes::built_in(retention, Duration::from_secs(99));
+        ["order:a", "order:b"].map(|key| classes.room(key).expect("a room"))
+    }
+
+    fn ask(reads: &Reads, room: &Room) -> oneshot::Receiver<Result<Resumed, Unavailable>> {
+        let (to, answer) = oneshot::channel();
+        let portion = Portion { from: From::Since(0), events: 1, bytes: 1 };
+        reads.ask(room, |line| line.ask(portion, to));
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_room_stands_in_the_queue_once_and_goes_to_its_end() {
+        let reads = Reads::new(ReadLimits { at_once: 1, kept_bytes: 0 });
+        let [herd, other] = rooms();
+        let _many: Vec<_> = (0..100).map(|_| ask(&reads, &herd)).collect();
+        let _one = ask(&reads, &other);
+        assert_eq!(reads.next().await, herd);
+        let batch = reads.begin(&herd);
+        let _late = ask(&reads, &herd);
+        reads.put_back(&herd, batch, Offset::default());
+        reads.end(&herd);
+        assert_eq!([reads.next().await, reads.next().await], [other, herd]);
+        assert!(reads.state.lock().order.is_empty());
     }
 }

@@ -141,7 +141,7 @@ impl Pages {
         }
         let cut = run.entries[gone - 1].link(room);
         run.entries.drain(..gone);
-        run.start = cut.map_or(run.start, |link| link.offset);
+        run.floor = cut.map_or(run.floor, |link| link.offset);
     }
 }
 
@@ -153,12 +153,12 @@ fn weight(entry: &Shared) -> usize {
 /// Old and new runs of a room in one row, where those are one that continue or overlap each other.
 fn joined(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
     let mut all: Vec<Run> = known.into_iter().chain(read).collect();
-    all.sort_by_key(|run| (run.start, std::cmp::Reverse(run.end)));
+    all.sort_by_key(|run| (run.floor, std::cmp::Reverse(run.end)));
     let mut row: Vec<Run> = Vec::new();
     for run in all {
         match row.last_mut() {
             Some(before) if run.end <= before.end => {}
-            Some(before) if run.start <= before.end => before.go_on(room, run),
+            Some(before) if run.floor <= before.end => before.go_on(room, run),
             _ => row.push(run),
         }
     }

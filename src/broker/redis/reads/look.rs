@@ -69,7 +69,7 @@ async fn read_on<S: Source>(
         let facts = source.facts().await?;
         let goes_on = era.is_of(&facts, breaks) && facts.last.is_some_and(|last| last >= run.end);
         let has_more = facts.last != Some(run.end);
-        return Ok(goes_on.then_some(Stretch { start: run.start, entries: run.entries, facts, has_more }));
+        return Ok(goes_on.then_some(Stretch { start: run.floor, entries: run.entries, facts, has_more }));
     };
     let page = source.page(run.end, events, bytes).await?;
     let follows = match page.entries.first().and_then(|entry| entry.link(source.room())) {
@@ -81,7 +81,7 @@ async fn read_on<S: Source>(
     }
     let mut entries = run.entries;
     entries.extend(page.entries);
-    let stretch = Stretch { start: run.start, entries, facts: page.facts, has_more: page.has_more };
+    let stretch = Stretch { start: run.floor, entries, facts: page.facts, has_more: page.has_more };
     keep(source.room(), kept, &stretch, breaks);
     Ok(Some(stretch))
 }

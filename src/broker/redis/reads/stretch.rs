@@ -24,8 +24,8 @@ pub(super) struct Stretch {
 /// Entries that follow each other without a gap.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// What the first of them names as the offset before it.
-    pub(super) start: Offset,
+    /// Nothing was found between this place and the first of them. What that one names as its predecessor may be newer, and gone.
+    pub(super) floor: Offset,
     /// The offset of the last.
     pub(super) end: Offset,
     pub(super) entries: Vec<Shared>,
@@ -53,7 +53,7 @@ impl Stretch {
 
     /// The runs in it, oldest first: one, where nothing is missing.
     pub(super) fn runs(&self, room: &Room) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
+        let (mut runs, mut floor): (Vec<Run>, _) = (Vec::new(), self.start);
         for entry in &self.entries {
             let Some(Link { offset, prev }) = entry.link(room) else { continue };
             match runs.last_mut() {
@@ -61,17 +61,18 @@ impl Stretch {
                     run.end = offset;
                     run.entries.push(entry.clone());
                 }
-                _ => runs.push(Run { start: prev, end: offset, entries: vec![entry.clone()] }),
+                _ => runs.push(Run { floor, end: offset, entries: vec![entry.clone()] }),
             }
+            floor = offset;
         }
         runs
     }
 }
 
 impl Run {
-    /// Whether it has everything from this place on, as far as it goes.
+    /// Whether it has everything that was found from this place on, as far as it goes.
     pub(super) fn contains(&self, place: Offset) -> bool {
-        self.start <= place && place <= self.end
+        self.floor <= place && place <= self.end
     }
 
     /// How many events and bytes more a part of it should have; none when it is as large as was asked for.
