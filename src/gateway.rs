@@ -31,6 +31,7 @@ mod forwarded;
 mod front;
 mod guard;
 mod handshake;
+mod live;
 mod origins;
 mod policy;
 mod serve;
@@ -39,6 +40,7 @@ mod subprotocol;
 use build::Building;
 use front::Front;
 use guard::Guard;
+use live::Live;
 use origins::Origins;
 pub use policy::policy;
 
@@ -59,6 +61,8 @@ pub struct Gateway {
     wires: TaskTracker,
     servers: TaskTracker,
     tasks: TaskTracker,
+    /// Ends behind everything else.
+    _live: Live,
 }
 
 /// For tasks that have been told to stop.
@@ -94,7 +98,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    Building { config, classes: Arc::new(classes(config)?), tasks, stop }.verifier()
+    Building { config, classes: Arc::new(classes(config)?), tasks, stop, live: &Live::none() }.verifier()
 }
 
 /// The Redis function of a configuration.
@@ -125,7 +129,7 @@ impl Gateway {
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
-        let (mut gateway, front) = Self::build(config, mode, hosts)?;
+        let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
         gateway.listen(config, front, metrics)?;
         gateway.readiness.open();
         Ok(gateway)
@@ -140,15 +144,15 @@ impl Gateway {
         // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let (gateway, _) = Self::build(config, Mode::Production, &[])?;
+        let (gateway, _) = Self::build(config, Mode::Production, &[], Live::none())?;
         gateway.stop.cancel();
         Ok(())
     }
 
-    fn build(config: &Config, mode: Mode, hosts: &[DevHost]) -> Result<(Self, Front), StartError> {
+    fn build(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let building =
-            Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
+        let classes = Arc::new(classes(config)?);
+        let building = Building { config, classes, tasks: tasks.clone(), stop: stop.clone(), live: &live };
         let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
@@ -176,6 +180,7 @@ impl Gateway {
             wires: TaskTracker::new(),
             servers: TaskTracker::new(),
             tasks,
+            _live: live,
         };
         Ok((gateway, front))
     }
