@@ -188,11 +188,12 @@ impl Link {
         T: trouble::Answer,
     {
         let patience = self.0.settings.response_timeout;
-        let line = self.line(Instant::now() + patience).await?;
+        let due = Instant::now() + patience;
+        let line = self.line(due).await?;
         let asked = line.flight.ask();
         let answer = tokio::select! {
             answer = send(line.connection.clone()) => answer,
-            () = line.flight.overdue(patience) => {
+            () = line.flight.overdue(due, patience) => {
                 self.0.reports.late(line.generation);
                 return Err(unreached("Redis did not answer in redis.response_timeout"));
             }

@@ -1,5 +1,6 @@
 //! A link that is slow is not silent: what arrives of an answer is a sign of life, though the answer is not whole yet.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hallway::link::{Link, LinkSettings};
@@ -14,6 +15,11 @@ use crate::harness::redis::Redis;
 const LONG: Duration = Duration::from_secs(6);
 const RATE: u64 = 500_000;
 
+fn settings(name: &'static str) -> LinkSettings {
+    let (connect_timeout, response_timeout) = (Duration::from_secs(2), Duration::from_secs(5));
+    LinkSettings { name, connect_timeout, response_timeout, block: Duration::ZERO }
+}
+
 struct Rig {
     redis: Redis,
     proxy: Proxy,
@@ -27,14 +33,8 @@ impl Rig {
         let big = vec![b'x'; usize::try_from(RATE * LONG.as_secs()).expect("it fits")];
         cmd("SET").arg("big").arg(big).exec_async(&mut redis.client().await).await.expect("redis is up");
         let proxy = Proxy::to(redis.address()).await;
-        let settings = LinkSettings {
-            name,
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(5),
-            block: Duration::ZERO,
-        };
         let client = Client::open(proxy.url()).expect("a url");
-        let (link, keeper) = Link::new(&client, settings).expect("a link");
+        let (link, keeper) = Link::new(&client, settings(name)).expect("a link");
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
         link.connected().await;
@@ -76,4 +76,26 @@ async fn a_connection_that_was_replaced_still_brings_what_was_asked_on_it() {
     };
     let (generation, (bytes, _)) = tokio::join!(refused, rig.fetch());
     assert_eq!((generation, bytes as u64), (2, RATE * LONG.as_secs()));
+}
+
+#[tokio::test]
+async fn a_link_over_a_unix_socket_is_heard_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("redis.sock");
+    let mut server = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(&socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (./check installs it)");
+    let client = Client::open(format!("unix://{}", socket.display())).expect("a url");
+    let (link, keeper) = Link::new(&client, settings("socket")).expect("a link");
+    let stop = CancellationToken::new();
+    TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+    link.connected().await;
+    let answer: String = cmd("ECHO").arg("heard").query_async(&mut link.clone()).await.expect("it answers");
+    assert_eq!(answer, "heard");
+    stop.cancel();
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }

@@ -92,7 +92,9 @@ async fn open(client: &Client, flight: &Arc<Flight>) -> RedisResult<(Multiplexed
         ConnectionAddr::Unix(path) => {
             over(settings, Heard::new(UnixStream::connect(path).await?, flight.clone())).await
         }
-        _ => Ok((client.get_multiplexed_async_connection_with_config(&untimed()).await?, None)),
+        ConnectionAddr::TcpTls { .. } | _ => {
+            Ok((client.get_multiplexed_async_connection_with_config(&untimed()).await?, None))
+        }
     }
 }
 

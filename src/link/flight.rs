@@ -55,11 +55,9 @@ impl Flight {
         state.quiet_since = state.heard;
     }
 
-    /// Waits until an answer to a question of this moment is no longer to be expected.
-    pub(super) async fn overdue(&self, patience: Duration) {
-        let asked = Instant::now();
-        let last = asked + patience * LONGEST;
-        let mut due = asked + patience;
+    /// Waits until an answer that was to come by `due` is no longer to be expected.
+    pub(super) async fn overdue(&self, mut due: Instant, patience: Duration) {
+        let last = due + patience * (LONGEST - 1);
         while due > Instant::now() {
             sleep_until(due).await;
             due = last.min(self.state.lock().heard + patience);
@@ -130,7 +128,7 @@ mod tests {
         const PATIENCE: Duration = Duration::from_secs(5);
         let flight = Flight::new();
         let began = Instant::now();
-        flight.overdue(PATIENCE).await;
+        flight.overdue(began + PATIENCE, PATIENCE).await;
         assert_eq!(began.elapsed(), PATIENCE);
 
         let began = Instant::now();
@@ -140,7 +138,7 @@ mod tests {
                 flight.heard();
             }
         };
-        tokio::join!(flight.overdue(PATIENCE), trickle);
+        tokio::join!(flight.overdue(began + PATIENCE, PATIENCE), trickle);
         assert_eq!(began.elapsed(), Duration::from_secs(8) + PATIENCE);
 
         let began = Instant::now();
@@ -150,7 +148,7 @@ mod tests {
                 flight.heard();
             }
         };
-        tokio::select! { () = flight.overdue(PATIENCE) => {}, () = endless => unreachable!() }
+        tokio::select! { () = flight.overdue(began + PATIENCE, PATIENCE) => {}, () = endless => unreachable!() }
         assert_eq!(began.elapsed(), PATIENCE * LONGEST);
     }
 }
