@@ -168,17 +168,6 @@ impl RedisBroker {
         if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
-    /// Why a count cannot be told, with what mends it.
-    fn uncounted(&self, error: &RedisError) -> Unavailable {
-        if !remedy::is_wrong_type(error) {
-            return unavailable(error);
-        }
-        let (nodes, prefix) = (self.keys.nodes(), self.keys.prefix());
-        Unavailable(format!(
-            "{nodes} or a key {prefix}:{{…}}:members holds something else ({error}); rename or delete it"
-        ))
-    }
-
     /// For publishing, and what is as short.
     fn connection(&self) -> Link {
         self.links.commands.clone()
@@ -236,7 +225,7 @@ impl Broker for RedisBroker {
 
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.reachable()?;
-        fleet::tell_sizes(self, sizes).await.map_err(|e| self.uncounted(&e))
+        fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
     }
 
     fn forgotten(&self) -> u64 {
