@@ -118,7 +118,11 @@ impl Turns {
     fn ask(&self, name: &str, to: oneshot::Sender<Turn>) {
         let mut state = self.0.state.lock();
         let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
-        state.users.entry(key.clone()).or_default().waiting.push_back(to);
+        let user = state.users.entry(key.clone()).or_default();
+        if user.inside >= self.0.limits.per_user {
+            Limit::ReadsPerUser.reached();
+        }
+        user.waiting.push_back(to);
         state.line_up(&key, self.0.limits.per_user);
     }
 
@@ -163,8 +167,6 @@ impl State {
         } else if user.inside < most {
             user.stands = true;
             self.order.push_back(name.clone());
-        } else {
-            Limit::ReadsPerUser.reached();
         }
     }
 }
