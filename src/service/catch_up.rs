@@ -82,10 +82,11 @@ impl Service {
                 }
                 // As much of a page at once as there was room for when it was read: it is not to wait in memory for a slow peer.
                 Next::Ready(ready) => {
-                    if sent.frames >= self.0.limits.burst {
+                    if sent.frames >= self.0.limits.burst || sent.page >= self.0.limits.page_bytes {
                         drop(desk.take());
+                        self.end_turn(session, counted(turn.take(), sent.bytes));
                         self.room_for_more(session).await;
-                        sent.frames = 0;
+                        (sent.frames, sent.page) = (0, 0);
                     }
                     if sent.unseen >= STRETCH {
                         drop(desk.take());
@@ -141,10 +142,12 @@ impl Service {
     }
 }
 
-/// What was sent of a page: its bytes, and the frames since there was room for more.
+/// What was sent of what was read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     bytes: usize,
+    /// Bytes and frames since there was room for more.
+    page: usize,
     frames: usize,
     /// Bytes since others had their chance.
     unseen: usize,
@@ -153,6 +156,7 @@ struct Sent {
 impl Sent {
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
+        self.page += bytes;
         self.unseen += bytes;
         self.frames += 1;
     }
