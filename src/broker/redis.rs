@@ -27,6 +27,7 @@ pub mod function;
 mod keys;
 mod kick;
 mod latest;
+mod marks;
 mod plain;
 mod probe;
 mod publish;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use ::redis::{AsyncCommands, RedisError, cmd};
+use ::redis::{RedisError, cmd};
+use tokio::time::Instant;
 
 use super::checks::Check;
-use super::{RedisBroker, RedisSettings, rights};
+use super::{RedisBroker, RedisSettings, marks, rights};
 use crate::broker::feed::FeedSender;
 use crate::link::remedy;
 
@@ -18,6 +19,8 @@ struct Memory {
     /// Whether another table than this node's was told.
     warned: bool,
     breaks: u64,
+    /// When it last noted the time.
+    noted: Option<Instant>,
 }
 
 pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
@@ -55,21 +58,15 @@ async fn turn(broker: &RedisBroker, settings: &RedisSettings, feed: &FeedSender,
 /// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
 /// before the birth. A Redis that restarted may have lost both.
 pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
-    note_birth(broker).await?;
+    marks::begin(broker).await?;
     broker.function.provide(&mut broker.connection()).await
-}
-
-async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
-    let mut redis = broker.connection();
-    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
-    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
 }
 
 /// The mode, the birth, the function, this user's rights, and the eviction policy.
 async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
-    note_birth(broker).await?;
+    marks::begin(broker).await?;
     let mut redis = broker.connection();
     if memory.loaded {
         broker.function.watch(&mut redis, &mut memory.warned).await?;
@@ -77,6 +74,8 @@ async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memor
         broker.function.ensure(&mut redis).await?;
         memory.loaded = true;
     }
+    let passed = memory.noted.replace(Instant::now()).map(|before| before.elapsed());
+    marks::note(broker, passed).await?;
     broker.checks.set(Check::Rights, rights::missing(broker).await?);
     let evicts = if settings.allow_eviction { None } else { eviction(broker).await };
     broker.checks.set(Check::Policy, evicts);
