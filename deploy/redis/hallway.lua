@@ -446,6 +446,11 @@ end
 
 -- Offsets
 
+local function parse_offset(offset)
+  if not offset then return end
+  return offset:match('^(%d+)%-(%d+)$')
+end
+
 -- Every key of the rooms is read before anything is written. While a slot of a Cluster moves, reading a key that may
 -- be on the other side fails if it is read together with another one: so an id is never taken for new by mistake.
 local function read_rooms(rooms, id)
@@ -464,19 +469,31 @@ local function read_rooms(rooms, id)
   for i, room in ipairs(rooms) do
     room.last = values[(i - 1) * step + 1] or nil
     room.known = id and values[i * step] or nil
+    -- What is no offset was written by hand, and would make the message unreadable.
+    if not parse_offset(room.known) then room.known = nil end
   end
 end
 
-local function parse_offset(offset)
-  if not offset then return end
-  return offset:match('^(%d+)%-(%d+)$')
+-- Of several rooms none may be found unfit when another one has the event already: it would stand there and never be sent.
+-- One room alone is checked by XADD itself, which is its first write.
+local function check_fit(rooms)
+  for _, room in ipairs(rooms) do
+    if room.offset then
+      local ahead = redis.pcall('XREVRANGE', room.history_key, '+', room.offset, 'COUNT', '1')
+      if ahead.err then fail(ahead.err .. ' (' .. room.history_key .. ')') end
+      if ahead[1] then
+        fail('ERR ' .. room.history_key .. ' holds an entry ahead of ' .. room.last_key .. ': ' .. ahead[1][1])
+      end
+    end
+  end
 end
 
 local function give_offset(room, now, first_of_now)
   local ms, n = parse_offset(room.last)
   if not ms then
-    local newest = redis.call('XREVRANGE', room.history_key, '+', '-', 'COUNT', '1')[1]
-    room.last = newest and newest[1]
+    local newest = redis.pcall('XREVRANGE', room.history_key, '+', '-', 'COUNT', '1')
+    if newest.err then fail(newest.err .. ' (' .. room.history_key .. ')') end
+    room.last = newest[1] and newest[1][1]
     ms, n = parse_offset(room.last)
   end
   if not ms then
@@ -485,8 +502,11 @@ local function give_offset(room, now, first_of_now)
   room.prev = room.last
   if now > tonumber(ms) then
     room.offset = first_of_now
-  else
+  elseif tonumber(n) < MAX_INTEGER then
     room.offset = ms .. '-' .. integer(n + 1)
+  else
+    -- Set by hand, and beyond what Lua counts.
+    room.offset = integer(ms + 1) .. '-0'
   end
   -- Until the clock has passed the offset by the memory for good: it may be behind, or be set back.
   room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, math.floor(MEMORY / 2)))
@@ -508,7 +528,9 @@ end
 
 -- A stamp is newer than any of its key before, also when the clock is behind.
 local function give_stamp(room, key, id, now, first_of_now)
-  local ms, n, newest_id = parse_latest(redis.call('HGET', room.latest_key, key))
+  local kept = redis.pcall('HGET', room.latest_key, key)
+  if type(kept) == 'table' then fail(kept.err .. ' (' .. room.latest_key .. ')') end
+  local ms, n, newest_id = parse_latest(kept)
   room.key = key
   room.repeated = id ~= nil and newest_id == id
   if room.repeated then
@@ -564,6 +586,7 @@ local function position_rooms(rooms, event, id, now, text)
   end
   local key = #latest > 0 and key_of(event, text)
   for _, room in ipairs(latest) do give_stamp(room, key, id, now, first_of_now) end
+  if #rooms > 1 then check_fit(stored) end
 end
 
 -- The message
