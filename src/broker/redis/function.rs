@@ -117,18 +117,19 @@ impl Function {
         note
     }
 
-    /// Loads the library where there is none.
+    /// Loads the library where there is none that a node can work with.
     pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
-            Loaded::Absent => self.ensure(redis).await,
-            Loaded::Older | Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
+            Loaded::Absent | Loaded::Older => self.ensure(redis).await,
+            Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
         }
     }
 
-    /// Looks whether another node loaded another table meanwhile; loads only what is absent.
+    /// Looks whether another node loaded another table meanwhile; loads only what is absent, or so old
+    /// that this node cannot read by it.
     pub(super) async fn watch(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;
-        if found == Loaded::Absent {
+        if matches!(found, Loaded::Absent | Loaded::Older) {
             return self.ensure(redis).await;
         }
         let differs = found == Loaded::OtherTable;

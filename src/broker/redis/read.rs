@@ -7,7 +7,7 @@ use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
 use hallway_rooms::entry::{Entry, Link};
 use hallway_rooms::history::{Facts, From, Twice};
 use hallway_rooms::key::Room;
-use hallway_rooms::limits::PAGE_BYTES;
+use hallway_rooms::limits::{PAGE_BYTES, QUIET_HEAD_MS};
 use hallway_rooms::offset::Offset;
 
 use super::RedisBroker;
@@ -48,7 +48,9 @@ impl Page {
 
 pub(super) async fn facts(broker: &RedisBroker, room: &Room) -> Result<Facts, RedisError> {
     let answer = call(broker, room, From::After(END), (0, 0)).query_async(&mut broker.connection()).await?;
-    Ok(page_of(broker, answer)?.facts)
+    let facts = page_of(broker, answer)?.facts;
+    say_if_ahead(broker, room, &facts);
+    Ok(facts)
 }
 
 pub(super) async fn history(
@@ -69,7 +71,23 @@ pub(super) async fn page(
     bytes: usize,
 ) -> Result<Page, RedisError> {
     let answer = call(broker, room, from, (limit, bytes)).query_async(&mut broker.connection()).await?;
-    page_of(broker, answer)
+    let page = page_of(broker, answer)?;
+    say_if_ahead(broker, room, &page.facts);
+    Ok(page)
+}
+
+/// A last offset that is far ahead was set by hand, or by a clock that was. The room goes on behind it, so it is the head
+/// all the same: whoever joined at another place would not be told of what comes next.
+fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
+    let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
+    if facts.last.is_some_and(|last| last.ms > bound) && broker.subscriptions.may_complain() {
+        let key = broker.keys.last(room);
+        tracing::warn!(
+            event = logs::LAST_AHEAD,
+            key,
+            "a room's last offset lies far ahead of Redis' clock, and its times with it; delete the key and the room's history if it was set by hand"
+        );
+    }
 }
 
 /// The call that reads a page, or with a limit of 0 no more than the facts.
