@@ -177,6 +177,10 @@ table! {
         EVENT_UNFIT = Debug("event-unfit");
         /// A room's stream holds an entry that Hallway did not write.
         ENTRY_STRANGE = Warn("entry-strange");
+        /// A room's last offset lies far ahead of Redis' clock.
+        LAST_AHEAD = Warn("last-ahead");
+        /// A key on which `complete` rests held what Hallway did not write.
+        MARK_STRANGE = Warn("mark-strange");
         /// A room's newest hold what Hallway did not write.
         LATEST_STRANGE = Warn("latest-strange");
         /// A message on a room's channel is no event.

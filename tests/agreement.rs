@@ -236,7 +236,7 @@ fn an_offset_follows_the_last_one_and_is_kept_alike_whatever_the_clock_says() {
             .map(|(now, last)| last.map_or_else(|| now.to_string(), |last| format!("{now} {last}")).into_bytes());
         for ((now, last), answer) in moments.iter().zip(oracle.ask("offset", &asked.collect::<Vec<_>>())) {
             let offset = Offset::next(*last, *now);
-            let facts = Facts { now_ms: *now, birth_ms: None, last: *last, memory };
+            let facts = Facts { now_ms: *now, birth_ms: None, last: *last, memory, memory_since_ms: 0, twice: None };
             let prev = last.unwrap_or_else(|| facts.horizon());
             let kept = offset.ms - now + u64::try_from(memory.as_millis()).expect("short") + leeway_ms(memory);
             prop_assert_eq!(words(&answer), [offset.to_string(), prev.to_string(), kept.to_string()]);

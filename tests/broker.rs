@@ -11,6 +11,7 @@ use hallway_rooms::revocation::{Mark, Revocation, Shown};
 use crate::harness::eventually;
 
 mod bench;
+mod damage;
 
 use bench::{Bench, EVENT_BYTES, FEW_EVENTS, Kind, LONG, MAX_LATEST, SHORT};
 

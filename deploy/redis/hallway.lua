@@ -9,6 +9,14 @@
 --   FCALL <prefix>_info 0
 --     -> [version, table]
 --
+-- For the nodes alone:
+--
+--   FCALL <prefix>_read 5 <prefix>:{R}:history <prefix>:{R}:last <prefix>:birth <prefix>:memory <prefix>:clock
+--         <start, as XRANGE takes it> <limit> <bytes>
+--     -> last, birth, memory, clock, the MEMORY below, [seconds, microseconds], 1 if more follow, [[offset, m], …]
+--   FCALL <prefix>_note 3 <prefix>:birth <prefix>:memory <prefix>:clock <ms since the caller's note before, or ''> [ANEW]
+--     -> the keys that had to be written anew though something stood there
+--
 -- The long form takes several pairs of keys, except in a Cluster. ROOMS stands last and names all rooms of the event.
 -- Of a room R there are:
 --
@@ -26,7 +34,7 @@
 -- offset it has there, and `=`; one that keeps the newest per key has its stamp, `<ms>-<n>`, and `~<digest of the key>`.
 
 -- <settings>
-local VERSION = 3
+local VERSION = 4
 local TABLE = 'default'            -- digest of everything below in this block, written by the gateway
 local PREFIX = 'hallway'
 local MEMORY = 604800000           -- ms the last offset is kept (at least every ttl)
@@ -61,6 +69,9 @@ local MAX_ROOM = 1024              -- bytes of a room
 local MAX_NUMBER = 100             -- characters of a number: stock Python clients drop events with longer integers
 local MAX_DEPTH = 65               -- the event itself, and 64 levels of payload
 local MAX_INTEGER = 9007199254740992
+local FIRST_STEP = 16              -- entries that are read before their size is known
+local MAX_STEP = 1000              -- entries that are read at once
+local UNSEEN = 60000               -- ms that the clock may have gone on unseen before it was set back
 local LEEWAY = 60000               -- ms that a clock may be set back, if the memory is twice as long
 local NAME = '^[A-Za-z0-9_.:-]+$'
 local ID = "[A-Za-z0-9_.~|@+=%%,!$&'()*;/-]+"
@@ -435,6 +446,11 @@ end
 
 -- Offsets
 
+local function parse_offset(offset)
+  if not offset then return end
+  return offset:match('^(%d+)%-(%d+)$')
+end
+
 -- Every key of the rooms is read before anything is written. While a slot of a Cluster moves, reading a key that may
 -- be on the other side fails if it is read together with another one: so an id is never taken for new by mistake.
 local function read_rooms(rooms, id)
@@ -453,19 +469,31 @@ local function read_rooms(rooms, id)
   for i, room in ipairs(rooms) do
     room.last = values[(i - 1) * step + 1] or nil
     room.known = id and values[i * step] or nil
+    -- What is no offset was written by hand, and would make the message unreadable.
+    if not parse_offset(room.known) then room.known = nil end
   end
 end
 
-local function parse_offset(offset)
-  if not offset then return end
-  return offset:match('^(%d+)%-(%d+)$')
+-- Of several rooms none may be found unfit when another one has the event already: it would stand there and never be sent.
+-- One room alone is checked by XADD itself, which is its first write.
+local function check_fit(rooms)
+  for _, room in ipairs(rooms) do
+    if room.offset then
+      local ahead = redis.pcall('XREVRANGE', room.history_key, '+', room.offset, 'COUNT', '1')
+      if ahead.err then fail(ahead.err .. ' (' .. room.history_key .. ')') end
+      if ahead[1] then
+        fail('ERR ' .. room.history_key .. ' holds an entry ahead of ' .. room.last_key .. ': ' .. ahead[1][1])
+      end
+    end
+  end
 end
 
 local function give_offset(room, now, first_of_now)
   local ms, n = parse_offset(room.last)
   if not ms then
-    local newest = redis.call('XREVRANGE', room.history_key, '+', '-', 'COUNT', '1')[1]
-    room.last = newest and newest[1]
+    local newest = redis.pcall('XREVRANGE', room.history_key, '+', '-', 'COUNT', '1')
+    if newest.err then fail(newest.err .. ' (' .. room.history_key .. ')') end
+    room.last = newest[1] and newest[1][1]
     ms, n = parse_offset(room.last)
   end
   if not ms then
@@ -474,8 +502,11 @@ local function give_offset(room, now, first_of_now)
   room.prev = room.last
   if now > tonumber(ms) then
     room.offset = first_of_now
-  else
+  elseif tonumber(n) < MAX_INTEGER then
     room.offset = ms .. '-' .. integer(n + 1)
+  else
+    -- Set by hand, and beyond what Lua counts.
+    room.offset = integer(ms + 1) .. '-0'
   end
   -- Until the clock has passed the offset by the memory for good: it may be behind, or be set back.
   room.kept = integer(math.max(ms - now, 0) + MEMORY + math.min(LEEWAY, math.floor(MEMORY / 2)))
@@ -497,7 +528,9 @@ end
 
 -- A stamp is newer than any of its key before, also when the clock is behind.
 local function give_stamp(room, key, id, now, first_of_now)
-  local ms, n, newest_id = parse_latest(redis.call('HGET', room.latest_key, key))
+  local kept = redis.pcall('HGET', room.latest_key, key)
+  if type(kept) == 'table' then fail(kept.err .. ' (' .. room.latest_key .. ')') end
+  local ms, n, newest_id = parse_latest(kept)
   room.key = key
   room.repeated = id ~= nil and newest_id == id
   if room.repeated then
@@ -553,6 +586,7 @@ local function position_rooms(rooms, event, id, now, text)
   end
   local key = #latest > 0 and key_of(event, text)
   for _, room in ipairs(latest) do give_stamp(room, key, id, now, first_of_now) end
+  if #rooms > 1 then check_fit(stored) end
 end
 
 -- The message
@@ -659,6 +693,116 @@ redis.register_function(PREFIX .. '_publish', function(keys, args)
   if done then return result end
   return { err = type(result) == 'table' and result.reply or tostring(result) }
 end)
+
+-- Reading: a room as of one instant, cut by bytes before it travels
+
+-- In steps as large as the mean size seen allows, so that large entries are not copied by the thousand to be thrown away.
+local function read_entries(history, start, limit, bytes)
+  local taken, left, step = {}, bytes, math.min(limit, FIRST_STEP)
+  while true do
+    local found = redis.pcall('XRANGE', history, start, '+', 'COUNT', integer(step + 1))
+    if found.err then return found end
+    for i = 1, math.min(step, #found) do
+      local fields, message = found[i][2], false
+      for f = 1, #fields, 2 do
+        if fields[f] == 'm' then message = fields[f + 1] end
+      end
+      local size = message and #message or 0
+      -- One is given whatever its size, or its reader would never come past it.
+      if #taken > 0 and size > left then return taken, 1 end
+      left = left - size
+      taken[#taken + 1] = { found[i][1], message }
+    end
+    if #found <= step then return taken, 0 end
+    if #taken >= limit or left <= 0 then return taken, 1 end
+    start = '(' .. taken[#taken][1]
+    local mean = math.max((bytes - left) / #taken, 1)
+    step = math.min(math.max(math.floor(left / mean), 1), limit - #taken, MAX_STEP)
+  end
+end
+
+-- MGET, since a key of another type is as good as none to it. The time is asked for last: what was forgotten must have
+-- been so at that time.
+local function read(keys, args)
+  local known = redis.pcall('MGET', keys[2], keys[3], keys[4], keys[5])
+  if known.err then return known end
+  local limit, entries, more = tonumber(args[2]), {}, 0
+  if limit > 0 then
+    entries, more = read_entries(keys[1], args[1], limit, tonumber(args[3]))
+    if entries.err then return entries end
+  end
+  return { known[1], known[2], known[3], known[4], integer(MEMORY), redis.call('TIME'), more, entries }
+end
+
+redis.register_function{
+  function_name = PREFIX .. '_read',
+  callback = read,
+  flags = { 'no-writes' },
+}
+
+-- What the nodes keep beside the data, so that nothing they say of it rests on themselves
+
+-- A birth that is missing or no number is now: nothing is known to be older.
+local function note_birth(key, text, now)
+  local known = text and text:find('^%d+$')
+  if not known then redis.call('SET', key, integer(now)) end
+  return known
+end
+
+-- The memory in force, and since when none shorter was. Behind a longer one it begins anew: what was remembered under a
+-- shorter one may be forgotten already. From the next millisecond, as what came earlier in this one may be among that.
+local function note_memory(key, text, now, anew)
+  local memory, since = (text or ''):match('^(%d+) (%d+)$')
+  memory, since = tonumber(memory), tonumber(since)
+  if not memory or anew or memory < MEMORY or since > now + 1 then
+    redis.call('SET', key, integer(MEMORY) .. ' ' .. integer(now + 1))
+  elseif memory > MEMORY then
+    redis.call('SET', key, integer(MEMORY) .. ' ' .. integer(since))
+  end
+  return memory ~= nil
+end
+
+-- The highest time seen, and the span that was gone through twice because the clock was set back: from the time behind
+-- that to the time before it, each as far as they may lie since the look before. Several are taken for one.
+local function note_clock(key, text, now, passed)
+  local highest, from, to = (text or ''):match('^(%d+) (%d+) (%d+)$')
+  highest, from, to = tonumber(highest), tonumber(from), tonumber(to)
+  local known = highest ~= nil
+  if not known then
+    -- What was before is not known, so all of it counts as gone through twice.
+    highest, from, to = now, 0, math.max(now - 1, 0)
+  elseif now < highest then
+    local back = passed and math.max(now - passed, 0) or 0
+    from = from < to and math.min(from, back) or back
+    to = math.max(to, highest + (passed or UNSEEN))
+    highest = now
+  else
+    highest = now
+  end
+  redis.call('SET', key, integer(highest) .. ' ' .. integer(from) .. ' ' .. integer(to))
+  return known
+end
+
+-- Each look of a node calls this, and so does a node that loads the function, in the same transaction.
+local function note(keys, args)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local values, held = redis.call('MGET', keys[1], keys[2], keys[3]), {}
+  -- A key of another type is none to MGET, and an error to GET.
+  for i, key in ipairs(keys) do held[i] = redis.pcall('GET', key) end
+  local known = {
+    note_birth(keys[1], values[1], now),
+    note_memory(keys[2], values[2], now, args[2] == 'ANEW'),
+    note_clock(keys[3], values[3], now, tonumber(args[1])),
+  }
+  local mended = {}
+  for i, key in ipairs(keys) do
+    if held[i] and not known[i] then mended[#mended + 1] = key end
+  end
+  return mended
+end
+
+redis.register_function(PREFIX .. '_note', note)
 
 redis.register_function{
   function_name = PREFIX .. '_info',

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::entry::Link;
 use crate::limits::QUIET_HEAD_MS;
 use crate::offset::Offset;
 
@@ -47,8 +48,28 @@ pub struct Facts {
     pub birth_ms: Option<u64>,
     /// The room's last offset, if it is still remembered.
     pub last: Option<Offset>,
-    /// How long a last offset is remembered.
+    /// How long a last offset is remembered: the shortest memory in force.
     pub memory: Duration,
+    /// Since when none shorter was in force.
+    pub memory_since_ms: u64,
+    /// The time that the broker's clock went through twice, if it was set back.
+    pub twice: Option<Twice>,
+}
+
+/// A span of time that the broker's clock went through twice, from the time after it was set back to the time before: what
+/// was seen the first time is not told from what came the second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twice {
+    /// Its first millisecond.
+    pub from_ms: u64,
+    /// Its last.
+    pub to_ms: u64,
+}
+
+impl Twice {
+    const fn holds(self, ms: u64) -> bool {
+        self.from_ms <= ms && ms <= self.to_ms
+    }
 }
 
 /// How far a clock may be set back without any harm: the head of a quiet room lies so far back, and a last offset is
@@ -70,40 +91,71 @@ impl Facts {
         self.last.unwrap_or_else(|| self.quiet())
     }
 
-    /// A place shortly before now, not before the birth, and well within what is remembered.
+    /// A place shortly before now that no event has, not before the birth, and well within what is remembered.
     #[must_use]
     pub fn quiet(&self) -> Offset {
-        let quiet = self.now_ms.saturating_sub(leeway_ms(self.memory)).max(self.birth());
-        if quiet < self.now_ms { Offset::at(quiet) } else { Offset::before(self.now_ms) }
+        let quiet = self.now_ms.saturating_sub(leeway_ms(self.memory)).max(self.birth()).max(self.memory_since_ms);
+        Offset::before(quiet.min(self.now_ms))
     }
 
-    /// Whether a reader that delivered everything up to `at`, and knows of silence up to `reach`, misses nothing
-    /// before the first entry newer than `at` (whose `prev` is given), or before now.
+    /// Whether a reader that delivered everything up to `at`, and knows of silence up to `reach`, misses nothing: neither
+    /// before the first of these entries, the oldest of those newer than `at`, nor between them, nor behind them if no
+    /// more follow.
     #[must_use]
-    pub fn continues(&self, at: Offset, reach: Offset, first_prev: Option<Offset>) -> bool {
+    pub fn continues(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
         let born = Offset::before(self.birth()) <= at;
-        born && match (first_prev, self.last) {
-            (Some(prev), _) => prev <= reach,
-            (None, Some(last)) => last == at,
-            (None, None) => reach >= self.horizon(),
-        }
+        let Some((first, rest)) = links.split_first() else {
+            return born && self.last.map_or_else(|| reach >= self.horizon(), |last| last == at);
+        };
+        born && first.prev <= reach && self.is_chain(first.offset, rest) && (has_more || self.ends_with(links))
     }
 
-    /// What the first entry of a room without a last offset names as its `prev`.
+    /// The oldest place from which on a room without a last offset is known to be silent. The first entry of such a room
+    /// names at best this as its `prev`.
     #[must_use]
     pub fn horizon(&self) -> Offset {
-        Offset::at(self.now_ms.saturating_sub(millis(self.memory)))
+        let remembered = Offset::at(self.now_ms.saturating_sub(millis(self.memory)));
+        remembered.max(Offset::before(self.memory_since_ms))
     }
 
-    /// Whether everything from `from` on is still there, given the `prev` of the first entry that was found.
+    /// Whether everything from `from` on is there, given **every** entry that was found, oldest first, and whether more
+    /// follow than those.
     #[must_use]
-    pub fn complete(&self, from: From, first_prev: Option<Offset>) -> bool {
-        if !self.born_by(from) || self.is_ahead(from) {
+    pub fn complete(&self, from: From, links: &[Link], has_more: bool) -> bool {
+        if !self.born_by(from) || self.is_ahead(from) || self.came_twice(from) {
             return false;
         }
-        match first_prev {
-            Some(prev) => prev <= from.exclusive(),
-            None => self.silent_since(from),
+        let Some((first, rest)) = links.split_first() else { return !has_more && self.silent_since(from) };
+        self.follows(from.exclusive(), first.prev)
+            && self.is_chain(first.offset, rest)
+            && (has_more || self.ends_with(links))
+    }
+
+    /// Whether an entry that names `prev` is the first one behind `place`. A place that an event has is named itself. Where
+    /// none has it, an older `prev` proves the silence between them, unless that was written when less was remembered than
+    /// it says.
+    fn follows(&self, place: Offset, prev: Offset) -> bool {
+        if place == prev {
+            return true;
+        }
+        let trusted = Offset::before(self.memory_since_ms);
+        place.is_quiet() && prev < place && (prev >= trusted || place >= trusted)
+    }
+
+    fn is_chain(&self, mut before: Offset, links: &[Link]) -> bool {
+        links.iter().all(|link| self.follows(std::mem::replace(&mut before, link.offset), link.prev))
+    }
+
+    /// Whether nothing is stored behind the last of these. A last offset is remembered longer than its entry is kept, so
+    /// one that is gone was deleted, with what else is not known.
+    fn ends_with(&self, links: &[Link]) -> bool {
+        self.last.is_some() && links.last().map(|link| link.offset) == self.last
+    }
+
+    fn came_twice(&self, from: From) -> bool {
+        match from {
+            From::After(_) => false,
+            From::Since(ms) => self.twice.is_some_and(|twice| twice.holds(ms)),
         }
     }
 
@@ -131,9 +183,10 @@ impl Facts {
     fn silent_since(&self, from: From) -> bool {
         match (from, self.last) {
             (From::After(after), Some(last)) => after == last,
-            (From::After(after), None) => after >= self.horizon() && after.ms <= self.now_ms,
+            // The last offset of an event's place is remembered as long as this: it was deleted, or is elsewhere.
+            (From::After(after), None) => after.is_quiet() && after >= self.horizon() && after.ms <= self.now_ms,
             (From::Since(_), Some(last)) => !from.wants(last),
-            (From::Since(ms), None) => Offset::at(ms) >= self.horizon(),
+            (From::Since(ms), None) => Offset::before(ms) >= self.horizon(),
         }
     }
 }

@@ -33,6 +33,12 @@ impl Offset {
         }
     }
 
+    /// Whether it is the end of a millisecond, which no event ever has: the head of a room without a last offset.
+    #[must_use]
+    pub const fn is_quiet(self) -> bool {
+        self.n == u64::MAX
+    }
+
     /// The offset a new entry gets at `now`: always greater than `last`, also when the clock is behind.
     #[must_use]
     pub const fn next(last: Option<Self>, now_ms: u64) -> Self {

@@ -93,7 +93,14 @@ impl Room {
     }
 
     fn facts(&self) -> Facts {
-        Facts { now_ms: self.now, birth_ms: Some(self.birth), last: self.last, memory: Duration::from_millis(MEMORY) }
+        Facts {
+            now_ms: self.now,
+            birth_ms: Some(self.birth),
+            last: self.last,
+            memory: Duration::from_millis(MEMORY),
+            memory_since_ms: self.birth,
+            twice: None,
+        }
     }
 
     fn place(&self, offset: Offset) -> Place {
@@ -150,7 +157,7 @@ impl Room {
 
     fn read(&self, from: From) -> (Vec<Link>, bool) {
         let found: Vec<Link> = self.stream.iter().copied().filter(|link| from.wants(link.offset)).collect();
-        let complete = self.facts().complete(from, found.first().map(|link| link.prev));
+        let complete = self.facts().complete(from, &found, false);
         (found, complete)
     }
 

@@ -94,7 +94,14 @@ impl MemoryBroker {
             stream.expire(now_ms);
             stream.last
         });
-        Facts { now_ms, birth_ms: Some(self.birth_ms), last, memory: self.classes.memory() }
+        Facts {
+            now_ms,
+            birth_ms: Some(self.birth_ms),
+            last,
+            memory: self.classes.memory(),
+            memory_since_ms: self.birth_ms,
+            twice: None,
+        }
     }
 
     fn delivery(&self, event: &Publication, draft: &Draft<'_>, room: &Room) -> Delivery {
@@ -238,8 +245,8 @@ impl Broker for MemoryBroker {
             stored.filter(|(o, _)| from.wants(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
         let has_more = wanted.len() > limit;
         wanted.truncate(limit);
-        let first = wanted.first().and_then(|e| e.link(room)).map(|l| l.prev);
-        Ok(History { facts, complete: facts.complete(from, first), entries: wanted, has_more })
+        let links: Vec<Link> = wanted.iter().filter_map(|entry| entry.link(room)).collect();
+        Ok(History { facts, complete: facts.complete(from, &links, has_more), entries: wanted, has_more })
     }
 
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {

@@ -35,6 +35,7 @@ mod keys;
 mod kick;
 mod latest;
 mod links;
+mod marks;
 mod plain;
 mod probe;
 mod publish;

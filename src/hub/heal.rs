@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Entry;
+use hallway_rooms::entry::{Entry, Link};
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
@@ -131,10 +131,11 @@ impl Hub {
     /// Members of a room whose history does not reach back lose their transport: nothing is skipped silently.
     fn judge(&self, local: &LocalRoom, history: &History) {
         let Some(position) = local.position() else { return };
-        let first = history.entries.first().and_then(|e| e.link(local.room())).map(|link| link.prev);
-        if history.facts.continues(position.at(), position.reach(), first) {
+        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link(local.room())).collect();
+        if history.facts.continues(position.at(), position.reach(), &links, history.has_more) {
             return;
         }
+        let first = links.first().map(|link| link.prev);
         local.cut(position.at().max(first.unwrap_or_else(|| history.facts.head())));
         self.0.counts.cut_off.increment(1);
         for member in local.members() {

@@ -299,6 +299,20 @@ impl Bench {
         spoil.exec_async(&mut redis.client().await).await.expect("redis is up");
     }
 
+    /// A command of its own to Redis.
+    pub(super) async fn redis(&self, words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.ask::<redis::Value>(&words).await;
+    }
+
+    /// What Redis answers to a command.
+    pub(super) async fn ask<T: redis::FromRedisValue>(&self, words: &[String]) -> T {
+        let Behind::Redis { redis, .. } = &self.behind else { panic!("only Redis can be asked") };
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query_async(&mut redis.client().await).await.expect("redis answers")
+    }
+
     /// Lets idle time go by; only the memory broker's clock can be asked for it.
     pub(super) fn idle(&self, time: Duration) {
         let Behind::Memory { clock } = &self.behind else { panic!("hours cannot be lived through") };

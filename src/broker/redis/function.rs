@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use ::redis::{RedisError, cmd};
+use ::redis::{Cmd, RedisError, cmd, pipe};
 use hallway_rooms::class::{Class, Classes, Delivery};
 use hallway_rooms::form::Segment;
 use metrics::gauge;
@@ -17,7 +17,7 @@ use crate::metrics::FUNCTION_DIFFERS;
 /// The library as it stands in the repository, with the default settings.
 const SOURCE: &str = include_str!("../../../deploy/redis/hallway.lua");
 /// Raised with every change of the library that is not its settings.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 const BEGIN: &str = "-- <settings>\n";
 const END: &str = "-- </settings>\n";
 
@@ -66,7 +66,23 @@ impl Function {
         format!("{}_publish", self.prefix)
     }
 
-    /// Makes sure that Redis holds a library this node can work with.
+    /// The name under which nodes read a room.
+    pub(super) fn read(&self) -> String {
+        format!("{}_read", self.prefix)
+    }
+
+    /// The call that notes the time, and mends the marks that `complete` rests on. `passed` has gone by since this node
+    /// did so before.
+    pub(super) fn note(&self, passed: Option<Duration>) -> Cmd {
+        let prefix = &self.prefix;
+        let mut call = cmd("FCALL");
+        call.arg(format!("{prefix}_note")).arg(3);
+        call.arg(["birth", "memory", "clock"].map(|mark| format!("{prefix}:{mark}")).as_slice());
+        call.arg(passed.map_or_else(String::new, |passed| passed.as_millis().to_string()));
+        call
+    }
+
+    /// Makes sure that Redis holds a library this node can work with. To load it and to note since when it is there is one act.
     pub(super) async fn ensure(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Same => {}
@@ -74,7 +90,10 @@ impl Function {
                 tracing::warn!(event = logs::FUNCTION_NEWER, "Redis holds a newer version of the function; it stays")
             }
             found @ (Loaded::Absent | Loaded::Older | Loaded::OtherTable) => {
-                cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&self.code).query_async::<()>(redis).await?;
+                let mut load = pipe();
+                load.atomic().cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(&self.code).ignore();
+                load.add_command(self.note_of(found)).ignore();
+                load.query_async::<()>(redis).await?;
                 tracing::info!(
                     event = logs::FUNCTION_LOADED,
                     ?found,
@@ -88,23 +107,34 @@ impl Function {
         Ok(())
     }
 
-    /// Whether Redis holds any library of this prefix.
+    /// Whether Redis holds a library of this prefix that a node can work with.
     pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
-        Ok(self.loaded(redis).await? != Loaded::Absent)
+        Ok(!matches!(self.loaded(redis).await?, Loaded::Absent | Loaded::Older))
     }
 
-    /// Loads the library where there is none.
+    /// What is noted with another library in the place of the one that was found: the memory of a library that is absent, or
+    /// of a version that noted none, is not known.
+    fn note_of(&self, found: Loaded) -> Cmd {
+        let mut note = self.note(None);
+        if matches!(found, Loaded::Absent | Loaded::Older) {
+            note.arg("ANEW");
+        }
+        note
+    }
+
+    /// Loads the library where there is none that a node can work with.
     pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
-            Loaded::Absent => self.ensure(redis).await,
-            Loaded::Older | Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
+            Loaded::Absent | Loaded::Older => self.ensure(redis).await,
+            Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
         }
     }
 
-    /// Looks whether another node loaded another table meanwhile; loads only what is absent.
+    /// Looks whether another node loaded another table meanwhile; loads only what is absent, or so old
+    /// that this node cannot read by it.
     pub(super) async fn watch(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;
-        if found == Loaded::Absent {
+        if matches!(found, Loaded::Absent | Loaded::Older) {
             return self.ensure(redis).await;
         }
         let differs = found == Loaded::OtherTable;

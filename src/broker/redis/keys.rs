@@ -41,6 +41,16 @@ impl Keys {
         format!("{}:birth", self.prefix)
     }
 
+    /// How long last offsets are remembered, and since when at least so long.
+    pub(super) fn memory(&self) -> String {
+        format!("{}:memory", self.prefix)
+    }
+
+    /// The highest time seen, and when it was set back.
+    pub(super) fn clock(&self) -> String {
+        format!("{}:clock", self.prefix)
+    }
+
     /// The nodes, each with a counter that it bumps.
     pub(super) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use ::redis::{RedisError, cmd};
+use tokio::time::Instant;
 
 use super::checks::Check;
-use super::{RedisBroker, RedisSettings, rights};
+use super::{RedisBroker, RedisSettings, marks, rights};
 use crate::broker::feed::FeedSender;
 use crate::link::remedy;
 
@@ -18,6 +19,8 @@ struct Memory {
     /// Whether another table than this node's was told.
     warned: bool,
     breaks: u64,
+    /// When it last noted the time.
+    noted: Option<Instant>,
 }
 
 pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
@@ -62,26 +65,16 @@ fn generations(broker: &RedisBroker) -> (u64, u64) {
 /// before the birth. A Redis that restarted may have lost both. One round trip where it has not.
 pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
     let mut redis = broker.links.probe.clone();
-    let (noted, holds) = tokio::join!(note_birth(broker), broker.function.is_held(&mut redis));
-    noted?;
+    let (begun, holds) = tokio::join!(marks::begin(broker), broker.function.is_held(&mut redis));
+    begun?;
     if holds? { Ok(()) } else { broker.function.provide(&mut broker.links.probe.clone()).await }
-}
-
-/// By Redis' own clock, in one act.
-const BIRTH: &str = r"
-local time = redis.call('TIME')
-redis.call('SET', KEYS[1], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'NX')
-";
-
-async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
-    cmd("EVAL").arg(BIRTH).arg(1).arg(broker.keys.birth()).query_async(&mut broker.links.probe.clone()).await
 }
 
 /// The mode, the birth, the function, this user's rights, and the eviction policy.
 async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
-    note_birth(broker).await?;
+    marks::begin(broker).await?;
     let mut redis = broker.links.probe.clone();
     if memory.loaded {
         broker.function.watch(&mut redis, &mut memory.warned).await?;
@@ -89,6 +82,8 @@ async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memor
         broker.function.ensure(&mut redis).await?;
         memory.loaded = true;
     }
+    let passed = memory.noted.replace(Instant::now()).map(|before| before.elapsed());
+    marks::note(broker, passed).await?;
     broker.checks.set(Check::Rights, rights::missing(broker).await?);
     let evicts = if settings.allow_eviction { None } else { eviction(broker).await };
     broker.checks.set(Check::Policy, evicts);

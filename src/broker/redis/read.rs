@@ -1,103 +1,151 @@
-//! Reading: one transaction gives the clock, the birth, the last offset and the entries of a room as of one instant.
+//! Reading: one call of the function gives the clock, what `complete` is judged from and the entries of a room as of one
+//! instant, cut by bytes before they travel.
 
-use ::redis::{Pipeline, RedisError, pipe};
-use hallway_rooms::entry::Entry;
-use hallway_rooms::history::{Facts, From};
+use std::time::Duration;
+
+use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
+use hallway_rooms::entry::{Entry, Link};
+use hallway_rooms::history::{Facts, From, Twice};
 use hallway_rooms::key::Room;
-use hallway_rooms::limits::PAGE_BYTES;
+use hallway_rooms::limits::{PAGE_BYTES, QUIET_HEAD_MS};
+use hallway_rooms::offset::Offset;
 
 use super::RedisBroker;
 use crate::broker::History;
-use crate::link::Link;
+use crate::link;
 use crate::logs;
 
-/// Entries of the first step.
-const FIRST: usize = 64;
+type Stored = (String, Option<Vec<u8>>);
+/// Last offset, birth, memory, clock, the function's memory, time, whether more follow, entries.
+type Answer = (Option<String>, Option<String>, Option<String>, Option<String>, u64, (u64, u64), u8, Vec<Stored>);
 
-/// The field of a stream entry that holds the live message.
-const MESSAGE: &[u8] = b"m";
+/// The greatest of all offsets, which nothing follows; Redis takes it for no beginning.
+const END: Offset = Offset { ms: u64::MAX, n: u64::MAX };
 
-type Stored = (String, Vec<(Vec<u8>, Vec<u8>)>);
-/// Birth, last offset, time.
-type Known = (Option<u64>, Option<String>, (u64, u64));
-
-pub(super) async fn facts(broker: &RedisBroker, link: &mut Link, room: &Room) -> Result<Facts, RedisError> {
-    let mut read = known(broker, room);
-    let known: Known = read.cmd("TIME").query_async(link).await?;
-    Ok(facts_of(broker, known))
+/// A part of a room's history, and the room as of the same instant.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    /// What is known of the room.
+    pub(super) facts: Facts,
+    /// What could be read, oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// Whether more follow.
+    pub(super) has_more: bool,
 }
 
-/// Reads in two steps, so that large events are not fetched a thousand at a time to be thrown away: how many more are
-/// worth reading is known from the size of the first ones.
+impl Page {
+    /// What a reader that asks for `from` gets of it. Its place must lie at the page's start or behind it.
+    pub(super) fn history(&self, room: &Room, from: From, limit: usize) -> History {
+        let wanted = |entry: &&Entry| entry.link(room).is_none_or(|link| from.wants(link.offset));
+        let mut entries: Vec<Entry> = self.entries.iter().filter(wanted).cloned().collect();
+        let has_more = self.has_more || entries.len() > limit;
+        entries.truncate(limit);
+        let links: Vec<Link> = entries.iter().filter_map(|entry| entry.link(room)).collect();
+        // An entry under this room that names no place in it stands for one that cannot be told.
+        let complete = links.len() == entries.len() && self.facts.complete(from, &links, has_more);
+        History { facts: self.facts, complete, entries, has_more }
+    }
+}
+
+pub(super) async fn facts(broker: &RedisBroker, link: &mut link::Link, room: &Room) -> Result<Facts, RedisError> {
+    let answer = call(broker, room, From::After(END), (0, 0)).query_async(link).await?;
+    let facts = page_of(broker, answer)?.facts;
+    say_if_ahead(broker, room, &facts);
+    Ok(facts)
+}
+
 pub(super) async fn history(
     broker: &RedisBroker,
-    link: &mut Link,
+    link: &mut link::Link,
     room: &Room,
     from: From,
     limit: usize,
 ) -> Result<History, RedisError> {
-    let mut history = page(broker, link, room, from, limit.min(FIRST)).await?;
-    let last = history.entries.last().and_then(|entry| entry.link(room));
-    let wanted = worth_reading(&history, limit);
-    let (Some(last), true) = (last, history.has_more && wanted > 0) else { return Ok(history) };
-    let rest = page(broker, link, room, From::After(last.offset), wanted).await?;
-    if rest.complete {
-        history.facts = rest.facts;
-        history.has_more = rest.has_more;
-        history.entries.extend(rest.entries);
-    }
-    Ok(history)
+    Ok(page(broker, link, room, (from, limit, PAGE_BYTES)).await?.history(room, from, limit))
 }
 
-fn worth_reading(history: &History, limit: usize) -> usize {
-    let bytes: usize = history.entries.iter().map(|entry| entry.text.len()).sum();
-    let read = history.entries.len().max(1);
-    (PAGE_BYTES / (bytes / read).max(1)).min(limit.saturating_sub(read))
-}
-
-async fn page(
+/// At most `limit` entries from a place on, and at most `bytes` of them, but one at least.
+pub(super) async fn page(
     broker: &RedisBroker,
-    link: &mut Link,
+    link: &mut link::Link,
     room: &Room,
-    from: From,
-    limit: usize,
-) -> Result<History, RedisError> {
-    let start = match from {
-        From::After(offset) => format!("({offset}"),
-        From::Since(ms) => format!("{ms}-0"),
-    };
-    let mut read = known(broker, room);
-    read.cmd("XRANGE").arg(broker.keys.history(room)).arg(start).arg("+").arg("COUNT").arg(limit + 1);
-    let answer: (Option<u64>, Option<String>, Vec<Stored>, (u64, u64)) = read.cmd("TIME").query_async(link).await?;
-    let (birth, last, stored, time) = answer;
-    let facts = facts_of(broker, (birth, last, time));
-    let has_more = stored.len() > limit;
-    let wanted = stored.len().min(limit);
-    let entries: Vec<Entry> = stored.into_iter().take(limit).filter_map(|s| entry(broker, s)).collect();
-    let first = entries.first().and_then(|e| e.link(room)).map(|l| l.prev);
-    let complete = entries.len() == wanted && facts.complete(from, first);
-    Ok(History { facts, complete, entries, has_more })
+    (from, limit, bytes): (From, usize, usize),
+) -> Result<Page, RedisError> {
+    let answer = call(broker, room, from, (limit, bytes)).query_async(link).await?;
+    let page = page_of(broker, answer)?;
+    say_if_ahead(broker, room, &page.facts);
+    Ok(page)
 }
 
-/// The time is asked for last: what was forgotten must have been so at that time.
-fn known(broker: &RedisBroker, room: &Room) -> Pipeline {
-    let mut read = pipe();
-    read.atomic().cmd("GET").arg(broker.keys.birth()).cmd("GET").arg(broker.keys.last(room));
-    read
-}
-
-fn facts_of(broker: &RedisBroker, (birth_ms, last, (seconds, micros)): Known) -> Facts {
-    Facts {
-        now_ms: seconds * 1000 + micros / 1000,
-        birth_ms,
-        last: last.and_then(|text| text.parse().ok()),
-        memory: broker.classes.memory(),
+/// A last offset that is far ahead was set by hand, or by a clock that was. The room goes on behind it, so it is the head
+/// all the same: whoever joined at another place would not be told of what comes next.
+fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
+    let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
+    if facts.last.is_some_and(|last| last.ms > bound) && broker.subscriptions.may_complain() {
+        let key = broker.keys.last(room);
+        tracing::warn!(
+            event = logs::LAST_AHEAD,
+            key,
+            "a room's last offset lies far ahead of Redis' clock, and its times with it; delete the key and the room's history if it was set by hand"
+        );
     }
+}
+
+/// The call that reads a page, or with a limit of 0 no more than the facts.
+pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, (limit, bytes): (usize, usize)) -> Cmd {
+    let (start, limit) = match from {
+        From::After(END) => ("-".to_owned(), 0),
+        From::After(offset) => (format!("({offset}"), limit),
+        From::Since(ms) => (format!("{ms}-0"), limit),
+    };
+    let keys = &broker.keys;
+    let mut call = cmd("FCALL");
+    call.arg(broker.function.read()).arg(5).arg(keys.history(room)).arg(keys.last(room));
+    call.arg(keys.birth()).arg(keys.memory()).arg(keys.clock()).arg(start).arg(limit).arg(bytes);
+    call
+}
+
+/// Reads the function's answer.
+pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, RedisError> {
+    let (last, birth, memory, clock, in_force, (seconds, micros), more, stored) = from_redis_value::<Answer>(answer)?;
+    let now_ms = seconds * 1000 + micros / 1000;
+    let (recorded, memory_since_ms) = remembered(memory.as_deref(), in_force, now_ms);
+    let facts = Facts {
+        now_ms,
+        birth_ms: birth.and_then(|text| text.parse().ok()),
+        last: last.and_then(|text| text.parse().ok()),
+        memory: recorded.min(broker.classes.memory()),
+        memory_since_ms,
+        twice: twice(clock.as_deref(), now_ms),
+    };
+    let entries = stored.into_iter().filter_map(|stored| entry(broker, stored)).collect();
+    Ok(Page { facts, entries, has_more: more == 1 })
+}
+
+/// The shortest memory in force and since when that is so. Of a function that was loaded without a note of it, it is not
+/// known since when it has been there.
+fn remembered(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64) {
+    let noted = noted.and_then(|text| text.split_once(' '));
+    let noted = noted.and_then(|(memory, since)| Some((memory.parse::<u64>().ok()?, since.parse().ok()?)));
+    let since = noted.filter(|(memory, _)| *memory == in_force).map_or(now_ms, |(_, since)| since);
+    (Duration::from_millis(in_force), since)
+}
+
+/// What the clock went through twice. Behind a time that was seen already, and of which nothing is noted yet, that may be
+/// all the time until then; of a clock that nothing is noted of, all time until now.
+fn twice(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
+    let mut words = noted.unwrap_or_default().split(' ').map_while(|word| word.parse::<u64>().ok());
+    let (Some(highest), Some(from_ms), Some(to_ms)) = (words.next(), words.next(), words.next()) else {
+        return Some(Twice { from_ms: 0, to_ms: now_ms });
+    };
+    if now_ms < highest {
+        return Some(Twice { from_ms: 0, to_ms: to_ms.max(highest) });
+    }
+    Some(Twice { from_ms, to_ms })
 }
 
 /// An entry that nobody of ours wrote is passed over, and said.
-fn entry(broker: &RedisBroker, (id, fields): Stored) -> Option<Entry> {
-    let message = fields.into_iter().find(|(name, _)| name == MESSAGE).map(|(_, message)| message)?;
-    let entry = Entry::parse(&message, &broker.classes);
+fn entry(broker: &RedisBroker, (id, message): Stored) -> Option<Entry> {
+    let entry = Entry::parse(&message?, &broker.classes);
     entry.inspect_err(|error| tracing::warn!(event = logs::ENTRY_STRANGE, %id, %error, "a stream holds an entry that is not ours")).ok()
 }

@@ -207,11 +207,10 @@ impl Source for Turn<'_> {
         read::facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
     }
 
-    async fn page(&self, place: Offset, events: usize, _bytes: usize) -> Result<Resumed, RedisError> {
+    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
         let mut link = self.broker.links.history.clone();
-        let page = read::history(self.broker, &mut link, self.room, From::After(place), events).await?;
-        // What has travelled is kept whole; each asker's part is cut.
-        Ok(page.share())
+        let page = read::page(self.broker, &mut link, self.room, (From::After(place), events, bytes)).await?;
+        Ok(page.history(self.room, From::After(place), events).share())
     }
 }
 

@@ -100,7 +100,7 @@ impl Batch {
         let mut left = Vec::new();
         for asker in self.askers {
             let from = asker.portion.from.exclusive();
-            if stretch.reaches(room, from) || (from == place && stretch.entries.is_empty()) {
+            if stretch.reaches(room, from) || (from == place && stretch.end(room).is_none_or(|end| end <= place)) {
                 asker.to.send(Ok(stretch.part(room, asker.portion))).ok();
             } else {
                 left.push(asker);

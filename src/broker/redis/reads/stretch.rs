@@ -1,7 +1,7 @@
 //! What a read gave, and the part of it that each asker gets.
 
 use hallway_rooms::entry::Link;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::Facts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
@@ -37,8 +37,8 @@ impl Stretch {
         self.start <= place && (!self.has_more || self.end(room).is_some_and(|end| end > place))
     }
 
-    fn end(&self, room: &Room) -> Option<Offset> {
-        self.entries.last().and_then(|entry| entry.link(room)).map(|link| link.offset)
+    pub(super) fn end(&self, room: &Room) -> Option<Offset> {
+        self.entries.iter().rev().find_map(|entry| entry.link(room)).map(|link| link.offset)
     }
 
     /// The part that was asked for, judged by itself.
@@ -46,8 +46,9 @@ impl Stretch {
         let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
         let count = fitting(wanted, portion.bytes).min(portion.events);
         let has_more = self.has_more || count < wanted.len();
-        let links = wanted[..count].iter().filter_map(|entry| entry.link(room));
-        let complete = is_whole(&self.facts, portion.from, links, has_more);
+        let links: Vec<Link> = wanted[..count].iter().filter_map(|entry| entry.link(room)).collect();
+        // An entry under this room that names no place in it stands for one that cannot be told.
+        let complete = links.len() == count && self.facts.complete(portion.from, &links, has_more);
         Resumed { facts: self.facts, entries: wanted[..count].to_vec(), complete, has_more }
     }
 
@@ -91,21 +92,5 @@ impl Run {
 
 /// How many entries stand at or before a place.
 fn behind(entries: &[Shared], room: &Room, place: Offset) -> usize {
-    entries.partition_point(|entry| entry.link(room).is_none_or(|link| link.offset <= place))
-}
-
-/// Whether nothing is missing from `from` on: not before the first of these links, between two of them, or behind the last.
-fn is_whole(facts: &Facts, from: From, links: impl Iterator<Item = Link>, has_more: bool) -> bool {
-    let (mut first, mut last) = (None, None);
-    for link in links {
-        if last.is_some_and(|last| link.prev > last) {
-            return false;
-        }
-        first = first.or(Some(link.prev));
-        last = Some(link.offset);
-    }
-    let ends = has_more || last.is_none() || facts.last.is_none_or(|head| last == Some(head));
-    // Without a single one that could be read, more that follows proves nothing.
-    let begins = first.is_some() || !has_more;
-    begins && ends && facts.complete(from, first)
+    entries.iter().rposition(|entry| entry.link(room).is_some_and(|link| link.offset <= place)).map_or(0, |at| at + 1)
 }
