@@ -88,9 +88,9 @@ impl Function {
         Ok(())
     }
 
-    /// Whether Redis holds any library of this prefix.
+    /// Whether Redis holds a library of this version or a newer one.
     pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
-        Ok(self.loaded(redis).await? != Loaded::Absent)
+        Ok(matches!(self.loaded(redis).await?, Loaded::OtherTable | Loaded::Same | Loaded::Newer))
     }
 
     /// Loads the library where there is none.
