@@ -27,7 +27,8 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 mod dial;
 mod flight;
@@ -37,7 +38,7 @@ pub mod remedy;
 mod stream;
 mod trouble;
 
-use dial::Greeting;
+use dial::{Driver, Greeting};
 pub use dial::{named, unanswered};
 pub use keeper::Keeper;
 use keeper::Reports;
@@ -67,6 +68,8 @@ struct Shared {
     settings: LinkSettings,
     state: watch::Sender<State>,
     reports: Reports,
+    /// What carries the bytes of each connection. It outlives the keeper: what is said when a node stops must get out.
+    drivers: TaskTracker,
 }
 
 /// Whether commands can be sent.
@@ -111,7 +114,8 @@ impl Link {
     pub fn new(client: &Client, settings: LinkSettings) -> RedisResult<(Self, Keeper)> {
         let client = named(client, settings.name)?;
         let (reports, inbox) = Reports::new();
-        let shared = Shared { settings, state: watch::Sender::new(State::Connecting(UNANSWERED.into())), reports };
+        let state = watch::Sender::new(State::Connecting(UNANSWERED.into()));
+        let shared = Shared { settings, state, reports, drivers: TaskTracker::new() };
         let link = Self(Arc::new(shared));
         let keeper = Keeper::new(link.clone(), client, inbox);
         Ok((link, keeper))
@@ -180,6 +184,15 @@ impl Link {
             State::Up(line) => Ok(line.clone()),
             State::Connecting(problem) | State::Down(problem) => Err(unreached(problem)),
         }
+    }
+
+    /// Has the bytes of a connection carried for as long as it is held by anything.
+    fn carry(&self, driver: Option<Driver>) -> DropGuard {
+        let end = CancellationToken::new();
+        if let Some(driver) = driver {
+            self.0.drivers.spawn(end.clone().run_until_cancelled_owned(driver));
+        }
+        end.drop_guard()
     }
 
     /// Sends something and waits for its answer, for as long as its connection stands and brings something.

@@ -67,8 +67,9 @@ section! {
         /// How long one attempt to connect may take, 1ms to 1m. Short, because another attempt follows at once.
         connect_timeout: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
-        /// How long one answer may take, 1ms to 5m, before the connection counts as lost. Above any pause of a
-        /// healthy Redis (fork, slow disk), below what a publisher is willing to wait.
+        /// How long nothing may come of an answer, 1ms to 5m, before the connection counts as lost. Above any pause of a
+        /// healthy Redis (fork, slow disk), below what a publisher is willing to wait. An answer that comes slowly may take
+        /// six times as long.
         response_timeout: Duration = Duration::from_secs(5), check between(MILLI, Duration::from_mins(5));
 
         /// Whether a Redis that may evict keys is good enough. It is not by default, and the node stays not ready:

@@ -1,7 +1,6 @@
 //! The task behind a link: makes connections when the machine says so, asks an idle one for a sign of life, and hears what
 //! its users met with.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,9 @@ use futures_util::future::BoxFuture;
 use metrics::{counter, gauge};
 use redis::{Client, RedisResult};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::dial::{self, Dialled, Driver, Greeting, greet};
+use super::dial::{self, Dialled, Greeting, greet};
 use super::flight::Flight;
 use super::machine::{Machine, Phase};
 use super::trouble::{Verdict, judge};
@@ -81,8 +78,6 @@ pub struct Keeper {
     silent: bool,
     /// Connections that were replaced, with questions that may be open. Few: each is gone within some seconds.
     retired: Vec<Arc<Flight>>,
-    /// What carries the bytes of the connection, and of those that were replaced.
-    drivers: JoinSet<Option<Infallible>>,
     /// The doubt that was told last, and when: a right that is missing raises the same one every two seconds.
     told: Option<(String, Instant)>,
     /// Whether the next connection is news.
@@ -127,7 +122,6 @@ impl Keeper {
             breaks: 0,
             silent: false,
             retired: Vec::new(),
-            drivers: JoinSet::new(),
             told: None,
             news: true,
             attempt: None,
@@ -193,7 +187,7 @@ impl Keeper {
             flight => self.retired.extend(flight),
         }
         let (generation, breaks) = (self.generation, self.breaks);
-        let line = Line { connection, generation, greeting, breaks, flight, driver: Arc::new(self.carry(driver)) };
+        let line = Line { connection, generation, greeting, breaks, flight, driver: Arc::new(self.link.carry(driver)) };
         self.line = Some(line.clone());
         (self.sign, self.silent) = (None, false);
         self.link.0.state.send_replace(State::Up(line));
@@ -202,15 +196,6 @@ impl Keeper {
         if std::mem::take(&mut self.news) {
             tracing::info!(event = logs::LINK_UP, link = self.name(), "connected to Redis");
         }
-    }
-
-    /// Has the bytes of a connection carried for as long as it is held by anything.
-    fn carry(&mut self, driver: Option<Driver>) -> DropGuard {
-        let end = CancellationToken::new();
-        if let Some(driver) = driver {
-            self.drivers.spawn(end.clone().run_until_cancelled_owned(driver));
-        }
-        end.drop_guard()
     }
 
     fn hear(&mut self, report: Report) {
@@ -252,7 +237,6 @@ impl Keeper {
 
     /// Doubts a connection that is silent, trusts it again when it is not, and asks an idle one for a sign of life.
     fn look(&mut self) {
-        while self.drivers.try_join_next().is_some() {}
         self.retired.retain(|flight| {
             let silent = flight.silence() >= GIVEN_UP;
             if silent {

@@ -107,9 +107,9 @@ impl Function {
         Ok(())
     }
 
-    /// Whether Redis holds a library of this prefix that a node can work with.
+    /// Whether Redis holds a library of this version or a newer one.
     pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
-        Ok(!matches!(self.loaded(redis).await?, Loaded::Absent | Loaded::Older))
+        Ok(matches!(self.loaded(redis).await?, Loaded::OtherTable | Loaded::Same | Loaded::Newer))
     }
 
     /// What is noted with another library in the place of the one that was found: the memory of a library that is absent, or
