@@ -143,7 +143,7 @@ async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once()
     redis.fcall(&["store:s", "product:p"], event, &["ID", "before"]).await.expect("it is published");
     assert_eq!(client.event().await.1["event"]["id"], "before");
 
-    let before = redis.calls("get").await;
+    let before = redis.calls("mget").await;
     proxy.hold_replies(true);
     client.send(r#"42/realtime,7["join_room",{"room":"product:p"}]"#).await;
     eventually("the room is subscribed", || async {
@@ -153,7 +153,7 @@ async fn an_event_that_comes_while_one_of_its_rooms_is_being_opened_comes_once()
         (nodes == 1).then_some(())
     })
     .await;
-    eventually("its head is asked for", || async { (redis.calls("get").await > before).then_some(()) }).await;
+    eventually("its head is asked for", || async { (redis.calls("mget").await > before).then_some(()) }).await;
     redis.fcall(&["store:s", "product:p"], event, &["ID", "meanwhile"]).await.expect("it is published");
     assert_eq!(client.event().await.1["event"]["id"], "meanwhile");
     proxy.hold_replies(false);
