@@ -18,11 +18,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
 use crate::broker::redis::function::Function;
-use crate::config::{Config, DevHost, Mode, Shutdown};
+use crate::config::{ByteSize, Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
+use crate::memory::{Memory, limit_of_machine};
 use crate::readiness::Readiness;
 use crate::service::Service;
+use crate::wire::Backlogs;
 
 mod api;
 mod build;
@@ -56,6 +58,7 @@ pub struct Gateway {
     /// Cancelled last: broker, feed, timers.
     stop: CancellationToken,
     connections: Connections,
+    backlogs: Backlogs,
     wires: TaskTracker,
     servers: TaskTracker,
     tasks: TaskTracker,
@@ -94,7 +97,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    Building { config, classes: Arc::new(classes(config)?), tasks, stop }.verifier()
+    Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory: Memory::default() }.verifier()
 }
 
 /// The Redis function of a configuration.
@@ -147,8 +150,14 @@ impl Gateway {
 
     fn build(config: &Config, mode: Mode, hosts: &[DevHost]) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let building =
-            Building { config, classes: Arc::new(classes(config)?), tasks: tasks.clone(), stop: stop.clone() };
+        let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
+        let building = Building {
+            config,
+            classes: Arc::new(classes(config)?),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            memory: memory.clone(),
+        };
         let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
@@ -166,7 +175,10 @@ impl Gateway {
             origins: Origins::new(&config.server.origins),
             guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
+        let backlogs = Backlogs::new(memory);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch()));
         let gateway = Self {
+            backlogs,
             addresses: Vec::new(),
             service,
             readiness,

@@ -104,6 +104,8 @@ table! {
         ORIGIN_REFUSED = Debug("origin-refused");
         /// A limit was reached; once a minute for each limit.
         LIMIT_REACHED = Warn("limit-reached");
+        /// More waited for slow sockets than the node has memory for, and the slowest were closed; once a minute.
+        MEMORY_SHED = Warn("memory-shed");
         /// A frame could not be written: the peer is gone.
         FRAME_UNWRITTEN = Debug("frame-unwritten");
         /// A backlog could not be written: the peer is gone.
