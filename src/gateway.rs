@@ -129,6 +129,9 @@ impl Gateway {
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
         let (mut gateway, front) = Self::build(config, mode, hosts)?;
+        if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
+            tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
+        }
         gateway.listen(config, front, metrics)?;
         gateway.readiness.open();
         Ok(gateway)

@@ -75,6 +75,8 @@ table! {
         LISTENING = Info("listening");
         /// The node was told to stop, and drains.
         STOPPING = Info("stopping");
+        /// The node has too little memory for what its limits allow.
+        MEMORY_SMALL = Warn("memory-small");
         /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
         SIGNAL_IGNORED = Info("signal-ignored");
         /// At its stop the node could not say in time that it goes.

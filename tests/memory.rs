@@ -1,9 +1,12 @@
 //! One bound for what waits for all sockets of a node: those who do not read pay for it, and no others.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
@@ -117,6 +120,45 @@ async fn no_page_is_read_for_a_socket_that_has_something_waiting_while_memory_is
             assert!(frame.starts_with("43") && frame.len() > PAGE * LARGE, "{}", &frame[..60]);
         }
     }
+}
+
+/// The head of a frame of a client with so many bytes, of which none follow.
+fn head(length: u16) -> Vec<u8> {
+    let mut head = vec![0x81, 0x80 | 126];
+    head.extend(length.to_be_bytes());
+    head.extend([0; 4]);
+    head
+}
+
+async fn announce(stream: &mut TcpStream, at: SocketAddr, length: u16) {
+    let upgrade = format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: {at}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(upgrade.as_bytes()).await.expect("the head is taken");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    stream.write_all(&head(length)).await.expect("it is taken");
+}
+
+#[tokio::test]
+async fn messages_of_strangers_that_do_not_end_are_bounded_for_the_node() {
+    let node = small().await;
+    let mut member = sign_in(&node, 1000).await;
+    member.join("order:live").await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        let mut stranger = TcpStream::connect(node.main()).await.expect("it listens");
+        announce(&mut stranger, node.main(), 65_000).await;
+        strangers.push(stranger);
+    }
+    node.moves("hallway_memory_shed_total").await;
+    held_is(&node, "no more is held than may be", |held| held > 0.0 && held <= BUDGET).await;
+    publish(&node, "order:live", 100).await;
+    assert_eq!(member.event().await.1["room"], json!("order:live"));
+    strangers.clear();
+    held_is(&node, "nothing is held for those who have gone", |held| held == 0.0).await;
 }
 
 #[tokio::test]

@@ -95,6 +95,15 @@ fn node(config: &Config, report: &mut Report) {
     }
 }
 
+impl Config {
+    /// Why so much memory is too little for what the limits allow, and what to do.
+    #[must_use]
+    pub fn is_tight_with(&self, memory: usize) -> Option<String> {
+        let complaint = too_small(ByteSize::bytes(memory), &self.limits);
+        complaint.map(|Complaint { problem, remedy }| format!("limits.memory: {problem}; {remedy}"))
+    }
+}
+
 /// Why so much memory is too little for what the limits allow; histories are kept, and as many are on their way.
 fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
     let at_work = limits.pending_publish_bytes.get() + limits.read_bytes.get() * 2;

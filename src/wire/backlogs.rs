@@ -93,6 +93,8 @@ impl Backlogs {
                 break;
             }
             wire.kill(MEMORY_FULL);
+            // What has arrived goes with the connection, in a moment: it is no reason to let go of another one.
+            wire.arrives(0);
             shed += 1;
         }
         shed

@@ -2,15 +2,54 @@
 //!
 //! The bytes of frames count where they are made ([`Memory::frame`]); a wire adds its places in the queue. Its peer is measured
 //! by **laps**: what waits when a lap begins has to go before the next one begins. A peer that reads well ends its laps in the
-//! time that its network needs for them, however much comes behind; one that does not read never ends the first.
+//! time that its network needs for them, however much comes behind; one that does not read never ends the first. A message of
+//! the peer's own counts as long as it takes to arrive.
 
 use tokio::time::Instant;
 
 use super::Pending;
+use super::backlogs::Listed;
 use crate::memory::{Held, Memory};
 
 /// A place in a queue: a handle of a frame in a ring that may be half empty, and its entry among the latest ones.
 pub(super) const PLACE: usize = 128;
+
+/// What a message that has begun costs from then on, whatever its head says: below that it is read in one piece as a rule.
+const LEAST: usize = 4096;
+
+/// A long message of the peer that has begun and not ended. The memory for it is taken when it is announced.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    bytes: usize,
+    since: Instant,
+    held: Held,
+    _listed: Listed,
+}
+
+impl Arriving {
+    /// Whether such a message is long enough to be counted.
+    pub(super) fn counts(bytes: u64) -> bool {
+        bytes > LEAST as u64
+    }
+
+    pub(super) fn new(memory: &Memory, bytes: u64, listed: Listed) -> Self {
+        let mut arriving = Self { bytes: 0, since: Instant::now(), held: memory.hold(0), _listed: listed };
+        arriving.grow(bytes);
+        arriving
+    }
+
+    /// Another frame of it has said how long it is.
+    pub(super) fn grow(&mut self, bytes: u64) {
+        // No message is longer than a mebibyte.
+        self.bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        self.held.set(self.bytes);
+    }
+
+    /// As that of what waits for a peer: who sends slowly takes up as much as who reads slowly.
+    pub(super) fn cost(&self, now: Instant) -> u128 {
+        now.saturating_duration_since(self.since).as_micros().max(1) * self.bytes as u128
+    }
+}
 
 /// See the module.
 #[derive(Debug)]

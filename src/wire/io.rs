@@ -123,7 +123,12 @@ impl WireIo {
         if self.deadline.is_some() {
             return None;
         }
+        let before = self.incoming.begun();
         let too_long = self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64);
+        let begun = self.incoming.begun();
+        if begun != before {
+            self.shared().arrives(begun);
+        }
         self.bound_frames();
         self.bound_attachments();
         too_long

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::charge::Charge;
+use super::charge::{Arriving, Charge};
 use super::express::{Express, Limits};
 use super::{PEER_GONE, WireConfig, flusher};
 
@@ -83,6 +83,8 @@ pub(super) struct Reading {
     pub(super) pauses: u32,
     /// What arrives is thrown away until the peer closes.
     pub(super) discards: bool,
+    /// A long message that is under way.
+    pub(super) arriving: Option<Arriving>,
     pub(super) waker: Option<Waker>,
 }
 
@@ -215,7 +217,21 @@ impl Shared {
     /// What its slowness costs; nothing once it is dead.
     pub(super) fn cost(&self, now: Instant) -> u128 {
         let out = self.out.lock();
-        if out.dead { 0 } else { out.charge.cost(now) }
+        let behind = if out.dead { return 0 } else { out.charge.cost(now) };
+        drop(out);
+        behind + self.reading.lock().arriving.as_ref().map_or(0, |arriving| arriving.cost(now))
+    }
+
+    /// Counts a long message of the peer that has begun, or does not count it any more.
+    pub(super) fn arrives(self: &Arc<Self>, bytes: u64) {
+        let backlogs = &self.ground.config.backlogs;
+        let counts = Arriving::counts(bytes);
+        if let (true, Some(arriving)) = (counts, &mut self.reading.lock().arriving) {
+            return arriving.grow(bytes);
+        }
+        let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.list(self)));
+        let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
+        drop(before);
     }
 
     /// Cuts the connection off and wakes everyone who waits for it.
