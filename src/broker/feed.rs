@@ -227,7 +227,7 @@ mod tests {
             entry.text = vec![b'x'; 1000];
             Feed::Entry(entry)
         };
-        let (to, mut from) = feed_within(100, 3000);
+        let (to, mut from) = feed_within(100, 4000);
         (1..=3).for_each(|n| to.offer(large(n)));
         assert_eq!(next(&mut from).await, "missed in 1 room");
         assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);

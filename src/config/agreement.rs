@@ -112,9 +112,7 @@ fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
         return Some(Complaint::new(problem, "raise it, or lower limits.pending_publish_bytes and limits.read_bytes"));
     }
     if limits.queue_bytes.get() > memory.get() / SLOWEST {
-        let problem = format!(
-            "{memory} is less than {SLOWEST} times limits.queue_bytes, so that four slow sockets take all that may wait"
-        );
+        let problem = format!("{memory} is less than {SLOWEST} times limits.queue_bytes");
         return Some(Complaint::new(problem, "raise it, or lower limits.queue_bytes"));
     }
     None
