@@ -1,4 +1,4 @@
-//! The wires that are behind, of all listeners: when they hold more than the node has memory for, the slowest are let go.
+//! The wires that are behind, or in the midst of a long message, of all listeners: when they hold more than the node has memory for, the slowest are let go.
 //!
 //! **Who is the slowest.** What counts is the bytes that wait for a peer times how long it has not worked off what waited for
 //! it (`charge.rs`). So a phone that is slow at little goes after one that asks for megabytes and does not read, and a peer
