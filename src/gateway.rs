@@ -33,6 +33,7 @@ mod forwarded;
 mod front;
 mod guard;
 mod handshake;
+mod live;
 mod origins;
 mod policy;
 mod serve;
@@ -41,6 +42,7 @@ mod subprotocol;
 use build::Building;
 use front::Front;
 use guard::Guard;
+use live::Live;
 use origins::Origins;
 pub use policy::policy;
 
@@ -62,6 +64,8 @@ pub struct Gateway {
     wires: TaskTracker,
     servers: TaskTracker,
     tasks: TaskTracker,
+    /// Ends behind everything else.
+    _live: Live,
 }
 
 /// For tasks that have been told to stop.
@@ -97,7 +101,8 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory: Memory::default() }.verifier()
+    let (memory, live) = (Memory::default(), &Live::none());
+    Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory, live }.verifier()
 }
 
 /// The Redis function of a configuration.
@@ -128,7 +133,7 @@ impl Gateway {
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
-        let (mut gateway, front) = Self::build(config, mode, hosts)?;
+        let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
         }
@@ -146,12 +151,12 @@ impl Gateway {
         // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let (gateway, _) = Self::build(config, Mode::Production, &[])?;
+        let (gateway, _) = Self::build(config, Mode::Production, &[], Live::none())?;
         gateway.stop.cancel();
         Ok(())
     }
 
-    fn build(config: &Config, mode: Mode, hosts: &[DevHost]) -> Result<(Self, Front), StartError> {
+    fn build(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
         let building = Building {
@@ -160,6 +165,7 @@ impl Gateway {
             tasks: tasks.clone(),
             stop: stop.clone(),
             memory: memory.clone(),
+            live: &live,
         };
         let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
@@ -191,6 +197,7 @@ impl Gateway {
             wires: TaskTracker::new(),
             servers: TaskTracker::new(),
             tasks,
+            _live: live,
         };
         Ok((gateway, front))
     }

@@ -5,8 +5,8 @@
 //!
 //! 1. **The connection broke**, or an answer says that this server serves nobody from here (`READONLY`, `LOADING`,
 //!    `NOAUTH`, …: `trouble.rs`). The connection is given up and another one made, with the name resolved anew.
-//! 2. **Silence**: something was asked and no answer of any kind has come for two seconds. Redis may be
-//!    busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
+//! 2. **Silence**: something was asked and not a byte has come for two seconds (with TLS, whose stream is the library's own: no
+//!    whole answer). Redis may be busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
 //!    it is answered, it takes the first one's place, which has some time left for what was asked on it; if it is as
 //!    silent, the first one goes on.
 //! 3. **A refusal that may be this server's alone** (`NOPERM`, `OOM`, …). As with silence, a second connection is made,
@@ -27,12 +27,14 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::DropGuard;
 
 mod dial;
 mod flight;
 mod keeper;
 pub mod machine;
 pub mod remedy;
+mod stream;
 mod trouble;
 
 use dial::Greeting;
@@ -90,6 +92,9 @@ struct Line {
     breaks: u64,
     /// What was asked on it and not answered.
     flight: Arc<flight::Flight>,
+    /// Ends what carries its bytes, with the last who holds it.
+    #[expect(dead_code, reason = "it is held")]
+    driver: Arc<DropGuard>,
 }
 
 impl fmt::Debug for Link {
@@ -177,21 +182,22 @@ impl Link {
         }
     }
 
-    /// Sends something and waits for its answer, for as long as its connection stands.
+    /// Sends something and waits for its answer, for as long as its connection stands and brings something.
     async fn ask<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
     where
         T: trouble::Answer,
     {
-        let until = Instant::now() + self.0.settings.response_timeout;
-        let line = self.line(until).await?;
+        let patience = self.0.settings.response_timeout;
+        let due = Instant::now() + patience;
+        let line = self.line(due).await?;
         let asked = line.flight.ask();
         let answer = tokio::select! {
-            answer = timeout_at(until, send(line.connection.clone())) => answer,
+            answer = send(line.connection.clone()) => answer,
+            () = line.flight.overdue(due, patience) => {
+                self.0.reports.late(line.generation);
+                return Err(unreached("Redis did not answer in redis.response_timeout"));
+            }
             () = line.flight.given_up() => return Err(unreached("the connection was given up")),
-        };
-        let Ok(answer) = answer else {
-            self.0.reports.late(line.generation);
-            return Err(unreached("Redis did not answer in redis.response_timeout"));
         };
         asked.answered();
         let verdict = trouble::judge(&answer);

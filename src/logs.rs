@@ -160,8 +160,8 @@ table! {
         REVOCATIONS_UNHEARD = Error("revocations-unheard");
         /// Redis had lost revocations, and gets them again.
         REVOCATIONS_RESTORED = Info("revocations-restored");
-        /// The key of the revocations holds what is none.
-        REVOCATIONS_STRANGE = Error("revocations-strange");
+        /// This node's clock and that of Redis are apart.
+        CLOCK_DIFFERS = Warn("clock-differs");
     }
 
     "Events" {
@@ -227,8 +227,12 @@ table! {
         SEATS_KEY_STRANGE = Warn("seats-key-strange");
         /// A message on a channel of the nodes is of none of them.
         ORDER_STRANGE = Warn("order-strange");
-        /// The node could not say that it lives.
-        HEARTBEAT_FAILED = Debug("heartbeat-failed");
+        /// A key with the sizes of a room holds something else; this node's own members are counted.
+        MEMBERS_KEY_STRANGE = Warn("members-key-strange");
+        /// The node cannot say that it lives; trying on.
+        HEARTBEAT_FAILED = Warn("heartbeat-failed");
+        /// The node says again that it lives.
+        HEARTBEAT_BACK = Info("heartbeat-back");
         /// Redis had forgotten this node, which tells of its rooms again.
         NODE_FORGOTTEN = Warn("node-forgotten");
         /// Other nodes are gone without a word.

@@ -124,6 +124,8 @@ table::table! {
         FUNCTION_DIFFERS = Gauge("hallway_function_differs", "0 or 1");
         /// Nodes that are alive as seen from here, this one included.
         NODES = Gauge("hallway_nodes", "nodes");
+        /// Signs of life to the other nodes that failed.
+        HEARTBEATS_FAILED = Counter("hallway_heartbeats_failed_total", "heartbeats");
     }
 
     "Tokens and rights" {

@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod clock;
 pub mod node;
 pub mod pair;
 pub mod provider;

@@ -219,3 +219,11 @@ async fn a_function_of_other_settings_shows() {
     node.moves("hallway_function_differs").await;
     assert_eq!(other.metric("hallway_function_differs").await, 0.0);
 }
+
+#[tokio::test]
+async fn heartbeats_that_fail_show() {
+    let mut redis = Redis::start().await;
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_REDIS__HEARTBEAT", "100ms")]).await;
+    redis.kill();
+    node.moves("hallway_heartbeats_failed_total").await;
+}

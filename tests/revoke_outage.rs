@@ -166,4 +166,6 @@ async fn before_the_list_is_read_nobody_is_admitted_and_nobody_is_told_that_the_
     let (mut nobody, _) = Client::open(late.main()).await;
     nobody.send(&format!("40/realtime,{}", json!({"token": token::user("u1")}))).await;
     closed_without_a_verdict(&mut nobody).await;
+    let (status, reply) = revoke(&late, "u1").await;
+    assert_eq!((status, &reply["error"]["code"]), (503, &json!("unavailable")), "it does not know how late it is");
 }

@@ -1,16 +1,21 @@
 //! Control: what nodes tell each other beside events, as it stands on this one. The copy of the list of revocations, and
 //! what whoever knows the sessions has yet to do about what came from elsewhere.
 //!
+//! Times are those of the clock that all nodes share, which is the broker's: a node whose own clock is wrong would forget what
+//! holds, or note what is of no use. Here it is measured against a clock that nothing sets.
+//!
 //! Revocations are never dropped: where too many wait to be told apart, everybody is looked at. Requests to kick somebody
 //! may be, because whoever asked counts the answers.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use hallway_rooms::revocation::{Mark, Revocation, Revocations, Shown};
 use metrics::{Gauge, gauge};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use crate::clock;
 use crate::metrics::REVOCATIONS;
 
 /// Revocations that are remembered one by one; beyond, every session is looked at, which costs no more.
@@ -24,10 +29,32 @@ pub struct Control {
     list: RwLock<Revocations>,
     most: usize,
     loaded: watch::Sender<bool>,
+    clock: Mutex<Clock>,
     problem: Mutex<Option<String>>,
     orders: Mutex<Orders>,
     raised: Notify,
     known: Gauge,
+}
+
+/// The clock that revocations go by.
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// This process is the only one.
+    Own,
+    /// It is the broker's, which has not told it yet.
+    Unknown,
+    /// It was so late, in milliseconds since the Unix epoch, at that moment.
+    Told(u64, Instant),
+}
+
+impl Clock {
+    fn now_ms(self) -> Option<u64> {
+        match self {
+            Self::Own => Some(clock::now_ms()),
+            Self::Unknown => None,
+            Self::Told(ms, at) => Some(ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))),
+        }
+    }
 }
 
 /// What came from other nodes and is to be carried out on this one.
@@ -80,6 +107,7 @@ impl Control {
             list: RwLock::default(),
             most,
             loaded: watch::Sender::new(loaded),
+            clock: Mutex::new(if loaded { Clock::Own } else { Clock::Unknown }),
             problem: Mutex::new(problem),
             orders: Mutex::default(),
             raised: Notify::new(),
@@ -148,10 +176,29 @@ impl Control {
         std::mem::take(&mut *self.orders.lock())
     }
 
-    /// Forgets what is over at `now_ms`.
-    pub fn expire(&self, now_ms: u64) {
+    /// Notes how late it is by the broker's clock: `ms` at the moment `at`.
+    pub fn set_clock(&self, ms: u64, at: Instant) {
+        *self.clock.lock() = Clock::Told(ms, at);
+    }
+
+    /// How late it is by the clock that all nodes share; none while that is not known.
+    #[must_use]
+    pub fn now_ms(&self) -> Option<u64> {
+        self.clock.lock().now_ms()
+    }
+
+    /// What ended before is over. Tokens are held against this node's own clock, so a revocation of tokens that it may still
+    /// take for good stays: the earlier of the two clocks counts. Nothing is over while one of them is not known.
+    #[must_use]
+    pub fn over_ms(&self) -> u64 {
+        self.now_ms().map_or(0, |shared| shared.min(clock::now_ms()))
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&self) {
+        let over = self.over_ms();
         let mut list = self.list.write();
-        list.expire(now_ms);
+        list.expire(over);
         self.count(&list);
     }
 
@@ -227,8 +274,29 @@ mod tests {
         assert!(!control.is_full(Mark(2)));
         control.note(&revocation(2));
         assert!(control.is_full(Mark(3)) && !control.is_full(Mark(2)));
-        control.expire(10);
+        control.expire();
         assert!(!control.is_full(Mark(3)));
+    }
+
+    #[test]
+    fn what_is_over_is_so_by_both_clocks() {
+        let (now, day) = (clock::now_ms(), 86_400_000);
+        let until = |until_ms| Revocation { until_ms, ..revocation(1) };
+        for (shared, end, kept) in [
+            (None, now - day, true),
+            (Some(now), now - day, false),
+            (Some(now), now + day, true),
+            (Some(now + 9 * day), now + day, true),
+            (Some(now - 9 * day), now - day, true),
+        ] {
+            let control = Control::new(2, false);
+            if let Some(ms) = shared {
+                control.set_clock(ms, Instant::now());
+            }
+            control.note(&until(end));
+            control.expire();
+            assert_eq!(control.of(Mark(1)).is_some(), kept, "{shared:?} {end}");
+        }
     }
 
     #[test]

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use ::redis::{AsyncCommands, Client, RedisError};
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use hallway_rooms::class::Classes;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::revocation::Mark;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -86,6 +88,8 @@ pub struct RedisSettings {
     pub revocations: usize,
     /// Of reading histories for clients.
     pub reads: ReadLimits,
+    /// Where what comes through pub/sub is read, and what else live delivery and readiness need.
+    pub live: Handle,
 }
 
 /// See the module.
@@ -142,15 +146,15 @@ impl RedisBroker {
             canary,
             event_bytes: settings.event_bytes,
         });
-        tasks.spawn(stop.clone().run_until_cancelled_owned(fleet::run(broker.clone())));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(revoked::run(broker.clone(), settings.canary)));
-        for keeper in keepers {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
-        }
+        let live = |task| tasks.spawn_on(stop.clone().run_until_cancelled_owned(task), &settings.live);
+        keepers.live.into_iter().for_each(|keeper| _ = live(keeper.run().boxed()));
+        live(fleet::run(broker.clone()).boxed());
+        live(revoked::run(broker.clone(), settings.canary).boxed());
+        live(pubsub::run(broker.clone(), client, settings.clone(), feed.clone()).boxed());
+        live(probe::run(broker.clone(), settings.clone(), feed).boxed());
+        // Beside that, and never before it: megabytes that are to be read and parsed.
+        tasks.spawn(stop.clone().run_until_cancelled_owned(keepers.history.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(reads::run(broker.clone(), tasks.clone(), stop.clone())));
-        let pubsub = pubsub::run(broker.clone(), client, settings.clone(), feed.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(pubsub));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(probe::run(broker.clone(), settings.clone(), feed)));
         Ok(broker)
     }
 
@@ -162,17 +166,6 @@ impl RedisBroker {
     /// A node of a cluster refuses events for reasons that are none of theirs: no publisher may take it for a verdict.
     fn is_no_cluster(&self) -> Result<(), Unavailable> {
         if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
-    }
-
-    /// Why a count cannot be told, with what mends it.
-    fn uncounted(&self, error: &RedisError) -> Unavailable {
-        if !remedy::is_wrong_type(error) {
-            return unavailable(error);
-        }
-        let (nodes, prefix) = (self.keys.nodes(), self.keys.prefix());
-        Unavailable(format!(
-            "{nodes} or a key {prefix}:{{…}}:members holds something else ({error}); rename or delete it"
-        ))
     }
 
     /// For publishing, and what is as short.
@@ -232,7 +225,7 @@ impl Broker for RedisBroker {
 
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.reachable()?;
-        fleet::tell_sizes(self, sizes).await.map_err(|e| self.uncounted(&e))
+        fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
     }
 
     fn forgotten(&self) -> u64 {

@@ -56,16 +56,16 @@ section! {
         /// counted with its announced length before it is read. Four of the longest batches.
         pending_publish_bytes: ByteSize = ByteSize::mib(64), check between(ByteSize::mib(16), ByteSize::mib(2048));
 
-        /// Most histories that are read at once from Redis for clients, 1 to 1000, each of one room and at most a mebibyte. Enough
-        /// to keep a usual network busy; more would only wait in it, and in Redis' memory.
+        /// Most histories that are read at once from Redis for clients, 1 to 1000, each of one room and about a
+        /// mebibyte at most. Enough to keep a usual network busy; more would only wait in it, and in Redis' memory.
         reads: usize = 16, check between(1, 1000);
 
-        /// Most bytes of histories that were read for clients and are kept a few seconds for the next who ask, and as many again
-        /// that are on their way to sockets, 4MiB to 16GiB. Past it others wait for their turn.
+        /// Most bytes of histories that were read for clients and are kept a few seconds for the next who ask, and as
+        /// many again that are on their way to sockets, 4MiB to 16GiB. Past it others wait for their turn.
         read_bytes: ByteSize = ByteSize::mib(32), check between(ByteSize::mib(4), ByteSize::mib(16 * 1024));
 
-        /// Most histories that are read at once for one user on this node, 1 to 1000; others of that user's wait, and those of other
-        /// users go first. A person's few devices need no more.
+        /// Most histories that are read at once for one user on this node, 1 to 1000; others of that user's wait, and
+        /// those of other users go first. A person's few devices need no more.
         reads_per_user: usize = 4, check between(1, 1000);
 
         /// Most connections on this node, 1 to 10000000, handshakes under way included; others get 503. None by default:

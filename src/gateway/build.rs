@@ -11,6 +11,7 @@ use url::Url;
 
 use super::StartError;
 use super::entrance::{Entrance, Handshakes};
+use super::live::Live;
 use super::policy::policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
@@ -45,6 +46,8 @@ pub(super) struct Building<'a> {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) memory: Memory,
+    /// Where live delivery runs.
+    pub(super) live: &'a Live,
 }
 
 impl Building<'_> {
@@ -86,7 +89,7 @@ impl Building<'_> {
         let broker = self.broker(to_hub)?;
         let hub = Hub::new(broker.clone(), self.config.redis.linger, self.classes.memory());
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
-        self.tasks.spawn(async move { feeder.run(from_broker, stop).await });
+        self.tasks.spawn_on(async move { feeder.run(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();
         self.tasks.spawn(async move { tidier.tidy(stop).await });
         let (census, stop) = (hub.clone(), self.stop.clone());
@@ -143,6 +146,7 @@ impl Building<'_> {
             id_window,
             event_bytes,
             revocations,
+            live: self.live.handle(),
             reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
         };
         let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);

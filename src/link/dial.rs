@@ -1,13 +1,38 @@
 //! Making a connection, and asking the server at its other end what it is.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, Value, cmd, from_redis_value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult,
+    Value, from_redis_value,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::flight::Flight;
+use super::stream::{self, Heard};
 use super::{LinkSettings, remedy, trouble};
+
+/// A connection that was made.
+pub(super) struct Dialled {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) greeting: Greeting,
+    /// Hears what arrives on it.
+    pub(super) flight: Arc<Flight>,
+    /// What carries its bytes, for whoever owns it; none where the library does.
+    pub(super) driver: Option<Driver>,
+}
+
+/// Goes on for as long as it is asked to.
+pub(super) type Driver = BoxFuture<'static, Infallible>;
 
 /// What a server says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +55,7 @@ pub fn named(client: &Client, name: &str) -> RedisResult<Client> {
 }
 
 /// A connection to a server that serves, or why there is none. The name is resolved anew.
-pub(super) async fn dial(
-    client: &Client,
-    settings: &LinkSettings,
-) -> Result<(MultiplexedConnection, Greeting), String> {
+pub(super) async fn dial(client: &Client, settings: &LinkSettings) -> Result<Dialled, String> {
     let connecting = timeout(settings.connect_timeout, connect(client)).await;
     let Ok(connected) = connecting else { return Err(unanswered(settings.connect_timeout)) };
     connected.map_err(|error| remedy::problem(settings.name, &error))
@@ -45,13 +67,64 @@ pub fn unanswered(limit: Duration) -> String {
     format!("Redis did not answer within redis.connect_timeout ({limit:?}); {}", remedy::SEE_URL)
 }
 
-async fn connect(client: &Client) -> RedisResult<(MultiplexedConnection, Greeting)> {
-    // Time is kept by the link, for whole attempts and whole answers.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let mut greeting = greet(&mut connection).await?;
-    greeting.run_id = run_id(&mut connection).await;
-    Ok((connection, greeting))
+async fn connect(client: &Client) -> RedisResult<Dialled> {
+    let flight = Flight::new();
+    let (mut connection, mut driver) = open(client, &flight).await?;
+    let introduced = introduce(&mut connection);
+    let greeting = match &mut driver {
+        Some(driver) => match select(pin!(introduced), driver).await {
+            Either::Left((introduced, _)) => introduced,
+            Either::Right((never, _)) => match never {},
+        },
+        None => introduced.await,
+    }?;
+    Ok(Dialled { connection, greeting, flight, driver })
+}
+
+/// What the library needs for TLS it keeps to itself, so there whole answers are the signs of life.
+async fn open(client: &Client, flight: &Arc<Flight>) -> RedisResult<(MultiplexedConnection, Option<Driver>)> {
+    let info = client.get_connection_info();
+    let settings = info.redis_settings();
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            over(settings, Heard::new(stream::connect(host, *port).await?, flight.clone())).await
+        }
+        ConnectionAddr::Unix(path) => {
+            over(settings, Heard::new(UnixStream::connect(path).await?, flight.clone())).await
+        }
+        ConnectionAddr::TcpTls { .. } | _ => {
+            Ok((client.get_multiplexed_async_connection_with_config(&untimed()).await?, None))
+        }
+    }
+}
+
+async fn over<S>(
+    settings: &RedisConnectionInfo,
+    stream: Heard<S>,
+) -> RedisResult<(MultiplexedConnection, Option<Driver>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, untimed()).await?;
+    // What was answered before it ended is still to be read, so its end is no outcome.
+    Ok((connection, Some(driver.then(|()| std::future::pending()).boxed())))
+}
+
+/// Time is kept by the link, for whole attempts and whole answers.
+fn untimed() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
+}
+
+/// Asks for all that is to be known of a server, in one round trip.
+async fn introduce(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
+    let mut all = redis::pipe();
+    all.ignore_errors().cmd("HELLO").cmd("PING").cmd("INFO").arg("server");
+    let mut answers: Vec<RedisResult<Value>> = all.query_async(connection).await?;
+    let about = answers.pop();
+    let greeting = judge(answers)?;
+    let about: Option<String> = about.and_then(Result::ok).and_then(|about| from_redis_value(about).ok());
+    let run_id = about.as_deref().and_then(run_id);
+    Ok(Greeting { run_id, ..greeting })
 }
 
 /// Asks `HELLO`, which every user may and which a server answers in any state, and `PING`, which it refuses while it
@@ -59,7 +132,10 @@ async fn connect(client: &Client) -> RedisResult<(MultiplexedConnection, Greetin
 pub(super) async fn greet(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
     let mut both = redis::pipe();
     both.ignore_errors().cmd("HELLO").cmd("PING");
-    let answers: Vec<RedisResult<Value>> = both.query_async(connection).await?;
+    judge(both.query_async(connection).await?)
+}
+
+fn judge(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
     for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         if trouble::is_end(error) {
             return Err(error.clone());
@@ -81,8 +157,7 @@ fn read(hello: Value) -> RedisResult<Greeting> {
     Ok(Greeting { cluster: text("mode").is_some_and(|mode| mode == "cluster"), run_id: None })
 }
 
-async fn run_id(connection: &mut MultiplexedConnection) -> Option<String> {
-    let about: String = cmd("INFO").arg("server").query_async(connection).await.ok()?;
+fn run_id(about: &str) -> Option<String> {
     about.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned)
 }
 

@@ -1,12 +1,17 @@
-//! What was asked on a connection and not answered yet, and for how long nothing has been answered at all. Answers come in
-//! the order of the questions, so one that is late says nothing as long as others come.
+//! What was asked on a connection and not answered yet, and for how long nothing has come at all. Answers come in the order
+//! of the questions, so one that is late says nothing as long as others come, or a part of it does: a large answer takes its
+//! time on a slow network.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+/// An answer may take so many times the patience with one, as long as something comes: with `redis.response_timeout` at its
+/// default half a minute, which is 30 MB on a network that carries one a second.
+const LONGEST: u32 = 6;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,7 +23,7 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct State {
     open: usize,
-    /// When the last answer came, or the first open question was asked, if that was later.
+    /// When something came last, or the first open question was asked, if that was later.
     quiet_since: Instant,
     heard: Instant,
 }
@@ -43,7 +48,23 @@ impl Flight {
         Asked(self.clone())
     }
 
-    /// For how long questions have been open and none was answered.
+    /// Notes that something came: an answer, or a part of one.
+    pub(super) fn heard(&self) {
+        let mut state = self.state.lock();
+        state.heard = Instant::now();
+        state.quiet_since = state.heard;
+    }
+
+    /// Waits until an answer that was to come by `due` is no longer to be expected.
+    pub(super) async fn overdue(&self, mut due: Instant, patience: Duration) {
+        let last = due + patience * (LONGEST - 1);
+        while due > Instant::now() {
+            sleep_until(due).await;
+            due = last.min(self.state.lock().heard + patience);
+        }
+    }
+
+    /// For how long questions have been open and nothing came.
     pub(super) fn silence(&self) -> Duration {
         let state = self.state.lock();
         if state.open == 0 { Duration::ZERO } else { state.quiet_since.elapsed() }
@@ -71,9 +92,7 @@ impl Flight {
 
 impl Asked {
     pub(super) fn answered(&self) {
-        let mut state = self.0.state.lock();
-        state.heard = Instant::now();
-        state.quiet_since = state.heard;
+        self.0.heard();
     }
 }
 
@@ -102,5 +121,34 @@ mod tests {
         assert_eq!(flight.silence(), Duration::from_secs(1));
         drop(second);
         assert_eq!(flight.silence(), Duration::ZERO, "its asker does not wait any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_waited_for_as_long_as_something_comes_but_not_for_ever() {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let flight = Flight::new();
+        let began = Instant::now();
+        flight.overdue(began + PATIENCE, PATIENCE).await;
+        assert_eq!(began.elapsed(), PATIENCE);
+
+        let began = Instant::now();
+        let trickle = async {
+            for _ in 0..8 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                flight.heard();
+            }
+        };
+        tokio::join!(flight.overdue(began + PATIENCE, PATIENCE), trickle);
+        assert_eq!(began.elapsed(), Duration::from_secs(8) + PATIENCE);
+
+        let began = Instant::now();
+        let endless = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                flight.heard();
+            }
+        };
+        tokio::select! { () = flight.overdue(began + PATIENCE, PATIENCE) => {}, () = endless => unreachable!() }
+        assert_eq!(began.elapsed(), PATIENCE * LONGEST);
     }
 }

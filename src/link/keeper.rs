@@ -1,17 +1,19 @@
 //! The task behind a link: makes connections when the machine says so, asks an idle one for a sign of life, and hears what
 //! its users met with.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::{counter, gauge};
-use redis::aio::MultiplexedConnection;
 use redis::{Client, RedisResult};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::dial::{Greeting, dial, greet};
+use super::dial::{self, Dialled, Driver, Greeting, greet};
 use super::flight::Flight;
 use super::machine::{Machine, Phase};
 use super::trouble::{Verdict, judge};
@@ -64,7 +66,7 @@ impl Reports {
     }
 }
 
-type Dialled = Result<(MultiplexedConnection, Greeting), String>;
+type Outcome = Result<Dialled, String>;
 
 /// See the module.
 pub struct Keeper {
@@ -79,12 +81,14 @@ pub struct Keeper {
     silent: bool,
     /// Connections that were replaced, with questions that may be open. Few: each is gone within some seconds.
     retired: Vec<Arc<Flight>>,
+    /// What carries the bytes of the connection, and of those that were replaced.
+    drivers: JoinSet<Option<Infallible>>,
     /// The doubt that was told last, and when: a right that is missing raises the same one every two seconds.
     told: Option<(String, Instant)>,
     /// Whether the next connection is news.
     news: bool,
     /// The attempt under way.
-    attempt: Option<BoxFuture<'static, Dialled>>,
+    attempt: Option<BoxFuture<'static, Outcome>>,
     /// The sign of life under way.
     sign: Option<BoxFuture<'static, RedisResult<Greeting>>>,
 }
@@ -123,6 +127,7 @@ impl Keeper {
             breaks: 0,
             silent: false,
             retired: Vec::new(),
+            drivers: JoinSet::new(),
             told: None,
             news: true,
             attempt: None,
@@ -151,17 +156,17 @@ impl Keeper {
         self.link.0.settings.name
     }
 
-    fn dial(&self) -> BoxFuture<'static, Dialled> {
+    fn dial(&self) -> BoxFuture<'static, Outcome> {
         let (client, settings) = (self.client.clone(), self.link.0.settings.clone());
-        Box::pin(async move { dial(&client, &settings).await })
+        Box::pin(async move { dial::dial(&client, &settings).await })
     }
 
-    fn dialled(&mut self, dialled: Dialled) {
+    fn dialled(&mut self, outcome: Outcome) {
         let now = Instant::now();
-        match dialled {
-            Ok((connection, greeting)) => {
+        match outcome {
+            Ok(dialled) => {
                 self.machine.connected(now);
-                self.take_over(connection, greeting);
+                self.take_over(dialled);
             }
             Err(problem) => {
                 self.machine.refused(now, rand::random());
@@ -175,7 +180,8 @@ impl Keeper {
 
     /// Puts a new connection in the place of the old one. What is under way on the old one may still be answered there: it
     /// may carry a large answer over a slow network.
-    fn take_over(&mut self, connection: MultiplexedConnection, greeting: Greeting) {
+    fn take_over(&mut self, dialled: Dialled) {
+        let Dialled { connection, greeting, flight, driver } = dialled;
         self.generation += 1;
         let old = self.line.take();
         // Of a server that does not say which it is, it is not known that it is the same.
@@ -187,7 +193,7 @@ impl Keeper {
             flight => self.retired.extend(flight),
         }
         let (generation, breaks) = (self.generation, self.breaks);
-        let line = Line { connection, generation, greeting, breaks, flight: Flight::new() };
+        let line = Line { connection, generation, greeting, breaks, flight, driver: Arc::new(self.carry(driver)) };
         self.line = Some(line.clone());
         (self.sign, self.silent) = (None, false);
         self.link.0.state.send_replace(State::Up(line));
@@ -196,6 +202,15 @@ impl Keeper {
         if std::mem::take(&mut self.news) {
             tracing::info!(event = logs::LINK_UP, link = self.name(), "connected to Redis");
         }
+    }
+
+    /// Has the bytes of a connection carried for as long as it is held by anything.
+    fn carry(&mut self, driver: Option<Driver>) -> DropGuard {
+        let end = CancellationToken::new();
+        if let Some(driver) = driver {
+            self.drivers.spawn(end.clone().run_until_cancelled_owned(driver));
+        }
+        end.drop_guard()
     }
 
     fn hear(&mut self, report: Report) {
@@ -237,6 +252,7 @@ impl Keeper {
 
     /// Doubts a connection that is silent, trusts it again when it is not, and asks an idle one for a sign of life.
     fn look(&mut self) {
+        while self.drivers.try_join_next().is_some() {}
         self.retired.retain(|flight| {
             let silent = flight.silence() >= GIVEN_UP;
             if silent {
@@ -264,9 +280,9 @@ impl Keeper {
 
     fn ask_for_a_sign(&mut self) {
         let (Some(line), None) = (&self.line, &self.sign) else { return };
-        let (mut connection, asked) = (line.connection.clone(), line.flight.ask());
+        let (mut line, asked) = (line.clone(), line.flight.ask());
         self.sign = Some(Box::pin(async move {
-            let greeted = greet(&mut connection).await;
+            let greeted = greet(&mut line.connection).await;
             asked.answered();
             greeted
         }));

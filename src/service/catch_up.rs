@@ -49,6 +49,9 @@ enum Read {
     Unavailable,
 }
 
+/// Bytes of event text that are composed and sent in one go.
+const STRETCH: usize = 128 * 1024;
+
 /// Between two looks at a peer that lags, or at rooms that have moved on.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -60,9 +63,11 @@ impl Service {
 
     async fn catch_up(&self, session: &Arc<Session>, mut task: CatchUp) {
         let (mut reading, mut turn, mut sent, mut is_news) = (None, None, Sent::default(), false);
+        let mut desk = None;
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.step() {
                 Next::Read => {
+                    drop(desk.take());
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(reading.take());
                     self.end_turn(session, counted(turn.take(), sent.bytes));
@@ -77,9 +82,16 @@ impl Service {
                 }
                 // As much of a page at once as there was room for when it was read: it is not to wait in memory for a slow peer.
                 Next::Ready(ready) => {
-                    if sent.frames >= self.0.limits.burst {
+                    if sent.frames >= self.0.limits.burst || sent.page >= self.0.limits.page_bytes {
+                        drop(desk.take());
+                        self.end_turn(session, counted(turn.take(), sent.bytes));
                         self.room_for_more(session).await;
-                        sent.frames = 0;
+                        (sent.frames, sent.page) = (0, 0);
+                    }
+                    if sent.unseen >= STRETCH {
+                        drop(desk.take());
+                        desk = self.0.turns.desk().await;
+                        sent.unseen = 0;
                     }
                     is_news = true;
                     sent.add(task.reader.merge.bytes(ready));
@@ -87,6 +99,7 @@ impl Service {
                     told.into_iter().for_each(|told| send(session, &task, &told));
                 }
                 Next::Nothing => {
+                    drop(desk.take());
                     self.end_turn(session, counted(turn.take(), sent.bytes));
                     task.note();
                     task.current.send(session);
@@ -129,16 +142,22 @@ impl Service {
     }
 }
 
-/// What was sent of a page: its bytes, and the frames since there was room for more.
+/// What was sent of what was read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     bytes: usize,
+    /// Bytes and frames since there was room for more.
+    page: usize,
     frames: usize,
+    /// Bytes since others had their chance.
+    unseen: usize,
 }
 
 impl Sent {
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
+        self.page += bytes;
+        self.unseen += bytes;
         self.frames += 1;
     }
 }

@@ -93,7 +93,11 @@ impl Service {
             let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
             let (head, page) = looked?;
             turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
-            if self.enter(session, watch, head, page, answer) {
+            // The head of a room that has moved on meanwhile is caught up with.
+            let desk = if page.is_some() { self.0.turns.desk().await } else { None };
+            let entered = self.enter(session, watch, head, page, answer);
+            drop(desk);
+            if entered {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
             }

@@ -33,8 +33,10 @@ impl Service {
             Err(refusal) => Err(refusal),
         };
         turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
+        let desk = self.0.turns.desk().await;
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
         Self::respond(session, answer, &body);
+        drop(desk);
         self.end_turn(session, turn);
     }
 
@@ -44,10 +46,10 @@ impl Service {
     /// `history-disabled` or `unavailable`.
     pub async fn events(&self, room: &Room, window: Window) -> Result<String, Refusal> {
         let page = self.page(room, window).await?;
-        let (events, Page { offset, complete, has_more, .. }) = (page.list(), page);
-        Ok(format!(
-            r#"{{"room":"{room}","events":{events},"offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#
-        ))
+        let Page { offset, complete, has_more, .. } = &page;
+        let mut body = format!(r#"{{"room":"{room}","events":"#);
+        page.write(&mut body);
+        Ok(body + &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#))
     }
 
     /// A room's head.

@@ -17,8 +17,9 @@ use crate::metrics::EVENTS_REFUSED;
 /// A page ready to be sent.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// Bare events, a JSON array without its brackets.
-    events: String,
+    room: Room,
+    /// What is fit for clients is composed, and shared with others that are told of the same.
+    events: Vec<Shared>,
     /// How many, and the bytes of their text.
     taken: (usize, usize),
     /// Where the reader stands behind it.
@@ -39,24 +40,22 @@ impl Page {
     /// history fills the page so that nothing of that fits, more follows.
     pub(super) fn of(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
         let since = since(&history, room, from);
-        let mut events = String::new();
-        for entry in &history.entries {
-            write_event(entry, room, &mut events);
-        }
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
         let mut current = Current::default();
         current.update(latest, room);
-        let Resumed { complete, has_more, .. } = history;
-        let mut page = Self { events, taken, offset: history.offset(room), since, complete, has_more, current, bytes };
+        let offset = history.offset(room);
+        let Resumed { complete, has_more, entries, .. } = history;
+        let events = entries.into_iter().filter(|entry| entry.link(room).is_some() && fit(entry).is_some()).collect();
+        let mut page = Self { room: room.clone(), events, taken, offset, since, complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {
             page.has_more = true;
         }
         page
     }
 
-    /// Bytes of it, as it is sent.
+    /// Bytes of its events' text.
     pub(super) fn size(&self) -> usize {
-        self.events.len()
+        self.taken.1
     }
 
     /// Whether nothing was missed of the history.
@@ -72,13 +71,19 @@ impl Page {
         }
     }
 
-    /// The events as a JSON array; of what is current nothing while more follows.
-    pub(super) fn list(&self) -> String {
-        let mut list = self.events.clone();
-        if !self.has_more {
-            self.current.write(&mut list, self.events.is_empty());
+    /// Appends the events as a JSON array; of what is current nothing while more follows.
+    pub(super) fn write(&self, out: &mut String) {
+        // Of each event beside its text: stamps, room and offset.
+        out.reserve(self.taken.1 + self.events.len() * 256);
+        out.push('[');
+        for (at, event) in self.events.iter().enumerate() {
+            out.push_str(if at == 0 { "" } else { "," });
+            write_event(event, &self.room, out);
         }
-        format!("[{list}]")
+        if !self.has_more {
+            self.current.write(out, self.events.is_empty());
+        }
+        out.push(']');
     }
 
     fn fit(&mut self) -> bool {
@@ -107,12 +112,10 @@ pub(super) fn forget_the_future(history: &mut Resumed, from: From) {
 }
 
 fn write_event(entry: &Shared, room: &Room, out: &mut String) {
-    let Some(place) = entry.places.iter().find(|p| p.room == *room) else { return };
-    let Some(envelope) = fit(entry) else { return };
-    if !out.is_empty() {
-        out.push(',');
+    let place = entry.places.iter().find(|place| place.room == *room);
+    if let (Some(place), Ok(envelope)) = (place, entry.envelope()) {
+        envelope.write_event(&[place], out);
     }
-    envelope.write_event(&[place], out);
 }
 
 /// A stored event as clients get it; none when it is not fit for them, such as one that an older version took.

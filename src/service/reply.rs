@@ -27,7 +27,7 @@ pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Pag
     let mut body = format!(r#"{{"ok":true,"data":{{"room":"{room}","roomSize":{size},"offset":"{offset}""#);
     if let Some(page) = page {
         body.push_str(r#","events":"#);
-        body.push_str(&page.list());
+        page.write(&mut body);
         body.push_str(if page.complete { r#","complete":true"# } else { r#","complete":false"# });
         if page.has_more {
             body.push_str(r#","hasMore":true"#);
@@ -83,8 +83,7 @@ pub(super) fn left(room: &Room, size: usize) -> String {
 /// Missed events.
 pub(super) fn missed(page: &Page) -> String {
     let Page { offset, complete, has_more, .. } = page;
-    let events = page.list();
-    format!(
-        r#"{{"ok":true,"data":{{"events":{events},"offset":"{offset}","complete":{complete},"hasMore":{has_more}}}}}"#
-    )
+    let mut body = r#"{"ok":true,"data":{"events":"#.to_owned();
+    page.write(&mut body);
+    body + &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}}}"#)
 }

@@ -17,7 +17,6 @@ use crate::auth::claims::Claims;
 use crate::auth::mark;
 use crate::broker::control::{Kick, Orders, RevocationHealth};
 use crate::broker::{Kicked, Unavailable};
-use crate::clock::now_ms;
 use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
@@ -41,7 +40,7 @@ pub struct Revoked;
 /// Whose tokens are to lose their force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// All of a user's that were issued before this time (milliseconds since the Unix epoch), or before now.
+    /// All of a user's that were issued before this time (milliseconds since the Unix epoch), or before now by the broker's clock.
     User(String, Option<u64>),
     /// The one with this `jti`.
     Token(String),
@@ -95,7 +94,7 @@ impl Service {
     /// When the time is no use, when too many are in force, or when the other nodes could not be told yet: this one obeys
     /// already, and tells them as soon as it can.
     pub async fn revoke(&self, whom: Whom) -> Result<Noted, Denied> {
-        let outcome = match self.revocation(&whom, now_ms()) {
+        let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&whom, now_ms)) {
             Ok(revocation) => {
                 let (service, kind) = (self.clone(), whom.kind());
                 self.to_the_end(async move { service.carry_out(revocation, kind).await }).await
@@ -114,6 +113,12 @@ impl Service {
     ) -> Result<T, Denied> {
         let ended = self.0.tasks.spawn(act).await;
         ended.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
+    }
+
+    /// A node that does not know how late it is by the clock of all would note what no other can go by.
+    fn shared_now(&self) -> Result<u64, Denied> {
+        let message = "this node has not reached the broker yet; ask again when it is ready";
+        self.0.broker.control().now_ms().ok_or_else(|| Denied::new(Refusal::Unavailable, message))
     }
 
     fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
@@ -202,7 +207,7 @@ impl Service {
             tokio::select! {
                 () = stop.cancelled() => return,
                 orders = self.0.broker.control().orders() => self.follow(orders).await,
-                _ = turns.tick() => self.0.broker.control().expire(now_ms()),
+                _ = turns.tick() => self.0.broker.control().expire(),
             }
         }
     }

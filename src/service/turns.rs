@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Answer, Service};
@@ -20,6 +20,9 @@ use crate::session::Session;
 
 /// Turns at once, however small: as many as make good use of a Redis that is some milliseconds away.
 const AT_ONCE: usize = 128;
+
+/// Large answers written at the same time: one, so that a herd leaves all other cores to those who are there.
+const DESKS: usize = 1;
 
 /// What a turn counts for at the least: a command and its answer have a size without any event.
 const LEAST: usize = 16 * 1024;
@@ -47,6 +50,7 @@ pub struct Turns(Arc<Shared>);
 struct Shared {
     limits: TurnLimits,
     state: Mutex<State>,
+    desk: Semaphore,
 }
 
 #[derive(Default)]
@@ -93,7 +97,14 @@ impl Turns {
     /// None taken.
     #[must_use]
     pub fn new(limits: TurnLimits) -> Self {
-        Self(Arc::new(Shared { limits, state: Mutex::default() }))
+        Self(Arc::new(Shared { limits, state: Mutex::default(), desk: Semaphore::new(DESKS) }))
+    }
+
+    /// Waits for a desk to write a large answer at. It is given back with the permit.
+    pub(super) async fn desk(&self) -> Option<SemaphorePermit<'_>> {
+        // What was woken meanwhile goes first.
+        tokio::task::yield_now().await;
+        self.0.desk.acquire().await.ok()
     }
 
     /// Waits for a turn.
@@ -107,7 +118,11 @@ impl Turns {
     fn ask(&self, name: &str, to: oneshot::Sender<Turn>) {
         let mut state = self.0.state.lock();
         let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
-        state.users.entry(key.clone()).or_default().waiting.push_back(to);
+        let user = state.users.entry(key.clone()).or_default();
+        if user.inside >= self.0.limits.per_user {
+            Limit::ReadsPerUser.reached();
+        }
+        user.waiting.push_back(to);
         state.line_up(&key, self.0.limits.per_user);
     }
 
@@ -152,8 +167,6 @@ impl State {
         } else if user.inside < most {
             user.stands = true;
             self.order.push_back(name.clone());
-        } else {
-            Limit::ReadsPerUser.reached();
         }
     }
 }

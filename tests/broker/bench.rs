@@ -86,6 +86,7 @@ fn settings(redis: &Redis, node: &str, times: Times) -> RedisSettings {
         id_window: times.id_window,
         event_bytes: EVENT_BYTES,
         revocations: REVOCATIONS,
+        live: tokio::runtime::Handle::current(),
         reads: ReadLimits { at_once: 16, kept_bytes: 1024 * 1024 },
     }
 }

@@ -3,18 +3,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What a gateway's connections call themselves: `hallway-<link>`.
 const NAME: &[u8] = b"hallway-";
+/// Pieces that may be on their way in one direction.
+const UNDER_WAY: usize = 1024;
+
+/// Bytes on their way, and when they arrive.
+type Piece = (Instant, Vec<u8>);
 
 /// A running proxy; its connections end with it.
 pub struct Proxy {
@@ -33,6 +39,8 @@ struct State {
     hanging: AtomicBool,
     /// New connections are closed at once.
     refusing: AtomicBool,
+    /// The round trip that every connection takes, milliseconds.
+    round_trip: AtomicU64,
     made: AtomicUsize,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
@@ -45,6 +53,11 @@ struct Connection {
     fate: watch::Sender<Fate>,
     /// Before each answer.
     delay: Mutex<Duration>,
+    /// Bytes of answers per second; 0 for as fast as they come.
+    rate: AtomicU64,
+    /// How often its client asked something behind an answer: the round trips that it waited for.
+    turns: AtomicUsize,
+    answered: AtomicBool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -68,6 +81,7 @@ impl Proxy {
             stalled: watch::Sender::new(String::new()),
             hanging: AtomicBool::default(),
             refusing: AtomicBool::default(),
+            round_trip: AtomicU64::default(),
             made: AtomicUsize::default(),
             connections: Mutex::default(),
         });
@@ -120,6 +134,27 @@ impl Proxy {
         self.state.stalled.send_replace(link.to_owned());
     }
 
+    /// From now on every connection takes so long for a round trip, of which it may have many under way.
+    pub fn take(&self, round_trip: Duration) {
+        let ms = u64::try_from(round_trip.as_millis()).expect("a short time");
+        self.state.round_trip.store(ms, Ordering::SeqCst);
+    }
+
+    /// Answers pass at so many bytes per second through the connections that this link has; through new ones as they come.
+    pub fn throttle(&self, link: &str, rate: u64) {
+        let connections = self.state.connections.lock();
+        connections
+            .iter()
+            .filter(|one| *one.link.lock() == link)
+            .for_each(|one| one.rate.store(rate, Ordering::SeqCst));
+    }
+
+    /// How often this link asked something behind an answer, on the connections that it has.
+    pub fn turns(&self, link: &str) -> usize {
+        let connections = self.state.connections.lock();
+        connections.iter().filter(|one| *one.link.lock() == link).map(|one| one.turns.load(Ordering::SeqCst)).sum()
+    }
+
     /// Cuts the connections that this link has; new ones work.
     pub fn cut(&self, link: &str) -> usize {
         self.doom(link, Fate::Cut)
@@ -163,17 +198,59 @@ async fn carry(client: TcpStream, state: Arc<State>) {
     }
     state.connections.lock().push(connection.clone());
     let target = *state.target.lock();
+    sleep(state.round_trip()).await;
     // A target that does not listen refuses by hanging up.
     let Ok(server) = TcpStream::connect(target).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let (asked, asking) = mpsc::channel(UNDER_WAY);
+    let (told, telling) = mpsc::channel(UNDER_WAY);
+    let asks = async { tokio::join!(ask(from_client, asked, &connection, &state), deliver(asking, to_server)) };
+    let answers = async {
+        tokio::join!(answer(from_server, told, &connection, &state), hand_over(telling, to_client, &connection))
+    };
     let mut cut = connection.fate.subscribe();
     tokio::select! {
-        () = ask(from_client, to_server, &connection) => {}
-        () = answer(from_server, to_client, &connection, &state) => {}
+        _ = asks => {}
+        _ = answers => {}
         _ = cut.wait_for(|fate| *fate == Fate::Cut) => {}
     }
     state.connections.lock().retain(|other| !Arc::ptr_eq(other, &connection));
+}
+
+impl State {
+    fn round_trip(&self) -> Duration {
+        Duration::from_millis(self.round_trip.load(Ordering::SeqCst))
+    }
+
+    /// When what leaves now arrives.
+    fn arrival(&self) -> Instant {
+        Instant::now() + self.round_trip() / 2
+    }
+}
+
+/// Writes what was asked when it is due.
+async fn deliver(mut pieces: mpsc::Receiver<Piece>, mut to: OwnedWriteHalf) {
+    while let Some((due, bytes)) = pieces.recv().await {
+        sleep_until(due).await;
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes what was answered when it is due, at the rate that this connection has.
+async fn hand_over(mut pieces: mpsc::Receiver<Piece>, mut to: OwnedWriteHalf, connection: &Connection) {
+    while let Some((due, bytes)) = pieces.recv().await {
+        sleep_until(due).await;
+        if let Some(micros) = (bytes.len() as u64 * 1_000_000).checked_div(connection.rate.load(Ordering::SeqCst)) {
+            sleep(Duration::from_micros(micros)).await;
+        }
+        connection.answered.store(true, Ordering::SeqCst);
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Waits while nothing passes.
@@ -181,10 +258,13 @@ async fn passes(connection: &Connection) {
     connection.fate.subscribe().wait_for(|fate| *fate != Fate::Silent).await.ok();
 }
 
-async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Connection) {
+async fn ask(mut from: OwnedReadHalf, to: mpsc::Sender<Piece>, connection: &Connection, state: &State) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         let bytes = &bytes[..count];
+        if connection.answered.swap(false, Ordering::SeqCst) {
+            connection.turns.fetch_add(1, Ordering::SeqCst);
+        }
         if bytes.windows(9).any(|word| word == b"SUBSCRIBE") {
             connection.subscribed.store(true, Ordering::SeqCst);
         }
@@ -195,13 +275,13 @@ async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Conne
             *connection.link.lock() = String::from_utf8_lossy(name).into_owned();
         }
         passes(connection).await;
-        if to.write_all(bytes).await.is_err() {
+        if to.send((state.arrival(), bytes.to_vec())).await.is_err() {
             return;
         }
     }
 }
 
-async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Connection, state: &State) {
+async fn answer(mut from: OwnedReadHalf, to: mpsc::Sender<Piece>, connection: &Connection, state: &State) {
     let (mut bytes, mut held) = ([0; 4096], state.held.subscribe());
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         let subscribed = connection.subscribed.load(Ordering::SeqCst);
@@ -209,14 +289,14 @@ async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, connection: &Co
             return;
         }
         let delay = *connection.delay.lock();
-        tokio::time::sleep(delay).await;
+        sleep(delay).await;
         passes(connection).await;
         let is_free = |stalled: &String| stalled.is_empty() || *stalled != *connection.link.lock();
         if state.stalled.subscribe().wait_for(is_free).await.is_err() {
             return;
         }
         let swallowed = subscribed && state.deaf.load(Ordering::SeqCst);
-        if !swallowed && to.write_all(&bytes[..count]).await.is_err() {
+        if !swallowed && to.send((state.arrival(), bytes[..count].to_vec())).await.is_err() {
             return;
         }
     }

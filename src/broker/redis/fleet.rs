@@ -3,15 +3,18 @@
 //! A node bumps its counter in `<prefix>:nodes` every `redis.heartbeat`. Whose counter stands still is dead to whoever
 //! looks, by the looker's own clock: no two clocks are compared. A node puts its name there before any count, so that a
 //! count without a name is one that a dead node left.
+//!
+//! These keys only count. What others put into them is left out and told of, and no room or client suffers for it.
 
 use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::redis::{RedisError, cmd, pipe};
+use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 use hallway_rooms::key::Room;
-use metrics::{Gauge, gauge};
+use metrics::{Gauge, counter, gauge};
 use parking_lot::Mutex;
 
 use super::RedisBroker;
@@ -145,36 +148,75 @@ fn live(others: &HashMap<String, Peer>) -> usize {
     1 + others.values().filter(|peer| !peer.is_dead()).count()
 }
 
+/// What of the heartbeats was told, once for each stretch.
+#[derive(Default)]
+struct Told {
+    strange: bool,
+    failed: u64,
+}
+
 /// Bumps this node's counter and looks at the others' for ever.
 pub(super) async fn run(broker: Arc<RedisBroker>) {
     let mut turns = tokio::time::interval(broker.fleet.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = false;
+    let mut told = Told::default();
     loop {
         turns.tick().await;
         let outcome = bump(&broker).await;
-        let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
-        if let (Some(error), false) = (wrong, told) {
-            let key = broker.keys.nodes();
-            tracing::error!(event = logs::NODES_KEY_STRANGE, %error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
+        tell_of(&broker, &mut told, &outcome);
+    }
+}
+
+/// Logs what came of a heartbeat; `Ok` names a field that is of no node.
+fn tell_of(broker: &RedisBroker, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
+    let key = broker.keys.nodes();
+    let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
+    let field = outcome.as_ref().ok().and_then(Option::as_ref);
+    if let (Some(error), false) = (wrong, told.strange) {
+        tracing::error!(event = logs::NODES_KEY_STRANGE, %error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
+    }
+    if let (Some(field), false) = (field, told.strange) {
+        tracing::error!(
+            event = logs::NODES_KEY_STRANGE,
+            field,
+            key,
+            "this field is no node's counter and is passed over; take it out with HDEL"
+        );
+    }
+    told.strange = wrong.is_some() || field.is_some();
+    match outcome {
+        Ok(_) if told.failed > 0 => {
+            tracing::info!(event = logs::HEARTBEAT_BACK, failed = told.failed, "this node says again that it lives");
+            told.failed = 0;
         }
-        told = wrong.is_some();
-        if let Err(error) = outcome {
-            // Of whatever else is wrong with Redis the probe tells.
-            tracing::debug!(event = logs::HEARTBEAT_FAILED, %error, "no heartbeat");
+        Ok(_) => {}
+        Err(error) => {
+            counter!(names::HEARTBEATS_FAILED).increment(1);
+            if told.failed == 0 {
+                tracing::warn!(event = logs::HEARTBEAT_FAILED, %error, "this node cannot say that it lives; the others count it no more after a while");
+            }
+            told.failed += 1;
         }
     }
 }
 
-async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
+/// Gives the name of a field that holds no counter, if there is any.
+async fn bump(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
     let (fleet, table) = (&broker.fleet, broker.keys.nodes());
     let mut turn = fleet.turn.lock().await;
     if turn.resigned {
-        return Ok(());
+        return Ok(None);
     }
+    let mut redis = broker.links.probe.clone();
     let mut both = pipe();
-    both.cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
-    let (bumped, counters): (i64, HashMap<String, i64>) = both.query_async(&mut broker.links.probe.clone()).await?;
+    both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
+    let [bumped, counters] = answers(both.query_async(&mut redis).await?)?;
+    if bumped.as_ref().is_err_and(is_no_number) {
+        return cmd("HDEL").arg(table).arg(&fleet.node).query_async(&mut redis).await;
+    }
+    let bumped: i64 = from_redis_value(bumped?)?;
+    let counters: HashMap<String, Vec<u8>> = from_redis_value(counters?)?;
+    let (counters, strange) = numbers(counters);
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
         tracing::warn!(
             event = logs::NODE_FORGOTTEN,
@@ -183,46 +225,118 @@ async fn bump(broker: &RedisBroker) -> Result<(), RedisError> {
         fleet.forgotten.fetch_add(1, Ordering::SeqCst);
     }
     let buried = fleet.note(&mut turn, counters);
-    if buried.is_empty() {
-        return Ok(());
+    if !buried.is_empty() {
+        tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
+        cmd("HDEL").arg(table).arg(buried).query_async::<()>(&mut redis).await?;
     }
-    tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
-    cmd("HDEL").arg(table).arg(buried).query_async(&mut broker.links.probe.clone()).await
+    Ok(strange)
 }
 
+/// Whether a counter cannot be counted on: rubbish, or at its end.
+fn is_no_number(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("not an integer") || detail.contains("overflow"))
+}
+
+/// The fields that are numbers of ours, and one that is not.
+fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
+    let (mut numbers, mut strange) = (HashMap::new(), None);
+    for (name, value) in fields {
+        match std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()) {
+            Some(number) => _ = numbers.insert(name, number),
+            None => strange = Some(name),
+        }
+    }
+    (numbers, strange)
+}
+
+/// The answers of a pipeline of so many commands.
+fn answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisResult<[RedisResult<Value>; N]> {
+    answers
+        .try_into()
+        .map_err(|_| RedisError::from((::redis::ErrorKind::UnexpectedReturnType, "another number of answers")))
+}
+
+/// Tells Redis; a room whose key holds something else is passed over.
 pub(super) async fn tell_sizes(broker: &RedisBroker, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
     let node = &broker.fleet.node;
     let mut tell = pipe();
+    tell.ignore_errors();
     if sizes.iter().any(|(_, size)| *size > 0) {
-        tell.cmd("HSETNX").arg(broker.keys.nodes()).arg(node).arg(0).ignore();
+        tell.cmd("HSETNX").arg(broker.keys.nodes()).arg(node).arg(0);
     }
     let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
     for (room, size) in sizes {
         let members = broker.keys.members(room);
         if *size == 0 {
-            tell.cmd("HDEL").arg(members).arg(node).ignore();
+            tell.cmd("HDEL").arg(members).arg(node);
         } else {
-            tell.cmd("HSET").arg(&members).arg(node).arg(size).ignore();
-            tell.cmd("PEXPIRE").arg(members).arg(kept).ignore();
+            tell.cmd("HSET").arg(&members).arg(node).arg(size);
+            tell.cmd("PEXPIRE").arg(members).arg(kept);
         }
     }
-    tell.query_async(&mut broker.links.probe.clone()).await
+    let told: Vec<RedisResult<Value>> = tell.query_async(&mut broker.links.probe.clone()).await?;
+    match told.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
 }
 
-/// The names are read behind the counts: a count that is seen has had its name before.
+/// The names are read behind the counts: a count that is seen has had its name before. Where a key holds something else, what
+/// this node knows by itself has to do: nobody elsewhere, or those that it has seen alive.
 pub(super) async fn others(broker: &RedisBroker, room: &Room) -> Result<usize, RedisError> {
     let members = broker.keys.members(room);
     let mut both = pipe();
-    both.cmd("HGETALL").arg(&members).cmd("HKEYS").arg(broker.keys.nodes());
+    both.ignore_errors().cmd("HGETALL").arg(&members).cmd("HKEYS").arg(broker.keys.nodes());
     let mut redis = broker.connection();
-    let (counts, nodes): (HashMap<String, usize>, HashSet<String>) = both.query_async(&mut redis).await?;
-    let left: Vec<&String> =
-        counts.keys().filter(|node| !nodes.contains(*node) && **node != broker.fleet.node).collect();
-    if !left.is_empty() {
-        cmd("HDEL").arg(members).arg(&left).query_async::<()>(&mut redis).await?;
+    let [counts, nodes] = answers(both.query_async(&mut redis).await?)?;
+    let counts: HashMap<String, Vec<u8>> = match counts {
+        Err(error) if remedy::is_wrong_type(&error) => {
+            complain(broker, &members, &error.to_string());
+            return Ok(0);
+        }
+        counts => from_redis_value(counts?)?,
+    };
+    let nodes: HashSet<String> = match nodes {
+        Err(error) if remedy::is_wrong_type(&error) => broker.fleet.dead_and_live().1,
+        nodes => {
+            let nodes = from_redis_value(nodes?)?;
+            forget_the_gone(broker, &members, counts.keys().filter(|node| is_gone(broker, &nodes, node))).await?;
+            nodes
+        }
+    };
+    let (counts, strange) = numbers::<u32>(counts);
+    if let Some(field) = strange.filter(|field| nodes.contains(field)) {
+        complain(broker, &members, &format!("its field {field} is no number"));
     }
     let counted = counts.iter().filter(|(node, _)| nodes.contains(*node) && broker.fleet.counts(node));
-    Ok(counted.map(|(_, size)| size).sum())
+    Ok(counted.map(|(_, size)| *size as usize).sum())
+}
+
+fn is_gone(broker: &RedisBroker, nodes: &HashSet<String>, node: &str) -> bool {
+    !nodes.contains(node) && node != broker.fleet.node
+}
+
+async fn forget_the_gone(
+    broker: &RedisBroker,
+    members: &str,
+    gone: impl Iterator<Item = &String>,
+) -> Result<(), RedisError> {
+    let gone: Vec<&String> = gone.collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    cmd("HDEL").arg(members).arg(gone).query_async(&mut broker.connection()).await
+}
+
+fn complain(broker: &RedisBroker, key: &str, problem: &str) {
+    if broker.subscriptions.may_complain() {
+        tracing::warn!(
+            event = logs::MEMBERS_KEY_STRANGE,
+            key,
+            problem,
+            "this key holds something else than how many members a room has on each node, so those of other nodes are not counted; rename or delete it"
+        );
+    }
 }
 
 pub(super) async fn resign(broker: &RedisBroker) -> Result<(), RedisError> {

@@ -88,6 +88,11 @@ impl Function {
         Ok(())
     }
 
+    /// Whether Redis holds any library of this prefix.
+    pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
+        Ok(self.loaded(redis).await? != Loaded::Absent)
+    }
+
     /// Loads the library where there is none.
     pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {

@@ -23,9 +23,16 @@ pub(super) struct Links {
     pub(super) probe: Link,
 }
 
+/// What keeps them.
+pub(super) struct Keepers {
+    /// Those that live delivery and readiness need.
+    pub(super) live: [Keeper; 3],
+    pub(super) history: Keeper,
+}
+
 impl Links {
     /// All of them, and what keeps them.
-    pub(super) fn new(settings: &RedisSettings) -> Result<(Self, [Keeper; 4]), RedisError> {
+    pub(super) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
             let connect_timeout = settings.connect_timeout;
@@ -33,10 +40,11 @@ impl Links {
             Link::new(&settings.client, settings_of)
         };
         let (commands, first) = link("commands", answer)?;
-        let (history, second) = link("history", answer.max(PAGE))?;
-        let (healing, third) = link("healing", answer.max(PAGE))?;
-        let (probe, fourth) = link("probe", answer)?;
-        Ok((Self { commands, history, healing, probe }, [first, second, third, fourth]))
+        let (history, keeper) = link("history", answer.max(PAGE))?;
+        let (healing, second) = link("healing", answer.max(PAGE))?;
+        let (probe, third) = link("probe", answer)?;
+        let keepers = Keepers { live: [first, second, third], history: keeper };
+        Ok((Self { commands, history, healing, probe }, keepers))
     }
 
     /// Has all of them looked at soon, because another one has just lost its connection.

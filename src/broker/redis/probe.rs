@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ::redis::{AsyncCommands, RedisError, cmd};
+use ::redis::{RedisError, cmd};
 
 use super::checks::Check;
 use super::{RedisBroker, RedisSettings, rights};
@@ -59,16 +59,22 @@ fn generations(broker: &RedisBroker) -> (u64, u64) {
 }
 
 /// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
-/// before the birth. A Redis that restarted may have lost both.
+/// before the birth. A Redis that restarted may have lost both. One round trip where it has not.
 pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
-    note_birth(broker).await?;
-    broker.function.provide(&mut broker.links.probe.clone()).await
+    let mut redis = broker.links.probe.clone();
+    let (noted, holds) = tokio::join!(note_birth(broker), broker.function.is_held(&mut redis));
+    noted?;
+    if holds? { Ok(()) } else { broker.function.provide(&mut broker.links.probe.clone()).await }
 }
 
+/// By Redis' own clock, in one act.
+const BIRTH: &str = r"
+local time = redis.call('TIME')
+redis.call('SET', KEYS[1], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), 'NX')
+";
+
 async fn note_birth(broker: &RedisBroker) -> Result<(), RedisError> {
-    let mut redis = broker.links.probe.clone();
-    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(&mut redis).await?;
-    redis.set_nx::<_, _, ()>(broker.keys.birth(), seconds * 1000 + micros / 1000).await
+    cmd("EVAL").arg(BIRTH).arg(1).arg(broker.keys.birth()).query_async(&mut broker.links.probe.clone()).await
 }
 
 /// The mode, the birth, the function, this user's rights, and the eviction policy.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::checks::Check;
-use super::subscriptions::{BATCH, Request};
+use super::subscriptions::Request;
 use super::{RedisBroker, RedisSettings, canary, kick, plain, probe, revoked};
 use crate::broker::Feed;
 use crate::broker::feed::FeedSender;
@@ -80,24 +80,38 @@ async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     broker.links.probe.connected().await;
 }
 
-/// Sees to what must be in Redis, connects, and subscribes to everything that is wanted.
+/// Connects, and subscribes to everything that is wanted; sees meanwhile to what must be in Redis.
 async fn dial(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
-    let prepared = probe::prepare(broker).await;
-    prepared.map_err(|error| remedy::problem("commands", &error))?;
+    let prepared = async {
+        let prepared = probe::prepare(broker).await;
+        prepared.map_err(|error| remedy::problem("commands", &error))
+    };
+    let (connection, ()) = tokio::try_join!(connect(broker, client, settings), prepared)?;
+    Ok(connection)
+}
+
+/// Every command is on its way before the first is confirmed, so that a node with many rooms is not deaf for longer than one
+/// with few. The first confirmation belongs to the attempt; each further one has a time of its own.
+async fn connect(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
     let describe = |error: RedisError| remedy::problem("pub/sub", &error);
     let connecting = async {
-        let (mut sink, stream) = client.get_async_pubsub().await?.split();
-        sink.subscribe(&[broker.canary.channel().to_owned(), broker.keys.control()]).await?;
-        Ok((sink, stream))
+        let (sink, stream) = client.get_async_pubsub().await?.split();
+        let ours = vec![broker.canary.channel().to_owned(), broker.keys.control()];
+        let mut confirmed = Box::pin(broker.subscriptions.subscribe_all(&sink, ours));
+        confirmed.next().await.transpose()?;
+        Ok((sink, stream, confirmed))
     };
     let connected = timeout(settings.connect_timeout, connecting).await;
     let connected = connected.map_err(|_| crate::link::unanswered(settings.connect_timeout))?;
-    let (mut sink, stream) = connected.map_err(describe)?;
-    for batch in broker.subscriptions.wanted().chunks(BATCH) {
-        let confirmed = timeout(settings.response_timeout, sink.subscribe(batch)).await;
-        confirmed.map_err(|_| "Redis did not confirm the subscriptions in time".to_owned())?.map_err(describe)?;
+    let (sink, stream, mut confirmed) = connected.map_err(describe)?;
+    loop {
+        let next = timeout(settings.response_timeout, confirmed.next()).await;
+        let next = next.map_err(|_| "Redis did not confirm the subscriptions in time".to_owned())?;
+        match next {
+            Some(outcome) => outcome.map_err(describe)?,
+            None => return Ok((sink, stream)),
+        }
     }
-    Ok((sink, stream))
 }
 
 /// Serves until something is wrong, and says so.

@@ -4,12 +4,15 @@
 //! every message names. A node that hears all revisions in a row has everything. Else (a lost message, a new connection,
 //! an emptied Redis) it reads the whole list and writes back what Redis does not have. A list without a revision begins
 //! at a random one below zero, so an emptied Redis never looks like the one that was.
+//!
+//! Ends are held against Redis' clock, which every turn asks for. An entry that is no revocation may have been one, so a list
+//! with such a thing in it is not relied on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ::redis::{RedisError, cmd};
+use ::redis::{RedisError, cmd, pipe};
 use hallway_rooms::revocation::{Mark, Revocation, Revocations};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,8 +30,25 @@ const REVISION: &str = "revision";
 const NONE: i64 = 0;
 /// Entries per page read, or per call written: each is a moment of Redis' time, and a message of some ten kilobytes.
 const PAGE: usize = 500;
-/// Redis keeps what is over for so much longer, since a node's clock may be behind.
+/// Redis keeps what is over for so much longer: tokens are held against a node's own clock, which may be behind.
 const KEPT_MS: u64 = 3_600_000;
+/// Clocks that are further apart are told of. Tokens are forgiven some seconds.
+const APART_MS: u64 = 5000;
+/// Revisions are whole numbers from here to zero.
+const FIRST_REVISION: f64 = -4_503_599_627_370_496.0;
+
+/// Why this node's copy is not as strong as the list.
+enum Lapse {
+    Redis(RedisError),
+    /// An entry of the list is no revocation.
+    Strange(String),
+}
+
+impl From<RedisError> for Lapse {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
 
 /// See the module.
 pub(super) struct Revoked {
@@ -101,14 +121,15 @@ impl Revoked {
 pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut told, mut generation) = (None, 0);
+    let (mut told, mut generation, mut apart) = (None, 0, false);
     loop {
         tokio::select! {
             _ = turns.tick() => {}
             () = broker.revoked.wake.notified() => {}
             found = broker.links.commands.connected_after(generation) => generation = found,
         }
-        let problem = turn(&broker).await.err().map(|error| problem(&broker, &error));
+        let problem = turn(&broker).await.err().map(|lapse| problem(&broker, lapse));
+        compare(&broker, &mut apart);
         if problem.is_none() {
             broker.revoked.control.set_loaded();
         } else if broker.checks.is_up() && problem != told {
@@ -125,15 +146,36 @@ pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
 }
 
 /// Told by the log only while Redis can be reached: that it cannot, the probe says.
-fn problem(broker: &RedisBroker, error: &RedisError) -> String {
-    if !remedy::is_wrong_type(error) {
-        return remedy::problem("revocations", error);
-    }
+fn problem(broker: &RedisBroker, lapse: Lapse) -> String {
     let key = broker.keys.revoked();
-    format!("the key {key} holds something else than revocations ({error}); rename or delete it")
+    match lapse {
+        Lapse::Redis(error) if remedy::is_wrong_type(&error) => {
+            format!("the key {key} holds something else than revocations ({error}); rename or delete it")
+        }
+        Lapse::Redis(error) => remedy::problem("revocations", &error),
+        Lapse::Strange(what) => format!(
+            "the key {key} has an entry that is no revocation, and may have been one: {what:?}. Take it out with ZREM {key}, and              revoke again what it was"
+        ),
+    }
 }
 
-async fn turn(broker: &RedisBroker) -> Result<(), RedisError> {
+/// Says once that this node's clock is wrong, or Redis' is: tokens are held against the one, histories against the other.
+fn compare(broker: &RedisBroker, apart: &mut bool) {
+    let Some(shared) = broker.revoked.control.now_ms() else { return };
+    let own = now_ms();
+    let differs = own.abs_diff(shared) > APART_MS;
+    if differs && !*apart {
+        let (seconds, side) = (own.abs_diff(shared) / 1000, if own < shared { "behind" } else { "ahead of" });
+        tracing::warn!(
+            event = logs::CLOCK_DIFFERS,
+            seconds,
+            "this node's clock is {side} that of Redis; set the one that is wrong, as tokens are held against this one"
+        );
+    }
+    *apart = differs;
+}
+
+async fn turn(broker: &RedisBroker) -> Result<(), Lapse> {
     pay(broker).await?;
     let before = broker.revoked.state.lock().revisions.known;
     let revision = revision(broker).await?;
@@ -141,7 +183,9 @@ async fn turn(broker: &RedisBroker) -> Result<(), RedisError> {
         return Ok(());
     }
     let stored = load(broker).await?;
+    let over = broker.revoked.control.over_ms();
     let missing = broker.revoked.control.beyond(&stored);
+    let missing: Vec<_> = missing.into_iter().filter(|one| one.until_ms > over).collect();
     if !missing.is_empty() {
         tracing::info!(
             event = logs::REVOCATIONS_RESTORED,
@@ -165,11 +209,17 @@ async fn pay(broker: &RedisBroker) -> Result<(), RedisError> {
     Ok(())
 }
 
-/// The revision of the list.
+/// The revision of the list; how late it is by Redis' clock is noted with it.
 async fn revision(broker: &RedisBroker) -> Result<i64, RedisError> {
-    let score: Option<f64> =
-        cmd("ZSCORE").arg(broker.keys.revoked()).arg(REVISION).query_async(&mut broker.connection()).await?;
-    Ok(score.map_or(NONE, whole))
+    // Counted from the question on, so that the clock is never behind: a token of this moment counts as issued before.
+    let asked = Instant::now();
+    let mut both = pipe();
+    both.cmd("TIME").cmd("ZSCORE").arg(broker.keys.revoked()).arg(REVISION);
+    let ((seconds, micros), score): ((u64, u64), Option<f64>) = both.query_async(&mut broker.connection()).await?;
+    broker.revoked.control.set_clock(seconds * 1000 + micros / 1000, asked);
+    // What is no revision is that of no list: the whole of it is read until the next revocation puts it right.
+    let sound = |score: &f64| *score > FIRST_REVISION && *score < 0.0 && score.fract() == 0.0;
+    Ok(score.filter(sound).map_or(NONE, whole))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "revisions and times are whole numbers below 2^53")]
@@ -177,45 +227,38 @@ fn whole(score: f64) -> i64 {
     score as i64
 }
 
-/// Reads the list page by page into this node's copy. What is noted meanwhile is heard of.
-async fn load(broker: &RedisBroker) -> Result<Revocations, RedisError> {
-    let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, 0_usize);
+/// Reads the list page by page into this node's copy, all of it that can be read. What is noted meanwhile is heard of.
+async fn load(broker: &RedisBroker) -> Result<Revocations, Lapse> {
+    let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, None);
     loop {
         let mut scan = cmd("ZSCAN");
         scan.arg(broker.keys.revoked()).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, page): (u64, Vec<(String, f64)>) = scan.query_async(&mut broker.connection()).await?;
-        let entries: Vec<Revocation> = page
-            .iter()
-            .filter(|(what, _)| what != REVISION)
-            .filter_map(|(what, end)| {
-                let read = Revocation::read(what, u64::try_from(whole(*end)).ok()?).ok();
-                strange += usize::from(read.is_none());
-                read
-            })
-            .collect();
+        let (next, page): (u64, Vec<(Vec<u8>, f64)>) = scan.query_async(&mut broker.connection()).await?;
+        let mut entries = Vec::with_capacity(page.len());
+        for (what, end) in page.iter().filter(|(what, _)| what != REVISION.as_bytes()) {
+            match stored_entry(what, *end) {
+                Some(entry) => entries.push(entry),
+                None => strange = Some(String::from_utf8_lossy(what).into_owned()),
+            }
+        }
         entries.iter().for_each(|entry| _ = stored.add(entry));
         hear_all(broker, entries);
         cursor = next;
         if cursor == 0 {
-            break;
+            return strange.map_or(Ok(stored), |what| Err(Lapse::Strange(what)));
         }
     }
-    if strange > 0 {
-        let key = broker.keys.revoked();
-        tracing::error!(
-            event = logs::REVOCATIONS_STRANGE,
-            strange,
-            key,
-            "entries of this key are no revocations; they are passed over"
-        );
-    }
-    Ok(stored)
+}
+
+fn stored_entry(what: &[u8], end: f64) -> Option<Revocation> {
+    let until_ms = u64::try_from(whole(end)).ok()?;
+    Revocation::read(std::str::from_utf8(what).ok()?, until_ms).ok()
 }
 
 /// What is over stays out: it would be counted, and told on.
 fn hear_all(broker: &RedisBroker, mut entries: Vec<Revocation>) {
-    let now = now_ms();
-    entries.retain(|entry| entry.until_ms > now);
+    let over = broker.revoked.control.over_ms();
+    entries.retain(|entry| entry.until_ms > over);
     broker.revoked.control.hear(&entries);
 }
 
@@ -234,7 +277,7 @@ async fn write(broker: &RedisBroker, revocations: &[Revocation]) -> Result<(), R
 async fn note(broker: &RedisBroker, lines: &[Line]) -> Result<(), RedisError> {
     let mut call = cmd("EVAL");
     call.arg(NOTE).arg(1).arg(broker.keys.revoked()).arg(broker.keys.control());
-    call.arg(now_ms().saturating_sub(KEPT_MS)).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
+    call.arg(KEPT_MS).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
     for (revocation, replaced) in lines {
         call.arg(revocation.until_ms).arg(revocation.what());
         call.arg(replaced.map(|replaced| replaced.what()).unwrap_or_default());

@@ -22,7 +22,8 @@ fn is_no_matter_of_rights(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.starts_with("usage")) || remedy::is_wrong_type(error)
 }
 
-/// Reads as histories are read, writes as the function writes, counts as the fleet counts.
+/// Reads as histories are read, be it here or inside of the function, whose commands are this user's too; writes as the
+/// function writes, counts as the fleet counts, notes as revocations are noted.
 fn trial(broker: &RedisBroker) -> Pipeline {
     let [history, last, latest, members] = broker.keys.trial();
     let sockets = broker.keys.sockets("");
@@ -42,11 +43,17 @@ fn trial(broker: &RedisBroker) -> Pipeline {
     }
     trial.cmd("HGET").arg(&latest).arg("m");
     trial.cmd("HLEN").arg(&latest);
+    trial.cmd("HINCRBY").arg(&members).arg("n").arg(1);
+    trial.cmd("HDEL").arg(&members).arg("n");
     trial.cmd("HKEYS").arg(broker.keys.nodes());
     trial.cmd("ZSCORE").arg(broker.keys.revoked()).arg("revision");
     trial.cmd("ZSCAN").arg(broker.keys.revoked()).arg(0).arg("COUNT").arg(1);
     trial.cmd("EVAL").arg("return redis.call('ZADD', KEYS[1], 'NX', 0, 'm')").arg(1).arg(broker.keys.canary("trial"));
+    trial.cmd("ZINCRBY").arg(broker.keys.canary("trial")).arg(1).arg("m");
+    trial.cmd("ZREM").arg(broker.keys.canary("trial")).arg("n");
+    trial.cmd("ZREMRANGEBYSCORE").arg(broker.keys.canary("trial")).arg(-1).arg(-1);
     trial.cmd("PEXPIRE").arg(broker.keys.canary("trial")).arg(KEPT_MS);
+    trial.cmd("TIME");
     trial.cmd("PUBLISH").arg(broker.keys.trial_channel()).arg("");
     trial.cmd("MULTI").cmd("GET").arg(&last).cmd("EXEC");
     trial

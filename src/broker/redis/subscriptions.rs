@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use ::redis::RedisError;
 use ::redis::aio::PubSubSink;
+use futures_util::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -14,7 +16,9 @@ use crate::broker::Unavailable;
 /// Requests that may wait for the connection.
 const REQUESTS: usize = 4096;
 /// Channels in one command.
-pub(super) const BATCH: usize = 512;
+const BATCH: usize = 512;
+/// Commands whose confirmations may be under way: together some megabytes, below what Redis lets wait for a subscriber for long.
+const UNDER_WAY: usize = 64;
 /// Between two log lines about a message that is no event: its sender may send thousands a second. The metric has them all.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,9 +53,21 @@ impl Subscriptions {
         self.taken.lock().take()
     }
 
-    /// Every channel that is wanted.
-    pub(super) fn wanted(&self) -> Vec<String> {
-        self.wanted.lock().iter().cloned().collect()
+    /// Subscribes to `first` and to every channel that is wanted, without a wait for one confirmation before the next
+    /// command: however many they are, it is one round trip.
+    pub(super) fn subscribe_all(
+        &self,
+        sink: &PubSubSink,
+        first: Vec<String>,
+    ) -> impl Stream<Item = Result<(), RedisError>> + use<> {
+        let wanted = self.wanted.lock().iter().cloned().collect::<Vec<_>>();
+        let batches: Vec<_> = std::iter::once(first).chain(wanted.chunks(BATCH).map(<[String]>::to_vec)).collect();
+        let sink = sink.clone();
+        let subscribe = move |batch: Vec<String>| {
+            let mut sink = sink.clone();
+            async move { sink.subscribe(&batch).await }
+        };
+        stream::iter(batches).map(subscribe).buffered(UNDER_WAY)
     }
 
     /// Subscribes and waits for Redis to confirm.

@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ::redis::{RedisError, cmd, pipe};
+use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 
 use super::RedisBroker;
 use crate::broker::Ask;
+use crate::link::remedy;
 use crate::logs;
 
 /// Counts of a user that nobody renews are gone by then; nodes renew theirs several times meanwhile.
@@ -26,7 +27,8 @@ local dead, others, names = {}, 0, {}
 for i = 6, #ARGV do dead[ARGV[i]] = true end
 for i = 1, #counts, 2 do
     if counts[i] ~= own and not dead[counts[i]] then
-        others = others + (tonumber(counts[i + 1]) or 0)
+        -- Else `nan` and `-100` would be numbers, and give seats away.
+        others = others + tonumber(string.match(counts[i + 1], '^%d+$') or '0')
         names[#names + 1] = counts[i]
     end
 end
@@ -76,14 +78,21 @@ async fn count(broker: &RedisBroker, asks: &[Ask], cap: usize, dead: &[String]) 
     let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
     let office = broker.fleet.in_office().await;
     let mut scripts = pipe();
+    scripts.ignore_errors();
     if office.is_some() && asks.iter().any(|ask| ask.seats + ask.wants > 0) {
-        scripts.cmd("HSETNX").arg(broker.keys.nodes()).arg(own).arg(0).ignore();
+        scripts.cmd("HSETNX").arg(broker.keys.nodes()).arg(own).arg(0);
     }
     for ask in asks {
         scripts.cmd("EVAL").arg(SEAT).arg(1).arg(broker.keys.sockets(&ask.user));
         scripts.arg(own).arg(ask.seats).arg(ask.wants).arg(cap).arg(kept).arg(dead);
     }
-    scripts.query_async(&mut broker.connection()).await
+    let mut answers: Vec<RedisResult<Value>> = scripts.query_async(&mut broker.connection()).await?;
+    let scripts = answers.split_off(answers.len().saturating_sub(asks.len()));
+    // Where the table holds something else, its own task says so.
+    if let Some(error) = answers.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
+        return Err(error);
+    }
+    scripts.into_iter().map(|answer| Ok(from_redis_value(answer?)?)).collect()
 }
 
 /// Takes the counts of nodes that are not in the table out of the keys of the users at `doubtful`. Says whether there were
@@ -95,7 +104,11 @@ async fn forget_the_gone(
     doubtful: &[usize],
 ) -> Result<(bool, Vec<Ask>), RedisError> {
     let mut redis = broker.connection();
-    let nodes: HashSet<String> = cmd("HKEYS").arg(broker.keys.nodes()).query_async(&mut redis).await?;
+    let nodes = cmd("HKEYS").arg(broker.keys.nodes()).query_async::<HashSet<String>>(&mut redis).await;
+    if nodes.as_ref().is_err_and(remedy::is_wrong_type) {
+        return Ok((false, Vec::new()));
+    }
+    let nodes = nodes?;
     let (mut forget, mut gone) = (pipe(), false);
     let mut again = Vec::new();
     for at in doubtful {
