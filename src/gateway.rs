@@ -18,11 +18,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
 use crate::broker::redis::function::Function;
-use crate::config::{Config, DevHost, Mode, Shutdown};
+use crate::config::{ByteSize, Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
+use crate::memory::{Memory, limit_of_machine};
 use crate::readiness::Readiness;
 use crate::service::Service;
+use crate::wire::Backlogs;
 
 mod api;
 mod build;
@@ -58,6 +60,7 @@ pub struct Gateway {
     /// Cancelled last: broker, feed, timers.
     stop: CancellationToken,
     connections: Connections,
+    backlogs: Backlogs,
     wires: TaskTracker,
     servers: TaskTracker,
     tasks: TaskTracker,
@@ -98,7 +101,8 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    Building { config, classes: Arc::new(classes(config)?), tasks, stop, live: &Live::none() }.verifier()
+    let (memory, live) = (Memory::default(), &Live::none());
+    Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory, live }.verifier()
 }
 
 /// The Redis function of a configuration.
@@ -130,6 +134,9 @@ impl Gateway {
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
         let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
+        if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
+            tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
+        }
         gateway.listen(config, front, metrics)?;
         gateway.readiness.open();
         Ok(gateway)
@@ -151,8 +158,15 @@ impl Gateway {
 
     fn build(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let classes = Arc::new(classes(config)?);
-        let building = Building { config, classes, tasks: tasks.clone(), stop: stop.clone(), live: &live };
+        let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
+        let building = Building {
+            config,
+            classes: Arc::new(classes(config)?),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            memory: memory.clone(),
+            live: &live,
+        };
         let verifier = building.verifier()?;
         let service = building.service(mode, verifier.clone())?;
         let expiry = building.expiry();
@@ -170,7 +184,10 @@ impl Gateway {
             origins: Origins::new(&config.server.origins),
             guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
+        let backlogs = Backlogs::new(memory);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch()));
         let gateway = Self {
+            backlogs,
             addresses: Vec::new(),
             service,
             readiness,

@@ -15,6 +15,7 @@ pub mod hub;
 pub mod ingest;
 pub mod link;
 pub mod logs;
+pub mod memory;
 pub mod metrics;
 pub mod rate;
 pub mod readiness;

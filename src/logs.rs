@@ -75,6 +75,8 @@ table! {
         LISTENING = Info("listening");
         /// The node was told to stop, and drains.
         STOPPING = Info("stopping");
+        /// The node has too little memory for what its limits allow.
+        MEMORY_SMALL = Warn("memory-small");
         /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
         SIGNAL_IGNORED = Info("signal-ignored");
         /// At its stop the node could not say in time that it goes.
@@ -104,6 +106,8 @@ table! {
         ORIGIN_REFUSED = Debug("origin-refused");
         /// A limit was reached; once a minute for each limit.
         LIMIT_REACHED = Warn("limit-reached");
+        /// More waited for slow sockets than the node has memory for, and the slowest were closed; once a minute.
+        MEMORY_SHED = Warn("memory-shed");
         /// A frame could not be written: the peer is gone.
         FRAME_UNWRITTEN = Debug("frame-unwritten");
         /// A backlog could not be written: the peer is gone.

@@ -35,6 +35,15 @@ table::table! {
         COMMANDS_REFUSED = Counter("hallway_commands_refused_total", "commands", why = REFUSED_COMMANDS);
     }
 
+    "Memory" {
+        /// Bytes that are held for sockets: frames that wait for them, and commands that they wait for.
+        MEMORY_HELD = Gauge("hallway_memory_held_bytes", "bytes");
+        /// Bytes that may be held for sockets: a quarter of the node's memory, see `limits.memory`.
+        MEMORY_BUDGET = Gauge("hallway_memory_budget_bytes", "bytes");
+        /// Transports closed because more was held for all of them than may be, the slowest first.
+        MEMORY_SHED = Counter("hallway_memory_shed_total", "transports");
+    }
+
     "Rooms and delivery" {
         /// Rooms with local members, or let go a moment ago.
         ROOMS = Gauge("hallway_rooms", "rooms");

@@ -17,6 +17,8 @@ use hallway_rooms::close::Close;
 
 use crate::rate::Rate;
 
+mod backlogs;
+mod charge;
 mod express;
 mod flusher;
 mod follower;
@@ -31,6 +33,7 @@ mod listener;
 mod shared;
 mod stamp;
 
+pub use backlogs::Backlogs;
 pub use express::{Pending, Push, Weight};
 pub use frame::text_frame;
 pub use handle::Wire;
@@ -43,6 +46,8 @@ pub use stamp::{WIRE_HEADER, stamp};
 pub const PEER_GONE: &str = Close::PeerGone.code();
 /// The reason of a wire that was killed because its backlog passed a bound.
 pub const SLOW_CONSUMER: &str = Close::SlowConsumer.code();
+/// The reason of a wire that was killed because the node holds too much for all of them, and this one was the slowest.
+pub const MEMORY_FULL: &str = Close::MemoryFull.code();
 /// The reason of a wire that was killed because the kernel took no byte for [`WireConfig::write_deadline`].
 pub const WRITE_STALLED: &str = Close::Stalled.code();
 /// The reason of a wire that was closed because its peer sent a message longer than [`WireConfig::frame_bytes`].
@@ -82,6 +87,8 @@ pub struct WireConfig {
     pub frames: Rate,
     /// How long the attachments may take that a packet has announced. Then the wire is killed.
     pub attachment_deadline: Duration,
+    /// The wires of the node that are behind, and the memory for them.
+    pub backlogs: Backlogs,
 }
 
 impl Default for WireConfig {
@@ -97,6 +104,7 @@ impl Default for WireConfig {
             frame_bytes: 64 * 1024,
             frames: Rate::per_minute(12_000),
             attachment_deadline: Duration::from_secs(20),
+            backlogs: Backlogs::default(),
         }
     }
 }

@@ -464,6 +464,15 @@ fn a_jwks_comes_over_https_or_from_this_machine() {
 
 #[test]
 fn history_is_remembered_at_least_as_long_as_it_is_kept() {
+    refuses("[limits]\nmemory = \"32MiB\"", "limits.memory: 32MiB is out of range");
+    refuses(
+        "[limits]\nmemory = \"128MiB\"",
+        "limits.memory: 128MiB is less than twice what publishes and histories may take up",
+    );
+    refuses(
+        "[limits]\nmemory = \"512MiB\"\nqueue_bytes = \"64MiB\"",
+        "limits.memory: 512MiB is less than 16 times limits.queue_bytes",
+    );
     refuses("[history]\nttl = \"8d\"", "history.memory: is shorter than history.ttl");
     let room = "[rooms.\"order:{id}\"]\nhistory = { ttl = \"8d\" }";
     refuses(room, "rooms.\"order:{id}\".history.ttl: is longer than history.memory");

@@ -46,6 +46,7 @@ mod limits;
 mod links;
 mod locations;
 mod logs;
+mod memory;
 mod metrics;
 mod missed;
 mod node_user;

@@ -27,10 +27,10 @@ const FORBIDDEN: [(&str, &str); 5] = [
 const NEUTRAL: [&str; 3] = ["clock", "logs", "metrics"];
 
 /// Who may import whom; `gateway` may import everybody, because it builds everything.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("lib", &[]),
     ("cli", &["config", "gateway", "telemetry", "auth"]),
-    ("doors", &["service", "session", "auth", "wire", "readiness", "connections", "rate"]),
+    ("doors", &["service", "session", "auth", "wire", "readiness", "connections", "rate", "memory"]),
     ("api", &["service", "session", "auth", "wire", "readiness", "rate"]),
     ("ingest", &["service", "session", "auth", "link"]),
     ("service", &["hub", "broker", "auth", "session", "sessions", "rate"]),
@@ -39,11 +39,12 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("sessions", &["auth", "session"]),
     ("broker", &["link"]),
     ("link", &[]),
+    ("memory", &[]),
     ("rate", &[]),
     ("readiness", &["service", "ingest", "connections", "broker", "auth"]),
     ("connections", &["wire"]),
     ("telemetry", &["config"]),
-    ("wire", &["rate"]),
+    ("wire", &["rate", "memory"]),
     ("auth", &[]),
     ("config", &["auth"]),
     ("logs", &[]),

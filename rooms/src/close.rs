@@ -7,6 +7,8 @@ pub enum Close {
     PeerGone,
     /// More was waiting for it than `limits.queue_bytes` or `limits.queue_frames`.
     SlowConsumer,
+    /// The node held more for all of its sockets than `limits.memory` allows, and this one was the slowest of them.
+    MemoryFull,
     /// It accepted no byte for `wire.write_deadline`.
     Stalled,
     /// Its token's `exp` passed.
@@ -34,9 +36,10 @@ pub enum Close {
 
 impl Close {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PeerGone,
         Self::SlowConsumer,
+        Self::MemoryFull,
         Self::Stalled,
         Self::TokenExpired,
         Self::MalformedFrame,
@@ -56,6 +59,7 @@ impl Close {
         match self {
             Self::PeerGone => "peer-gone",
             Self::SlowConsumer => "slow-consumer",
+            Self::MemoryFull => "memory-full",
             Self::Stalled => "write-stalled",
             Self::TokenExpired => "token-expired",
             Self::MalformedFrame => "malformed-frame",

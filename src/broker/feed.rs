@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hallway_rooms::entry::Keep;
 use hallway_rooms::key::Room;
@@ -15,10 +16,14 @@ use super::Feed;
 /// Rooms that are remembered one by one; beyond, all are read again.
 const REMEMBERED: usize = 4096;
 
+/// What an item takes up beside its text.
+const ITEM: usize = 512;
+
 /// The broker's end.
 #[derive(Clone, Debug)]
 pub struct FeedSender {
     items: mpsc::Sender<Feed>,
+    bytes: Arc<Bytes>,
     breaks: Arc<Breaks>,
 }
 
@@ -26,9 +31,17 @@ pub struct FeedSender {
 #[derive(Debug)]
 pub struct FeedReceiver {
     items: mpsc::Receiver<Feed>,
+    bytes: Arc<Bytes>,
     breaks: Arc<Breaks>,
     /// Items that waited when a break was told: they go before the next break.
     waiting: usize,
+}
+
+/// The bytes of what waits, and how many may.
+#[derive(Debug)]
+struct Bytes {
+    waiting: AtomicUsize,
+    most: usize,
 }
 
 /// What was dropped since the hub last asked.
@@ -55,18 +68,36 @@ impl std::fmt::Debug for Breaks {
 /// A feed that holds at most `items`.
 #[must_use]
 pub fn feed(items: usize) -> (FeedSender, FeedReceiver) {
+    feed_within(items, usize::MAX)
+}
+
+/// A feed that holds at most `items`, and of those no more than have so many bytes together; one of any size fits.
+#[must_use]
+pub fn feed_within(items: usize, bytes: usize) -> (FeedSender, FeedReceiver) {
     let (to, from) = mpsc::channel(items.max(1));
+    let bytes = Arc::new(Bytes { waiting: AtomicUsize::new(0), most: bytes });
     let dropped = counter!(crate::metrics::FEED_DROPPED);
     let breaks = Arc::new(Breaks { lost: Mutex::default(), raised: Notify::new(), dropped });
-    (FeedSender { items: to, breaks: breaks.clone() }, FeedReceiver { items: from, breaks, waiting: 0 })
+    (
+        FeedSender { items: to, bytes: bytes.clone(), breaks: breaks.clone() },
+        FeedReceiver { items: from, bytes, breaks, waiting: 0 },
+    )
 }
 
 impl FeedSender {
     /// Passes an item on, or drops it and notes in which rooms something is missing.
     pub fn offer(&self, item: Feed) {
-        let Err(refused) = self.items.try_send(item) else { return };
+        let weight = weight(&item);
+        // Added before it is sent, since it may be taken at once.
+        let refused = if self.bytes.add(weight) {
+            let Err(refused) = self.items.try_send(item) else { return };
+            self.bytes.take(weight);
+            refused.into_inner()
+        } else {
+            item
+        };
         self.breaks.dropped.increment(1);
-        if let Feed::Entry(entry) = refused.into_inner() {
+        if let Feed::Entry(entry) = refused {
             let kept = entry.places.into_iter().filter(|place| place.keep != Keep::Nothing);
             self.breaks.lost.lock().add(kept.map(|place| place.room));
             self.breaks.raised.notify_one();
@@ -77,6 +108,30 @@ impl FeedSender {
     pub fn restored(&self) {
         *self.breaks.lost.lock() = Lost::Everywhere;
         self.breaks.raised.notify_one();
+    }
+}
+
+impl Bytes {
+    /// Adds so many, if there is room for them or nothing waits.
+    fn add(&self, bytes: usize) -> bool {
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(bytes) <= self.most;
+        if !fits {
+            self.take(bytes);
+        }
+        fits
+    }
+
+    fn take(&self, bytes: usize) {
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What an item takes up.
+fn weight(item: &Feed) -> usize {
+    match item {
+        Feed::Entry(entry) => entry.text.len() + ITEM,
+        Feed::Missed(_) | Feed::Restored => ITEM,
     }
 }
 
@@ -108,6 +163,7 @@ impl FeedReceiver {
                 () = self.breaks.raised.notified() => {}
                 item = self.items.recv() => {
                     self.waiting = self.waiting.saturating_sub(1);
+                    item.iter().for_each(|item| self.bytes.take(weight(item)));
                     return item;
                 }
             }
@@ -162,5 +218,23 @@ mod tests {
         assert_eq!(next(&mut from).await, "e5");
         to.restored();
         assert_eq!(next(&mut from).await, "restored");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_in_bytes_and_one_of_any_size_fits() {
+        let large = |n: u64| {
+            let Feed::Entry(mut entry) = entry(n) else { panic!("an entry") };
+            entry.text = vec![b'x'; 1000];
+            Feed::Entry(entry)
+        };
+        let (to, mut from) = feed_within(100, 4000);
+        (1..=3).for_each(|n| to.offer(large(n)));
+        assert_eq!(next(&mut from).await, "missed in 1 room");
+        assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);
+        to.offer(large(4));
+        assert_eq!(next(&mut from).await, "e4");
+        let (to, mut from) = feed_within(100, 10);
+        to.offer(large(5));
+        assert_eq!(next(&mut from).await, "e5");
     }
 }

@@ -11,7 +11,7 @@ use url::Url;
 use crate::auth::keys::{Key, KeyError};
 
 use super::{
-    Config, Mode, api,
+    ByteSize, Config, Limits, Mode, api,
     error::Complaint,
     report::Report,
     secret::Secret,
@@ -19,12 +19,16 @@ use super::{
     value::toml_string,
 };
 
+/// Backlogs of the slowest sockets that a node has memory for, four times over: a quarter of it is for what waits.
+const SLOWEST: usize = 16;
+
 /// Checks what is sound of the configuration; a key already complained about is left alone.
 pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     listeners(config, report);
     namespaces(config, report);
     memory(config, report);
     queue(config, report);
+    node(config, report);
     lease(config, report);
     key_files(config, report);
     super::redis::check(&config.redis, report);
@@ -79,6 +83,39 @@ fn clash(left: SocketAddr, right: SocketAddr) -> bool {
 /// Whether a host is every host and that one too; `[::]` is every host of IPv4 as well.
 fn includes(every: IpAddr, one: IpAddr) -> bool {
     every.is_unspecified() && (every.is_ipv6() || one.is_ipv4())
+}
+
+/// What other keys allow must fit into the node's memory beside what is held for sockets.
+fn node(config: &Config, report: &mut Report) {
+    let limits = &config.limits;
+    let keys = ["limits.memory", "limits.pending_publish_bytes", "limits.read_bytes", "limits.queue_bytes"];
+    let (Some(memory), true) = (limits.memory, report.sound(&keys)) else { return };
+    if let Some(problem) = too_small(memory, limits) {
+        report.blame("limits.memory", problem);
+    }
+}
+
+impl Config {
+    /// Why so much memory is too little for what the limits allow, and what to do.
+    #[must_use]
+    pub fn is_tight_with(&self, memory: usize) -> Option<String> {
+        let complaint = too_small(ByteSize::bytes(memory), &self.limits);
+        complaint.map(|Complaint { problem, remedy }| format!("limits.memory: {problem}; {remedy}"))
+    }
+}
+
+/// Why so much memory is too little for what the limits allow; histories are kept, and as many are on their way.
+fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
+    let at_work = limits.pending_publish_bytes.get() + limits.read_bytes.get() * 2;
+    if at_work > memory.get() / 2 {
+        let problem = format!("{memory} is less than twice what publishes and histories may take up");
+        return Some(Complaint::new(problem, "raise it, or lower limits.pending_publish_bytes and limits.read_bytes"));
+    }
+    if limits.queue_bytes.get() > memory.get() / SLOWEST {
+        let problem = format!("{memory} is less than {SLOWEST} times limits.queue_bytes");
+        return Some(Complaint::new(problem, "raise it, or lower limits.queue_bytes"));
+    }
+    None
 }
 
 fn namespaces(config: &Config, report: &mut Report) {

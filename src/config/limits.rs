@@ -20,6 +20,11 @@ section! {
         /// are far smaller; a token may have 8 KiB.
         frame_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
 
+        /// Memory of this node, 64MiB to 16TiB. By default what its control group may have, else what the machine has. A
+        /// quarter of it may be held by what waits for sockets; past that the slowest are closed, and their clients come
+        /// back with the last offset they saw. A sixteenth may wait for delivery.
+        memory: Option<ByteSize> = None, check each(between(ByteSize::mib(64), ByteSize::mib(16 << 20))), eg "\"1GiB\"";
+
         /// Most rooms one socket may be in, 1 to 100000. An app that follows a screen's worth of orders needs dozens.
         rooms_per_socket: usize = 128, check between(1, 100_000);
 

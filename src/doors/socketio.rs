@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
 use crate::logs::{self, Hints};
+use crate::memory::Memory;
 use crate::rate::Rate;
 use crate::service::Service;
 
@@ -57,6 +58,8 @@ pub struct SocketIoSettings {
     pub commands: Rate,
     /// Commands of one transport in a minute that close it.
     pub most_commands: u32,
+    /// Where frames count.
+    pub memory: Memory,
     /// What a developer is told.
     pub hints: Hints,
 }
@@ -71,6 +74,7 @@ pub struct Door {
     pending_commands: usize,
     connect_timeout: Duration,
     pace: Allowed,
+    memory: Memory,
     hints: Hints,
 }
 
@@ -93,6 +97,7 @@ impl Door {
             pending_commands: settings.pending_commands,
             connect_timeout: settings.connect_timeout,
             pace,
+            memory: settings.memory.clone(),
             hints: settings.hints.clone(),
         })
     }

@@ -17,7 +17,7 @@ use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
 use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
-use crate::broker::feed::{FeedSender, feed};
+use crate::broker::feed::{FeedSender, feed_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
 use crate::clock::now_ms;
@@ -27,6 +27,7 @@ use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::logs::Hints;
+use crate::memory::Memory;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
 use crate::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
@@ -44,6 +45,7 @@ pub(super) struct Building<'a> {
     pub(super) classes: Arc<Classes>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) memory: Memory,
     /// Where live delivery runs.
     pub(super) live: &'a Live,
 }
@@ -83,7 +85,7 @@ impl Building<'_> {
 
     pub(super) fn service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
-        let (to_hub, from_broker) = feed(limits.feed_items);
+        let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.feed());
         let broker = self.broker(to_hub)?;
         let hub = Hub::new(broker.clone(), self.config.redis.linger, self.classes.memory());
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
@@ -199,6 +201,7 @@ impl Building<'_> {
             pending_commands: limits.pending_commands,
             commands: Rate::per_minute(limits.commands_per_minute),
             most_commands: limits.commands_per_minute.saturating_mul(TOO_OFTEN),
+            memory: self.memory.clone(),
             hints,
         }
     }

@@ -103,7 +103,7 @@ impl Gateway {
     fn serve_wires(&mut self, address: SocketAddr, router: Router, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one("server.listen", address, config.server.backlog)?;
         let server = Server {
-            listener: WireListener::new(listener, wire_config(config), self.wires.clone()),
+            listener: WireListener::new(listener, self.wire_config(config), self.wires.clone()),
             router,
             head_bytes: config.limits.head_bytes.get(),
             places: None,
@@ -117,7 +117,7 @@ impl Gateway {
     /// What nobody upgrades needs of a wire its deadlines alone.
     fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
-        let wire = WireConfig { request_deadline: plain.idle_timeout, ..wire_config(config) };
+        let wire = WireConfig { request_deadline: plain.idle_timeout, ..self.wire_config(config) };
         let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places / 2) };
         let gauge = gauge!(HTTP_CONNECTIONS, "limit" => plain.limit.key());
         let server = Server {
@@ -138,6 +138,23 @@ impl Gateway {
         self.addresses.push(listener.local_addr()?);
         Ok(listener)
     }
+
+    fn wire_config(&self, config: &Config) -> WireConfig {
+        let queue_bytes = config.limits.queue_bytes.get();
+        WireConfig {
+            write_deadline: config.wire.write_deadline,
+            request_deadline: config.socketio.connect_timeout.max(longest_answer(config)),
+            attachment_deadline: config.socketio.ping_timeout,
+            user_timeout: config.wire.user_timeout,
+            send_buffer: config.wire.send_buffer.get(),
+            queue_bytes,
+            queue_frames: config.limits.queue_frames,
+            ephemeral_bytes: queue_bytes / 4,
+            frame_bytes: config.limits.frame_bytes.get(),
+            frames: Rate::per_minute(frames_per_minute(config)),
+            backlogs: self.backlogs.clone(),
+        }
+    }
 }
 
 /// An address that was in use a moment ago may be bound again. `[::]` takes IPv4 too, whatever the kernel's default
@@ -155,22 +172,6 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// A request whose body came as slowly as may be is answered by then.
 fn longest_answer(config: &Config) -> Duration {
     config.api.body_timeout + config.redis.response_timeout * 2
-}
-
-fn wire_config(config: &Config) -> WireConfig {
-    let queue_bytes = config.limits.queue_bytes.get();
-    WireConfig {
-        write_deadline: config.wire.write_deadline,
-        request_deadline: config.socketio.connect_timeout.max(longest_answer(config)),
-        attachment_deadline: config.socketio.ping_timeout,
-        user_timeout: config.wire.user_timeout,
-        send_buffer: config.wire.send_buffer.get(),
-        queue_bytes,
-        queue_frames: config.limits.queue_frames,
-        ephemeral_bytes: queue_bytes / 4,
-        frame_bytes: config.limits.frame_bytes.get(),
-        frames: Rate::per_minute(frames_per_minute(config)),
-    }
 }
 
 /// Twice as many as commands that close a transport, and above what heartbeats and CONNECTs need.

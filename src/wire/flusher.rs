@@ -25,6 +25,7 @@ enum Wait {
 
 /// Runs until the wire has caught up or is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _listed = shared.ground.config.backlogs.list(&shared);
     loop {
         match step(&shared) {
             Wait::Socket(stream, until) => {

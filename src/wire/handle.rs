@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::shared::Shared;
 use super::{Lane, Pending, WireListener};
+use crate::memory::Memory;
 use crate::metrics::limit::Limit;
 
 /// A close frame with the status "message too big".
@@ -120,10 +121,19 @@ impl Wire {
         self.0.out.lock().express.pending()
     }
 
-    /// Whether so much waits that whoever has a choice had better wait too: a sixteenth of what the wire may hold back.
+    /// Whether so much waits that whoever has a choice had better wait too: a sixteenth of what the wire may hold back, or
+    /// anything at all while memory is tight.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.0.out.lock().express.is_crowded()
+        let tight = self.memory().is_tight();
+        let out = self.0.out.lock();
+        out.express.is_crowded() || (tight && out.express.pending().frames > 0)
+    }
+
+    /// The memory of its node.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        self.0.ground.config.backlogs.memory()
     }
 
     /// Whether nothing of ours is accepted any more: killed, closing, ended by hyper or by a close frame of theirs.

@@ -84,6 +84,12 @@ impl Incoming {
         std::mem::take(&mut self.frames)
     }
 
+    /// Bytes of the message that has begun and not ended, as far as its frames have said; 0 between two.
+    pub(super) fn begun(&self) -> u64 {
+        let frame = if self.left > 0 && self.message == 0 { self.length() } else { 0 };
+        self.message.saturating_add(frame)
+    }
+
     /// Whether attachments were announced that have not come.
     pub(super) fn is_owed(&self) -> bool {
         self.owed > 0
@@ -172,6 +178,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_message_counts_from_its_first_head_to_its_last_byte() {
+        let mut incoming = Incoming::default();
+        let [first, last] = [frame(TEXT, 200, true), frame(FIN | CONTINUATION, 300, true)];
+        incoming.follow(&first[..20], MOST);
+        assert_eq!(incoming.begun(), 200);
+        incoming.follow(&first[20..], MOST);
+        assert_eq!(incoming.begun(), 200, "more is to come");
+        incoming.follow(&last[..20], MOST);
+        assert_eq!(incoming.begun(), 300, "of its last frame");
+        incoming.follow(&last[20..], MOST);
+        assert_eq!(incoming.begun(), 0);
+        incoming.follow(&frame(FIN | TEXT, 500, true)[..100], MOST);
+        assert_eq!(incoming.begun(), 500);
+    }
 
     const MOST: u64 = 1000;
 

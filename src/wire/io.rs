@@ -123,7 +123,12 @@ impl WireIo {
         if self.deadline.is_some() {
             return None;
         }
+        let before = self.incoming.begun();
         let too_long = self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64);
+        let begun = self.incoming.begun();
+        if begun != before {
+            self.shared().arrives(begun);
+        }
         self.bound_frames();
         self.bound_attachments();
         too_long
@@ -163,6 +168,7 @@ impl WireIo {
         let reader = self.shared().reading.lock().waker.take();
         drop(reader);
         self.shared().blame(super::PEER_GONE);
+        self.shared().arrives(0);
         let mut out = self.shared().out.lock();
         if out.lingers_until.is_some() {
             self.shared().cut_off(&mut out, super::PEER_GONE);
@@ -267,6 +273,8 @@ impl Drop for WireIo {
         let stream = out.stream.take();
         self.shared().settle(out, true);
         drop(stream);
+        // Handles may live on; what has arrived does not.
+        self.shared().arrives(0);
         self.shared().call_hooks();
     }
 }

@@ -89,6 +89,8 @@ impl Lane {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.wire.0.out.lock().express.remove_lane(self.id);
+        let mut out = self.wire.0.out.lock();
+        out.express.remove_lane(self.id);
+        out.follow();
     }
 }

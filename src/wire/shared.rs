@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::charge::{Arriving, Charge};
 use super::express::{Express, Limits};
 use super::{PEER_GONE, WireConfig, flusher};
 
@@ -69,6 +70,8 @@ pub(super) struct Out {
     pub(super) lingers_until: Option<Instant>,
     /// When the kernel last accepted a byte; meaningful while `flushing`.
     pub(super) progressed: Instant,
+    /// What it costs while it is behind.
+    pub(super) charge: Charge,
     /// As `dead` of the connection, for who holds this anyway.
     dead: bool,
 }
@@ -80,6 +83,8 @@ pub(super) struct Reading {
     pub(super) pauses: u32,
     /// What arrives is thrown away until the peer closes.
     pub(super) discards: bool,
+    /// A long message that is under way.
+    pub(super) arriving: Option<Arriving>,
     pub(super) waker: Option<Waker>,
 }
 
@@ -107,6 +112,11 @@ impl Out {
             self.progressed = Instant::now();
         }
         result
+    }
+
+    /// Counts what waits.
+    pub(super) fn follow(&mut self) {
+        self.charge.follow(self.express.pending());
     }
 }
 
@@ -136,6 +146,7 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
 
 impl Shared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
+        let charge = Charge::new(ground.config.backlogs.memory());
         let limits = Limits {
             bytes: ground.config.queue_bytes,
             frames: ground.config.queue_frames,
@@ -154,6 +165,7 @@ impl Shared {
                 closing: false,
                 lingers_until: None,
                 progressed: Instant::now(),
+                charge,
                 dead: false,
             }),
             reading: Mutex::new(Reading::default()),
@@ -202,6 +214,26 @@ impl Shared {
         self.dead.store(true, Ordering::Release);
     }
 
+    /// What its slowness costs; nothing once it is dead.
+    pub(super) fn cost(&self, now: Instant) -> u128 {
+        let out = self.out.lock();
+        let behind = if out.dead { return 0 } else { out.charge.cost(now) };
+        drop(out);
+        behind + self.reading.lock().arriving.as_ref().map_or(0, |arriving| arriving.cost(now))
+    }
+
+    /// Counts a long message of the peer that has begun, or does not count it any more.
+    pub(super) fn arrives(self: &Arc<Self>, bytes: u64) {
+        let backlogs = &self.ground.config.backlogs;
+        let counts = Arriving::counts(bytes);
+        if let (true, Some(arriving)) = (counts, &mut self.reading.lock().arriving) {
+            return arriving.grow(bytes);
+        }
+        let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.list(self)));
+        let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
+        drop(before);
+    }
+
     /// Cuts the connection off and wakes everyone who waits for it.
     pub(super) fn kill(self: &Arc<Self>, reason: &'static str) {
         let mut out = self.out.lock();
@@ -212,6 +244,7 @@ impl Shared {
     /// Releases the lock, then wakes hyper if its turn has come, and starts the flusher if the wire has fallen behind.
     /// `news` tells that something happened which a running flusher cannot learn from the socket.
     pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
+        out.follow();
         let dead = out.dead;
         let writer = if dead || (out.writer_waits && out.express.their_turn()) { out.writer.take() } else { None };
         let running = out.flushing;

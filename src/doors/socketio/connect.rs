@@ -97,7 +97,7 @@ impl Door {
 
     /// Serves a namespace.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
-        let namespace = Arc::new(Namespace::new(path));
+        let namespace = Arc::new(Namespace::new(path, self.memory.clone()));
         let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| async move {
             let admitted = self.admit(&socket, auth, &namespace).await;
             if admitted.is_err() {

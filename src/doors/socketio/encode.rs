@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hallway_rooms::entry::Place;
 use hallway_rooms::envelope::Envelope;
 
+use crate::memory::Memory;
 use crate::session::Dialect;
 use crate::wire::text_frame;
 
@@ -12,12 +13,14 @@ use crate::wire::text_frame;
 pub(super) struct Namespace {
     /// `/realtime,`; empty for the root namespace.
     address: String,
+    memory: Memory,
 }
 
 impl Namespace {
-    pub(super) fn new(path: &str) -> Self {
+    /// Of a node whose frames count there.
+    pub(super) fn new(path: &str, memory: Memory) -> Self {
         let address = if path == "/" { String::new() } else { format!("{path},") };
-        Self { address }
+        Self { address, memory }
     }
 
     /// How the CONNECT reply begins, behind which packets of ours may follow.
@@ -27,7 +30,11 @@ impl Namespace {
 
     /// The reply to a command.
     pub(super) fn ack(&self, id: i64, body: &str) -> Bytes {
-        text_frame(format!("43{}{id}[{body}]", self.address).as_bytes())
+        self.text(&format!("43{}{id}[{body}]", self.address))
+    }
+
+    fn text(&self, packet: &str) -> Bytes {
+        self.memory.frame(text_frame(packet.as_bytes()))
     }
 }
 
@@ -36,10 +43,10 @@ impl Dialect for Namespace {
         let mut packet = format!("42{}[\"{}\",", self.address, envelope.kind());
         envelope.write_argument(places, &mut packet);
         packet.push(']');
-        text_frame(packet.as_bytes())
+        self.text(&packet)
     }
 
     fn farewell(&self) -> Bytes {
-        text_frame(format!("41{}", self.address).as_bytes())
+        self.text(&format!("41{}", self.address))
     }
 }

@@ -16,11 +16,18 @@ use super::Door;
 use super::command::Command;
 use super::encode::Namespace;
 use super::pace::{Pace, Verdict};
+use crate::memory::Held;
 use crate::metrics::{COMMANDS_REFUSED, limit::Limit};
 use crate::session::Session;
 
 /// Commands that may still come out of the read buffer after reading was paused.
 const BUFFERED: usize = 1024;
+
+/// Bytes of one socket's commands that wait, past which it is not read from either: sixteen that are as long as one may be by
+/// default.
+const PENDING_BYTES: usize = 1024 * 1024;
+/// What a command takes up beside its text.
+const COMMAND: usize = 256;
 
 /// One socket's commands.
 #[derive(Clone, Debug)]
@@ -36,9 +43,11 @@ pub(super) struct Connection {
     queue: Mutex<Queue>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
-    commands: VecDeque<Command>,
+    commands: VecDeque<(Command, usize)>,
+    bytes: usize,
+    held: Held,
     working: bool,
     paused: bool,
 }
@@ -54,15 +63,48 @@ impl MessageHandler<LocalAdapter, InOrder> for Inbox {
             return;
         }
         match Command::parse(&packet, ack) {
-            Ok(command) => self.0.take(command),
+            Ok(command) => self.0.take(command, packet.len()),
             Err(_) => self.0.session.close(Close::MalformedFrame),
         }
     }
 }
 
+impl Queue {
+    fn push(&mut self, command: Command, bytes: usize) {
+        self.commands.push_back((command, bytes));
+        self.count(self.bytes + bytes);
+    }
+
+    fn pop(&mut self) -> Option<Command> {
+        let (command, bytes) = self.commands.pop_front()?;
+        self.count(self.bytes - bytes);
+        Some(command)
+    }
+
+    fn clear(&mut self) {
+        self.commands.clear();
+        self.count(0);
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.held.set(bytes);
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.commands.len() >= most || self.bytes >= PENDING_BYTES
+    }
+
+    fn has_room(&self, most: usize) -> bool {
+        self.commands.len() <= most / 2 && self.bytes <= PENDING_BYTES / 2
+    }
+}
+
 impl Connection {
     pub(super) fn new(door: Arc<Door>, session: Arc<Session>, namespace: Arc<Namespace>, pace: Pace) -> Arc<Self> {
-        Arc::new(Self { door, session, namespace, pace, queue: Mutex::default() })
+        let held = door.memory.hold(0);
+        let queue = Queue { commands: VecDeque::new(), bytes: 0, held, working: false, paused: false };
+        Arc::new(Self { door, session, namespace, pace, queue: Mutex::new(queue) })
     }
 
     /// Whether a command that has just come is to be looked at. If not, it is refused in its turn, or, without an ack id,
@@ -80,19 +122,19 @@ impl Connection {
         }
         counter!(COMMANDS_REFUSED, "why" => Refusal::RateLimited.code()).increment(1);
         if let Some(ack) = ack {
-            self.take(Command::refused(Refusal::RateLimited, ack));
+            self.take(Command::refused(Refusal::RateLimited, ack), 0);
         }
         false
     }
 
-    fn take(self: &Arc<Self>, command: Command) {
+    fn take(self: &Arc<Self>, command: Command, length: usize) {
         let mut queue = self.queue.lock();
         if queue.commands.len() >= self.door.pending_commands + BUFFERED {
             drop(queue);
             return self.session.close(Close::TooManyCommands);
         }
-        queue.commands.push_back(command);
-        if queue.commands.len() >= self.door.pending_commands && !queue.paused {
+        queue.push(command, length + COMMAND);
+        if !queue.paused && (queue.is_full(self.door.pending_commands) || self.door.memory.is_tight()) {
             queue.paused = true;
             self.session.lane().wire().pause_reads();
         }
@@ -111,10 +153,10 @@ impl Connection {
     fn next(&self) -> Option<Command> {
         let mut queue = self.queue.lock();
         if self.session.is_finished() || self.session.is_kicked() {
-            queue.commands.clear();
+            queue.clear();
         }
-        let command = queue.commands.pop_front();
-        if queue.paused && queue.commands.len() <= self.door.pending_commands / 2 {
+        let command = queue.pop();
+        if queue.paused && queue.has_room(self.door.pending_commands) {
             queue.paused = false;
             self.session.lane().wire().resume_reads();
         }

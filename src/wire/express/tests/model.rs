@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
+use crate::memory::{FRAME, Memory};
+use crate::wire::charge::{Charge, PLACE};
 use crate::wire::express::{Express, LaneId, Limits, Push, Theirs, Weight};
 use crate::wire::text_frame;
 
@@ -58,6 +60,8 @@ impl Kernel {
 /// One connection under test beside the lists of what it must do.
 pub(super) struct Model {
     express: Express,
+    memory: Memory,
+    charge: Charge,
     kernel: Kernel,
     script: Script,
     written: usize,
@@ -76,10 +80,12 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(script: Script) -> Self {
-        let mut express = Express::new(ROOMY);
+        let (mut express, memory) = (Express::new(ROOMY), Memory::default());
         let lanes = std::array::from_fn(|lane| express.add_lane(&format!("40/ns{lane},")));
         Self {
             express,
+            charge: Charge::new(&memory),
+            memory,
             kernel: Kernel { room: 0, at_once: usize::MAX, peer: Vec::new(), theirs: Vec::new() },
             script,
             written: 0,
@@ -123,7 +129,7 @@ impl Model {
     pub(super) fn push(&mut self, lane: usize, length: usize, key: Option<u64>) {
         let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(length));
         self.pushed += 1;
-        let frame = text_frame(payload.as_bytes());
+        let frame = self.memory.frame(text_frame(payload.as_bytes()));
         let Self { express, kernel, .. } = self;
         let weight = key.map_or(Weight::Durable, Weight::Latest);
         let write = &mut |slices: &[IoSlice<'_>]| kernel.write(slices, &[]);
@@ -185,6 +191,14 @@ impl Model {
         }
     }
 
+    /// What is held is what waits, whatever has happened: each frame with all of its bytes, also one that has begun.
+    pub(super) fn held(&mut self) {
+        let pending = self.express.pending();
+        self.charge.follow(pending);
+        let waits = pending.bytes + self.express.cut + pending.frames * (PLACE + FRAME);
+        assert_eq!(self.memory.held(), waits, "{pending:?}");
+    }
+
     fn enters(&mut self, frame: Vec<u8>) {
         self.fifo_bytes += frame.len();
         self.fifo.push_back(frame);
@@ -237,5 +251,9 @@ impl Model {
             let held: usize = self.held.iter().map(Vec::len).sum();
             assert_eq!(self.express.pending().frames, held, "closed lanes hold theirs to the end");
         }
+        self.held();
+        self.lanes.into_iter().for_each(|lane| self.express.remove_lane(lane));
+        self.held();
+        assert_eq!(self.memory.held(), 0, "what has gone, or is forgotten, is not held");
     }
 }

@@ -145,6 +145,7 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
             Act::Kernel(room, at_once) => model.kernel(room, at_once),
             Act::Pump => model.pump(),
         }
+        model.held();
     }
     if !armed {
         model.arm();
