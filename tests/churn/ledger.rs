@@ -161,8 +161,11 @@ impl Reader<'_> {
             // What the room has lost may have come by another one that was joined with it.
             let mut rest = owed.iter();
             let in_order = got.iter().all(|id| rest.any(|owed| owed == id));
-            let is_gone = |id: &String| self.truth.deleted.contains(&(room.to_owned(), (*id).clone()));
-            assert!(in_order && rest.all(is_gone), "{name}: {got:?} in {room} of {owed:?} between {after} and {to}");
+            let is_gone = |id: &String| self.truth.deleted.contains(&(room.to_owned(), id.clone()));
+            assert!(
+                in_order && rest.all(|id| is_gone(id)),
+                "{name}: {got:?} in {room} of {owed:?} between {after} and {to}"
+            );
         }
         self.stays += 1;
         self.rooms.insert(room.to_owned(), (to, self.stays));
