@@ -151,19 +151,21 @@ async fn one(arguments: &Arguments, binary: &Path, plan: Plan, verdict: Option<&
     })?;
     is_gathered.await?;
     let quiet = bystanders.look(QUIET).await?;
-    let (brought, from, began) = (link.brought(), clock.now(), Instant::now());
+    let (brought, from, began, cpu) = (link.brought(), clock.now(), Instant::now(), server.process.cpu()?);
     start.send(()).ok();
     let tally = over.await??;
     let took =
         tally.whole.iter().max().copied().filter(|_| tally.whole.len() == size).unwrap_or_else(|| began.elapsed());
+    let cpu = server.process.cpu()?.saturating_sub(cpu);
     let brought = link.brought() - brought;
     let during = bystanders.between(from, clock.now()).await?;
     let way = if plan.rate.is_some() { "narrow" } else { "free" };
     tally.show(way, size);
     say(&format!(
-        "{way:<8} {:.0} MiB through the link, {:.1} times the history",
+        "{way:<8} {:.0} MiB through the link, {:.1} times the history; the node used {:.2} s of its core",
         mib(brought),
-        brought as f64 / bytes as f64
+        brought as f64 / bytes as f64,
+        cpu.as_secs_f64()
     ));
     if let Some(verdict) = verdict {
         quiet.show("quiet");
