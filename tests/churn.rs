@@ -2,7 +2,9 @@
 //! feed is far too small and on one that keeps up. Whatever they do, each of them gets its rooms whole, in order, each event once (S11, S15,
 //! S31, S32, S43).
 
+mod blast;
 mod ledger;
+mod trouble;
 mod wanderer;
 
 use std::time::Duration;
@@ -14,7 +16,7 @@ use crate::harness::eventually;
 use crate::harness::node::Node;
 use crate::harness::publisher::{self, Plan, Progress, Receipt, plans, progressed};
 use crate::harness::redis::Redis;
-use ledger::Truth;
+use ledger::{Leeway, Truth};
 use wanderer::{Log, Wanderer};
 
 /// How a run goes.
@@ -84,8 +86,9 @@ impl Course {
         over.cancel();
         let logs = self.part(&redis, wanderers, &mut receipts).await;
         let truth = Truth::new(&receipts);
+        let leeway = if self.lossy { Leeway::everywhere() } else { Leeway::none() };
         for log in &logs {
-            truth.check(log, self.lossy, &format!("seed {}", self.seed));
+            truth.check(log, &leeway, &format!("seed {}", self.seed));
         }
     }
 

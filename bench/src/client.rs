@@ -68,6 +68,13 @@ impl Client {
         self.until(r#"43/realtime,0[{"ok":true"#).await
     }
 
+    /// Joins rooms in one act, and waits for the reply.
+    pub(crate) async fn join_several(&mut self, rooms: &[String]) -> Outcome<()> {
+        let rooms: Vec<String> = rooms.iter().map(|room| format!(r#"{{"room":"{room}"}}"#)).collect();
+        self.send(&format!(r#"42/realtime,0["join_rooms",{{"rooms":[{}]}}]"#, rooms.join(","))).await?;
+        self.until(r#"43/realtime,0[{"ok":true"#).await
+    }
+
     /// Sends a text message.
     pub(crate) async fn send(&mut self, frame: &str) -> Outcome<()> {
         Ok(self.socket.send(Message::text(frame)).await?)

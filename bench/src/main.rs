@@ -7,11 +7,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod askers;
+mod bystanders;
 mod client;
 mod crowd;
+mod deaf;
 mod fanout;
+mod heal;
+mod herd;
 mod ingest;
 mod limits;
+mod link;
 mod network;
 mod offender;
 mod process;
@@ -20,6 +26,8 @@ mod report;
 mod revoke;
 mod server;
 mod stalled;
+mod thread;
+mod verdict;
 
 /// A result whose error is a sentence for whoever runs this.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -44,6 +52,14 @@ enum Command {
     Offend(offender::Arguments),
     /// How fast the ingest stream is emptied, beside the bare function.
     Ingest(ingest::Arguments),
+    /// A thousand clients that come back to one room at once, over a narrow link to Redis.
+    Herd(herd::Arguments),
+    /// Sockets that ask for long histories again and again, and never read.
+    Askers(askers::Arguments),
+    /// How long a node with ten thousand rooms is deaf when its pub/sub connection breaks.
+    Deaf(deaf::Arguments),
+    /// Rooms that miss much, over a narrow link to Redis.
+    Heal(heal::Arguments),
     /// How soon a revocation ends a user's sockets on several nodes.
     Revoke(revoke::Arguments),
     /// The half-open peer of `stalled`, in a network of its own.
@@ -59,6 +75,10 @@ async fn main() -> ExitCode {
         Command::Limits(arguments) => limits::run(arguments).await,
         Command::Offend(arguments) => offender::run(arguments).await,
         Command::Ingest(arguments) => ingest::run(arguments).await,
+        Command::Herd(arguments) => herd::run(arguments).await,
+        Command::Askers(arguments) => askers::run(arguments).await,
+        Command::Deaf(arguments) => deaf::run(arguments).await,
+        Command::Heal(arguments) => heal::run(arguments).await,
         Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,
     };

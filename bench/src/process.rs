@@ -36,8 +36,17 @@ impl Process {
 
     /// Most memory it ever had, MiB.
     pub(crate) fn peak_mib(&self) -> Outcome<f64> {
+        self.status_mib("VmHWM:")
+    }
+
+    /// The memory it has, MiB; an error when it has ended.
+    pub(crate) fn memory_mib(&self) -> Outcome<f64> {
+        self.status_mib("VmRSS:")
+    }
+
+    fn status_mib(&self, field: &str) -> Outcome<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("a process has a peak")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("a process that lives has memory")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
     }

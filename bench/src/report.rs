@@ -22,6 +22,11 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
+    /// Of nothing.
+    pub(crate) const fn unknown() -> Self {
+        Self { p50_ms: f64::INFINITY, p99_ms: f64::INFINITY }
+    }
+
     /// Of so many microseconds each.
     pub(crate) fn of(mut micros: Vec<u32>) -> Self {
         micros.sort_unstable();

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running `redis-server` that writes nothing to disk.
 #[derive(Debug)]
 pub(crate) struct Redis {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _process: Process,
     _folder: TempDir,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Redis {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) clients: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) process: Process,
 }
 

@@ -176,6 +176,16 @@ impl Proxy {
         }
     }
 
+    /// The links that have a connection and have said their names.
+    pub fn links(&self) -> Vec<String> {
+        let connections = self.state.connections.lock();
+        let mut links: Vec<String> = connections.iter().map(|one| one.link.lock().clone()).collect();
+        links.sort_unstable();
+        links.dedup();
+        links.retain(|link| !link.is_empty());
+        links
+    }
+
     /// How many connections were made so far.
     pub fn made(&self) -> usize {
         self.state.made.load(Ordering::SeqCst)
