@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod network;
 pub mod node;
 pub mod pair;
 pub mod provider;
