@@ -80,6 +80,8 @@ enum Page {
     Metrics,
     /// Every log event: its name, level and meaning.
     Logs,
+    /// Every key of the configuration: its type, default and meaning.
+    Configuration,
 }
 
 #[derive(Args, Debug)]
@@ -184,6 +186,7 @@ impl Cli {
             Command::ExampleConfig => print(&Config::example()),
             Command::Reference { page: Page::Metrics } => print(&metrics::page(metrics::TABLE)),
             Command::Reference { page: Page::Logs } => print(&logs::page()),
+            Command::Reference { page: Page::Configuration } => print(&Config::reference()),
             Command::RedisFunction { config } => function(config.config.as_deref()),
         }
     }

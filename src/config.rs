@@ -26,6 +26,7 @@ mod proxies;
 mod public_key;
 mod raw;
 mod redis;
+mod reference;
 mod report;
 mod rooms;
 mod rule;
@@ -227,6 +228,12 @@ impl Config {
     #[must_use]
     pub fn example() -> String {
         example::write(&Self::sections())
+    }
+
+    /// `docs/configuration.md`: every key with its type, its default and its meaning.
+    #[must_use]
+    pub fn reference() -> String {
+        reference::page(&Self::sections())
     }
 
     /// The keys that the operator has set and that do nothing in this version, for a warning at start.

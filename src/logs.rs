@@ -277,7 +277,11 @@ pub fn page() -> String {
 }
 
 const HEAD: &str = "<!-- Written by `hallway reference logs`. -->
-# Log events
+# What does the log say?
+
+```json
+{\"timestamp\":\"2026-11-26T12:00:00.000000Z\",\"level\":\"INFO\",\"message\":\"Redis is ready\",\"event\":\"broker-up\",\"target\":\"hallway\"}
+```
 
 Every line that Hallway logs has one of these names in its field `event`. Names and levels stay; the message beside them is for people
 and may be worded anew, and so may the other fields. Lines without the field are of libraries, which are held at `warn`. No line

@@ -630,3 +630,9 @@ fn origins_and_proxies_are_checked() {
     refuses("[server]\ntrusted_proxies = [\"0.0.0.0/0\"]", everybody);
     refuses("[limits]\nconnections = 0", "limits.connections: 0 is out of range");
 }
+
+#[test]
+fn the_page_of_the_configuration_is_fresh() {
+    let fresh = crate::tidy::read("docs/configuration.md") == hallway::config::Config::reference();
+    assert!(fresh, "write it anew: cargo run -- reference configuration > docs/configuration.md");
+}

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::harness::client::Client;
+use crate::harness::network::{PART, again, ip, way_in};
 use crate::harness::node::Node;
 use crate::harness::{PATIENCE, eventually, token};
 
-/// Tells a process which part it plays; who was not told is the test itself.
-const PART: &str = "HALF_OPEN_PART";
 const ROOMS: [&str; 3] = ["order:r", "store:s", "user:peer"];
 /// What the spec allows.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -54,33 +53,6 @@ async fn play(test: &str, silence: Silence) {
             assert!(status.success(), "see what the process in the other network said");
         }
     }
-}
-
-/// This test again, in a network of its own.
-fn again(way: &[&str], test: &str, part: &str) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(way).arg(std::env::current_exe().expect("a path")).args([test, "--exact", "--nocapture"]);
-    command.env(PART, part);
-    command
-}
-
-/// How this user may make a network: as root, or as root of a user namespace.
-fn way_in() -> &'static [&'static str] {
-    let works = |way: &&&[&str]| {
-        let mut attempt = Command::new("unshare");
-        attempt.args(**way).args(["ip", "link", "add", "a0", "type", "veth", "peer", "name", "b0"]);
-        attempt.output().is_ok_and(|output| output.status.success())
-    };
-    let ways: [&[&str]; 2] = [&["-n"], &["-Urn"]];
-    ways.iter().find(works).expect(
-        "no network namespace can be made here: it takes `unshare` and `ip` (./check installs them), and either root \
-         (CAP_SYS_ADMIN) or user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)",
-    )
-}
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("ip is installed (./check installs it)");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The peer's process; it ends when it can no longer be told anything.

@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod client;
 pub mod clock;
+pub mod network;
 pub mod node;
 pub mod pair;
 pub mod provider;

@@ -54,6 +54,7 @@ mod nulls;
 mod odd_names;
 mod openapi;
 mod outage;
+mod pages;
 mod payloads;
 mod pending;
 mod policy;

@@ -9,6 +9,7 @@ use hallway::config::Config;
 const LINES_PER_FILE: usize = 500;
 const LINES_OF_MAIN: usize = 45;
 const LINES_OF_ARCHITECTURE: usize = 150;
+const LINES_OF_README: usize = 150;
 const LINES_OF_STYLE: usize = 60;
 
 /// Names that say nothing about what a file is for.
@@ -304,11 +305,18 @@ fn the_settings_in_the_lua_library_are_the_defaults() {
 #[test]
 fn the_documents_are_short_and_name_files_that_exist() {
     let mut found = Vec::new();
-    let limits = [("ARCHITECTURE.md", LINES_OF_ARCHITECTURE), ("STYLE.md", LINES_OF_STYLE)];
+    let limits =
+        [("ARCHITECTURE.md", LINES_OF_ARCHITECTURE), ("STYLE.md", LINES_OF_STYLE), ("README.md", LINES_OF_README)];
     let unlimited = [
         "docs/metrics.md",
         "docs/logs.md",
-        "README.md",
+        "docs/configuration.md",
+        "docs/clients.md",
+        "docs/publishing.md",
+        "docs/access.md",
+        "docs/delivery.md",
+        "docs/limits.md",
+        "docs/load-balancers.md",
         "docs/operating.md",
         "docs/protocol.md",
         "docs/migrating.md",

@@ -21,6 +21,8 @@ pub(super) trait Section: Sized {
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: &'static str,
+    /// Its type, as declared.
+    pub(super) kind: &'static str,
     pub(super) doc: &'static [&'static str],
     /// The default in TOML; `None` where the key is not set.
     pub(super) default: Option<String>,
@@ -97,6 +99,7 @@ macro_rules! section {
                 let defaults = Self::defaults(mode);
                 vec![$($crate::config::section::Key {
                     name: stringify!($key),
+                    kind: stringify!($type),
                     doc: &[$($doc),+],
                     default: $crate::config::value::Value::shown(&defaults.$key),
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),

@@ -116,7 +116,12 @@ pub fn page(groups: &[Group]) -> String {
 }
 
 const HEAD: &str = "<!-- Written by `hallway reference metrics`. -->
-# Metrics
+# What does `/metrics` show?
+
+```
+hallway_connections 1024
+hallway_deliveries_total 73512
+```
 
 What `/metrics` of the admin listener (`admin.listen`) shows, in the text format of Prometheus. Counters and histograms
 start at 0 when the node starts, with each value of their label. So do gauges, except those of something that may not be there
