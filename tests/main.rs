@@ -25,6 +25,7 @@ mod expiring;
 mod expiry;
 mod fleet;
 mod fleet_size;
+mod forged;
 mod frames;
 mod half_open;
 mod handshake;

@@ -15,9 +15,13 @@ use super::cast::{Recent, Target};
 use super::room::LocalRoom;
 use crate::broker::Feed;
 use crate::broker::feed::FeedReceiver;
+use crate::logs;
 
 /// Rooms read at once.
 const READS: usize = 256;
+
+/// An offset further ahead of the broker's clock than this was not given by the broker, unless its clock was set back.
+const FAR_MS: u64 = 60_000;
 
 /// Rooms that were opened when something newer had already arrived.
 #[derive(Debug, Default)]
@@ -63,6 +67,7 @@ impl Hub {
     async fn take(&self, item: Feed, recent: &mut Recent) {
         match item {
             Feed::Entry(entry) if self.is_passing(&entry) => self.pass_on(&entry, recent).await,
+            Feed::Entry(entry) if self.is_far(&entry) => self.verify(&entry).await,
             Feed::Entry(entry) => self.take_entry(entry).await,
             Feed::Missed(rooms) => {
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.find(room)).collect();
@@ -70,6 +75,30 @@ impl Hub {
                 self.renew(&rooms).await;
             }
             Feed::Restored => self.heal_all().await,
+        }
+    }
+
+    /// Whether an entry lies in the future of the broker. A service may send such a line by a plain `PUBLISH`; taken at its
+    /// word, it would make all that is stored from then on look old.
+    fn is_far(&self, entry: &Entry) -> bool {
+        // Before the broker's clock is known nothing can be held against it.
+        let Some(now_ms) = self.0.broker.control().now_ms() else { return false };
+        let far = now_ms.saturating_add(FAR_MS);
+        entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
+    }
+
+    /// Believes the histories in place of an entry: what they have is delivered from there, and the entry itself never is.
+    async fn verify(&self, entry: &Entry) {
+        let stored = |target: &Target| entry.places[target.place].link().is_some();
+        let rooms = self.targets(entry).into_iter().filter(stored).map(|target| target.local).collect();
+        self.heal(rooms).await;
+        if !self.weigh(entry).0.is_empty() {
+            self.0.counts.invalid.increment(1);
+            tracing::debug!(
+                event = logs::EVENT_UNFIT,
+                id = %entry.id,
+                "a message that lies in the future of the broker is in no history and reaches no client"
+            );
         }
     }
 
