@@ -39,10 +39,12 @@ pub struct Position {
 }
 
 impl Position {
-    /// Begins at a head: all up to it is past.
+    /// Begins at a head: all up to it is past. Before the head of a quiet room there is nothing that could be: what comes
+    /// from there is of a broker whose clock was set back.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        Self { at: head, floor: head, silent_to: head, rewound: false, recent: VecDeque::new() }
+        let floor = if head.is_quiet() { Offset::default() } else { head };
+        Self { at: head, floor, silent_to: head, rewound: false, recent: VecDeque::new() }
     }
 
     /// The newest offset delivered.
@@ -168,6 +170,16 @@ mod tests {
         assert_eq!(position.arrival(link(55, 51), &id(4)), Arrival::Late);
         assert_eq!(position.arrival(link(80, 60), &id(3)), Arrival::Again);
         assert_eq!(position.arrival(link(80, 60), &id(5)), Arrival::Next);
+    }
+
+    #[test]
+    fn before_the_head_of_a_quiet_room_nothing_is_past() {
+        let mut position = Position::new(Offset::before(1000));
+        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Late);
+        position.advance(link(400, 0), &id(1));
+        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Seen);
+        assert_eq!(position.arrival(link(401, 400), &id(2)), Arrival::Late);
+        assert_eq!(position.arrival(link(1000, 400), &id(3)), Arrival::Next);
     }
 
     #[test]

@@ -23,12 +23,13 @@ struct Receiver {
 }
 
 impl Hub {
-    /// Delivers an entry to the members of `targets`, whose positions have been advanced.
-    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target]) {
+    /// Delivers an entry to the members of `targets`, whose positions have been advanced. `is_apart`: others of its rooms
+    /// had or will have it by themselves.
+    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target], is_apart: bool) {
         if targets.is_empty() {
             return;
         }
-        let mut cast = match Cast::of(entry) {
+        let mut cast = match Cast::of(entry, is_apart) {
             Ok(cast) => cast,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
@@ -52,8 +53,8 @@ impl Hub {
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                let copy = || member.membership.hears(news) && member.session.first_copy(entry, mask);
-                let hears = || (alone || copy()) & member.membership.hear(news);
+                let copy = |cast: &Cast<'_>| member.membership.hears(news) && cast.is_first(&member.session, mask);
+                let hears = |cast: &Cast<'_>| (alone || copy(cast)) & member.membership.hear(news);
                 let push = push(member, cast, mask, hears);
                 self.0.counts.count(&push, &mut sent);
             });
@@ -92,9 +93,9 @@ fn news(entry: &Entry, target: &Target) -> Keep {
     if target.late { Keep::Nothing } else { entry.places[target.place].keep }
 }
 
-fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
+fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce(&Cast<'_>) -> bool) -> Push {
     let session = &member.session;
-    session.lane().push_as(cast.weight(mask), || hears().then(|| cast.frame(session, mask)))
+    session.lane().push_as(cast.weight(mask), || hears(cast).then(|| cast.frame(session, mask)))
 }
 
 fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
@@ -119,7 +120,7 @@ impl Receiver {
         let weight = cast.weight(self.mask());
         let frame = || {
             let mask = self.mask();
-            let first = mask != 0 && self.session.first_copy(cast.entry, mask);
+            let first = mask != 0 && cast.is_first(&self.session, mask);
             self.standings.iter().for_each(|(membership, _, news)| _ = membership.hear(*news));
             first.then(|| cast.frame(&self.session, mask))
         };

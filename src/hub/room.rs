@@ -187,10 +187,13 @@ impl LocalRoom {
         }
     }
 
+    /// Takes an earlier place, and its members with it: what is stored next may lie before the one they had.
     pub(super) fn rewind(&self, to: Offset) {
-        if let Some(position) = &mut self.state.lock().position {
-            position.rewind(to);
-        }
+        let mut state = self.state.lock();
+        let Some(position) = &mut state.position else { return };
+        position.rewind(to);
+        state.served = state.served.min(to);
+        state.members.iter().for_each(|(_, member)| member.membership.rewind(to));
     }
 
     pub(super) fn cut(&self, to: Offset) {
@@ -202,6 +205,11 @@ impl LocalRoom {
     /// What it has passed on of `latest` events.
     pub(super) fn passed<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
         look(&mut self.state.lock().passed)
+    }
+
+    /// Whether one of its members is in another room as well.
+    pub(super) fn shares(&self, other: &Room) -> bool {
+        self.state.lock().members.iter().any(|(_, member)| member.session.joined(other).is_some())
     }
 
     pub(super) fn members(&self) -> Vec<Member> {

@@ -60,6 +60,13 @@ impl Membership {
         }
     }
 
+    /// Takes an earlier place, because the broker forgot its newest entries: what it stores next may lie before the old one.
+    pub fn rewind(&self, to: Offset) {
+        if let Standing::Live(at) = &mut self.state.lock().standing {
+            *at = to.min(*at);
+        }
+    }
+
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
     pub(super) fn leave(&self) -> Option<(Offset, Offset)> {
         let before = std::mem::replace(&mut self.state.lock().standing, Standing::Left);
