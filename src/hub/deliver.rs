@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 
 use super::Hub;
 use super::cast::{Cast, Target};
-use super::room::Member;
+use super::room::{LocalRoom, Member};
 use crate::logs;
 use crate::session::{Membership, Session};
 use crate::wire::Push;
@@ -39,7 +39,7 @@ impl Hub {
         };
         self.0.counts.events.increment(1);
         let sent = match targets {
-            [only] => self.deliver_in_one(&mut cast, only).await,
+            [only] if !is_apart => self.deliver_in_one(&mut cast, only).await,
             several => self.deliver_in_several(&mut cast, several).await,
         };
         self.0.counts.delivered.increment(sent);
@@ -53,8 +53,8 @@ impl Hub {
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                let copy = |cast: &Cast<'_>| member.membership.hears(news) && cast.is_first(&member.session, mask);
-                let hears = |cast: &Cast<'_>| (alone || copy(cast)) & member.membership.hear(news);
+                let copy = || member.membership.hears(news) && member.session.first_copy(entry, mask);
+                let hears = || (alone || copy()) & member.membership.hear(news);
                 let push = push(member, cast, mask, hears);
                 self.0.counts.count(&push, &mut sent);
             });
@@ -68,15 +68,30 @@ impl Hub {
 
     async fn deliver_in_several(&self, cast: &mut Cast<'_>, targets: &[Target]) -> u64 {
         let mut sent = 0;
+        let aside = if cast.is_apart { self.aside(cast.entry, targets) } else { Vec::new() };
         for chunk in receivers(cast.entry, targets).chunks(CHUNK) {
-            for receiver in chunk {
-                self.0.counts.count(&receiver.push(cast), &mut sent);
+            {
+                // Whoever comes into one of these just now is told there of what it had, and must have been when that counts.
+                let _still: Vec<_> = aside.iter().map(|local| local.hold()).collect();
+                for receiver in chunk {
+                    self.0.counts.count(&receiver.push(cast), &mut sent);
+                }
             }
             if chunk.len() == CHUNK {
                 yield_now().await;
             }
         }
         sent
+    }
+
+    /// The other rooms here that an entry is stored in, in the order of their keys.
+    fn aside(&self, entry: &Entry, targets: &[Target]) -> Vec<Arc<LocalRoom>> {
+        let mut aside = self.targets(entry);
+        let is_other = |target: &Target| targets.iter().all(|chosen| chosen.place != target.place);
+        aside.retain(|target| is_other(target) && entry.places[target.place].link().is_some());
+        let mut aside: Vec<_> = aside.into_iter().map(|target| target.local).collect();
+        aside.sort_unstable_by(|one, other| one.room().cmp(other.room()));
+        aside
     }
 
     fn note_lag(&self, entry: &Entry) {
@@ -93,9 +108,9 @@ fn news(entry: &Entry, target: &Target) -> Keep {
     if target.late { Keep::Nothing } else { entry.places[target.place].keep }
 }
 
-fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce(&Cast<'_>) -> bool) -> Push {
+fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
     let session = &member.session;
-    session.lane().push_as(cast.weight(mask), || hears(cast).then(|| cast.frame(session, mask)))
+    session.lane().push_as(cast.weight(mask), || hears().then(|| cast.frame(session, mask)))
 }
 
 fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {

@@ -185,7 +185,10 @@ impl Task {
             Feed::Entry(entry) => self.take_entry(entry).await,
             Feed::Missed(rooms) => {
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
-                rooms.iter().for_each(|local| self.backlog.want(local.room()));
+                for local in &rooms {
+                    local.miss();
+                    self.backlog.want(local.room());
+                }
                 self.renewal.add(rooms);
             }
             Feed::Restored => self.heal_all(),

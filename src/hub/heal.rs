@@ -2,7 +2,6 @@
 //! waits for what is said by the [`backlog`](super::backlog). Reads run beside the feed's task, which takes in and judges
 //! what they bring.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hallway_rooms::close::Close;
@@ -26,7 +25,6 @@ use crate::logs;
 /// A read that has ended.
 pub(super) struct Read {
     errand: Errand,
-    local: Arc<LocalRoom>,
     /// Where the room stood when it began.
     asked: Position,
     outcome: Result<History, Unavailable>,
@@ -97,25 +95,26 @@ impl Task {
     /// Begins the reads that may begin.
     pub(super) fn begin_reads(&mut self) {
         while let Some(errand) = self.backlog.next_read(Instant::now()) {
-            let local = self.hub.find(&errand.room);
-            let Some((local, asked)) = local.and_then(|local| local.position().map(|asked| (local, asked))) else {
+            let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
                 self.backlog.abandon(&errand);
                 continue;
             };
             let from = From::After(errand.from.unwrap_or_else(|| asked.at()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
-                let outcome = broker.history(local.room(), from, PAGE_EVENTS).await;
-                Read { errand, local, asked, outcome }
+                let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
+                Read { errand, asked, outcome }
             }));
         }
         self.renewal.begin(&self.hub);
     }
 
     pub(super) fn take_read(&mut self, read: Read) {
-        match read.outcome {
-            Ok(history) => self.take_history(&read.errand, (&read.local, &read.asked), history),
-            Err(Unavailable(error)) => self.take_failure(&read.errand, &read.local, &error),
+        // It may have been let go and opened anew meanwhile.
+        match (self.hub.find(&read.errand.room), read.outcome) {
+            (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
+            (Some(local), Err(Unavailable(error))) => self.take_failure(&read.errand, &local, &error),
+            (None, _) => self.backlog.abandon(&read.errand),
         }
         for entry in self.backlog.disowned() {
             self.hub.0.counts.invalid.increment(1);

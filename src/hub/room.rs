@@ -161,6 +161,14 @@ impl LocalRoom {
         None
     }
 
+    /// Notes that something was missed. A room that is being opened is then to be read, as when something newer has arrived.
+    pub(super) fn miss(&self) {
+        let mut state = self.state.lock();
+        if state.position.is_none() {
+            state.early = Some(Offset { ms: u64::MAX, n: u64::MAX });
+        }
+    }
+
     pub(super) fn advance(&self, link: Link, id: &EventId) {
         if let Some(position) = &mut self.state.lock().position {
             position.advance(link, id);
