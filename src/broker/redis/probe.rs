@@ -33,7 +33,11 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed:
             () = broker.links.commands.replaced(seen.0) => turns.reset(),
             () = broker.links.probe.replaced(seen.1) => turns.reset(),
         }
-        seen = generations(&broker);
+        let before = std::mem::replace(&mut seen, generations(&broker));
+        if seen != before {
+            // Where one link has a new connection the others can have one: none of them waits out its pause.
+            broker.links.check();
+        }
         turn(&broker, &settings, &feed, &mut memory).await;
     }
 }
