@@ -80,7 +80,8 @@ impl Membership {
     pub fn hears(&self, keep: Keep) -> bool {
         let state = self.state.lock();
         match (state.standing, keep) {
-            (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
+            // A place of no event: none was told, so whatever the room passes on is news.
+            (Standing::Live(from), Keep::Stored(link)) => link.offset > from || from.is_quiet(),
             (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
             (Standing::Live(_), Keep::Nothing) => true,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
@@ -92,7 +93,7 @@ impl Membership {
     pub fn hear(&self, keep: Keep) -> bool {
         let mut state = self.state.lock();
         match (&mut state.standing, keep) {
-            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
+            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to || to.is_quiet() => {
                 *to = link.offset;
                 true
             }
