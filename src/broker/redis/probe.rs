@@ -33,11 +33,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed:
             () = broker.links.commands.replaced(seen.0) => turns.reset(),
             () = broker.links.probe.replaced(seen.1) => turns.reset(),
         }
-        let before = std::mem::replace(&mut seen, generations(&broker));
-        if seen != before {
-            // Where one link has a new connection the others can have one: none of them waits out its pause.
-            broker.links.check();
-        }
+        seen = generations(&broker);
         turn(&broker, &settings, &feed, &mut memory).await;
     }
 }
