@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{AsyncCommands, Client, RedisError};
+use ::redis::{AsyncCommands, Client, RedisError, cmd};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use hallway_rooms::class::Classes;
@@ -269,6 +269,13 @@ impl Broker for RedisBroker {
     async fn resign(&self) -> Result<(), Unavailable> {
         self.reachable()?;
         fleet::resign(self).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn reads(&self) -> bool {
+        let [history, ..] = self.keys.trial();
+        let mut range = cmd("XRANGE");
+        range.arg(history).arg("-").arg("+").arg("COUNT").arg(1);
+        range.exec_async(&mut self.links.healing.clone()).await.is_ok()
     }
 
     fn health(&self) -> Health {

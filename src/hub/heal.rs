@@ -94,8 +94,12 @@ impl Hub {
             };
             failures = if self.0.broker.health().ready { failures + 1 } else { 0 };
             if failures >= FAILURES {
-                self.give_up(local, &error);
-                return None;
+                // The way to the histories may be in trouble while all else is well: that is no fault of this room.
+                if self.0.broker.reads().await {
+                    self.give_up(local, &error);
+                    return None;
+                }
+                failures = 0;
             }
             if !std::mem::replace(&mut told, true) {
                 tracing::warn!(
