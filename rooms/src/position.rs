@@ -39,12 +39,10 @@ pub struct Position {
 }
 
 impl Position {
-    /// Begins at a head: all up to it is past. A room without a last offset has nothing past: what comes first is the next one,
-    /// also if the broker's clock was set back behind that head.
+    /// Begins at a head: all up to it is past.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        let floor = if head.is_quiet() { Offset::default() } else { head };
-        Self { at: head, floor, silent_to: head, rewound: false, recent: VecDeque::new() }
+        Self { at: head, floor: head, silent_to: head, rewound: false, recent: VecDeque::new() }
     }
 
     /// The newest offset delivered.
@@ -80,20 +78,12 @@ impl Position {
             }
             return if link.prev <= self.reach() { Arrival::Next } else { Arrival::Gap };
         }
-        // No event has that place, so none was delivered, and this one is the first.
-        if self.at.is_quiet() && !self.delivered(id) {
-            return Arrival::Next;
-        }
         let known = link.offset <= self.floor || self.delivered(id);
         if known { Arrival::Seen } else { Arrival::Late }
     }
 
     /// Notes that an entry was delivered, or passed over for good.
     pub fn advance(&mut self, link: Link, id: &EventId) {
-        // The silence that was proven by a clock which has gone back since proves nothing behind this entry.
-        if self.at.is_quiet() && link.offset < self.at {
-            self.rewind(link.offset);
-        }
         self.at = self.at.max(link.offset);
         if self.recent.len() == RECENT
             && let Some((oldest, _)) = self.recent.pop_front()
@@ -156,19 +146,6 @@ mod tests {
         assert_eq!(position.at(), Offset::at(10));
         assert_eq!(position.arrival(link(60, 50), &id(1)), Arrival::Next);
         assert_eq!(position.arrival(link(60, 51), &id(1)), Arrival::Gap);
-    }
-
-    #[test]
-    fn behind_a_quiet_head_the_first_entry_is_next_and_the_second_hangs_on_it() {
-        let quiet = Offset::before(1_000_001);
-        let mut position = Position::new(quiet);
-        position.vouch(Offset::before(2_000_000));
-        assert_eq!(position.arrival(link(500, 3), &id(1)), Arrival::Next);
-        position.advance(link(500, 3), &id(1));
-        assert_eq!(position.at(), Offset::at(500));
-        assert_eq!(position.arrival(link(500, 3), &id(1)), Arrival::Seen);
-        assert_eq!(position.arrival(link(510, 505), &id(2)), Arrival::Gap);
-        assert_eq!(position.arrival(link(510, 500), &id(2)), Arrival::Next);
     }
 
     #[test]

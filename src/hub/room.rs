@@ -148,8 +148,7 @@ impl LocalRoom {
         let mut state = self.state.lock();
         state.position = Some(Position::new(head));
         state.served = head;
-        // Whatever came before a head of a room without a last offset may have been stored behind the look at it.
-        state.early.take().is_some_and(|early| early > head || head.is_quiet())
+        state.early.take().is_some_and(|early| early > head)
     }
 
     /// What an entry means here; none while the room is not open.
@@ -228,12 +227,10 @@ impl LocalRoom {
 }
 
 impl Seated<'_> {
-    /// The newest offset delivered here, zero while there is none; nothing if the room is not open.
+    /// The newest offset delivered here, if the room is open.
     #[must_use]
     pub fn at(&self) -> Option<Offset> {
-        let at = self.0.position.as_ref().map(Position::at)?;
-        // The head of a room without a last offset is the place of no event, and says nothing about a reader's own.
-        Some(if at.is_quiet() { Offset::default() } else { at })
+        self.0.position.as_ref().map(Position::at)
     }
 
     /// Up to here every member's wire has been handed everything.
