@@ -259,6 +259,12 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Takes this node out of the fleet for good: nothing it told counts any more.
     async fn resign(&self) -> Result<(), Unavailable>;
 
+    /// Whether histories can be read at all, by the way that [`history`](Self::history) goes: then a room that cannot be has
+    /// trouble of its own.
+    async fn reads(&self) -> bool {
+        true
+    }
+
     /// How it is.
     fn health(&self) -> Health;
 

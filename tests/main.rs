@@ -76,6 +76,7 @@ mod revoke_outage;
 mod room_floods;
 mod rubbish;
 mod secrets;
+mod set_back;
 mod several_rooms;
 mod shared_reads;
 mod signals;

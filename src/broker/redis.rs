@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{AsyncCommands, Client, RedisError};
+use ::redis::{AsyncCommands, Client, RedisError, cmd};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use hallway_rooms::class::Classes;
@@ -17,6 +17,7 @@ use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::revocation::Mark;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +62,9 @@ pub use reads::ReadLimits;
 use reads::Reads;
 use revoked::Revoked;
 use subscriptions::Subscriptions;
+
+/// How long a read for live delivery waits for its link: longer than that takes while Redis can be reached.
+const HEALING_BACK: Duration = Duration::from_secs(10);
 
 /// What the Redis broker needs to know.
 #[derive(Clone, Debug)]
@@ -209,6 +213,8 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
         let mut link = self.links.healing.clone();
+        // Readiness does not rest on this link. Its trouble is not that of the room, which would be given up for it.
+        timeout(HEALING_BACK, link.connected()).await.ok();
         read::history(self, &mut link, room, from, limit).await.map_err(|e| unreadable(self, room, &e))
     }
 
@@ -267,6 +273,13 @@ impl Broker for RedisBroker {
     async fn resign(&self) -> Result<(), Unavailable> {
         self.reachable()?;
         fleet::resign(self).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn reads(&self) -> bool {
+        let [history, ..] = self.keys.trial();
+        let mut range = cmd("XRANGE");
+        range.arg(history).arg("-").arg("+").arg("COUNT").arg(1);
+        range.exec_async(&mut self.links.healing.clone()).await.is_ok()
     }
 
     fn health(&self) -> Health {

@@ -27,7 +27,8 @@ pub(super) struct Read {
     errand: Errand,
     /// Where the room stood when it began.
     asked: Position,
-    outcome: Result<History, Unavailable>,
+    /// Of a read that failed, whether others would not have: then it is the room's own trouble.
+    outcome: Result<History, (Unavailable, bool)>,
 }
 
 /// What a history says of a room.
@@ -102,7 +103,11 @@ impl Task {
             let from = From::After(errand.from.unwrap_or_else(|| asked.at()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
-                let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
+                let outcome = match broker.history(&errand.room, from, PAGE_EVENTS).await {
+                    Ok(history) => Ok(history),
+                    // The way to the histories may be in trouble while all else is well: that is no fault of this room.
+                    Err(error) => Err((error, broker.health().ready && broker.reads().await)),
+                };
                 Read { errand, asked, outcome }
             }));
         }
@@ -113,7 +118,9 @@ impl Task {
         // It may have been let go and opened anew meanwhile.
         match (self.hub.find(&read.errand.room), read.outcome) {
             (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
-            (Some(local), Err(Unavailable(error))) => self.take_failure(&read.errand, &local, &error),
+            (Some(local), Err((Unavailable(error), is_its_own))) => {
+                self.take_failure(&read.errand, &local, (&error, is_its_own));
+            }
             (None, _) => self.backlog.abandon(&read.errand),
         }
         for entry in self.backlog.disowned() {
@@ -151,9 +158,8 @@ impl Task {
         self.backlog.fill(errand, Page { entries: history.entries, ..page });
     }
 
-    fn take_failure(&mut self, errand: &Errand, local: &LocalRoom, error: &str) {
-        let is_well = self.hub.0.broker.health().ready;
-        match self.backlog.fail(errand, Instant::now(), is_well) {
+    fn take_failure(&mut self, errand: &Errand, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
+        match self.backlog.fail(errand, Instant::now(), is_its_own) {
             Some(Verdict::GiveUp) => self.hub.give_up(local, error),
             Some(Verdict::Later { first: true }) => {
                 tracing::warn!(

@@ -82,9 +82,15 @@ async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memor
         broker.function.ensure(&mut redis).await?;
         memory.loaded = true;
     }
+    let missing = rights::missing(broker).await?;
+    let lacks_a_right = missing.is_some();
+    broker.checks.set(Check::Rights, missing);
+    // The functions need the same rights, and do not say which of them is missing.
+    if lacks_a_right {
+        return Ok(());
+    }
     let passed = memory.noted.replace(Instant::now()).map(|before| before.elapsed());
     marks::note(broker, passed).await?;
-    broker.checks.set(Check::Rights, rights::missing(broker).await?);
     let evicts = if settings.allow_eviction { None } else { eviction(broker).await };
     broker.checks.set(Check::Policy, evicts);
     Ok(())
