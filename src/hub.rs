@@ -102,7 +102,7 @@ impl Hub {
                 self.0.broker.subscribe(room).await?;
                 let facts = self.0.broker.facts(room).await?;
                 *turn = room::Turn::Open;
-                if local.start(facts.head()) || self.breaks() != breaks {
+                if local.start(&facts) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
             }

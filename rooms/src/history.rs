@@ -103,12 +103,18 @@ impl Facts {
     /// more follow.
     #[must_use]
     pub fn continues(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
-        let born = Offset::before(self.birth()) <= at;
+        let born = self.born() <= at;
         let Some((first, rest)) = links.split_first() else {
             return born
                 && self.last.map_or_else(|| reach >= self.horizon() && !self.has_vanished(at), |last| last == at);
         };
         born && first.prev <= reach && self.is_chain(first.offset, rest) && (has_more || self.ends_with(links))
+    }
+
+    /// All data is newer than this.
+    #[must_use]
+    pub fn born(&self) -> Offset {
+        Offset::before(self.birth())
     }
 
     /// Whether a reader at this place, which an event has, would still find a last offset if none had been deleted.

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::entry::Link;
 use crate::event::EventId;
+use crate::history::Facts;
 use crate::offset::Offset;
 
 /// Deliveries a position remembers by id, to tell a late entry from a second copy.
@@ -39,12 +40,18 @@ pub struct Position {
 }
 
 impl Position {
-    /// Begins at a head: all up to it is past. Before the head of a quiet room there is nothing that could be: what comes
-    /// from there is of a broker whose clock was set back.
+    /// Begins at a head: all up to it is past.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        let floor = if head.is_quiet() { Offset::default() } else { head };
-        Self { at: head, floor, silent_to: head, rewound: false, recent: VecDeque::new() }
+        Self { at: head, floor: head, silent_to: head, rewound: false, recent: VecDeque::new() }
+    }
+
+    /// Begins at a room's head. Before that of a quiet room nothing is past but what is older than all data: what comes from
+    /// there is of a broker whose clock was set back.
+    #[must_use]
+    pub fn of(facts: &Facts) -> Self {
+        let head = Self::new(facts.head());
+        if facts.last.is_some() { head } else { Self { floor: facts.born().min(head.at), ..head } }
     }
 
     /// The newest offset delivered.
@@ -123,6 +130,8 @@ fn digest(id: &EventId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn id(n: u64) -> EventId {
@@ -174,12 +183,15 @@ mod tests {
 
     #[test]
     fn before_the_head_of_a_quiet_room_nothing_is_past() {
-        let mut position = Position::new(Offset::before(1000));
+        let (now_ms, memory) = (1_000_000, Duration::from_hours(1));
+        let facts = Facts { now_ms, birth_ms: Some(300), last: None, memory, memory_since_ms: 300, twice: None };
+        let mut position = Position::of(&facts);
+        assert_eq!(position.arrival(link(299, 0), &id(9)), Arrival::Seen);
         assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Late);
         position.advance(link(400, 0), &id(1));
         assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Seen);
         assert_eq!(position.arrival(link(401, 400), &id(2)), Arrival::Late);
-        assert_eq!(position.arrival(link(1000, 400), &id(3)), Arrival::Next);
+        assert_eq!(position.arrival(link(now_ms, 400), &id(3)), Arrival::Next);
     }
 
     #[test]

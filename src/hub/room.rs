@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hallway_rooms::entry::{Entry, Link, Stamp};
 use hallway_rooms::event::EventId;
+use hallway_rooms::history::Facts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
@@ -143,12 +144,14 @@ impl LocalRoom {
         self.opening.try_lock().ok()
     }
 
-    /// Begins at `head`. True when something newer arrived before, which then must be read from the history.
-    pub(super) fn start(&self, head: Offset) -> bool {
+    /// Begins at the head. True when something newer arrived before, which then must be read from the history.
+    pub(super) fn start(&self, facts: &Facts) -> bool {
         let mut state = self.state.lock();
-        state.position = Some(Position::new(head));
+        let head = facts.head();
+        state.position = Some(Position::of(facts));
         state.served = head;
-        state.early.take().is_some_and(|early| early > head)
+        // What came before a quiet head may have been stored behind the look at the room, by a clock that was set back.
+        state.early.take().is_some_and(|early| early > head || facts.last.is_none())
     }
 
     /// What an entry means here; none while the room is not open.
