@@ -53,8 +53,8 @@ impl Hub {
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                let copy = || member.membership.hears(news) && member.session.first_copy(entry, mask);
-                let hears = || (alone || copy()) & member.membership.hear(news);
+                // First whether it is in the room: one that has just left it has not had what it did not hear.
+                let hears = || member.membership.hear(news) && (alone || member.session.first_copy(entry, mask));
                 let push = push(member, cast, mask, hears);
                 self.0.counts.count(&push, &mut sent);
             });
@@ -132,18 +132,18 @@ fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
 impl Receiver {
     fn push(&self, cast: &mut Cast<'_>) -> Push {
         // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
-        let weight = cast.weight(self.mask());
+        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hears(*news));
+        let weight = cast.weight(mask(hearing));
         let frame = || {
-            let mask = self.mask();
-            let first = mask != 0 && cast.is_first(&self.session, mask);
-            self.standings.iter().for_each(|(membership, _, news)| _ = membership.hear(*news));
-            first.then(|| cast.frame(&self.session, mask))
+            let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hear(*news));
+            let mask = mask(hearing);
+            (mask != 0 && cast.is_first(&self.session, mask)).then(|| cast.frame(&self.session, mask))
         };
         self.session.lane().push_as(weight, frame)
     }
+}
 
-    fn mask(&self) -> u64 {
-        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hears(*news));
-        hearing.fold(0, |mask, (_, place, _)| mask | 1 << place)
-    }
+/// A bit per place in which it stands.
+fn mask<'a>(standings: impl Iterator<Item = &'a (Arc<Membership>, usize, Keep)>) -> u64 {
+    standings.fold(0, |mask, (_, place, _)| mask | 1 << place)
 }

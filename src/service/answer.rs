@@ -43,8 +43,16 @@ impl Answer {
 
     /// Gives it, if it is wanted.
     pub fn give(&mut self, session: &Session, body: &str) {
-        if let Some(frame) = self.frame.take() {
-            session.send(frame(body));
-        }
+        self.give_as(session, body, || {});
+    }
+
+    /// Gives it, if it is wanted, and does what follows from it in the same moment: no event goes out between the two.
+    pub fn give_as(&mut self, session: &Session, body: &str, so: impl FnOnce()) {
+        let Some(frame) = self.frame.take() else { return };
+        let frame = frame(body);
+        session.lane().push_if(|| {
+            so();
+            Some(frame)
+        });
     }
 }

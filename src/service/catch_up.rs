@@ -190,7 +190,7 @@ impl CatchUp {
     /// Notes how far each room has been told.
     fn note(&self) {
         for (room, seat) in self.seats.iter().enumerate() {
-            seat.membership.set(Standing::CatchingUp(self.reader.merge.told(room)));
+            seat.membership.read_to(self.reader.merge.told(room));
         }
     }
 
@@ -229,12 +229,11 @@ fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let envelope = if told.again { None } else { page::fit(entry) };
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
-        let behind = told.places.iter().filter(|(_, room)| task.seats[*room].is_behind());
+        let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.told(room));
         let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
-        for (at, room) in behind {
+        for (at, _) in told.places.iter().filter(|(_, room)| read_to(*room)) {
             shown.push(&entry.places[*at]);
             mask |= 1 << at;
-            task.seats[*room].membership.set(Standing::CatchingUp(task.reader.merge.told(*room)));
         }
         let first = mask != 0 && (alone || session.first_copy(entry, mask));
         envelope.filter(|_| first).map(|envelope| session.dialect().frame(envelope, &shown))

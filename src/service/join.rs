@@ -141,8 +141,7 @@ impl Service {
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
         let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
-        let standing = if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) };
-        let membership = Membership::begin(since.unwrap_or(offset), standing);
+        let membership = if behind { Membership::behind(offset) } else { Membership::live(offset) };
         if behind {
             session.remember_ids();
         } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {
@@ -160,7 +159,8 @@ impl Service {
             return true;
         }
         if answer.is_wanted() {
-            answer.give(session, &reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref()));
+            let reply = reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref());
+            answer.give_as(session, &reply, || since.into_iter().for_each(|since| membership.tell(since)));
             page.iter_mut().filter(|page| !page.has_more).for_each(|page| page.current.told());
         }
         let mut current = page.map(|page| page.current).unwrap_or_default();

@@ -20,13 +20,12 @@ pub enum Standing {
 
 /// A session's standing in one room.
 #[derive(Debug)]
-pub struct Membership {
-    since: Offset,
-    state: Mutex<State>,
-}
+pub struct Membership(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    /// Everything that came behind this, up to the standing, has been told.
+    since: Offset,
     standing: Standing,
     /// By key, `latest` events that it was told before they came by the feed; made on first use.
     #[expect(clippy::box_collection, reason = "a node has many memberships, and few of them have any")]
@@ -34,44 +33,63 @@ struct State {
 }
 
 impl Membership {
-    /// Begins with a standing. Everything that came behind `since` up to there has been told.
+    /// Gets what is newer than `head`, of which nothing has been told.
     #[must_use]
-    pub fn begin(since: Offset, standing: Standing) -> Arc<Self> {
-        Arc::new(Self { since, state: Mutex::new(State { standing, ahead: None }) })
+    pub fn live(head: Offset) -> Arc<Self> {
+        Self::begin(head, Standing::Live(head))
     }
 
-    /// Begins at the offset that the client is told, with nothing missing.
+    /// Is read to from `told` on, of which nothing has been told.
     #[must_use]
-    pub fn live(since: Offset) -> Arc<Self> {
-        Self::begin(since, Standing::Live(since))
+    pub fn behind(told: Offset) -> Arc<Self> {
+        Self::begin(told, Standing::CatchingUp(told))
+    }
+
+    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { since, standing, ahead: None })))
+    }
+
+    /// Notes that what came behind `since` has been told as well: together with the answer that tells it. Before that an
+    /// event in it may still come by another room, and after it no more; were it noted sooner, the event would be held
+    /// back there, and what follows it in that room would overtake it.
+    pub fn tell(&self, since: Offset) {
+        let mut state = self.0.lock();
+        state.since = state.since.min(since);
     }
 
     /// Its standing right now.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        self.state.lock().standing
+        self.0.lock().standing
     }
 
     /// Changes the standing, unless the room was left: that is for good.
     pub fn set(&self, to: Standing) {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         if state.standing != Standing::Left {
             state.standing = to;
         }
     }
 
+    /// Notes that it was read to up to here. False where it is read to no more.
+    pub fn read_to(&self, to: Offset) -> bool {
+        let Standing::CatchingUp(told) = &mut self.0.lock().standing else { return false };
+        *told = to;
+        true
+    }
+
     /// Takes an earlier place, because the broker forgot its newest entries: what it stores next may lie before the old one.
     pub fn rewind(&self, to: Offset) {
-        if let Standing::Live(at) = &mut self.state.lock().standing {
+        if let Standing::Live(at) = &mut self.0.lock().standing {
             *at = to.min(*at);
         }
     }
 
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
     pub(super) fn leave(&self) -> Option<(Offset, Offset)> {
-        let before = std::mem::replace(&mut self.state.lock().standing, Standing::Left);
-        match before {
-            Standing::CatchingUp(to) | Standing::Live(to) => Some((self.since, to)),
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut state.standing, Standing::Left) {
+            Standing::CatchingUp(to) | Standing::Live(to) => Some((state.since, to)),
             Standing::Left => None,
         }
     }
@@ -79,13 +97,13 @@ impl Membership {
     /// Notes `latest` events that it has been told and the feed has yet to bring, older ones of their keys included.
     pub fn set_ahead(&self, stamps: impl Iterator<Item = Stamp>) {
         let ahead: HashMap<u64, Offset> = stamps.map(|stamp| (stamp.key, stamp.at)).collect();
-        self.state.lock().ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
+        self.0.lock().ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
     }
 
     /// Whether an event that the room keeps so is news to it.
     #[must_use]
     pub fn hears(&self, keep: Keep) -> bool {
-        let state = self.state.lock();
+        let state = self.0.lock();
         match (state.standing, keep) {
             (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
             (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
@@ -97,7 +115,7 @@ impl Membership {
     /// Whether an event is news to it; if so, it is no longer.
     #[must_use]
     pub fn hear(&self, keep: Keep) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         match (&mut state.standing, keep) {
             (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
                 *to = link.offset;
@@ -111,8 +129,9 @@ impl Membership {
 
     /// Whether what is at `offset` came since it joined, live or from the history.
     pub(super) fn has_had(&self, offset: Offset) -> bool {
-        match self.standing() {
-            Standing::CatchingUp(to) | Standing::Live(to) => self.since < offset && offset <= to,
+        let state = self.0.lock();
+        match state.standing {
+            Standing::CatchingUp(to) | Standing::Live(to) => state.since < offset && offset <= to,
             Standing::Left => false,
         }
     }
@@ -136,5 +155,32 @@ impl State {
             }
         }
         !behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_tells_counts_as_told_from_the_answer_on() {
+        let membership = Membership::live(Offset::at(9));
+        assert!(!membership.has_had(Offset::at(7)), "the answer that tells it is yet to go out");
+        membership.tell(Offset::at(5));
+        assert!(membership.has_had(Offset::at(7)));
+        assert_eq!([5, 10].map(|ms| membership.has_had(Offset::at(ms))), [false, false]);
+        assert_eq!(membership.leave(), Some((Offset::at(5), Offset::at(9))));
+    }
+
+    #[test]
+    fn one_that_was_left_is_read_to_no_more() {
+        let membership = Membership::behind(Offset::at(5));
+        assert!(membership.read_to(Offset::at(7)));
+        assert_eq!(membership.standing(), Standing::CatchingUp(Offset::at(7)));
+        membership.set(Standing::Live(Offset::at(8)));
+        assert!(!membership.read_to(Offset::at(9)), "it hears what is live");
+        membership.set(Standing::Left);
+        assert!(!membership.read_to(Offset::at(9)));
+        assert_eq!(membership.standing(), Standing::Left);
     }
 }

@@ -52,6 +52,8 @@ impl Leeway {
 struct Reader<'a> {
     truth: &'a Truth,
     name: String,
+    /// What it has seen so far.
+    past: &'a [Item],
     leeway: &'a Leeway,
     /// Where it stands in each of its rooms, and which of its stays there this is.
     rooms: BTreeMap<String, (Offset, usize)>,
@@ -92,6 +94,7 @@ impl Truth {
         let mut reader = Reader {
             truth: self,
             name: name.clone(),
+            past: &log.items,
             leeway,
             rooms,
             seen,
@@ -101,6 +104,7 @@ impl Truth {
         };
         for (n, item) in log.items.iter().enumerate() {
             reader.name = format!("{name}, item {n}");
+            reader.past = &log.items[..=n];
             reader.take(item);
         }
         reader.end();
@@ -199,8 +203,22 @@ impl Reader<'_> {
     /// Asserts that all between two places came by another room.
     fn assert_had(&self, room: &str, after: Offset, to: Offset) {
         for id in self.truth.between(room, after, to) {
-            assert!(self.seen.contains_key(id), "{}: {id} is missing in {room} between {after} and {to}", self.name);
+            assert!(
+                self.seen.contains_key(id),
+                "{}: {id} is missing in {room} between {after} and {to}\n{}",
+                self.name,
+                self.trail(id)
+            );
         }
+    }
+
+    /// What it saw of an event's rooms since it connected.
+    fn trail(&self, id: &str) -> String {
+        let places = &self.truth.events[id];
+        let since = self.past.iter().rposition(|item| matches!(item, Item::Connected)).unwrap_or_default();
+        let told = self.past.iter().enumerate().skip(since);
+        let lines = told.filter_map(|(n, item)| Some(format!("{n}: {}", item.told_of(places)?)));
+        format!("{id} is at {places:?}\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
 
     fn event(&mut self, event: &Value) {
@@ -233,7 +251,11 @@ impl Reader<'_> {
             assert!(stood < *at, "{name}: {id} at {at} in {room}, where it stood at {stood}");
             let before = Offset { ms: at.ms, n: at.n };
             for missed in self.truth.between(room, stood, before).filter(|missed| *missed != id) {
-                assert!(self.seen.contains_key(missed), "{name}: {missed} is missing in {room} before {id}");
+                assert!(
+                    self.seen.contains_key(missed),
+                    "{name}: {missed} is missing in {room} before {id}\n{}",
+                    self.trail(missed)
+                );
             }
             self.rooms.insert((*room).to_owned(), (*at, stay));
         }

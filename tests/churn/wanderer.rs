@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hallway_rooms::offset::Offset;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,33 @@ pub(super) enum Item {
     Event(Value),
     /// The gateway closed the transport.
     Closed,
+}
+
+impl Item {
+    /// One line, where it is of one of these rooms.
+    pub(super) fn told_of(&self, places: &[(String, Offset)]) -> Option<String> {
+        let is_of = |room: &str| places.iter().any(|(one, _)| one == room);
+        let event = |event: &Value| {
+            let meta = &event["meta"];
+            let rooms = meta["offsets"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
+            let rooms = rooms.unwrap_or_else(|| vec![meta["room"].as_str().unwrap_or_default().to_owned()]);
+            rooms.iter().any(|room| is_of(room)).then(|| format!("{} {meta}", event["id"]))
+        };
+        match self {
+            Self::Connected => Some("connected".to_owned()),
+            Self::Closed => Some("closed".to_owned()),
+            Self::Moves(room) => is_of(room).then(|| format!("moves {room}")),
+            Self::Refused(room) => is_of(room).then(|| format!("refused {room}")),
+            Self::Left(room) => is_of(room).then(|| format!("left {room}")),
+            Self::Joined { room, after, data } => is_of(room).then(|| {
+                let events = data["events"].as_array().map_or(0, Vec::len);
+                let [offset, complete, more] = ["offset", "complete", "hasMore"].map(|key| &data[key]);
+                format!("joined {room} after {after:?}: to {offset}, {events} events, complete {complete}, more {more}")
+            }),
+            Self::Told(told) => event(told).map(|line| format!("told {line}")),
+            Self::Event(came) => event(came).map(|line| format!("event {line}")),
+        }
+    }
 }
 
 /// A client's transcript.

@@ -112,16 +112,24 @@ impl Joining {
 
     /// How the member stands in a room from now on; none where it keeps its place.
     fn membership(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
-        let told = |number| self.reader.merge.told(number);
-        let (since, offset) = match stand {
-            Stand::Kept => return None,
-            Stand::Plain(head) => return Some(Membership::live(head.max(at))),
-            Stand::New { number, .. } | Stand::Back { number, .. } if self.torn.contains(&number) => {
-                (told(number), told(number))
+        match stand {
+            Stand::Kept => None,
+            Stand::Plain(head) => Some(Membership::live(head.max(at))),
+            Stand::New { number, .. } | Stand::Back { number, .. } => {
+                let told = self.reader.merge.told(number);
+                Some(if behind { Membership::behind(told) } else { Membership::live(told) })
             }
-            Stand::New { number, since } | Stand::Back { number, since, .. } => (since.min(told(number)), told(number)),
-        };
-        Some(Membership::begin(since, if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) }))
+        }
+    }
+
+    /// From where on the answer tells everything of a room; nothing where something is missing between two reads of it.
+    fn since(&self, stand: Stand) -> Option<Offset> {
+        match stand {
+            Stand::Kept | Stand::Plain(_) => None,
+            Stand::New { number, since } | Stand::Back { number, since, .. } => {
+                (!self.torn.contains(&number)).then_some(since)
+            }
+        }
     }
 
     /// Whether nothing is missing in a room that was asked for from a place on.
@@ -166,7 +174,10 @@ impl Service {
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
         if told {
             let rooms = answer_for(session, &joining, &held, &locals);
-            answer.give(session, &reply::joined_all(verdicts, &rooms, &joining.row));
+            let stands = joining.parts.iter().map(|part| joining.since(part.stand)).zip(&seats);
+            let told = stands.filter_map(|(since, seat)| Some((since?, seat.as_ref()?)));
+            let reply = reply::joined_all(verdicts, &rooms, &joining.row);
+            answer.give_as(session, &reply, || told.for_each(|(since, seat)| seat.membership.tell(since)));
             if !joining.row.has_more {
                 joining.row.current.told();
             }
