@@ -152,6 +152,7 @@ async fn what_came_by_a_full_sync_from_another_server_reaches_members() {
     servers[1].follow(None).await;
     publish(&servers[1], "order:r").await;
     publish(&servers[1], "order:quiet").await;
+    servers[1].is_written().await;
     // It has forgotten whose replica it was, so what it has is copied whole, without the messages that went with it.
     servers[1].kill();
     servers[1].restart().await;

@@ -277,7 +277,7 @@ impl Reader<'_> {
         let stays = self.seen.get(id).map(Vec::as_slice).unwrap_or_default();
         let lasts = |(room, stay): &&(String, usize)| self.rooms.get(room).is_some_and(|(_, now)| now == stay);
         let first = stays.iter().filter(lasts).find(|stay| !self.moving.contains(stay));
-        assert!(first.is_none(), "{}: {id} came by {first:?} and again by {named:?}", self.name);
+        assert!(first.is_none(), "{}: {id} came by {first:?} and again by {named:?}\n{}", self.name, self.trail(id));
     }
 
     fn end(&self) {

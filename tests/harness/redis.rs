@@ -118,6 +118,17 @@ impl Redis {
         }
     }
 
+    /// Waits until its file holds everything: one that was a replica writes it anew, and has none until then.
+    pub async fn is_written(&self) {
+        eventually("the file is written", || async {
+            let about: String =
+                redis::cmd("INFO").arg("persistence").query_async(&mut self.try_client().await?).await.ok()?;
+            let is_over = ["in_progress", "scheduled"].map(|state| about.contains(&format!("aof_rewrite_{state}:0")));
+            (is_over == [true, true]).then_some(())
+        })
+        .await;
+    }
+
     /// Whether it is no replica.
     pub async fn is_primary(&self) -> bool {
         let about: String =
