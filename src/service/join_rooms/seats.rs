@@ -86,7 +86,9 @@ impl Joining {
         let mut behind = Vec::new();
         for (part, seated) in self.parts.iter_mut().zip(held) {
             let (Some(number), Some(at)) = (part.stand.number(), seated.at()) else { continue };
+            // Of one that something was told of already nothing is passed over: what is told of a room has no holes.
             if let Stand::New { since, .. } = &mut part.stand
+                && self.reader.merge.told(number) == *since
                 && self.reader.merge.pass_over(number, at)
             {
                 *since = at;
