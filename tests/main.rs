@@ -78,6 +78,7 @@ mod rubbish;
 mod secrets;
 mod set_back;
 mod several_rooms;
+mod shares;
 mod shared_reads;
 mod signals;
 mod slow_handshakes;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
-use super::entrance::{Entrance, Handshakes};
+use super::entrance::Entrance;
 use super::live::Live;
 use super::policy::policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
@@ -22,7 +22,7 @@ use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
-use crate::connections::{Caps, Connections};
+use crate::connections::{Caps, Connections, Shares};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
@@ -184,7 +184,8 @@ impl Building<'_> {
     }
 
     pub(super) fn entrance(&self, readiness: Readiness, connections: Connections) -> Entrance {
-        let handshakes = Handshakes::per_second(self.config.limits.handshakes_per_second);
+        let limits = &self.config.limits;
+        let handshakes = Arc::new(Shares::per_second(limits.handshakes_per_second, limits.handshakes_per_ip));
         Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 

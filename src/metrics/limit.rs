@@ -17,6 +17,8 @@ const LOG_EVERY_MS: u64 = 60_000;
 pub enum Limit {
     /// `limits.handshakes_per_second`
     HandshakesPerSecond,
+    /// `limits.handshakes_per_ip`, or an address' share of `limits.handshakes_per_second`
+    HandshakesPerIp,
     /// `limits.connections`
     Connections,
     /// `limits.connections_per_ip`
@@ -47,8 +49,9 @@ static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::HandshakesPerSecond,
+        Self::HandshakesPerIp,
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
@@ -68,6 +71,7 @@ impl Limit {
     pub const fn key(self) -> &'static str {
         match self {
             Self::HandshakesPerSecond => "handshakes_per_second",
+            Self::HandshakesPerIp => "handshakes_per_ip",
             Self::Connections => "connections",
             Self::ConnectionsPerIp => "connections_per_ip",
             Self::ConnectionsPerUser => "connections_per_user",
