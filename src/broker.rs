@@ -224,6 +224,10 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// What is known of a room, without its entries.
     async fn facts(&self, room: &Room) -> Result<Facts, Unavailable>;
 
+    /// What is known of each of these rooms, in one round trip. Of one that cannot be read no last offset is known: a read of
+    /// it says why.
+    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable>;
+
     /// Tells the other nodes how many sessions of this one are in each of these rooms, in place of what it told before.
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
 

@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::broker::Unavailable;
 
 mod assure;
+mod backlog;
 mod cast;
 mod census;
 mod deliver;
@@ -23,10 +24,14 @@ mod feed;
 mod heal;
 mod linger;
 mod newest;
+mod renew;
 mod room;
 
 pub use newest::Watch;
 pub use room::{LocalRoom, Seated};
+
+/// The shortest time between two comparisons of all rooms with the broker.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Clone)]
@@ -36,7 +41,7 @@ struct Shared {
     broker: Arc<dyn Broker>,
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     linger: Duration,
-    memory: Duration,
+    audit: Duration,
     counts: cast::Counts,
     behind: feed::Behind,
     census: census::Census,
@@ -51,17 +56,17 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty hub. `linger`: how long a room is kept after its last local member left; `memory`: how long the broker
-    /// remembers a room's last offset.
+    /// An empty hub. `linger`: how long a room is kept after its last local member left; `audit`: how often all rooms are
+    /// compared with the broker, well within the time for which that remembers a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration, memory: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, linger: Duration, audit: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
         Self(Arc::new(Shared {
             broker,
             rooms: RwLock::default(),
             linger,
-            memory,
+            audit: audit.max(SHORTEST),
             counts,
             behind,
             census: census::Census::default(),
@@ -97,7 +102,7 @@ impl Hub {
                 self.0.broker.subscribe(room).await?;
                 let facts = self.0.broker.facts(room).await?;
                 *turn = room::Turn::Open;
-                if local.start(facts.head()) || self.breaks() != breaks {
+                if local.start(&facts) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
             }

@@ -196,7 +196,7 @@ table! {
         FEED_BROKEN = Info("feed-broken");
         /// The histories are read; live delivery goes on.
         FEED_HEALED = Info("feed-healed");
-        /// A history cannot be read; live delivery waits for it.
+        /// A room cannot be read, and is tried again; the others go on.
         HISTORY_UNREADABLE = Warn("history-unreadable");
         /// The broker forgot the newest entries of a room.
         ROOM_REWOUND = Warn("room-rewound");

@@ -258,7 +258,10 @@ impl Session {
         entry.earlier.iter().any(had)
     }
 
-    fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
+    /// Whether an event in several rooms, which now comes by those of `mask`, has come by another of them: its position tells,
+    /// also if the room has just been left.
+    #[must_use]
+    pub fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
         let rooms = self.rooms.lock();
         let left = self.left.lock();
         let had = |room: &Room, at: Offset| {

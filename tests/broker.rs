@@ -50,6 +50,7 @@ promises! {
     what_is_refused_leaves_nothing
     events_published_together_keep_their_order_and_a_bad_one_stops_no_other
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
+    facts_of_many_rooms_are_those_of_each
     a_feed_that_overflows_says_so
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
     what_is_noted_is_in_every_copy_and_in_one_that_begins_later
@@ -478,6 +479,19 @@ async fn the_head_is_the_last_offset_or_a_quiet_place_after_the_birth(kind: Kind
     let placed = bench.publish("e", &["user:1"]).await;
     assert_eq!(bench.facts("user:1").await.last, placed[0].offset);
     assert_eq!(Some(bench.facts("user:1").await.head()), placed[0].offset);
+}
+
+async fn facts_of_many_rooms_are_those_of_each(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    bench.publish("e1", &["user:1", "user:3"]).await;
+    let rooms = ["user:1", "user:2", "user:3"].map(|key| bench.room(key));
+    let together = bench.broker.facts_of(&rooms).await.expect("the broker answers");
+    for (key, facts) in ["user:1", "user:2", "user:3"].iter().zip(&together) {
+        let alone = bench.facts(key).await;
+        assert!(facts.now_ms <= alone.now_ms && alone.now_ms < facts.now_ms + 10_000);
+        assert_eq!(hallway_rooms::history::Facts { now_ms: alone.now_ms, ..*facts }, alone, "{key}");
+    }
+    assert_eq!(together.len(), rooms.len());
 }
 
 async fn a_feed_that_overflows_says_so(kind: Kind) {

@@ -30,6 +30,7 @@ mod frames;
 mod half_open;
 mod handshake;
 mod harness;
+mod healing;
 mod health_command;
 mod heartbeat;
 mod hostile;

@@ -96,6 +96,10 @@ impl Broker for LookingBack {
         self.inner.facts(room).await
     }
 
+    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+        self.inner.facts_of(rooms).await
+    }
+
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.inner.tell_sizes(sizes).await
     }

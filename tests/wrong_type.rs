@@ -75,9 +75,14 @@ async fn a_room_that_became_unreadable_costs_its_own_members_and_no_others() {
     good.join("order:good").await;
     let mut member = Client::connect(node.main(), &token::staff()).await;
     member.join("order:spoilt").await;
+    let heard = redis.fcall(&["order:spoilt"], event, &[]).await.expect("it is published");
+    assert_eq!(member.event().await.1["event"]["id"], heard.id.as_str());
     spoil(&redis, "hallway:{order:spoilt}:history").await;
-    let kill = ["KILL", "TYPE", "pubsub"];
-    redis::cmd("CLIENT").arg(&kill).exec_async(&mut redis.client().await).await.expect("redis is up");
+    // Its last offset says that something was missed, which cannot be read.
+    let mut spoil_and_break = redis::pipe();
+    spoil_and_break.cmd("SET").arg("hallway:{order:spoilt}:last").arg(format!("{}1", heard.placed[0].1));
+    spoil_and_break.cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]);
+    spoil_and_break.exec_async(&mut redis.client().await).await.expect("redis is up");
     assert_eq!(member.until_closed(PATIENCE).await, Vec::<String>::new(), "without a 41");
     for _ in 0..3 {
         let heard = redis.fcall(&["order:good"], event, &[]).await.expect("it is published");
@@ -87,6 +92,7 @@ async fn a_room_that_became_unreadable_costs_its_own_members_and_no_others() {
     node.moves("hallway_rooms_unreadable_total").await;
     assert!(node.log().iter().any(|line| line.contains("room-unreadable") && line.contains("order:spoilt")));
     mend(&redis, "hallway:{order:spoilt}:history").await;
+    mend(&redis, "hallway:{order:spoilt}:last").await;
     let mut back = Client::connect(node.main(), &token::staff()).await;
     eventually("it can be joined again", || async {
         let mut client = Client::connect(node.main(), &token::staff()).await;

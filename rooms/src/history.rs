@@ -103,11 +103,24 @@ impl Facts {
     /// more follow.
     #[must_use]
     pub fn continues(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
-        let born = Offset::before(self.birth()) <= at;
+        let born = self.born() <= at;
         let Some((first, rest)) = links.split_first() else {
-            return born && self.last.map_or_else(|| reach >= self.horizon(), |last| last == at);
+            return born
+                && self.last.map_or_else(|| reach >= self.horizon() && !self.has_vanished(at), |last| last == at);
         };
         born && first.prev <= reach && self.is_chain(first.offset, rest) && (has_more || self.ends_with(links))
+    }
+
+    /// All data is newer than this.
+    #[must_use]
+    pub fn born(&self) -> Offset {
+        Offset::before(self.birth())
+    }
+
+    /// Whether a reader at this place, which an event has, would still find a last offset if none had been deleted.
+    #[must_use]
+    pub fn has_vanished(&self, at: Offset) -> bool {
+        self.last.is_none() && !at.is_quiet() && at > self.horizon()
     }
 
     /// The oldest place from which on a room without a last offset is known to be silent. The first entry of such a room

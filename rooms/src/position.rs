@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::entry::Link;
 use crate::event::EventId;
+use crate::history::Facts;
 use crate::offset::Offset;
 
 /// Deliveries a position remembers by id, to tell a late entry from a second copy.
@@ -39,12 +40,18 @@ pub struct Position {
 }
 
 impl Position {
-    /// Begins at a head: all up to it is past. A room without a last offset has nothing past: what comes first is the next one,
-    /// also if the broker's clock was set back behind that head.
+    /// Begins at a head: all up to it is past.
     #[must_use]
     pub fn new(head: Offset) -> Self {
-        let floor = if head.is_quiet() { Offset::default() } else { head };
-        Self { at: head, floor, silent_to: head, rewound: false, recent: VecDeque::new() }
+        Self { at: head, floor: head, silent_to: head, rewound: false, recent: VecDeque::new() }
+    }
+
+    /// Begins at a room's head. Before that of a quiet room nothing is past but what is older than all data: what comes from
+    /// there is of a broker whose clock was set back.
+    #[must_use]
+    pub fn of(facts: &Facts) -> Self {
+        let head = Self::new(facts.head());
+        if facts.last.is_some() { head } else { Self { floor: facts.born().min(head.at), ..head } }
     }
 
     /// The newest offset delivered.
@@ -80,20 +87,12 @@ impl Position {
             }
             return if link.prev <= self.reach() { Arrival::Next } else { Arrival::Gap };
         }
-        // No event has that place, so none was delivered, and this one is the first.
-        if self.at.is_quiet() && !self.delivered(id) {
-            return Arrival::Next;
-        }
         let known = link.offset <= self.floor || self.delivered(id);
         if known { Arrival::Seen } else { Arrival::Late }
     }
 
     /// Notes that an entry was delivered, or passed over for good.
     pub fn advance(&mut self, link: Link, id: &EventId) {
-        // The silence that was proven by a clock which has gone back since proves nothing behind this entry.
-        if self.at.is_quiet() && link.offset < self.at {
-            self.rewind(link.offset);
-        }
         self.at = self.at.max(link.offset);
         if self.recent.len() == RECENT
             && let Some((oldest, _)) = self.recent.pop_front()
@@ -131,6 +130,8 @@ fn digest(id: &EventId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn id(n: u64) -> EventId {
@@ -159,19 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_quiet_head_the_first_entry_is_next_and_the_second_hangs_on_it() {
-        let quiet = Offset::before(1_000_001);
-        let mut position = Position::new(quiet);
-        position.vouch(Offset::before(2_000_000));
-        assert_eq!(position.arrival(link(500, 3), &id(1)), Arrival::Next);
-        position.advance(link(500, 3), &id(1));
-        assert_eq!(position.at(), Offset::at(500));
-        assert_eq!(position.arrival(link(500, 3), &id(1)), Arrival::Seen);
-        assert_eq!(position.arrival(link(510, 505), &id(2)), Arrival::Gap);
-        assert_eq!(position.arrival(link(510, 500), &id(2)), Arrival::Next);
-    }
-
-    #[test]
     fn a_second_copy_is_seen_and_an_unknown_id_is_late() {
         let mut position = Position::new(Offset::at(10));
         position.advance(link(12, 10), &id(1));
@@ -191,6 +179,19 @@ mod tests {
         assert_eq!(position.arrival(link(55, 51), &id(4)), Arrival::Late);
         assert_eq!(position.arrival(link(80, 60), &id(3)), Arrival::Again);
         assert_eq!(position.arrival(link(80, 60), &id(5)), Arrival::Next);
+    }
+
+    #[test]
+    fn before_the_head_of_a_quiet_room_nothing_is_past() {
+        let (now_ms, memory) = (1_000_000, Duration::from_hours(1));
+        let facts = Facts { now_ms, birth_ms: Some(300), last: None, memory, memory_since_ms: 300, twice: None };
+        let mut position = Position::of(&facts);
+        assert_eq!(position.arrival(link(299, 0), &id(9)), Arrival::Seen);
+        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Late);
+        position.advance(link(400, 0), &id(1));
+        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Seen);
+        assert_eq!(position.arrival(link(401, 400), &id(2)), Arrival::Late);
+        assert_eq!(position.arrival(link(now_ms, 400), &id(3)), Arrival::Next);
     }
 
     #[test]

@@ -228,7 +228,7 @@ struct Node {
 impl Node {
     fn joins(room: &Room) -> Self {
         let place = room.head();
-        Self { position: Position::new(place.offset), place, told: room.ever.len(), lacks: false }
+        Self { position: Position::of(&room.facts()), place, told: room.ever.len(), lacks: false }
     }
 
     fn deliver(&mut self, room: &Room, number: usize) -> Result<(), TestCaseError> {
@@ -258,9 +258,10 @@ impl Node {
         let (found, complete) = room.read(From::After(self.position.at()));
         if !complete {
             prop_assert!(!room.is_owed_completeness(&self.place), "cut off for nothing: {:?}", self.place);
-            let told = self.told;
-            *self = Self::joins(room);
-            self.told = told;
+            // Those who come back begin at the head, and what the room passed over for it is past.
+            let (told, mut position) = (self.told, self.position.clone());
+            position.cut(position.at().max(room.facts().head()));
+            *self = Self { position, told, ..Self::joins(room) };
             return Ok(());
         }
         for link in found {

@@ -259,6 +259,11 @@ impl Broker for MemoryBroker {
         Ok(self.read(&mut self.state.lock(), room))
     }
 
+    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+        let mut state = self.state.lock();
+        Ok(rooms.iter().map(|room| self.read(&mut state, room)).collect())
+    }
+
     async fn tell_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
         Ok(())
     }

@@ -230,6 +230,10 @@ impl Broker for RedisBroker {
         read::facts(self, &mut self.connection(), room).await.map_err(|e| unreadable(self, room, &e))
     }
 
+    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+        read::facts_of(self, &mut self.links.healing.clone(), rooms).await.map_err(|e| unavailable(&e))
+    }
+
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.reachable()?;
         fleet::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))

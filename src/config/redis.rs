@@ -84,6 +84,11 @@ section! {
         /// back, so this is how soon a deaf connection is noticed.
         canary: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
+        /// How often what was delivered is compared with the last offset of every open room, 100ms to 1h. Whatever came into
+        /// Redis without a message, as by a full sync from another server, reaches members by then. Ten thousand rooms cost
+        /// Redis some milliseconds.
+        audit: Duration = Duration::from_mins(1), check between(MILLI * 100, Duration::from_hours(1));
+
         /// How often a node gives the others a sign of life, 100ms to 5s. One that gives none for 15s is dead to them:
         /// its sockets are no longer counted in `roomSize`.
         heartbeat: Duration = Duration::from_secs(2), check between(MILLI * 100, Duration::from_secs(5));

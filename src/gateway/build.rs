@@ -87,7 +87,8 @@ impl Building<'_> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.feed());
         let broker = self.broker(to_hub)?;
-        let hub = Hub::new(broker.clone(), self.config.redis.linger, self.classes.memory());
+        let redis = &self.config.redis;
+        let hub = Hub::new(broker.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
         self.tasks.spawn_on(async move { feeder.run(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();

@@ -1,50 +1,122 @@
-//! Assurance: a room that nothing was stored in for longer than its last offset is remembered would look like one with
-//! a gap. So silent rooms are looked at from time to time, well within that memory; should the live feed have lost
-//! something without a word, this notices it too.
+//! Assurance: every open room is compared with what the broker has last stored in it, many in one round trip: at once after
+//! a break of the feed, and from time to time whatever happens. An event that came into the broker without a message, as by
+//! a full sync from another server, is noticed by nothing else; a room that is not level is read.
+//!
+//! A room that is level has proven its silence up to then. Without that, one that nothing was stored in for longer than its
+//! last offset is remembered would look like one with a gap.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use hallway_rooms::history::Facts;
+use hallway_rooms::key::Room;
+use hallway_rooms::position::Position;
 
 use super::Hub;
+use super::feed::Task;
 use super::room::LocalRoom;
-use crate::broker::Unavailable;
+use crate::broker::{Broker, Unavailable};
 
-/// Rooms looked at together.
-const READS: usize = 64;
-/// The shortest pause between two looks.
-const SHORTEST: Duration = Duration::from_millis(250);
+/// Rooms compared in one round trip: some ten kilobytes, and less than a millisecond of Redis.
+const ROOMS: usize = 512;
+/// Round trips at once.
+const LOOKS: usize = 16;
+/// Between two tries while the broker does not answer.
+const RETRY: Duration = Duration::from_millis(100);
+/// So often in a row the broker does not answer though it is well; then each room is read, and judged by itself.
+const FAILURES: u32 = 10;
 
-impl Hub {
-    /// Between two looks: four within the memory.
-    pub(super) fn assurance_pause(&self) -> Duration {
-        (self.0.memory / 4).max(SHORTEST)
+/// Rooms and where they stood when the broker was asked.
+type Asked = Vec<(Arc<LocalRoom>, Position)>;
+
+/// Comparisons that have ended, are under way, and are to begin.
+#[derive(Default)]
+pub(super) struct Looks {
+    /// No more than are open.
+    rooms: VecDeque<Vec<Arc<LocalRoom>>>,
+    running: FuturesUnordered<BoxFuture<'static, Look>>,
+}
+
+/// One comparison of many rooms; nothing is known where the broker did not say it.
+pub(super) struct Look {
+    asked: Asked,
+    facts: Option<Vec<Facts>>,
+}
+
+impl Looks {
+    /// Compares all these, whatever was compared before.
+    pub(super) fn restart(&mut self, hub: &Hub, rooms: &[Arc<LocalRoom>]) {
+        self.running.clear();
+        self.rooms = rooms.chunks(ROOMS).map(<[_]>::to_vec).collect();
+        self.begin(hub);
     }
 
-    /// Looks at every room that has been silent for half the memory.
-    pub(super) async fn assure(&self) {
-        let half = u64::try_from(self.0.memory.as_millis() / 2).unwrap_or(u64::MAX);
-        let old = crate::clock::now_ms().saturating_sub(half);
-        let silent = |local: &Arc<LocalRoom>| local.position().is_some_and(|p| p.reach().ms < old);
-        let rooms: Vec<_> = self.all().into_iter().filter(silent).collect();
-        let mut behind = Vec::new();
-        for chunk in rooms.chunks(READS) {
-            let looks = chunk.iter().map(|local| async move { (local, self.is_level(local).await) });
-            let seen = join_all(looks).await;
-            behind.extend(seen.into_iter().filter(|(_, level)| *level == Ok(false)).map(|(local, _)| local.clone()));
+    /// Whether nothing is being compared.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// The next comparison that ends.
+    pub(super) async fn next(&mut self) -> Option<Look> {
+        self.running.next().await
+    }
+
+    fn begin(&mut self, hub: &Hub) {
+        while self.running.len() < LOOKS
+            && let Some(rooms) = self.rooms.pop_front()
+        {
+            self.running.push(Box::pin(look(hub.0.broker.clone(), rooms)));
         }
-        self.heal(behind).await;
+    }
+}
+
+async fn look(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
+    let asked: Asked = rooms.into_iter().filter_map(|local| local.position().map(|at| (local, at))).collect();
+    let names: Vec<Room> = asked.iter().map(|(local, _)| local.room().clone()).collect();
+    let mut failures = 0;
+    while failures < FAILURES {
+        match broker.facts_of(&names).await {
+            Ok(facts) => return Look { asked, facts: Some(facts) },
+            Err(Unavailable(_)) => failures = if broker.health().ready { failures + 1 } else { 0 },
+        }
+        tokio::time::sleep(RETRY).await;
+        broker.reachable().await;
+    }
+    Look { asked, facts: None }
+}
+
+impl Task {
+    /// Compares every open room, unless that is being done.
+    pub(super) fn look_at_all(&mut self) {
+        if self.looks.is_empty() {
+            self.looks.restart(&self.hub, &self.hub.all());
+        }
     }
 
-    /// Whether everything that is stored in a room has been delivered; if so, its silence is proven up to now.
-    async fn is_level(&self, local: &LocalRoom) -> Result<bool, ()> {
-        let at = local.at().ok_or(())?;
-        let facts = self.0.broker.facts(local.room()).await.map_err(|Unavailable(_)| ())?;
-        let level = facts.last.is_none_or(|last| last == at);
-        if level {
-            local.vouch(at, facts.quiet());
+    pub(super) fn take_look(&mut self, look: Look) {
+        let facts =
+            look.facts.map_or_else(|| vec![None; look.asked.len()], |facts| facts.into_iter().map(Some).collect());
+        for ((local, asked), facts) in look.asked.iter().zip(facts) {
+            if !facts.is_some_and(|facts| is_level(local, asked, &facts)) {
+                self.backlog.want(local.room());
+            }
         }
-        Ok(level)
+        self.looks.begin(&self.hub);
     }
+}
+
+/// Whether everything that is stored in a room has been delivered; if so, its silence is proven up to now. A room may have
+/// moved on while the broker was asked.
+fn is_level(local: &LocalRoom, asked: &Position, facts: &Facts) -> bool {
+    let Some(position) = local.position() else { return true };
+    let continues = |p: &Position| facts.continues(p.at(), p.reach(), &[], false);
+    let is_level = continues(asked) || continues(&position);
+    if is_level {
+        local.vouch(asked.at(), facts.quiet());
+    }
+    is_level
 }

@@ -36,6 +36,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Cast<'a> {
     pub(super) entry: &'a Entry,
+    /// Whether others of its rooms had or will have it by themselves.
+    pub(super) is_apart: bool,
     envelope: Envelope,
     frames: Vec<(usize, u64, Bytes)>,
     keeps: Keeps,
@@ -51,11 +53,11 @@ enum Keeps {
 
 impl<'a> Cast<'a> {
     /// Composes an entry's event.
-    pub(super) fn of(entry: &'a Entry) -> Result<Self, InvalidEvent> {
+    pub(super) fn of(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
         let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
         let stored = entry.places.iter().any(|place| place.link().is_some());
         let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
-        Ok(Self { entry, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
+        Ok(Self { entry, is_apart, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
     }
 
     /// What becomes of its frame at a peer that lags. Of `latest` events one gives way to the next of its key, if both
@@ -83,6 +85,11 @@ impl<'a> Cast<'a> {
         let frame = self.encode(dialect.as_ref(), mask);
         self.frames.push((speaks, mask, frame.clone()));
         frame
+    }
+
+    /// Whether a session gets it the first time, by the rooms of `mask`.
+    pub(super) fn is_first(&self, session: &Session, mask: u64) -> bool {
+        session.first_copy(self.entry, mask) && !(self.is_apart && session.came_by_another(self.entry, mask))
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {

@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 
 use super::Hub;
 use super::cast::{Cast, Target};
-use super::room::Member;
+use super::room::{LocalRoom, Member};
 use crate::logs;
 use crate::session::{Membership, Session};
 use crate::wire::Push;
@@ -23,12 +23,13 @@ struct Receiver {
 }
 
 impl Hub {
-    /// Delivers an entry to the members of `targets`, whose positions have been advanced.
-    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target]) {
+    /// Delivers an entry to the members of `targets`, whose positions have been advanced. `is_apart`: others of its rooms
+    /// had or will have it by themselves.
+    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target], is_apart: bool) {
         if targets.is_empty() {
             return;
         }
-        let mut cast = match Cast::of(entry) {
+        let mut cast = match Cast::of(entry, is_apart) {
             Ok(cast) => cast,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
@@ -38,7 +39,7 @@ impl Hub {
         };
         self.0.counts.events.increment(1);
         let sent = match targets {
-            [only] => self.deliver_in_one(&mut cast, only).await,
+            [only] if !is_apart => self.deliver_in_one(&mut cast, only).await,
             several => self.deliver_in_several(&mut cast, several).await,
         };
         self.0.counts.delivered.increment(sent);
@@ -67,15 +68,30 @@ impl Hub {
 
     async fn deliver_in_several(&self, cast: &mut Cast<'_>, targets: &[Target]) -> u64 {
         let mut sent = 0;
+        let aside = if cast.is_apart { self.aside(cast.entry, targets) } else { Vec::new() };
         for chunk in receivers(cast.entry, targets).chunks(CHUNK) {
-            for receiver in chunk {
-                self.0.counts.count(&receiver.push(cast), &mut sent);
+            {
+                // Whoever comes into one of these just now is told there of what it had, and must have been when that counts.
+                let _still: Vec<_> = aside.iter().map(|local| local.hold()).collect();
+                for receiver in chunk {
+                    self.0.counts.count(&receiver.push(cast), &mut sent);
+                }
             }
             if chunk.len() == CHUNK {
                 yield_now().await;
             }
         }
         sent
+    }
+
+    /// The other rooms here that an entry is stored in, in the order of their keys.
+    fn aside(&self, entry: &Entry, targets: &[Target]) -> Vec<Arc<LocalRoom>> {
+        let mut aside = self.targets(entry);
+        let is_other = |target: &Target| targets.iter().all(|chosen| chosen.place != target.place);
+        aside.retain(|target| is_other(target) && entry.places[target.place].link().is_some());
+        let mut aside: Vec<_> = aside.into_iter().map(|target| target.local).collect();
+        aside.sort_unstable_by(|one, other| one.room().cmp(other.room()));
+        aside
     }
 
     fn note_lag(&self, entry: &Entry) {
@@ -119,7 +135,7 @@ impl Receiver {
         let weight = cast.weight(self.mask());
         let frame = || {
             let mask = self.mask();
-            let first = mask != 0 && self.session.first_copy(cast.entry, mask);
+            let first = mask != 0 && cast.is_first(&self.session, mask);
             self.standings.iter().for_each(|(membership, _, news)| _ = membership.hear(*news));
             first.then(|| cast.frame(&self.session, mask))
         };

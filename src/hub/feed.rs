@@ -1,24 +1,30 @@
-//! The feed: the one task that takes what the broker sends, in order, and moves the rooms' positions.
+//! The feed: the one task that takes what the broker sends, in order, and moves the rooms' positions. It waits for no read:
+//! those go on beside it, and what they bring comes in as the feed's items do.
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use hallway_rooms::entry::{Entry, Keep, Place};
 use hallway_rooms::position::Arrival;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
+use super::assure::Looks;
+use super::backlog::{Backlog, Trust};
 use super::cast::{Recent, Target};
+use super::heal::Read;
+use super::renew::Renewal;
 use super::room::LocalRoom;
 use crate::broker::Feed;
 use crate::broker::feed::FeedReceiver;
-use crate::logs;
 
-/// Rooms read at once.
-const READS: usize = 256;
+/// Deliveries of the backlog between two looks at what came meanwhile.
+const STEPS: usize = 64;
 
 /// An offset further ahead of the broker's clock than this was not given by the broker, unless its clock was set back.
 const FAR_MS: u64 = 60_000;
@@ -41,41 +47,77 @@ impl Behind {
     }
 }
 
+/// What the task has in hand.
+pub(super) struct Task {
+    pub(super) hub: Hub,
+    pub(super) backlog: Backlog,
+    pub(super) reads: FuturesUnordered<BoxFuture<'static, Read>>,
+    pub(super) looks: Looks,
+    pub(super) renewal: Renewal,
+    /// Whether a break was told whose end is to be.
+    pub(super) is_broken: bool,
+    recent: Recent,
+    audit: Interval,
+}
+
+/// What an entry is to its rooms here.
+struct Weighed {
+    targets: Vec<Target>,
+    has_gap: bool,
+    is_apart: bool,
+}
+
 impl Hub {
     /// Delivers what the broker sends until `stop`, or until the broker is gone.
     pub async fn run(&self, feed: FeedReceiver, stop: CancellationToken) {
-        stop.run_until_cancelled(self.take_all(feed)).await;
+        let mut task = Task::new(self.clone());
+        stop.run_until_cancelled(task.take_all(feed)).await;
     }
 
-    async fn take_all(&self, mut feed: FeedReceiver) {
-        let mut recent = Recent::default();
-        let mut assurance = tokio::time::interval(self.assurance_pause());
-        assurance.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.0.behind.raised.notified() => self.heal(self.0.behind.take()).await,
-                _ = assurance.tick() => self.assure().await,
-                item = feed.recv() => match item {
-                    Some(item) => self.take(item, &mut recent).await,
-                    None => return,
-                },
+    /// The rooms here that have not had this entry.
+    fn weigh(&self, entry: &Entry) -> Weighed {
+        let mut weighed = Weighed { targets: Vec::new(), has_gap: false, is_apart: false };
+        for target in self.targets(entry) {
+            let Some(link) = entry.places[target.place].link() else {
+                weighed.targets.extend(target.is_news(entry).then_some(target));
+                continue;
+            };
+            match target.local.arrival(link, &entry.id) {
+                Some(Arrival::Next) => weighed.targets.push(target),
+                Some(Arrival::Late) => weighed.targets.push(Target { late: true, ..target }),
+                Some(Arrival::Gap) => weighed.has_gap = true,
+                Some(Arrival::Again) => target.local.advance(link, &entry.id),
+                Some(Arrival::Seen) => weighed.is_apart = true,
+                None => {}
             }
         }
+        let stored = |t: &Target| entry.places[t.place].link().is_some();
+        if !weighed.targets.iter().any(stored) {
+            weighed.targets.retain(|target| entry.places[target.place].stamp().is_some());
+        }
+        weighed
     }
 
-    async fn take(&self, item: Feed, recent: &mut Recent) {
-        match item {
-            Feed::Entry(entry) if self.is_passing(&entry) => self.pass_on(&entry, recent).await,
-            Feed::Entry(entry) if self.is_far(&entry) => self.verify(&entry).await,
-            Feed::Entry(entry) => self.take_entry(entry).await,
-            Feed::Missed(rooms) => {
-                let rooms: Vec<_> = rooms.iter().filter_map(|room| self.find(room)).collect();
-                self.heal(rooms.clone()).await;
-                self.renew(&rooms).await;
+    /// Advances the rooms and delivers to their members.
+    pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<Target>, is_apart: bool) {
+        for target in &targets {
+            match entry.places[target.place].keep {
+                Keep::Stored(link) => target.local.advance(link, &entry.id),
+                Keep::Newest(stamp) => target.local.passed(|passed| passed.note(stamp, entry)),
+                Keep::Nothing => {}
             }
-            Feed::Restored => self.heal_all().await,
         }
+        self.deliver(entry, &targets, is_apart).await;
+        targets.iter().for_each(|target| target.local.serve());
+    }
+
+    pub(super) fn targets(&self, entry: &Entry) -> Vec<Target> {
+        let rooms = self.0.rooms.read();
+        let here = |(place, at): (usize, &Place)| {
+            let local = rooms.get(&at.room)?.clone();
+            Some(Target { local, place, late: false })
+        };
+        entry.places.iter().enumerate().filter_map(here).collect()
     }
 
     /// Whether an entry lies in the future of the broker. A service may send such a line by a plain `PUBLISH`; taken at its
@@ -87,107 +129,111 @@ impl Hub {
         entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
     }
 
-    /// Believes the histories in place of an entry: what they have is delivered from there, and the entry itself never is.
-    async fn verify(&self, entry: &Entry) {
-        let stored = |target: &Target| entry.places[target.place].link().is_some();
-        let rooms = self.targets(entry).into_iter().filter(stored).map(|target| target.local).collect();
-        self.heal(rooms).await;
-        if !self.weigh(entry).0.is_empty() {
-            self.0.counts.invalid.increment(1);
-            tracing::debug!(
-                event = logs::EVENT_UNFIT,
-                id = %entry.id,
-                "a message that lies in the future of the broker is in no history and reaches no client"
-            );
-        }
-    }
-
     /// Whether none of an entry's rooms here has it in its history.
     fn is_passing(&self, entry: &Entry) -> bool {
         self.targets(entry).iter().all(|target| entry.places[target.place].link().is_none())
     }
+}
+
+impl Task {
+    fn new(hub: Hub) -> Self {
+        let mut audit = tokio::time::interval(hub.0.audit);
+        audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            hub,
+            backlog: Backlog::default(),
+            reads: FuturesUnordered::new(),
+            looks: Looks::default(),
+            renewal: Renewal::default(),
+            is_broken: false,
+            recent: Recent::default(),
+            audit,
+        }
+    }
+
+    async fn take_all(&mut self, mut feed: FeedReceiver) {
+        loop {
+            self.begin_reads();
+            self.tell_end();
+            let next_try = self.backlog.next_try();
+            // In no fixed order, so that none of these has to wait while another one is busy.
+            tokio::select! {
+                () = self.hub.0.behind.raised.notified() => self.take_behind(),
+                Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take_read(read),
+                Some(look) = self.looks.next(), if !self.looks.is_empty() => self.take_look(look),
+                Some(latest) = self.renewal.next(), if !self.renewal.is_empty() => self.take_latest(latest).await,
+                () = sleep_until(next_try.unwrap_or_else(Instant::now)), if next_try.is_some() => {}
+                () = std::future::ready(()), if self.backlog.has_work() => self.work().await,
+                _ = self.audit.tick() => self.look_at_all(),
+                item = feed.recv() => match item {
+                    Some(item) => self.take(item).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take_behind(&mut self) {
+        for local in self.hub.0.behind.take() {
+            self.backlog.want(local.room());
+        }
+    }
+
+    async fn take(&mut self, item: Feed) {
+        match item {
+            Feed::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
+            Feed::Entry(entry) => self.take_entry(entry).await,
+            Feed::Missed(rooms) => {
+                let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
+                for local in &rooms {
+                    local.miss();
+                    self.backlog.want(local.room());
+                }
+                self.renewal.add(rooms);
+            }
+            Feed::Restored => self.heal_all(),
+        }
+    }
 
     /// Delivers what is in no history. A second copy, which comes by the channel of another of its rooms, is told by its
     /// stamp, or else by its id.
-    async fn pass_on(&self, entry: &Entry, recent: &mut Recent) {
-        let mut targets = self.targets(entry);
+    async fn pass_on(&mut self, entry: &Entry) {
+        let mut targets = self.hub.targets(entry);
         targets.retain(|target| target.is_news(entry));
         let unstamped = |target: &Target| entry.places[target.place].keep == Keep::Nothing;
-        if entry.places.len() > 1 && targets.iter().any(unstamped) && !recent.first(entry) {
+        if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.first(entry) {
             targets.retain(|target| !unstamped(target));
         }
-        self.deliver_next(entry, targets).await;
+        self.hub.deliver_next(entry, targets, false).await;
     }
 
-    /// Delivers what these rooms keep of `latest` events and the live feed has not brought: after a break of it.
-    pub(super) async fn renew(&self, rooms: &[Arc<LocalRoom>]) {
-        for chunk in rooms.chunks(READS) {
-            let reads = chunk.iter().map(|local| self.0.broker.latest(local.room()));
-            for entry in join_all(reads).await.into_iter().flatten().flatten() {
-                let mut targets = self.targets(&entry);
-                targets.retain(|target| entry.places[target.place].stamp().is_some() && target.is_news(&entry));
-                self.deliver_next(&entry, targets).await;
-            }
+    /// Delivers a stored entry, or has it wait for what is missing before it.
+    async fn take_entry(&mut self, entry: Entry) {
+        let is_far = self.hub.is_far(&entry);
+        if is_far || entry.places.iter().any(|place| self.backlog.lags(&place.room)) {
+            return self.wait(entry, if is_far { Trust::Claimed } else { Trust::Heard });
         }
+        let weighed = self.hub.weigh(&entry);
+        if weighed.has_gap {
+            return self.wait(entry, Trust::Heard);
+        }
+        // The broker's clock was set back, or another server took its place: the chain is to be taken up where it is.
+        let late = weighed.targets.iter().filter(|target| target.late);
+        late.for_each(|target| self.backlog.want(target.local.room()));
+        self.hub.deliver_next(&entry, weighed.targets, weighed.is_apart).await;
     }
 
-    /// Delivers a stored entry, or reads what is missing before it.
-    async fn take_entry(&self, entry: Entry) {
-        let (targets, gaps) = self.weigh(&entry);
-        if gaps.is_empty() {
-            self.deliver_next(&entry, targets).await;
-        } else {
-            self.heal(gaps).await;
-            let (left, _) = self.weigh(&entry);
-            self.deliver_next(&entry, left).await;
-        }
+    fn wait(&mut self, entry: Entry, trust: Trust) {
+        self.backlog.arrive(&Arc::new(entry), trust, &self.hub);
     }
 
-    /// The rooms here that have not had this entry, and those of them that lack something before it.
-    pub(super) fn weigh(&self, entry: &Entry) -> (Vec<Target>, Vec<Arc<LocalRoom>>) {
-        let (mut targets, mut gaps) = (Vec::new(), Vec::new());
-        for target in self.targets(entry) {
-            let Some(link) = entry.places[target.place].link() else {
-                targets.extend(target.is_news(entry).then_some(target));
-                continue;
-            };
-            match target.local.arrival(link, &entry.id) {
-                Some(Arrival::Next) => targets.push(target),
-                Some(Arrival::Late) => targets.push(Target { late: true, ..target }),
-                Some(Arrival::Gap) => {
-                    gaps.push(target.local.clone());
-                    targets.push(target);
-                }
-                Some(Arrival::Again) => target.local.advance(link, &entry.id),
-                Some(Arrival::Seen) | None => {}
-            }
+    /// Delivers what the backlog has ready.
+    async fn work(&mut self) {
+        for _ in 0..STEPS {
+            let Some(delivery) = self.backlog.next(&self.hub) else { break };
+            self.hub.0.counts.healed.increment(1);
+            let targets = self.hub.chosen(&delivery);
+            self.hub.deliver_next(&delivery.entry, targets, delivery.is_apart).await;
         }
-        let stored = |t: &Target| entry.places[t.place].link().is_some();
-        if !targets.iter().any(stored) {
-            targets.retain(|target| entry.places[target.place].stamp().is_some());
-        }
-        (targets, gaps)
-    }
-
-    /// Advances the rooms and delivers to their members.
-    pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<Target>) {
-        for target in &targets {
-            match entry.places[target.place].keep {
-                Keep::Stored(link) => target.local.advance(link, &entry.id),
-                Keep::Newest(stamp) => target.local.passed(|passed| passed.note(stamp, entry)),
-                Keep::Nothing => {}
-            }
-        }
-        self.deliver(entry, &targets).await;
-        targets.iter().for_each(|target| target.local.serve());
-    }
-
-    fn targets(&self, entry: &Entry) -> Vec<Target> {
-        let rooms = self.0.rooms.read();
-        let here = |(place, at): (usize, &Place)| {
-            let local = rooms.get(&at.room)?.clone();
-            Some(Target { local, place, late: false })
-        };
-        entry.places.iter().enumerate().filter_map(here).collect()
     }
 }

@@ -1,115 +1,209 @@
-//! Healing: what the live feed did not bring is read from the histories and delivered first, in order; one read per
-//! room however many members it has.
-//!
-//! An event of several rooms is delivered once for all of them, so a room's missing entries may have to wait for
-//! those of another room. Every entry names its predecessor in each of its rooms, which gives the order: a stack of
-//! rooms, where the top one is what the one below waits for.
+//! Healing: what the live feed did not bring is read from the histories; one read per room however many members it has. What
+//! waits for what is said by the [`backlog`](super::backlog). Reads run beside the feed's task, which takes in and judges
+//! what they bring.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::{Entry, Link};
+use hallway_rooms::entry::Link;
+use hallway_rooms::event::EventId;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
+use hallway_rooms::offset::Offset;
+use hallway_rooms::position::{Arrival, Position};
+use tokio::time::Instant;
 
 use super::Hub;
+use super::backlog::{Delivery, Errand, Page, Rooms, Verdict};
 use super::cast::Target;
+use super::feed::Task;
 use super::room::LocalRoom;
 use crate::broker::{History, Unavailable};
 use crate::logs;
 
-/// Rooms read at once.
-const READS: usize = 32;
-/// Between two tries while the broker does not answer.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// So often in a row a room cannot be read while the broker is well before it is given up: longer than it takes to notice that
-/// the broker is not.
-const FAILURES: u32 = 10;
-
-/// The missing entries of the rooms that are being healed.
-#[derive(Default)]
-struct Missing {
-    queues: HashMap<Room, Queue>,
+/// A read that has ended.
+pub(super) struct Read {
+    errand: Errand,
+    /// Where the room stood when it began.
+    asked: Position,
+    /// Of a read that failed, whether others would not have: then it is the room's own trouble.
+    outcome: Result<History, (Unavailable, bool)>,
 }
 
-struct Queue {
-    entries: VecDeque<Entry>,
-    has_more: bool,
+/// What a history says of a room.
+enum Judgement {
+    /// Nothing is missing.
+    Whole,
+    /// The broker lost the newest entries: what is new among those it has is what no id here knows.
+    Rewound(Offset),
+    /// The room's last offset was deleted, with what else is not known.
+    Vanished,
+    /// It does not reach back.
+    Torn,
 }
 
-impl Hub {
-    /// Reads every open room again: after a break of the feed.
-    pub(super) async fn heal_all(&self) {
-        self.0.breaks.fetch_add(1, Ordering::SeqCst);
-        let rooms: Vec<_> = self.all().into_iter().filter(|local| local.at().is_some()).collect();
+impl Rooms for Hub {
+    fn arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
+        self.find(room)?.arrival(link, id)
+    }
+
+    fn at(&self, room: &Room) -> Option<Offset> {
+        self.find(room)?.at()
+    }
+
+    fn share(&self, one: &Room, other: &Room) -> bool {
+        let (Some(one), Some(other)) = (self.find(one), self.find(other)) else { return false };
+        if one.size() <= other.size() { one.shares(other.room()) } else { other.shares(one.room()) }
+    }
+
+    fn pass_over(&self, room: &Room, link: Link, id: &EventId) {
+        if let Some(local) = self.find(room) {
+            local.advance(link, id);
+        }
+    }
+
+    fn lose(&self, room: &Room, to: Offset) {
+        if let Some(local) = self.find(room) {
+            self.cut_off(&local, to);
+        }
+    }
+}
+
+impl Task {
+    /// Compares every open room with the broker: after a break of the feed.
+    pub(super) fn heal_all(&mut self) {
+        self.hub.0.breaks.fetch_add(1, Ordering::SeqCst);
+        let rooms: Vec<_> = self.hub.all().into_iter().filter(|local| local.is_open()).collect();
         if rooms.is_empty() {
             return;
         }
         tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
-        self.heal(rooms.clone()).await;
-        self.renew(&rooms).await;
-        tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
+        self.is_broken = true;
+        self.backlog.hurry();
+        self.looks.restart(&self.hub, &rooms);
+        self.renewal.restart(rooms);
     }
 
-    /// Brings `rooms` up to what the broker has stored.
-    pub(super) async fn heal(&self, rooms: Vec<Arc<LocalRoom>>) {
-        for chunk in rooms.chunks(READS) {
-            let mut missing = Missing::default();
-            self.load(chunk, &mut missing).await;
-            for local in chunk {
-                self.drain(local.clone(), &mut missing).await;
-            }
+    /// Says that a break is over when nothing is behind any more.
+    pub(super) fn tell_end(&mut self) {
+        if self.is_broken && self.looks.is_empty() && self.backlog.is_empty() {
+            self.is_broken = false;
+            tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
         }
     }
 
-    async fn load(&self, rooms: &[Arc<LocalRoom>], missing: &mut Missing) {
-        let reads = rooms.iter().map(|local| async move { (local, self.read(local).await) });
-        for (local, history) in join_all(reads).await {
-            let Some(history) = history else { continue };
-            self.judge(local, &history);
-            let queue = Queue { entries: history.entries.into(), has_more: history.has_more };
-            missing.queues.insert(local.room().clone(), queue);
+    /// Begins the reads that may begin.
+    pub(super) fn begin_reads(&mut self) {
+        while let Some(errand) = self.backlog.next_read(Instant::now()) {
+            let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
+                self.backlog.abandon(&errand);
+                continue;
+            };
+            let from = From::After(errand.from.unwrap_or_else(|| asked.at()));
+            let broker = self.hub.0.broker.clone();
+            self.reads.push(Box::pin(async move {
+                let outcome = match broker.history(&errand.room, from, PAGE_EVENTS).await {
+                    Ok(history) => Ok(history),
+                    // The way to the histories may be in trouble while all else is well: that is no fault of this room.
+                    Err(error) => Err((error, broker.health().ready && broker.reads().await)),
+                };
+                Read { errand, asked, outcome }
+            }));
+        }
+        self.renewal.begin(&self.hub);
+    }
+
+    pub(super) fn take_read(&mut self, read: Read) {
+        // It may have been let go and opened anew meanwhile.
+        match (self.hub.find(&read.errand.room), read.outcome) {
+            (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
+            (Some(local), Err((Unavailable(error), is_its_own))) => {
+                self.take_failure(&read.errand, &local, (&error, is_its_own));
+            }
+            (None, _) => self.backlog.abandon(&read.errand),
+        }
+        for entry in self.backlog.disowned() {
+            self.hub.0.counts.invalid.increment(1);
+            tracing::debug!(
+                event = logs::EVENT_UNFIT,
+                id = %entry.id,
+                "a message that came by the feed is in no history and reaches no client"
+            );
         }
     }
 
-    /// Reads what is newer than the room's position, until the broker answers. A room that cannot be read while the broker is
-    /// well is given up: all others wait for this one.
-    async fn read(&self, local: &LocalRoom) -> Option<History> {
-        let (mut told, mut failures) = (false, 0);
-        loop {
-            let from = From::After(local.at()?);
-            let read = match self.0.broker.history(local.room(), from, PAGE_EVENTS).await {
-                Ok(history) if is_behind(&history, local) => self.rewind(local, &history).await,
-                read => read,
-            };
-            let error = match read {
-                Ok(history) => return Some(history),
-                Err(Unavailable(error)) => error,
-            };
-            failures = if self.0.broker.health().ready { failures + 1 } else { 0 };
-            if failures >= FAILURES {
-                // The way to the histories may be in trouble while all else is well: that is no fault of this room.
-                if self.0.broker.reads().await {
-                    self.give_up(local, &error);
-                    return None;
-                }
-                failures = 0;
+    fn take_history(&mut self, errand: &Errand, (local, asked): (&LocalRoom, &Position), history: History) {
+        let Some(position) = local.position() else { return self.backlog.abandon(errand) };
+        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link(local.room())).collect();
+        let page = Page { last: history.facts.last, has_more: history.has_more, entries: Vec::new() };
+        match judge(&history, &links, [asked, &position]) {
+            Judgement::Whole => {}
+            Judgement::Rewound(last) => {
+                let floor = position.floor();
+                self.hub.rewind(local, last);
+                // What is read behind the new place alone would lack what came before it and was never delivered.
+                self.backlog.fill(errand, Page { has_more: false, ..page });
+                return self.backlog.want_from(local.room(), floor.min(last));
             }
-            if !std::mem::replace(&mut told, true) {
+            Judgement::Vanished => {
+                self.hub.close_as_lost(local);
+                local.rewind(history.facts.head());
+            }
+            Judgement::Torn => {
+                let first = links.first().map(|link| link.prev);
+                self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
+            }
+        }
+        self.backlog.fill(errand, Page { entries: history.entries, ..page });
+    }
+
+    fn take_failure(&mut self, errand: &Errand, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
+        match self.backlog.fail(errand, Instant::now(), is_its_own) {
+            Some(Verdict::GiveUp) => self.hub.give_up(local, error),
+            Some(Verdict::Later { first: true }) => {
                 tracing::warn!(
                     event = logs::HISTORY_UNREADABLE,
                     error,
-                    "a history cannot be read; live delivery waits for the broker"
+                    "a room cannot be read; trying on, while the others go on"
                 );
             }
-            tokio::time::sleep(RETRY).await;
+            Some(Verdict::Later { first: false }) | None => {}
         }
+    }
+}
+
+/// A room may have moved on while it was read: it is whole if it is so from where it stood at either end of that.
+fn judge(history: &History, links: &[Link], [asked, position]: [&Position; 2]) -> Judgement {
+    let facts = &history.facts;
+    let continues = |p: &Position| facts.continues(p.at(), p.reach(), links, history.has_more);
+    match facts.last {
+        // What was delivered before the read began was stored before it.
+        Some(last) if last < asked.at() && last < position.at() => Judgement::Rewound(last),
+        _ if continues(asked) || continues(position) => Judgement::Whole,
+        None if links.is_empty() && facts.has_vanished(position.at()) => Judgement::Vanished,
+        Some(_) | None => Judgement::Torn,
+    }
+}
+
+impl Hub {
+    /// The targets of a delivery, with those of its rooms that keep nothing of it in their history: the first time.
+    pub(super) fn chosen(&self, delivery: &Delivery) -> Vec<Target> {
+        let entry = &delivery.entry;
+        let mut targets = Vec::new();
+        for target in self.targets(entry) {
+            match entry.places[target.place].link() {
+                Some(_) => {
+                    let chosen = delivery.places.iter().find(|(place, _)| *place == target.place);
+                    targets.extend(chosen.map(|(_, late)| Target { late: *late, ..target }));
+                }
+                None if entry.places[target.place].stamp().is_some() || delivery.is_first => {
+                    targets.extend(target.is_news(entry).then_some(target));
+                }
+                None => {}
+            }
+        }
+        targets
     }
 
     /// Costs a room that cannot be read its members, who come back and ask for it again. Until somebody is let in, nothing of it
@@ -122,89 +216,24 @@ impl Hub {
         }
     }
 
-    /// The broker lost the newest entries of a room: what is new among those it has is what no id here knows.
-    async fn rewind(&self, local: &LocalRoom, history: &History) -> Result<History, Unavailable> {
-        let (Some(position), Some(last)) = (local.position(), history.facts.last) else { return Ok(history.clone()) };
-        let unseen = self.0.broker.history(local.room(), From::After(position.floor()), PAGE_EVENTS).await?;
+    fn rewind(&self, local: &LocalRoom, last: Offset) {
         self.0.counts.rewound.increment(1);
-        tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = %position.at(), last = %last, "the broker forgot the newest entries of a room");
+        tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = ?local.at(), %last, "the broker forgot the newest entries of a room");
         local.rewind(last);
-        Ok(unseen)
+    }
+
+    /// A room goes on from a later place, because what lies before it is lost.
+    fn cut_off(&self, local: &LocalRoom, to: Offset) {
+        let Some(at) = local.at() else { return };
+        local.cut(at.max(to));
+        self.close_as_lost(local);
     }
 
     /// Members of a room whose history does not reach back lose their transport: nothing is skipped silently.
-    fn judge(&self, local: &LocalRoom, history: &History) {
-        let Some(position) = local.position() else { return };
-        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link(local.room())).collect();
-        if history.facts.continues(position.at(), position.reach(), &links, history.has_more) {
-            return;
-        }
-        let first = links.first().map(|link| link.prev);
-        local.cut(position.at().max(first.unwrap_or_else(|| history.facts.head())));
+    fn close_as_lost(&self, local: &LocalRoom) {
         self.0.counts.cut_off.increment(1);
         for member in local.members() {
             member.session.close(Close::HistoryLost);
         }
     }
-
-    /// Delivers a room's missing entries, those that it waits for first.
-    async fn drain(&self, local: Arc<LocalRoom>, missing: &mut Missing) {
-        let mut stack = vec![local];
-        let mut idle_turns = 0;
-        while let Some(top) = stack.last().cloned() {
-            let Some(entry) = self.next_of(&top, missing).await else {
-                stack.pop();
-                continue;
-            };
-            let (targets, gaps) = self.weigh(&entry);
-            let blocked = gaps.into_iter().find(|gap| gap.room() != top.room());
-            let stuck = idle_turns > stack.len() + missing.queues.len();
-            match blocked {
-                Some(gap) if !stuck && !targets.is_empty() => {
-                    idle_turns += 1;
-                    self.wait_for(gap, &mut stack, missing).await;
-                }
-                _ => {
-                    idle_turns = 0;
-                    self.pass(&top, &entry, targets, missing).await;
-                }
-            }
-        }
-    }
-
-    async fn wait_for(&self, gap: Arc<LocalRoom>, stack: &mut Vec<Arc<LocalRoom>>, missing: &mut Missing) {
-        if let Some(at) = stack.iter().position(|waiting| Arc::ptr_eq(waiting, &gap)) {
-            stack.truncate(at + 1);
-            return;
-        }
-        let unread = missing.queues.get(gap.room()).is_none_or(|q| q.entries.is_empty() && !q.has_more);
-        if unread {
-            self.load(std::slice::from_ref(&gap), missing).await;
-        }
-        stack.push(gap);
-    }
-
-    async fn pass(&self, top: &LocalRoom, entry: &Entry, targets: Vec<Target>, missing: &mut Missing) {
-        if let Some(queue) = missing.queues.get_mut(top.room()) {
-            queue.entries.pop_front();
-        }
-        if !targets.is_empty() {
-            self.0.counts.healed.increment(1);
-            self.deliver_next(entry, targets).await;
-        }
-    }
-
-    /// The first missing entry of a room that it has not had; reads on where a page was full.
-    async fn next_of(&self, local: &Arc<LocalRoom>, missing: &mut Missing) -> Option<Entry> {
-        let queue = missing.queues.get_mut(local.room())?;
-        if queue.entries.is_empty() && queue.has_more {
-            self.load(std::slice::from_ref(local), missing).await;
-        }
-        missing.queues.get(local.room())?.entries.front().cloned()
-    }
-}
-
-fn is_behind(history: &History, local: &LocalRoom) -> bool {
-    let last = history.facts.last;
-    last.is_some_and(|last| local.at().is_some_and(|at| last < at))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hallway_rooms::entry::{Entry, Link, Stamp};
 use hallway_rooms::event::EventId;
+use hallway_rooms::history::Facts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
@@ -143,13 +144,14 @@ impl LocalRoom {
         self.opening.try_lock().ok()
     }
 
-    /// Begins at `head`. True when something newer arrived before, which then must be read from the history.
-    pub(super) fn start(&self, head: Offset) -> bool {
+    /// Begins at the head. True when something newer arrived before, which then must be read from the history.
+    pub(super) fn start(&self, facts: &Facts) -> bool {
         let mut state = self.state.lock();
-        state.position = Some(Position::new(head));
+        let head = facts.head();
+        state.position = Some(Position::of(facts));
         state.served = head;
-        // Whatever came before a head of a room without a last offset may have been stored behind the look at it.
-        state.early.take().is_some_and(|early| early > head || head.is_quiet())
+        // What came before a quiet head may have been stored behind the look at the room, by a clock that was set back.
+        state.early.take().is_some_and(|early| early > head || facts.last.is_none())
     }
 
     /// What an entry means here; none while the room is not open.
@@ -160,6 +162,14 @@ impl LocalRoom {
         }
         state.early = state.early.max(Some(link.offset));
         None
+    }
+
+    /// Notes that something was missed. A room that is being opened is then to be read, as when something newer has arrived.
+    pub(super) fn miss(&self) {
+        let mut state = self.state.lock();
+        if state.position.is_none() {
+            state.early = Some(Offset { ms: u64::MAX, n: u64::MAX });
+        }
     }
 
     pub(super) fn advance(&self, link: Link, id: &EventId) {
@@ -188,10 +198,13 @@ impl LocalRoom {
         }
     }
 
+    /// Takes an earlier place, and its members with it: what is stored next may lie before the one they had.
     pub(super) fn rewind(&self, to: Offset) {
-        if let Some(position) = &mut self.state.lock().position {
-            position.rewind(to);
-        }
+        let mut state = self.state.lock();
+        let Some(position) = &mut state.position else { return };
+        position.rewind(to);
+        state.served = state.served.min(to);
+        state.members.iter().for_each(|(_, member)| member.membership.rewind(to));
     }
 
     pub(super) fn cut(&self, to: Offset) {
@@ -203,6 +216,11 @@ impl LocalRoom {
     /// What it has passed on of `latest` events.
     pub(super) fn passed<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
         look(&mut self.state.lock().passed)
+    }
+
+    /// Whether one of its members is in another room as well.
+    pub(super) fn shares(&self, other: &Room) -> bool {
+        self.state.lock().members.iter().any(|(_, member)| member.session.joined(other).is_some())
     }
 
     pub(super) fn members(&self) -> Vec<Member> {
@@ -228,12 +246,10 @@ impl LocalRoom {
 }
 
 impl Seated<'_> {
-    /// The newest offset delivered here, zero while there is none; nothing if the room is not open.
+    /// The newest offset delivered here, if the room is open.
     #[must_use]
     pub fn at(&self) -> Option<Offset> {
-        let at = self.0.position.as_ref().map(Position::at)?;
-        // The head of a room without a last offset is the place of no event, and says nothing about a reader's own.
-        Some(if at.is_quiet() { Offset::default() } else { at })
+        self.0.position.as_ref().map(Position::at)
     }
 
     /// Up to here every member's wire has been handed everything.

@@ -60,6 +60,13 @@ impl Membership {
         }
     }
 
+    /// Takes an earlier place, because the broker forgot its newest entries: what it stores next may lie before the old one.
+    pub fn rewind(&self, to: Offset) {
+        if let Standing::Live(at) = &mut self.state.lock().standing {
+            *at = to.min(*at);
+        }
+    }
+
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
     pub(super) fn leave(&self) -> Option<(Offset, Offset)> {
         let before = std::mem::replace(&mut self.state.lock().standing, Standing::Left);
@@ -80,8 +87,7 @@ impl Membership {
     pub fn hears(&self, keep: Keep) -> bool {
         let state = self.state.lock();
         match (state.standing, keep) {
-            // A place of no event: none was told, so whatever the room passes on is news.
-            (Standing::Live(from), Keep::Stored(link)) => link.offset > from || from.is_quiet(),
+            (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
             (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
             (Standing::Live(_), Keep::Nothing) => true,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
@@ -93,7 +99,7 @@ impl Membership {
     pub fn hear(&self, keep: Keep) -> bool {
         let mut state = self.state.lock();
         match (&mut state.standing, keep) {
-            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to || to.is_quiet() => {
+            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
                 *to = link.offset;
                 true
             }

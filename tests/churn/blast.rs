@@ -234,7 +234,16 @@ async fn part(wanderers: Vec<Wanderer>) -> Vec<Log> {
     parting.join_all().await
 }
 
+/// Drawn at random, so it runs where a seed is named: `./check --long` names ten.
 #[tokio::test]
 async fn what_befalls_some_rooms_or_a_link_costs_no_other_room_and_is_over_when_it_is() {
-    Run::new(number("BLAST_SEED", 1), number("BLAST_TROUBLES", 0)).course().await;
+    let seed = number("BLAST_SEED", 0);
+    let rolls = || -> Vec<usize> {
+        let mut dice = Dice::new(seed);
+        (0..100).map(|_| dice.roll(1000)).collect()
+    };
+    assert_eq!(rolls(), rolls(), "a seed replays its troubles");
+    if seed > 0 {
+        Run::new(seed, number("BLAST_TROUBLES", 12)).course().await;
+    }
 }

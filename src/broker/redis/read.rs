@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
+use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value, pipe};
 use hallway_rooms::entry::{Entry, Link};
 use hallway_rooms::history::{Facts, From, Twice};
 use hallway_rooms::key::Room;
@@ -54,6 +54,22 @@ pub(super) async fn facts(broker: &RedisBroker, link: &mut link::Link, room: &Ro
     Ok(facts)
 }
 
+/// The last offsets by one command, and beside them what is the same for every room, read as for one that there is not.
+pub(super) async fn facts_of(
+    broker: &RedisBroker,
+    link: &mut link::Link,
+    rooms: &[Room],
+) -> Result<Vec<Facts>, RedisError> {
+    let [history, last, ..] = broker.keys.trial();
+    let mut read = pipe();
+    read.atomic().cmd("MGET");
+    rooms.iter().for_each(|room| _ = read.arg(broker.keys.last(room)));
+    read.add_command(call_on(broker, (&history, &last), From::After(END), (0, 0)));
+    let (lasts, shared): (Vec<Option<String>>, Value) = read.query_async(link).await?;
+    let shared = page_of(broker, shared)?.facts;
+    Ok(lasts.into_iter().map(|last| Facts { last: last.and_then(|text| text.parse().ok()), ..shared }).collect())
+}
+
 pub(super) async fn history(
     broker: &RedisBroker,
     link: &mut link::Link,
@@ -92,7 +108,11 @@ fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
 }
 
 /// The call that reads a page, or with a limit of 0 no more than the facts.
-pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, (limit, bytes): (usize, usize)) -> Cmd {
+pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, most: (usize, usize)) -> Cmd {
+    call_on(broker, (&broker.keys.history(room), &broker.keys.last(room)), from, most)
+}
+
+fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (limit, bytes): (usize, usize)) -> Cmd {
     let (start, limit) = match from {
         From::After(END) => ("-".to_owned(), 0),
         From::After(offset) => (format!("({offset}"), limit),
@@ -100,7 +120,7 @@ pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, (limit, bytes)
     };
     let keys = &broker.keys;
     let mut call = cmd("FCALL");
-    call.arg(broker.function.read()).arg(5).arg(keys.history(room)).arg(keys.last(room));
+    call.arg(broker.function.read()).arg(5).arg(history).arg(last);
     call.arg(keys.birth()).arg(keys.memory()).arg(keys.clock()).arg(start).arg(limit).arg(bytes);
     call
 }

@@ -1,0 +1,162 @@
+//! Reads: which may begin, and what they bring.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use hallway_rooms::entry::Entry;
+use hallway_rooms::key::Room;
+use tokio::time::Instant;
+
+use super::{
+    BYTES, Backlog, Errand, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, Page, READS, Read, Trust, Verdict, Waiting, weight,
+};
+
+impl Backlog {
+    /// The next read that may begin.
+    pub(in crate::hub) fn next_read(&mut self, now: Instant) -> Option<Errand> {
+        while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+            let Some(Reverse((_, room))) = self.later.pop() else { break };
+            self.retry(&room);
+        }
+        // With all that may wait waiting, one goes on that the others may be waiting for.
+        let may_begin = self.running == 0 || self.running < READS && self.bytes < BYTES;
+        if !may_begin {
+            return None;
+        }
+        loop {
+            let room = self.wanted.pop_front()?;
+            let Some(lag) = self.lags.get_mut(&room).filter(|lag| lag.read == Read::Wanted) else { continue };
+            self.reads += 1;
+            self.running += 1;
+            lag.read = Read::Running { number: self.reads, again: false };
+            lag.more = false;
+            return Some(Errand { room, number: self.reads, from: lag.cursor.take() });
+        }
+    }
+
+    fn retry(&mut self, room: &Room) {
+        if let Some(lag) = self.lags.get_mut(room).filter(|lag| lag.read == Read::Later) {
+            lag.read = Read::Wanted;
+            self.wanted.push_back(room.clone());
+        }
+    }
+
+    /// When the next read is due that waits for its time.
+    pub(in crate::hub) fn next_try(&self) -> Option<Instant> {
+        self.later.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Has no room wait for its time: the broker is back.
+    pub(in crate::hub) fn hurry(&mut self) {
+        for Reverse((_, room)) in std::mem::take(&mut self.later) {
+            self.retry(&room);
+        }
+    }
+
+    /// Takes in what an errand brought. None of it where the room was let go meanwhile.
+    pub(in crate::hub) fn fill(&mut self, errand: &Errand, page: Page) {
+        if !self.ends(errand) {
+            return;
+        }
+        let (room, number) = (&errand.room, errand.number);
+        let Some(lag) = self.lags.get_mut(room) else { return };
+        (lag.failures, lag.failing_since) = (0, None);
+        let end = page.entries.iter().filter_map(|entry| entry.link(room)).map(|link| link.offset).max();
+        // A page of which nothing can be told leads nowhere.
+        let has_more = page.has_more && end.is_some();
+        lag.covered = if has_more { end } else { page.last };
+        lag.cursor = if has_more { end } else { lag.cursor };
+        lag.more |= has_more;
+        for entry in page.entries {
+            let Some(link) = entry.link(room) else { continue };
+            let weight = weight(&entry);
+            let waiting = Waiting { entry: Arc::new(entry), reads: u64::MAX, trust: Trust::Read };
+            lag.bytes += weight;
+            self.bytes += weight;
+            if let Some(before) = lag.queue.insert(link.offset, waiting) {
+                lag.bytes -= self::weight(&before.entry);
+                self.bytes -= self::weight(&before.entry);
+            }
+        }
+        self.disown(room, number, !has_more);
+        self.work_on(room);
+    }
+
+    /// Lets go of what came before this read began and is not in what it found, unless another room's history has it: then
+    /// what lies before it in this one is lost.
+    fn disown(&mut self, room: &Room, number: u64, is_whole: bool) {
+        let Some(lag) = self.lags.get_mut(room) else { return };
+        let mut gone = Vec::new();
+        for (at, waiting) in lag.queue.iter().filter(|(_, waiting)| waiting.reads < number) {
+            let is_behind = lag.covered.is_none_or(|covered| *at > covered);
+            match waiting.trust {
+                Trust::Read if is_behind && is_whole => lag.covered = Some(*at),
+                Trust::Heard if is_behind && is_whole => gone.push(*at),
+                Trust::Claimed if !is_behind || is_whole => gone.push(*at),
+                Trust::Read | Trust::Heard | Trust::Claimed => {}
+            }
+        }
+        for at in gone {
+            let Some(entry) = self.drop_from(room, at) else { continue };
+            self.ask_others(room, &entry);
+            self.disowned.push(entry);
+        }
+    }
+
+    /// Has the other rooms of an entry that one of them does not know read, where it waits on no better word.
+    fn ask_others(&mut self, room: &Room, entry: &Entry) {
+        for place in entry.places.iter().filter(|place| place.room != *room) {
+            let Some(link) = place.link() else { continue };
+            let waiting = self.lags.get(&place.room).and_then(|lag| lag.queue.get(&link.offset));
+            if waiting.is_some_and(|waiting| waiting.trust == Trust::Heard && waiting.entry.id == entry.id) {
+                self.drop_from(&place.room, link.offset);
+                self.want(&place.room);
+                self.work_on(&place.room);
+            }
+        }
+    }
+
+    /// Ends a room's read. False when the room was let go since it began.
+    fn ends(&mut self, errand: &Errand) -> bool {
+        self.running = self.running.saturating_sub(1);
+        let Some(lag) = self.lags.get_mut(&errand.room) else { return false };
+        let Read::Running { number, again } = lag.read else { return false };
+        if number != errand.number {
+            return false;
+        }
+        lag.read = Read::No;
+        if again {
+            self.want(&errand.room);
+        }
+        true
+    }
+
+    /// Notes that an errand failed. `is_well`: the broker, apart from this.
+    pub(in crate::hub) fn fail(&mut self, errand: &Errand, now: Instant, is_well: bool) -> Option<Verdict> {
+        self.running = self.running.saturating_sub(1);
+        let lag = self.lags.get_mut(&errand.room)?;
+        if !matches!(lag.read, Read::Running { number, .. } if number == errand.number) {
+            return None;
+        }
+        lag.cursor = lag.cursor.or(errand.from);
+        let since = *lag.failing_since.get_or_insert(now);
+        if !is_well {
+            lag.failing_since = None;
+        } else if now.duration_since(since) >= PATIENCE {
+            self.forget(&errand.room);
+            return Some(Verdict::GiveUp);
+        }
+        let pause = (FIRST_PAUSE * 2_u32.saturating_pow(lag.failures.min(10))).min(LONGEST_PAUSE);
+        lag.failures += 1;
+        lag.read = Read::Later;
+        self.later.push(Reverse((now + pause, errand.room.clone())));
+        Some(Verdict::Later { first: lag.failures == 1 })
+    }
+
+    /// Ends an errand to a room that is closed.
+    pub(in crate::hub) fn abandon(&mut self, errand: &Errand) {
+        if self.ends(errand) {
+            self.forget(&errand.room);
+        }
+    }
+}
