@@ -93,10 +93,8 @@ async fn a_stranger_that_upgrades_and_hangs_up_keeps_no_newcomer_out() {
     assert!(over(&node, "handshakes_per_ip").await > 0);
     // The rest is the stranger's: nothing of the rate is wasted.
     let had = stranger.upgraded.load(Ordering::SeqCst);
-    eventually("it goes on alone", || async {
-        (stranger.upgraded.load(Ordering::SeqCst) >= had + 20).then_some(())
-    })
-    .await;
+    eventually("it goes on alone", || async { (stranger.upgraded.load(Ordering::SeqCst) >= had + 20).then_some(()) })
+        .await;
     assert!(stranger.ends().await >= 20);
 }
 

@@ -171,7 +171,10 @@ mod tests {
     #[test]
     fn a_customer_alone_has_the_whole_rate() {
         let (shares, start) = (Shares::per_second(100, None), Instant::now());
-        assert!((199..=201).contains(&given(&shares, ip(GREEDY), start, 10_000)), "a second's worth at once, and the rate");
+        assert!(
+            (199..=201).contains(&given(&shares, ip(GREEDY), start, 10_000)),
+            "a second's worth at once, and the rate"
+        );
         for second in 1..5 {
             let from = start + Duration::from_secs(second);
             assert!((99..=101).contains(&given(&shares, ip(GREEDY), from, 10_000)), "second {second}");

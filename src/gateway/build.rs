@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
+use super::descriptors::Descriptors;
 use super::entrance::Entrance;
 use super::live::Live;
 use super::policy::policy;
@@ -181,7 +182,9 @@ impl Building<'_> {
 
     pub(super) fn connections(&self) -> Connections {
         let limits = &self.config.limits;
-        Connections::new(Caps { all: limits.connections, per_ip: limits.connections_per_ip })
+        let bearable = Descriptors::of_process(self.config).clients;
+        let all = limits.connections.map(|allowed| allowed.min(bearable));
+        Connections::new(Caps { all, per_ip: limits.connections_per_ip })
     }
 
     pub(super) fn entrance(&self, readiness: Readiness, connections: Connections) -> Entrance {

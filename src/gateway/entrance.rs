@@ -21,7 +21,7 @@ use crate::readiness::Readiness;
 use crate::wire::stamp;
 
 /// Seconds after which a refused client is asked to come back, each another one, so that they do not all come at once.
-const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
+pub(super) const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -100,6 +100,7 @@ fn full(limit: Limit, client: IpAddr) -> Response {
         }
         Limit::Connections
         | Limit::ConnectionsPerUser
+        | Limit::Descriptors
         | Limit::ApiConnections
         | Limit::AdminConnections
         | Limit::HeadBytes

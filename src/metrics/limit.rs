@@ -19,6 +19,8 @@ pub enum Limit {
     HandshakesPerSecond,
     /// `limits.handshakes_per_ip`, or an address' share of `limits.handshakes_per_second`
     HandshakesPerIp,
+    /// The limit on open files
+    Descriptors,
     /// `limits.connections`
     Connections,
     /// `limits.connections_per_ip`
@@ -49,9 +51,10 @@ static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::HandshakesPerSecond,
         Self::HandshakesPerIp,
+        Self::Descriptors,
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
@@ -66,12 +69,13 @@ impl Limit {
         Self::ReadsPerUser,
     ];
 
-    /// Its key in the section `limits`, which is also its label.
+    /// Its label, which is also its key in the section `limits`, but for that of the system.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
             Self::HandshakesPerSecond => "handshakes_per_second",
             Self::HandshakesPerIp => "handshakes_per_ip",
+            Self::Descriptors => "descriptors",
             Self::Connections => "connections",
             Self::ConnectionsPerIp => "connections_per_ip",
             Self::ConnectionsPerUser => "connections_per_user",
@@ -87,6 +91,11 @@ impl Limit {
         }
     }
 
+    /// What an operator would have to raise.
+    fn setting(self) -> String {
+        if self == Self::Descriptors { "nofile".to_owned() } else { format!("limits.{}", self.key()) }
+    }
+
     /// Notes that it has held somebody back.
     pub fn reached(self) {
         counter!(OVER_LIMIT, "limit" => self.key()).increment(1);
@@ -94,7 +103,7 @@ impl Limit {
         let before = last.load(Ordering::Relaxed);
         let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
         if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let key = format!("limits.{}", self.key());
+            let key = self.setting();
             tracing::warn!(
                 event = logs::LIMIT_REACHED,
                 key,
