@@ -88,7 +88,7 @@ async fn hears(redis: &Redis, member: &mut Client, id: &str) {
 #[tokio::test]
 async fn strangers_who_take_all_they_can_get_leave_redis_and_the_operators_theirs() {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit can be read");
-    let redis = Redis::start_forgetful().await;
+    let mut redis = Redis::start().await;
     let node = node(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_SOCKETIO__CONNECT_TIMEOUT", "5m")]).await;
     let mut member = Client::connect(node.main(), &token::user("u1")).await;
     member.join("order:r").await;
@@ -110,6 +110,12 @@ async fn strangers_who_take_all_they_can_get_leave_redis_and_the_operators_their
         hears(&redis, &mut member, &format!("killed-{round}")).await;
         node.ready().await;
     }
+    // While it is away, strangers who wait to be let in could take what its links gave back.
+    redis.kill();
+    eventually("the node misses it", || async { (node.readyz().await == 503).then_some(()) }).await;
+    redis.restart().await;
+    node.ready().await;
+    hears(&redis, &mut member, "restarted").await;
     assert!(!node.log().iter().any(|line| line.contains("accept-failed")), "it never ran out");
     assert_eq!(told().len(), 1, "once a minute");
     drop(strangers);
