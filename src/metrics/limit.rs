@@ -93,7 +93,15 @@ impl Limit {
 
     /// What an operator would have to raise.
     fn setting(self) -> String {
-        if self == Self::Descriptors { "nofile".to_owned() } else { format!("limits.{}", self.key()) }
+        let key = self.key();
+        if self == Self::Descriptors {
+            return "nofile".to_owned();
+        }
+        // An address that is held back though no limit is set for it had its share of the other one.
+        if self == Self::HandshakesPerIp {
+            return format!("limits.{key} or limits.{}", Self::HandshakesPerSecond.key());
+        }
+        format!("limits.{key}")
     }
 
     /// Notes that it has held somebody back.
