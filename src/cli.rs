@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigErrors, DevHost, Mode, environment, parse_duration};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, shortage};
 use crate::logs;
 use crate::metrics;
 
@@ -209,12 +209,22 @@ fn check(file: Option<&Path>) -> ExitCode {
     };
     // What `serve` builds is built here, so that both give one verdict.
     match Gateway::try_out(&config).and_then(|()| policy::rules(&config)) {
-        Ok(rules) => print(&format!("the configuration is good\n{rules}")),
+        Ok(rules) => {
+            // What cannot be raised stays as it is, and is told all the same.
+            raise_open_files().ok();
+            shortage(&config).iter().for_each(|problem| complain(problem));
+            print(&format!("the configuration is good\n{rules}"))
+        }
         Err(error) => {
             complain(&error.to_string());
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+/// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows, and gives how many.
+fn raise_open_files() -> std::io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
 }
 
 /// A publishing service needs the function's settings, not this node's keys: those may be missing here.

@@ -13,8 +13,10 @@ use crate::metrics::{CONNECTIONS, CONNECTIONS_LIMIT, limit::Limit};
 use crate::wire::Wire;
 
 mod places;
+mod shares;
 
 pub use places::{Caps, Full, Place, Places};
+pub use shares::{Scarce, Shares};
 
 /// CONNECTs that one transport may try: a client needs one per namespace, and one more per token that failed.
 const CONNECTS_PER_TRANSPORT: usize = 64;

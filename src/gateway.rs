@@ -28,6 +28,7 @@ use crate::wire::Backlogs;
 
 mod api;
 mod build;
+mod descriptors;
 mod entrance;
 mod forwarded;
 mod front;
@@ -40,6 +41,8 @@ mod serve;
 mod subprotocol;
 
 use build::Building;
+use descriptors::Descriptors;
+pub use descriptors::shortage;
 use front::Front;
 use guard::Guard;
 use live::Live;
@@ -136,6 +139,9 @@ impl Gateway {
         let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
+        }
+        if let Some(problem) = shortage(config) {
+            tracing::warn!(event = logs::DESCRIPTORS_FEW, "there are few descriptors for what is allowed: {problem}");
         }
         gateway.listen(config, front, metrics)?;
         gateway.readiness.open();

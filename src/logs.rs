@@ -77,6 +77,8 @@ table! {
         STOPPING = Info("stopping");
         /// The node has too little memory for what its limits allow.
         MEMORY_SMALL = Warn("memory-small");
+        /// The limit on open descriptors is too low for `limits.connections`.
+        DESCRIPTORS_FEW = Warn("descriptors-few");
         /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
         SIGNAL_IGNORED = Info("signal-ignored");
         /// At its stop the node could not say in time that it goes.

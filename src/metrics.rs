@@ -15,10 +15,11 @@ table::table! {
     "Connections and sessions" {
         /// Open connections of clients, handshakes under way included.
         CONNECTIONS = Gauge("hallway_connections", "connections");
-        /// `limits.connections`, where it is set.
+        /// `limits.connections`, where it is set, or fewer where descriptors are enough for fewer.
         CONNECTIONS_LIMIT = Gauge("hallway_connections_limit", "connections");
-        /// Open connections to `api.listen` and `admin.listen`, by the limit that bounds them.
-        HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["api_connections", "admin_connections"]);
+        /// Open connections by the limit that bounds them: to `server.listen` by the descriptors, whether or not a client has come by
+        /// them, to `api.listen` and to `admin.listen`.
+        HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["descriptors", "api_connections", "admin_connections"]);
         /// Sessions signed in right now.
         SESSIONS = Gauge("hallway_sessions", "sessions");
         /// CONNECTs admitted.
@@ -27,7 +28,7 @@ table::table! {
         CONNECTS_REFUSED = Counter("hallway_connects_refused_total", "CONNECTs", why = REFUSED_CONNECTS);
         /// Sessions that ended.
         DISCONNECTS = Counter("hallway_disconnects_total", "sessions", why = CLOSES);
-        /// Times that a limit of the configuration was reached.
+        /// Times that a limit was reached: one of the configuration, or the descriptors.
         OVER_LIMIT = Counter("hallway_over_limit_total", "times", limit = LIMITS);
         /// Requests refused because their `Origin` is not among `server.origins`.
         ORIGINS_REFUSED = Counter("hallway_origins_refused_total", "requests");

@@ -41,12 +41,44 @@ impl Bucket {
     /// Whether there is a token at `now`; if so, it is taken.
     #[must_use]
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)) + rate.interval;
-        let there = full_at <= now + rate.full;
+        let there = self.has(rate, now);
+        if there {
+            self.full_at = Some(self.another(rate, now));
+        }
+        there
+    }
+
+    /// Whether there is a token at `now`.
+    #[must_use]
+    pub fn has(&self, rate: Rate, now: Instant) -> bool {
+        self.another(rate, now) <= now + rate.full
+    }
+
+    /// As [`take`](Self::take), with so much of the tokens to come besides, and one of them at least. They are paid back
+    /// before there is a token again.
+    #[must_use]
+    pub fn take_on_credit(&mut self, rate: Rate, credit: Duration, now: Instant) -> bool {
+        let full_at = self.another(rate, now);
+        let there = full_at <= now + rate.full + credit.max(rate.interval);
         if there {
             self.full_at = Some(full_at);
         }
         there
+    }
+
+    /// Takes a token if there is one, and all that is left if there is not.
+    pub fn charge(&mut self, rate: Rate, now: Instant) {
+        self.full_at = Some(self.another(rate, now).min(now + rate.full));
+    }
+
+    /// Whether nothing was taken lately.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|at| at <= now)
+    }
+
+    fn another(&self, rate: Rate, now: Instant) -> Instant {
+        self.full_at.map_or(now, |at| at.max(now)) + rate.interval
     }
 }
 

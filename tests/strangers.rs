@@ -19,6 +19,8 @@ const IDLE: Duration = Duration::from_secs(2);
 /// A connection is closed by then.
 const SOON: Duration = Duration::from_secs(15);
 const MANY: usize = 40;
+/// More than find a place, and so few more that each is told so.
+const FEW: usize = 12;
 
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("it listens")
@@ -185,7 +187,7 @@ async fn nobody_takes_all_connections_to_the_listeners_of_services_and_operators
     {
         let before = reached(&node, limit).await;
         let mut held = Vec::new();
-        for _ in 0..MANY {
+        for _ in 0..FEW {
             held.push(connect_from([127, 0, 0, 2], address).await);
         }
         let mut refused = connect_from([127, 0, 0, 2], address).await;
@@ -193,6 +195,9 @@ async fn nobody_takes_all_connections_to_the_listeners_of_services_and_operators
         let (status, body) = answer(&mut refused).await;
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!((status, &body["error"]["code"]), (503, &"too-many-connections".into()));
+        for _ in FEW..MANY {
+            held.push(connect_from([127, 0, 0, 2], address).await);
+        }
         // Others have theirs meanwhile.
         let mut other = connect_from([127, 0, 0, 3], address).await;
         other.write_all(get(path).as_bytes()).await.expect("it takes bytes");

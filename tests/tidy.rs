@@ -43,7 +43,7 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("memory", &[]),
     ("rate", &[]),
     ("readiness", &["service", "ingest", "connections", "broker", "auth"]),
-    ("connections", &["wire"]),
+    ("connections", &["rate", "wire"]),
     ("telemetry", &["config"]),
     ("wire", &["rate", "memory"]),
     ("auth", &[]),

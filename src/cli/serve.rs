@@ -81,9 +81,8 @@ fn listening(log: &Log, address: &SocketAddr) {
     }
 }
 
-/// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows.
 fn raise_open_files() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
+    match super::raise_open_files() {
         Ok(open_files) => {
             tracing::info!(event = logs::OPEN_FILES, open_files, "the limit on open files; each connection takes one")
         }

@@ -69,7 +69,7 @@ section! {
         reads_per_user: usize = 4, check between(1, 1000);
 
         /// Most connections on this node, 1 to 10000000, handshakes under way included; others get 503. None by default:
-        /// memory is the limit, about 20 KiB for each.
+        /// memory is the limit, about 20 KiB for each, and open files are, one for each and some that are kept.
         connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 
         /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above anybody's
@@ -96,6 +96,11 @@ section! {
         /// back by themselves. Below what two cores can do, so that a whole fleet's clients coming back at once leave
         /// some of the node to those who are there; far above everyday life.
         handshakes_per_second: u32 = 2_000, check between(1, MANY);
+
+        /// Most handshakes per second from one IP address (of IPv6 one /64), 1 to 10000000; others get 429. None by default,
+        /// as for `connections_per_ip`: an address alone may have all of `handshakes_per_second`. Where others ask too, one
+        /// that took more than an equal share of the last second is refused first, whatever stands here.
+        handshakes_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "100";
 
         /// Most commands per minute of one socket, all of them at once if need be, 1 to 10000000. Every command counts,
         /// also `event_ack` and `update_location`; a reconnect that joins 128 rooms and an agent's five locations a

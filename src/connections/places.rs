@@ -99,7 +99,7 @@ impl Drop for Place {
 }
 
 /// The address that all connections of one customer share.
-fn customer(ip: IpAddr) -> IpAddr {
+pub(super) fn customer(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),
         v4 @ IpAddr::V4(_) => v4,

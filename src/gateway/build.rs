@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
-use super::entrance::{Entrance, Handshakes};
+use super::descriptors::Descriptors;
+use super::entrance::Entrance;
 use super::live::Live;
 use super::policy::policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
@@ -22,7 +23,7 @@ use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
-use crate::connections::{Caps, Connections};
+use crate::connections::{Caps, Connections, Shares};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
@@ -181,11 +182,14 @@ impl Building<'_> {
 
     pub(super) fn connections(&self) -> Connections {
         let limits = &self.config.limits;
-        Connections::new(Caps { all: limits.connections, per_ip: limits.connections_per_ip })
+        let bearable = Descriptors::of_process(self.config).clients;
+        let all = limits.connections.map(|allowed| allowed.min(bearable));
+        Connections::new(Caps { all, per_ip: limits.connections_per_ip })
     }
 
     pub(super) fn entrance(&self, readiness: Readiness, connections: Connections) -> Entrance {
-        let handshakes = Handshakes::per_second(self.config.limits.handshakes_per_second);
+        let limits = &self.config.limits;
+        let handshakes = Arc::new(Shares::per_second(limits.handshakes_per_second, limits.handshakes_per_ip));
         Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 

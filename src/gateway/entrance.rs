@@ -11,19 +11,17 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
-use parking_lot::Mutex;
 
 use super::{forwarded, subprotocol};
-use crate::connections::{Connections, Place};
+use crate::connections::{Connections, Place, Scarce, Shares};
 use crate::doors::socketio::head;
 use crate::logs;
 use crate::metrics::limit::Limit;
-use crate::rate::{Bucket, Rate};
 use crate::readiness::Readiness;
 use crate::wire::stamp;
 
 /// Seconds after which a refused client is asked to come back, each another one, so that they do not all come at once.
-const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
+pub(super) const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -31,30 +29,18 @@ pub(super) struct Entrance {
     pub(super) readiness: Readiness,
     pub(super) connections: Connections,
     pub(super) proxies: Arc<[IpNet]>,
-    pub(super) handshakes: Handshakes,
-}
-
-/// How many handshakes may begin.
-#[derive(Clone, Debug)]
-pub(super) struct Handshakes {
-    rate: Rate,
-    bucket: Arc<Mutex<Bucket>>,
-}
-
-impl Handshakes {
-    pub(super) fn per_second(times: u32) -> Self {
-        Self { rate: Rate::per_second(times), bucket: Arc::default() }
-    }
+    pub(super) handshakes: Arc<Shares>,
 }
 
 impl Entrance {
     /// Whoever has no place left takes nothing of the handshakes of the others.
     fn admit(&self, client: IpAddr) -> Result<Place, Limit> {
         let place = self.connections.place(client)?;
-        if self.handshakes.bucket.lock().take(self.handshakes.rate, Instant::now()) {
-            return Ok(place);
+        match self.handshakes.take(client, Instant::now()) {
+            Ok(()) => Ok(place),
+            Err(Scarce::All) => Err(Limit::HandshakesPerSecond),
+            Err(Scarce::Share) => Err(Limit::HandshakesPerIp),
         }
-        Err(Limit::HandshakesPerSecond)
     }
 }
 
@@ -104,11 +90,17 @@ fn full(limit: Limit, client: IpAddr) -> Response {
             "too-many-handshakes",
             "too many clients come at once; come back in a moment",
         ),
+        Limit::HandshakesPerIp => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-handshakes",
+            "this address asks for more than its share of what comes at once; come back in a moment",
+        ),
         Limit::ConnectionsPerIp => {
             (StatusCode::TOO_MANY_REQUESTS, "too-many-connections", "too many connections from this address")
         }
         Limit::Connections
         | Limit::ConnectionsPerUser
+        | Limit::Descriptors
         | Limit::ApiConnections
         | Limit::AdminConnections
         | Limit::HeadBytes

@@ -16,7 +16,7 @@ use super::entrance::{self, Entrance};
 use super::guard::Guard;
 use super::origins::Origins;
 use super::serve::Server;
-use super::{Gateway, StartError};
+use super::{Descriptors, Gateway, StartError};
 use crate::api::{admin, health};
 use crate::config::Config;
 use crate::connections::{Caps, Places};
@@ -69,14 +69,16 @@ struct Plain<'a> {
 
 impl Gateway {
     pub(super) fn listen(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
+        let descriptors = Descriptors::of_process(config);
         let guard = front.guard.clone();
         let guarded = |router: Router| match &guard {
             Some(guard) => guard.before(router),
             None => router,
         };
         let main = guarded(front.main(config.api.listen.is_none()));
+        let places = places(Caps { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
         for address in &config.server.listen {
-            self.serve_wires(*address, main.clone(), config)?;
+            self.serve_wires(*address, main.clone(), places.clone(), config)?;
         }
         if let Some(address) = config.api.listen {
             let api = Plain {
@@ -84,7 +86,7 @@ impl Gateway {
                 address,
                 router: guarded(front.api()),
                 idle_timeout: config.api.idle_timeout.max(longest_answer(config)),
-                places: config.limits.api_connections,
+                places: descriptors.api,
                 limit: Limit::ApiConnections,
             };
             self.serve_plain(api, config)?;
@@ -94,19 +96,25 @@ impl Gateway {
             address: config.admin.listen,
             router: guarded(admin::routes(front.readiness, metrics)),
             idle_timeout: config.admin.idle_timeout,
-            places: config.limits.admin_connections,
+            places: descriptors.admin,
             limit: Limit::AdminConnections,
         };
         self.serve_plain(admin, config)
     }
 
-    fn serve_wires(&mut self, address: SocketAddr, router: Router, config: &Config) -> Result<(), StartError> {
+    fn serve_wires(
+        &mut self,
+        address: SocketAddr,
+        router: Router,
+        places: (Places, Limit),
+        config: &Config,
+    ) -> Result<(), StartError> {
         let listener = self.bind_one("server.listen", address, config.server.backlog)?;
         let server = Server {
             listener: WireListener::new(listener, self.wire_config(config), self.wires.clone()),
             router,
             head_bytes: config.limits.head_bytes.get(),
-            places: None,
+            places,
             closing: self.closing.clone(),
             tasks: self.servers.clone(),
         };
@@ -118,13 +126,12 @@ impl Gateway {
     fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
         let wire = WireConfig { request_deadline: plain.idle_timeout, ..self.wire_config(config) };
-        let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places / 2) };
-        let gauge = gauge!(HTTP_CONNECTIONS, "limit" => plain.limit.key());
+        let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
         let server = Server {
             listener: WireListener::new(listener, wire, self.wires.clone()),
             router: plain.router,
             head_bytes: config.limits.head_bytes.get(),
-            places: Some((Places::new(caps, gauge), plain.limit)),
+            places: places(caps, plain.limit),
             closing: self.stop.clone(),
             tasks: self.servers.clone(),
         };
@@ -155,6 +162,10 @@ impl Gateway {
             backlogs: self.backlogs.clone(),
         }
     }
+}
+
+fn places(caps: Caps, limit: Limit) -> (Places, Limit) {
+    (Places::new(caps, gauge!(HTTP_CONNECTIONS, "limit" => limit.key())), limit)
 }
 
 /// An address that was in use a moment ago may be bound again. `[::]` takes IPv4 too, whatever the kernel's default

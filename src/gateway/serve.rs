@@ -1,8 +1,12 @@
 //! Serving HTTP/1 on a listener. A stranger has a head of bounded length, a bounded time without an answer (the wire's), and
 //! no more connections than there are places; every connection is a task that ends with the gateway.
+//!
+//! A connection has its place from when it is accepted until its descriptor is given back, so that no listener takes more of
+//! them than its part. Who finds no place is told so, but only a few at once: the others are closed without a word.
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,11 +19,13 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::entrance::COME_BACK_S;
 use crate::connections::{Place, Places};
 use crate::logs;
 use crate::metrics::limit::Limit;
@@ -27,6 +33,8 @@ use crate::wire::{WireIo, WireListener};
 
 /// How long whoever finds no place may take to ask and to hear so.
 const TURNED_AWAY: Duration = Duration::from_secs(1);
+/// How many may do so at once. Each holds a descriptor that is nobody's part, of those kept for the node itself.
+const TURNED_AWAY_AT_ONCE: usize = 16;
 
 /// One listener.
 pub(super) struct Server {
@@ -34,8 +42,8 @@ pub(super) struct Server {
     pub(super) router: Router,
     /// Bytes of a request's head.
     pub(super) head_bytes: usize,
-    /// The places of its connections, if they are counted, and the limit that says how many.
-    pub(super) places: Option<(Places, Limit)>,
+    /// The places of its connections, and the limit that says how many.
+    pub(super) places: (Places, Limit),
     /// No connection is accepted any more, and none stays idle.
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -48,28 +56,30 @@ impl Server {
         http.max_buf_size(self.head_bytes).max_header_size(self.head_bytes);
         let full = Router::new().fallback(turned_away);
         let closing = self.closing.clone();
-        while let Some((io, peer)) = closing.run_until_cancelled(self.listener.accept()).await {
+        let turns = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
+        while let Some((mut io, peer)) = closing.run_until_cancelled(self.listener.accept()).await {
             match self.place(peer) {
                 Ok(place) => {
-                    self.tasks.spawn(serve(http.clone(), io, self.router.clone(), closing.clone(), place));
+                    io.keep(place);
+                    self.tasks.spawn(serve(http.clone(), io, self.router.clone(), closing.clone()));
                 }
                 Err(limit) => {
                     limit.reached();
-                    let refused = serve(http.clone(), io, full.clone(), closing.clone(), None);
-                    self.tasks.spawn(timeout(TURNED_AWAY, refused));
+                    let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
+                    io.keep(turn);
+                    self.tasks.spawn(timeout(TURNED_AWAY, serve(http.clone(), io, full.clone(), closing.clone())));
                 }
             }
         }
     }
 
-    fn place(&self, peer: SocketAddr) -> Result<Option<Place>, Limit> {
-        let Some((places, limit)) = &self.places else { return Ok(None) };
-        places.take(peer.ip()).map(Some).map_err(|_| *limit)
+    fn place(&self, peer: SocketAddr) -> Result<Place, Limit> {
+        let (places, limit) = &self.places;
+        places.take(peer.ip()).map_err(|_| *limit)
     }
 }
 
-/// A connection and its place.
-async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: CancellationToken, _place: Option<Place>) {
+async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: CancellationToken) {
     let wire = io.wire().clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(wire.clone()));
@@ -95,7 +105,7 @@ async fn turned_away() -> Response {
     let message = "this listener has as many connections as it takes";
     let mut response = super::refusal(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", message);
     let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(RETRY_AFTER, rand::random_range(COME_BACK_S).into());
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     response.into_response()
 }

@@ -17,6 +17,10 @@ const LOG_EVERY_MS: u64 = 60_000;
 pub enum Limit {
     /// `limits.handshakes_per_second`
     HandshakesPerSecond,
+    /// `limits.handshakes_per_ip`, or an address' share of `limits.handshakes_per_second`
+    HandshakesPerIp,
+    /// The limit on open files
+    Descriptors,
     /// `limits.connections`
     Connections,
     /// `limits.connections_per_ip`
@@ -47,8 +51,10 @@ static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::HandshakesPerSecond,
+        Self::HandshakesPerIp,
+        Self::Descriptors,
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
@@ -63,11 +69,13 @@ impl Limit {
         Self::ReadsPerUser,
     ];
 
-    /// Its key in the section `limits`, which is also its label.
+    /// Its label, which is also its key in the section `limits`, but for that of the system.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
             Self::HandshakesPerSecond => "handshakes_per_second",
+            Self::HandshakesPerIp => "handshakes_per_ip",
+            Self::Descriptors => "descriptors",
             Self::Connections => "connections",
             Self::ConnectionsPerIp => "connections_per_ip",
             Self::ConnectionsPerUser => "connections_per_user",
@@ -83,6 +91,19 @@ impl Limit {
         }
     }
 
+    /// What an operator would have to raise.
+    fn setting(self) -> String {
+        let key = self.key();
+        if self == Self::Descriptors {
+            return "nofile".to_owned();
+        }
+        // An address that is held back though no limit is set for it had its share of the other one.
+        if self == Self::HandshakesPerIp {
+            return format!("limits.{key} or limits.{}", Self::HandshakesPerSecond.key());
+        }
+        format!("limits.{key}")
+    }
+
     /// Notes that it has held somebody back.
     pub fn reached(self) {
         counter!(OVER_LIMIT, "limit" => self.key()).increment(1);
@@ -90,7 +111,7 @@ impl Limit {
         let before = last.load(Ordering::Relaxed);
         let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
         if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let key = format!("limits.{}", self.key());
+            let key = self.setting();
             tracing::warn!(
                 event = logs::LIMIT_REACHED,
                 key,

@@ -1,10 +1,11 @@
 //! The IO object hyper reads and writes. Its errors and its end are what everyone above learns of a closed wire.
 
-use std::io;
+use std::any::Any;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::{fmt, io};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,7 +37,11 @@ pub struct WireIo {
     frames: Bucket,
     /// While attachments are owed: when they have been waited for long enough.
     attachments: Option<Pin<Box<Sleep>>>,
+    kept: Option<Kept>,
 }
+
+/// What goes when the descriptor has gone.
+struct Kept(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send>);
 
 impl WireIo {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<Ground>) -> Self {
@@ -50,6 +55,7 @@ impl WireIo {
             incoming: Incoming::default(),
             frames: Bucket::default(),
             attachments: None,
+            kept: None,
         }
     }
 
@@ -57,6 +63,11 @@ impl WireIo {
     #[must_use]
     pub fn wire(&self) -> &Wire {
         &self.wire
+    }
+
+    /// Keeps something until the descriptor has been given back, whoever holds this by then.
+    pub fn keep(&mut self, kept: impl Send + 'static) {
+        self.kept = Some(Kept(Box::new(kept)));
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -263,6 +274,12 @@ impl AsyncWrite for WireIo {
         self.shared().settle(out, done.is_ready());
         drop(replaced);
         done
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
     }
 }
 

@@ -160,8 +160,9 @@ def test_every_refusal_of_a_handshake_is_in_the_table():
             found.append(refusal(node))
     with gateway(HALLWAY_LIMITS__CONNECTIONS="1") as node, open_transport(node):
         found.append(refusal(node))
-    with gateway(HALLWAY_LIMITS__HANDSHAKES_PER_SECOND="1") as node, open_transport(node):
-        found.append(refusal(node))
+    for limit in ("SECOND", "IP"):
+        with gateway(**{f"HALLWAY_LIMITS__HANDSHAKES_PER_{limit}": "1"}) as node, open_transport(node):
+            found.append(refusal(node))
     rows = {(status, code.strip("`")) for status, code, _ in table("| status | code | why, and what to do |")}
     assert {(status, code) for status, code, _ in found} == rows - {("503", "")}
     for status, _, after in found:
