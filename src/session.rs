@@ -185,6 +185,12 @@ impl Session {
         self.rooms.lock().get(room).cloned()
     }
 
+    /// From where on it had everything of a room, if it is told everything behind `place`.
+    #[must_use]
+    pub fn since(&self, room: &Room, place: Offset) -> Offset {
+        self.joined(room).map_or(place, |joined| joined.membership.since(place))
+    }
+
     /// Takes it out of a room: from here on it hears nothing of it, and what it had is remembered for a while.
     pub fn give_up(&self, room: &Room) -> Option<Joined> {
         let mut rooms = self.rooms.lock();

@@ -53,11 +53,13 @@ impl Service {
             self.room_for_more(session).await;
             turn = self.turn_to_answer(session, answer).await;
         }
+        let parked = self.park(session, from.iter().map(|_| &room));
         let until = self.patience(answer);
         loop {
             let tried = attempt(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
                 self.end_turn(session, turn);
+                self.resume_parked(session, parked);
                 return tried;
             }
         }
@@ -142,7 +144,7 @@ impl Service {
         let offset = if behind { head } else { head.max(at) };
         let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
         let standing = if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) };
-        let membership = Membership::begin(since.unwrap_or(offset), standing);
+        let membership = Membership::begin(session.since(local.room(), since.unwrap_or(offset)), standing);
         if behind {
             session.remember_ids();
         } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {

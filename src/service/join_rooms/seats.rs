@@ -111,7 +111,13 @@ impl Joining {
     }
 
     /// How the member stands in a room from now on; none where it keeps its place.
-    fn membership(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
+    /// `earlier`: from where on everything came, for one that is told everything behind a place.
+    fn membership(
+        &self,
+        stand: Stand,
+        at: Offset,
+        (behind, earlier): (bool, &dyn Fn(Offset) -> Offset),
+    ) -> Option<Arc<Membership>> {
         let told = |number| self.reader.merge.told(number);
         let (since, offset) = match stand {
             Stand::Kept => return None,
@@ -119,7 +125,9 @@ impl Joining {
             Stand::New { number, .. } | Stand::Back { number, .. } if self.torn.contains(&number) => {
                 (told(number), told(number))
             }
-            Stand::New { number, since } | Stand::Back { number, since, .. } => (since.min(told(number)), told(number)),
+            Stand::New { number, since } | Stand::Back { number, since, .. } => {
+                (earlier(since.min(told(number))), told(number))
+            }
         };
         Some(Membership::begin(since, if behind { Standing::CatchingUp(offset) } else { Standing::Live(offset) }))
     }
@@ -195,7 +203,8 @@ impl Service {
         let mut seats = Vec::with_capacity(held.len());
         for (part, seated) in joining.parts.iter().zip(held) {
             let room = part.watch.room().room();
-            let membership = joining.membership(part.stand, seated.at().unwrap_or_default(), behind);
+            let since = |place| session.since(room, place);
+            let membership = joining.membership(part.stand, seated.at().unwrap_or_default(), (behind, &since));
             let joined = membership.and_then(|membership| seated.enter(session.clone(), membership));
             if let Some(joined) = &joined {
                 self.0.hub.recount(room);
