@@ -183,11 +183,12 @@ impl Redis {
     /// Notes every command from now on, and forgets those before.
     pub async fn note_commands(&self) {
         let mut note = redis::pipe();
+        note.cmd("CONFIG").arg("SET").arg("slowlog-max-len").arg(10_000);
         note.cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(0).cmd("SLOWLOG").arg("RESET");
         note.exec_async(&mut self.client().await).await.expect("redis is up");
     }
 
-    /// Whether a room's history was read since [`note_commands`](Self::note_commands); the last 128 commands tell.
+    /// Whether a room's history was read since [`note_commands`](Self::note_commands).
     pub async fn has_read(&self, room: &str) -> bool {
         let mut noted = redis::cmd("SLOWLOG");
         let noted: Vec<redis::Value> =
