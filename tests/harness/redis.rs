@@ -194,13 +194,11 @@ impl Redis {
         let noted: Vec<redis::Value> =
             noted.arg("GET").arg(-1).query_async(&mut self.client().await).await.expect("redis is up");
         let history = format!("hallway:{{{room}}}:history");
-        let words = noted.into_iter().filter_map(|one| match one {
-            redis::Value::Array(fields) => redis::from_redis_value::<Vec<String>>(fields.into_iter().nth(3)?).ok(),
-            _ => None,
+        let mut words = noted.into_iter().filter_map(|one| {
+            let fields = redis::from_redis_value::<Vec<redis::Value>>(one).ok()?;
+            redis::from_redis_value::<Vec<String>>(fields.into_iter().nth(3)?).ok()
         });
-        words
-            .into_iter()
-            .any(|words| words.get(1).is_some_and(|name| name == "hallway_read") && words.contains(&history))
+        words.any(|words| words.get(1).is_some_and(|name| name == "hallway_read") && words.contains(&history))
     }
 
     /// A plain `PUBLISH` to a room; returns how many nodes heard it.
