@@ -113,6 +113,10 @@ table::table! {
         CHECK_READY = Gauge("hallway_check_ready", "0 or 1", check = &["broker", "listeners", "keys", "revocations"]);
         /// 1 while the broker's connections work.
         BROKER_UP = Gauge("hallway_broker_up", "0 or 1");
+        /// Reads of histories for clients that Redis was asked for.
+        HISTORY_READS = Counter("hallway_history_reads_total", "reads");
+        /// Clients whose history came by the read of another one, as when many come back to a room at once.
+        HISTORY_READS_SHARED = Counter("hallway_history_reads_shared_total", "clients");
         /// 1 while this link to Redis has a connection. `ingest-wait` waits for entries of the ingest stream.
         LINK_UP = Gauge("hallway_redis_link_up", "0 or 1", link = LINKS);
         /// Connections that were made to Redis.

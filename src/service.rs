@@ -31,6 +31,7 @@ mod leave;
 mod locate;
 mod missed;
 mod page;
+mod parked;
 mod patience;
 pub mod publish;
 mod reader;

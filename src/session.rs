@@ -185,6 +185,28 @@ impl Session {
         self.rooms.lock().get(room).cloned()
     }
 
+    /// Takes a place in a room, and ends the one before it. `since`: it is told everything that came behind that, by an answer
+    /// that goes out in this moment; what the place before had counts too, where the two touch.
+    pub fn take(&self, room: &Room, joined: Joined, since: Option<Offset>) {
+        let mut rooms = self.rooms.lock();
+        let membership = joined.membership.clone();
+        let before = rooms.insert(room.clone(), joined);
+        let had = |since| before.as_ref().map_or(since, |before| before.membership.since(since));
+        since.into_iter().for_each(|since| membership.tell(had(since)));
+        before.into_iter().for_each(|before| before.membership.set(Standing::Left));
+    }
+
+    /// Has another membership follow the one in a room, in its seat: see [`Membership::succeed`]. Gives both.
+    #[must_use]
+    pub fn succeed(&self, room: &Room) -> Option<(Joined, Arc<Membership>)> {
+        let mut rooms = self.rooms.lock();
+        let joined = rooms.get_mut(room)?;
+        let next = joined.membership.succeed()?;
+        let before = joined.clone();
+        joined.membership = next.clone();
+        Some((before, next))
+    }
+
     /// Takes it out of a room: from here on it hears nothing of it, and what it had is remembered for a while.
     pub fn give_up(&self, room: &Room) -> Option<Joined> {
         let mut rooms = self.rooms.lock();

@@ -139,6 +139,32 @@ async fn what_had_no_message_reaches_members_by_the_next_look_at_all_rooms() {
     assert_eq!(node.metric("hallway_rooms_cut_off_total").await, 0.0);
 }
 
+/// An older function could stop half-way, or a service store by itself. Its retry finds the id known, and sends nothing.
+#[tokio::test]
+async fn an_event_that_was_stored_and_never_sent_reaches_members_once_though_its_publisher_tries_again() {
+    let redis = Redis::start().await;
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &redis.url()), ("HALLWAY_REDIS__AUDIT", "300ms")]).await;
+    let mut both = member(&node, "order:a").await;
+    both.join("order:b").await;
+    let first = redis.fcall(&["order:a"], EVENT, &[]).await.expect("it is published");
+    hears(&mut both, &first.id).await;
+    store_silently(&redis, "order:a", "half", &first.placed[0].1).await;
+    let mut client = admin(&redis).await;
+    let last: String =
+        redis::cmd("GET").arg("hallway:{order:a}:last").query_async(&mut client).await.expect("an offset");
+    let known = redis::cmd("SET").arg("hallway:{order:a}:id:half").arg(&last).to_owned();
+    known.exec_async(&mut client).await.expect("redis is up");
+    let again = redis.fcall(&["order:a"], EVENT, &["ID", "half"]).await.expect("it is known");
+    assert_eq!(again.placed, [("order:a".to_owned(), last, 1)]);
+    hears(&mut both, "half").await;
+    // It was to go to another room, too, which it did not reach.
+    let others = redis.fcall(&["order:a", "order:b"], EVENT, &["ID", "half"]).await.expect("it is stored");
+    assert_eq!(others.placed.iter().map(|place| place.2).collect::<Vec<_>>(), [1, 0]);
+    let id = publish(&redis, "order:b").await;
+    hears(&mut both, &id).await;
+    both.nothing_came().await;
+}
+
 #[tokio::test]
 async fn what_came_by_a_full_sync_from_another_server_reaches_members() {
     let mut servers = [Redis::start().await, Redis::start().await];

@@ -69,6 +69,7 @@ mod recipes;
 mod redis_access;
 mod refresh;
 mod refusals;
+mod rejoin;
 mod resubscription;
 mod resume;
 mod revoke;

@@ -1,16 +1,17 @@
 //! One bound for what waits for all sockets of a node: those who do not read pay for it, and no others.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::json;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, client_async};
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::node::Node;
+use crate::harness::proxy::Proxy;
+use crate::harness::redis::Redis;
 use crate::harness::token;
 
 /// A small node: 16 MiB of its memory may wait for sockets.
@@ -97,30 +98,107 @@ async fn what_many_wait_for_counts_once() {
     held_is(&node, "nothing waits", |held| held == 0.0).await;
 }
 
+/// Has sockets ask for pages that they do not read, far more than may wait. No more is read for them when memory is tight.
+async fn tighten(node: &Node) -> Vec<Client> {
+    let mut idle = join_all((100..112).map(|user| sign_in(node, user))).await;
+    for client in &mut idle {
+        for _ in 0..8 {
+            let ask = r#"42/realtime,1["get_missed_events",{"room":"order:long","since":0,"limit":1000}]"#;
+            client.send(ask).await;
+        }
+    }
+    held_is(node, "memory is tight", |held| held > BUDGET / 2.0).await;
+    idle
+}
+
+/// A client for which the network holds little, so that what it does not read waits in the node.
+async fn narrow(node: &Node) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let stream = MaybeTlsStream::Plain(socket.connect(node.main()).await.expect("it listens"));
+    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", node.main());
+    let (socket, _) = client_async(url, stream).await.expect("the upgrade is accepted");
+    let mut client = Client::over(socket);
+    assert!(client.frame().await.expect("the handshake").starts_with('0'));
+    client.sign_in(&token::user("narrow")).await;
+    client
+}
+
+/// Sends small events to a socket that does not read until some wait for it in the node: too few to hold up anything while
+/// there is memory. Says how many were sent.
+async fn clog(node: &Node, client: &mut Client) -> usize {
+    client.join("order:clogged").await;
+    for sent in 1..5000 {
+        publish(node, "order:clogged", 2000).await;
+        if node.metric("hallway_memory_held_bytes").await > 5000.0 {
+            return sent;
+        }
+    }
+    panic!("the network takes everything");
+}
+
 #[tokio::test]
 async fn no_page_is_read_for_a_socket_that_has_something_waiting_while_memory_is_tight() {
-    let node = small().await;
-    for _ in 0..PAGE {
-        publish(&node, "order:long", LARGE).await;
-    }
-    // Ten pages are more than the lower mark, and less than the upper one.
-    let mut idle = join_all((0..11).map(|user| sign_in(&node, user))).await;
-    for client in &mut idle {
-        for number in 0..3 {
-            let ask =
-                format!(r#"42/realtime,{number}["get_missed_events",{{"room":"order:long","since":0,"limit":1000}}]"#);
-            client.send(&ask).await;
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let node = Node::with(&[&SMALL[..], &[("HALLWAY_REDIS__URL", url.as_str())]].concat()).await;
+    for room in ["order:long", "order:asked", "order:other"] {
+        for _ in 0..PAGE {
+            publish(&node, room, LARGE).await;
         }
     }
-    held_is(&node, "the lower mark is passed", |held| held > BUDGET / 2.0).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (mut clogged, mut other) = (narrow(&node).await, sign_in(&node, 2).await);
+    let waiting = clog(&node, &mut clogged).await;
+    let idle = tighten(&node).await;
+    redis.note_commands().await;
+    clogged.send(r#"42/realtime,9["get_missed_events",{"room":"order:asked","since":0,"limit":1000}]"#).await;
+    for _ in 0..20 {
+        let page = other.call("get_missed_events", r#"{"room":"order:other","since":0,"limit":1000}"#).await;
+        assert_eq!(page["data"]["events"].as_array().map(Vec::len), Some(PAGE), "for one that reads: {page}");
+    }
+    assert!(redis.has_read("order:other").await && !redis.has_read("order:asked").await);
     assert_eq!(node.metric("hallway_memory_shed_total").await, 0.0, "there was no need to close anybody");
-    for client in &mut idle {
-        for _ in 0..3 {
-            let frame = client.frame().await.expect("an answer");
-            assert!(frame.starts_with("43") && frame.len() > PAGE * LARGE, "{}", &frame[..60]);
-        }
+    for _ in 0..waiting {
+        clogged.event().await;
     }
+    let answer = clogged.frame().await.expect("an answer");
+    assert!(answer.starts_with("43/realtime,9") && answer.len() > PAGE * LARGE, "{}", &answer[..60]);
+    drop(idle);
+}
+
+/// Bytes of one socket's commands that may wait.
+const INBOX: f64 = 1024.0 * 1024.0;
+
+#[tokio::test]
+async fn commands_that_wait_are_bounded_in_bytes_and_a_socket_is_read_on_when_they_are_done() {
+    const COMMANDS: usize = 40;
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(redis.address()).await;
+    let settings = [("HALLWAY_REDIS__URL", proxy.url()), ("HALLWAY_REDIS__ANSWER_WAIT", "20s".to_owned())];
+    let node = Node::with(&settings.each_ref().map(|(key, value)| (*key, value.as_str()))).await;
+    let mut client = sign_in(&node, 1).await;
+    proxy.stall("history");
+    let sends = async {
+        client.send(r#"42/realtime,0["get_missed_events",{"room":"order:o","since":0}]"#).await;
+        let long = "x".repeat(LARGE);
+        for number in 1..=COMMANDS {
+            client.send(&format!(r#"42/realtime,{number}["no_command","{long}"]"#)).await;
+        }
+        for number in 0..=COMMANDS {
+            let answer = client.frame().await.expect("an answer");
+            assert!(answer.starts_with(&format!("43/realtime,{number}[")), "in the order sent: {answer}");
+        }
+    };
+    let watches = async {
+        held_is(&node, "the bound is reached", |held| held >= INBOX).await;
+        for _ in 0..50 {
+            let held = node.metric("hallway_memory_held_bytes").await;
+            assert!(held < INBOX + 2.0 * LARGE as f64, "{held} bytes wait");
+        }
+        proxy.stall("");
+    };
+    tokio::join!(sends, watches);
+    held_is(&node, "nothing waits", |held| held == 0.0).await;
 }
 
 /// The head of a frame of a client with so many bytes, of which none follow.

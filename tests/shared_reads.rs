@@ -60,6 +60,13 @@ async fn a_herd_that_comes_back_to_a_room_costs_redis_a_read_or_two() {
     // The probe tries XRANGE now and then, and those who came a moment later are served by a read of what is new.
     let read = reads(&redis).await - before;
     assert!(read <= 30, "{read} reads for a hundred clients");
+    node.moves("hallway_history_reads_total").await;
+    node.moves("hallway_history_reads_shared_total").await;
+    let [asked, shared] =
+        [node.metric("hallway_history_reads_total"), node.metric("hallway_history_reads_shared_total")];
+    let (asked, shared) = tokio::join!(asked, shared);
+    // Each read serves one whose own it is, and others.
+    assert!(asked <= 30.0 && (70.0..100.0).contains(&shared), "{asked} reads, shared by {shared}");
     let came = redis.fcall(&[ROOM], r#"{"type":"order.status_changed","payload":{}}"#, &["ID", "live"]).await;
     came.expect("redis is up");
     for client in &mut clients {
@@ -160,4 +167,39 @@ async fn users_who_ask_for_all_of_a_long_history_again_and_again_delay_no_others
     let ((), slowest) = tokio::join!(greedy, quiet);
     assert!(slowest < PATIENCE / 4, "the others waited {slowest:?}");
     assert!(node.metric("hallway_over_limit_total").await > 0.0, "that users had to wait is told");
+}
+
+#[tokio::test]
+async fn a_service_that_reads_histories_over_http_takes_turns_with_users() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(redis.address()).await;
+    let node = Node::with(&[("HALLWAY_REDIS__URL", &proxy.url()), ("HALLWAY_LIMITS__READS_PER_USER", "1")]).await;
+    let rooms = ["order:first", "order:second", "order:user"];
+    for room in rooms {
+        fill(&redis, room, 20, 10_000).await;
+    }
+    let mut user = Client::connect(node.main(), &token::staff()).await;
+    proxy.stall("history");
+    redis.note_commands().await;
+    let (node, redis) = (&node, &redis);
+    let page = |room: &str| {
+        let path = format!("/v1/rooms/{room}/events?since=0");
+        async move { node.get(&path).await }
+    };
+    let pages = join_all(rooms[..2].iter().map(|room| page(room)));
+    let meanwhile = async {
+        let waits = r#"hallway_over_limit_total{limit="reads_per_user"} 1"#;
+        eventually("one of them waits", || async { node.numbers().await.contains(waits).then_some(()) }).await;
+        let asked = user.call("get_missed_events", r#"{"room":"order:user","since":0}"#);
+        let read = async {
+            eventually("the user's is read", || async { redis.has_read("order:user").await.then_some(()) }).await;
+            let read = [redis.has_read(rooms[0]).await, redis.has_read(rooms[1]).await];
+            assert_eq!(read.iter().filter(|read| **read).count(), 1, "one at once for one key: {read:?}");
+            proxy.stall("");
+        };
+        tokio::join!(asked, read).0
+    };
+    let (pages, missed) = tokio::join!(pages, meanwhile);
+    assert_eq!(ids(&missed["data"]).len(), 20);
+    assert!(pages.iter().all(|(status, page)| *status == 200 && ids(page).len() == 20));
 }

@@ -27,6 +27,10 @@ pub(super) struct Guard {
     need: Option<Scope>,
 }
 
+/// The name of the key that a request came with.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) Arc<str>);
+
 impl Guard {
     pub(super) fn new(keys: Arc<Keys>) -> Self {
         announce(&keys);
@@ -56,10 +60,11 @@ impl Guard {
     }
 }
 
-async fn enter(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn enter(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match guard.keys.admit(header, guard.need, Instant::now()) {
         Ok(key) => {
+            request.extensions_mut().insert(Caller(key.clone()));
             let response = next.run(request).await;
             count(key, outcome(response.status()));
             response

@@ -1,9 +1,9 @@
 //! `GET /v1/rooms/{room}` and its events.
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::guard::Caller;
 use super::{ApiError, ApiState};
 use crate::service::Window;
 
@@ -110,11 +111,12 @@ pub(super) async fn room(
     responses((status = 200, description = "A part of the history.", body = Page)))]
 pub(super) async fn events(
     State(state): State<ApiState>,
+    Extension(Caller(caller)): Extension<Caller>,
     key: Result<Path<String>, PathRejection>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let room = parse(&state, key)?;
     let Query(part) = part.map_err(|e| ApiError::new(Refusal::InvalidPayload, &e.body_text()))?;
-    let body = state.service.events(&room, part.window()?).await.map_err(sentence)?;
+    let body = state.service.events(&caller, &room, part.window()?).await.map_err(sentence)?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -64,8 +64,8 @@ section! {
         /// many again that are on their way to sockets, 4MiB to 16GiB. Past it others wait for their turn.
         read_bytes: ByteSize = ByteSize::mib(32), check between(ByteSize::mib(4), ByteSize::mib(16 * 1024));
 
-        /// Most histories that are read at once for one user on this node, 1 to 1000; others of that user's wait, and
-        /// those of other users go first. A person's few devices need no more.
+        /// Most histories that are read at once for one user on this node, or for one API key, 1 to 1000; others of that user's
+        /// wait, and those of other users go first. A person's few devices need no more.
         reads_per_user: usize = 4, check between(1, 1000);
 
         /// Most connections on this node, 1 to 10000000, handshakes under way included; others get 503. None by default:

@@ -299,6 +299,14 @@ impl Seated<'_> {
         self.0.position = None;
     }
 
+    /// Has another membership follow one in its seat.
+    pub fn follow(&mut self, before: &Joined, next: Arc<Membership>) {
+        let mine = self.0.members.get_mut(before.seat);
+        if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
+            member.membership = next;
+        }
+    }
+
     /// Takes a session's seat away.
     pub fn leave(&mut self, joined: &Joined) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);

@@ -43,16 +43,18 @@ impl Answer {
 
     /// Gives it, if it is wanted.
     pub fn give(&mut self, session: &Session, body: &str) {
-        self.give_as(session, body, || {});
+        if let Some(frame) = self.frame.take() {
+            session.send(frame(body));
+        }
     }
 
-    /// Gives it, if it is wanted, and does what follows from it in the same moment: no event goes out between the two.
-    pub fn give_as(&mut self, session: &Session, body: &str, so: impl FnOnce()) {
-        let Some(frame) = self.frame.take() else { return };
-        let frame = frame(body);
+    /// Gives it, if it is wanted, and does what it tells of in the same moment: no event goes out between the two. Nothing is
+    /// done where the transport is closed.
+    pub fn give_as(&mut self, session: &Session, body: impl FnOnce() -> String, act: impl FnOnce()) {
+        let frame = self.frame.take().map(|frame| frame(&body()));
         session.lane().push_if(|| {
-            so();
-            Some(frame)
+            act();
+            frame
         });
     }
 }

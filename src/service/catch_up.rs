@@ -12,6 +12,7 @@ use std::time::Duration;
 use hallway_rooms::close::Close;
 use hallway_rooms::entry::Place;
 use hallway_rooms::merge::{Next, Told};
+use tokio::time::Instant;
 
 use super::current::Current;
 use super::reader::Reader;
@@ -63,7 +64,7 @@ impl Service {
 
     async fn catch_up(&self, session: &Arc<Session>, mut task: CatchUp) {
         let (mut reading, mut turn, mut sent, mut is_news) = (None, None, Sent::default(), false);
-        let mut desk = None;
+        let (mut desk, mut unread) = (None, None);
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.step() {
                 Next::Read => {
@@ -75,7 +76,10 @@ impl Service {
                     self.room_for_more(session).await;
                     (turn, sent) = (self.turn(session).await, Sent::default());
                     match self.read_next(session, &mut task).await {
-                        Read::Done => {}
+                        Read::Done => unread = None,
+                        Read::Unavailable if self.is_too_late(&mut unread) => {
+                            return session.close(Close::RoomUnreadable);
+                        }
                         Read::Unavailable => _ = (reading.take(), turn.take()),
                         Read::Incomplete => return,
                     }
@@ -132,6 +136,13 @@ impl Service {
                 Read::Unavailable
             }
         }
+    }
+
+    /// Whether a room cannot be read for longer than a join waits, though the broker is well: its member would be deaf to it
+    /// and not know.
+    fn is_too_late(&self, unread: &mut Option<Instant>) -> bool {
+        let began = *unread.get_or_insert_with(Instant::now);
+        self.0.broker.health().ready && began.elapsed() >= self.0.limits.join_wait
     }
 
     /// Waits until little waits for a peer, so that what is read for it does not drive it over its bound.
@@ -196,7 +207,7 @@ impl CatchUp {
 
     /// Goes over to live events if nothing is missing, behind the newest of what came meanwhile. Rooms that have moved on are
     /// read again.
-    fn go_live(&mut self, session: &Session) -> bool {
+    pub(super) fn go_live(&mut self, session: &Session) -> bool {
         let behind: Vec<usize> = (0..self.seats.len()).filter(|room| self.seats[*room].is_behind()).collect();
         // In the order of their keys, as whoever holds several does.
         let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().hold())).collect();

@@ -53,11 +53,13 @@ impl Service {
             self.room_for_more(session).await;
             turn = self.turn_to_answer(session, answer).await;
         }
+        let parked = self.park(session, from.iter().map(|_| &room));
         let until = self.patience(answer);
         loop {
             let tried = attempt(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
                 self.end_turn(session, turn);
+                self.resume_parked(session, parked);
                 return tried;
             }
         }
@@ -147,22 +149,21 @@ impl Service {
         } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {
             session.remember_places();
         }
+        session.joined(local.room()).iter().for_each(|before| seated.leave(before));
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
         self.0.hub.recount(local.room());
-        let before = session.with_rooms(|rooms| rooms.insert(local.room().clone(), joined.clone()));
-        if let Some(before) = before {
-            before.membership.set(Standing::Left);
-            seated.leave(&before);
-        }
-        if session.is_finished() {
+        let (mut is_taken, is_wanted) = (false, answer.is_wanted());
+        let reply = || reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref());
+        answer.give_as(session, reply, || {
+            session.take(local.room(), joined.clone(), since);
+            is_taken = true;
+        });
+        // Whoever ended it may have looked before it had this room.
+        if !is_taken || session.is_finished() {
             seated.leave(&joined);
             return true;
         }
-        if answer.is_wanted() {
-            let reply = reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref());
-            answer.give_as(session, &reply, || since.into_iter().for_each(|since| membership.tell(since)));
-            page.iter_mut().filter(|page| !page.has_more).for_each(|page| page.current.told());
-        }
+        page.iter_mut().filter(|page| is_wanted && !page.has_more).for_each(|page| page.current.told());
         let mut current = page.map(|page| page.current).unwrap_or_default();
         if !behind {
             current.send(session);

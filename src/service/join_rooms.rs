@@ -88,9 +88,12 @@ impl Service {
             self.room_for_more(session).await;
             turn = self.turn_to_answer(session, &answer).await;
         }
+        let again = admitted.iter().filter(|one| one.from.is_some());
+        let parked = self.park(session, again.map(|one| &one.room));
         let asked = Asked { admitted, verdicts, until: self.patience(&answer) };
         let joined = self.join_admitted(session, asked, &mut answer).await;
         self.end_turn(session, turn);
+        self.resume_parked(session, parked);
         let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
             counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);

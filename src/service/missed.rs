@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hallway_rooms::close::Refusal;
 use hallway_rooms::history::From;
 use hallway_rooms::key::Room;
@@ -40,16 +41,22 @@ impl Service {
         self.end_turn(session, turn);
     }
 
-    /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`.
+    /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`, for the bearer of the API key of
+    /// this name.
     ///
     /// # Errors
     /// `history-disabled` or `unavailable`.
-    pub async fn events(&self, room: &Room, window: Window) -> Result<String, Refusal> {
+    pub async fn events(&self, key: &str, room: &Room, window: Window) -> Result<Bytes, Refusal> {
+        let mut turn = self.turn_of_key(key).await;
         let page = self.page(room, window).await?;
+        turn.iter_mut().for_each(|turn| turn.count(page.size()));
+        let desk = self.0.turns.desk().await;
         let Page { offset, complete, has_more, .. } = &page;
         let mut body = format!(r#"{{"room":"{room}","events":"#);
         page.write(&mut body);
-        Ok(body + &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#))
+        body += &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#);
+        drop(desk);
+        Ok(self.hand_over(body, turn))
     }
 
     /// A room's head.

@@ -3,16 +3,17 @@
 //! A turn lasts from before the read until the answer has gone to the socket, or its peer has proved to be slow: what waits for
 //! such a peer is bounded by other limits, and must not hold up those who take what they asked for. A turn counts with what
 //! the last answers had until its own is known. Users take turns, each with a few at once, so that one with a hundred sockets
-//! stands before nobody else a hundred times.
+//! stands before nobody else a hundred times. Whoever has an API key is a user of that key.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Answer, Service};
 use crate::metrics::limit::Limit;
@@ -78,6 +79,18 @@ pub(super) struct Turn {
     turns: Turns,
     user: Arc<str>,
     bytes: usize,
+}
+
+/// A text that says when it is not needed any more.
+struct Text {
+    text: String,
+    _taken: oneshot::Sender<()>,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 impl fmt::Debug for Turns {
@@ -214,6 +227,29 @@ impl Service {
             turn = self.0.turns.take(&claims.subject) => turn,
             () = session.ended() => None,
         }
+    }
+
+    /// Waits for the turn of the bearer of an API key. None, where the broker is out of reach for as long as an answer may wait.
+    pub(super) async fn turn_of_key(&self, key: &str) -> Option<Turn> {
+        let until = Instant::now() + self.0.limits.answer_wait;
+        // No user has a control character in its name.
+        let name = format!("\n{key}");
+        tokio::select! {
+            turn = self.0.turns.take(&name) => turn,
+            () = self.is_gone_at(until) => None,
+        }
+    }
+
+    /// A text to send, with which the turn goes: until it was taken, or its reader has proved to be slow.
+    pub(super) fn hand_over(&self, text: String, turn: Option<Turn>) -> Bytes {
+        let (Some(turn), true) = (turn, text.len() > LEAST) else { return text.into() };
+        let (taken, is_taken) = oneshot::channel();
+        self.0.tasks.spawn(async move {
+            // What comes is no answer: the text ends with its sender.
+            timeout(HELD, is_taken).await.ok();
+            drop(turn);
+        });
+        Bytes::from_owner(Text { text, _taken: taken })
     }
 
     /// Waits until the broker is out of reach at this time or later.

@@ -85,6 +85,27 @@ impl Membership {
         }
     }
 
+    /// Ends it, for a successor at the same place that gets nothing live until it is told to go on. None where the room was
+    /// left.
+    #[must_use]
+    pub fn succeed(&self) -> Option<Arc<Self>> {
+        let mut state = self.0.lock();
+        let (Standing::CatchingUp(to) | Standing::Live(to)) = state.standing else { return None };
+        state.standing = Standing::Left;
+        let next = State { since: state.since, standing: Standing::CatchingUp(to), ahead: state.ahead.take() };
+        Some(Arc::new(Self(Mutex::new(next))))
+    }
+
+    /// From where on everything came, for one that is told everything behind `place`: this membership may reach that far.
+    #[must_use]
+    pub fn since(&self, place: Offset) -> Offset {
+        let state = self.0.lock();
+        match state.standing {
+            Standing::CatchingUp(to) | Standing::Live(to) if place <= to => state.since.min(place),
+            Standing::CatchingUp(_) | Standing::Live(_) | Standing::Left => place,
+        }
+    }
+
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
     pub(super) fn leave(&self) -> Option<(Offset, Offset)> {
         let mut state = self.0.lock();
@@ -96,8 +117,11 @@ impl Membership {
 
     /// Notes `latest` events that it has been told and the feed has yet to bring, older ones of their keys included.
     pub fn set_ahead(&self, stamps: impl Iterator<Item = Stamp>) {
-        let ahead: HashMap<u64, Offset> = stamps.map(|stamp| (stamp.key, stamp.at)).collect();
-        self.0.lock().ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
+        let mut state = self.0.lock();
+        for stamp in stamps {
+            let told = state.ahead.get_or_insert_default().entry(stamp.key).or_default();
+            *told = stamp.at.max(*told);
+        }
     }
 
     /// Whether an event that the room keeps so is news to it.
@@ -182,5 +206,31 @@ mod tests {
         membership.set(Standing::Left);
         assert!(!membership.read_to(Offset::at(9)));
         assert_eq!(membership.standing(), Standing::Left);
+    }
+
+    fn at(ms: u64) -> Offset {
+        Offset::at(ms)
+    }
+
+    #[test]
+    fn a_successor_stands_where_it_was_and_hears_nothing_and_the_one_before_ends() {
+        let before = Membership::live(at(3));
+        before.set_ahead([Stamp { key: 1, at: at(9) }].into_iter());
+        let news = Keep::Stored(hallway_rooms::entry::Link { offset: at(5), prev: at(3) });
+        assert!(before.hear(news));
+        let next = before.succeed().expect("it has not ended");
+        assert_eq!((before.standing(), next.standing()), (Standing::Left, Standing::CatchingUp(at(5))));
+        assert!(before.succeed().is_none() && !next.hears(Keep::Nothing));
+        next.set(Standing::Live(at(5)));
+        assert!(!next.hear(news) && !next.hears(Keep::Newest(Stamp { key: 1, at: at(8) })), "it was told");
+        assert!(next.hears(Keep::Newest(Stamp { key: 2, at: at(8) })));
+    }
+
+    #[test]
+    fn what_came_before_counts_where_it_reaches_as_far_as_what_is_told_next() {
+        let before = Membership::begin(at(3), Standing::Live(at(7)));
+        assert_eq!([1, 3, 5, 7, 8].map(|place| before.since(at(place))), [1, 3, 3, 3, 8].map(at));
+        before.set(Standing::Left);
+        assert_eq!(before.since(at(5)), at(5));
     }
 }

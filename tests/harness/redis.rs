@@ -191,6 +191,27 @@ impl Redis {
         calls.map_or(0, |calls| calls.parse().expect("a number"))
     }
 
+    /// Notes every command from now on, and forgets those before.
+    pub async fn note_commands(&self) {
+        let mut note = redis::pipe();
+        note.cmd("CONFIG").arg("SET").arg("slowlog-max-len").arg(10_000);
+        note.cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(0).cmd("SLOWLOG").arg("RESET");
+        note.exec_async(&mut self.client().await).await.expect("redis is up");
+    }
+
+    /// Whether a room's history was read since [`note_commands`](Self::note_commands).
+    pub async fn has_read(&self, room: &str) -> bool {
+        let mut noted = redis::cmd("SLOWLOG");
+        let noted: Vec<redis::Value> =
+            noted.arg("GET").arg(-1).query_async(&mut self.client().await).await.expect("redis is up");
+        let history = format!("hallway:{{{room}}}:history");
+        let mut words = noted.into_iter().filter_map(|one| {
+            let fields = redis::from_redis_value::<Vec<redis::Value>>(one).ok()?;
+            redis::from_redis_value::<Vec<String>>(fields.into_iter().nth(3)?).ok()
+        });
+        words.any(|words| words.get(1).is_some_and(|name| name == "hallway_read") && words.contains(&history))
+    }
+
     /// A plain `PUBLISH` to a room; returns how many nodes heard it.
     pub async fn publish(&self, room: &str, message: &[u8]) -> i64 {
         let mut publish = redis::cmd("PUBLISH");

@@ -24,6 +24,7 @@ use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
+use metrics::counter;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{RedisBroker, latest, read, unreadable};
 use crate::broker::{Portion, Resumed, Unavailable};
+use crate::metrics::{HISTORY_READS, HISTORY_READS_SHARED};
 use kept::Kept;
 use line::{Batch, Line, Newest};
 use look::Source;
@@ -182,9 +184,12 @@ impl Turn<'_> {
 
     async fn read_pages(&self, batch: Batch) {
         let Some(place) = batch.place() else { return };
+        let asked = batch.size();
         match look::look(self, &self.broker.reads.kept, &batch, place).await {
             Ok(stretch) => {
                 let left = batch.answer(self.room, &stretch, place);
+                let others = asked.saturating_sub(left.size() + 1);
+                counter!(HISTORY_READS_SHARED).increment(others as u64);
                 self.broker.reads.put_back(self.room, left, place);
             }
             Err(error) => batch.fail(&unreadable(self.broker, self.room, &error)),
@@ -204,10 +209,12 @@ impl Source for Turn<'_> {
     }
 
     async fn facts(&self) -> Result<Facts, RedisError> {
+        counter!(HISTORY_READS).increment(1);
         read::facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
     }
 
     async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
+        counter!(HISTORY_READS).increment(1);
         let mut link = self.broker.links.history.clone();
         let page = read::page(self.broker, &mut link, self.room, (From::After(place), events, bytes)).await?;
         Ok(page.history(self.room, From::After(place), events).share())

@@ -167,22 +167,24 @@ impl Service {
         let behind = joining.row.has_more || !lag.is_empty() || untold;
         remember(session, &locals, &joining, behind);
         let seats = self.seat_all(session, &joining, &mut held, behind);
-        if session.is_finished() {
+        let rooms = answer_for(session, &joining, (&seats, &held), &locals);
+        let (mut is_taken, reply) = (false, || reply::joined_all(verdicts, &rooms, &joining.row));
+        answer.give_as(session, reply, || {
+            let taken = joining.parts.iter().zip(&seats).zip(&locals);
+            for ((part, joined), local) in taken.filter_map(|((part, joined), l)| Some(((part, joined.as_ref()?), l))) {
+                session.take(local.room(), joined.clone(), joining.since(part.stand).filter(|_| told));
+            }
+            is_taken = true;
+        });
+        if !is_taken || session.is_finished() {
             // Whoever ended it may have looked before it had these rooms.
             let given = seats.iter().zip(&mut held);
             given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.leave(joined)));
             return Entered::Seated;
         }
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
-        if told {
-            let rooms = answer_for(session, &joining, &held, &locals);
-            let stands = joining.parts.iter().map(|part| joining.since(part.stand)).zip(&seats);
-            let told = stands.filter_map(|(since, seat)| Some((since?, seat.as_ref()?)));
-            let reply = reply::joined_all(verdicts, &rooms, &joining.row);
-            answer.give_as(session, &reply, || told.for_each(|(since, seat)| seat.membership.tell(since)));
-            if !joining.row.has_more {
-                joining.row.current.told();
-            }
+        if told && !joining.row.has_more {
+            joining.row.current.told();
         }
         if behind {
             drop(held);
@@ -197,7 +199,7 @@ impl Service {
         Entered::Seated
     }
 
-    /// Gives the session its seats; none where it keeps the one it has.
+    /// Gives the session its seats, which it has yet to take; none where it keeps the one it has.
     fn seat_all(
         &self,
         session: &Arc<Session>,
@@ -209,16 +211,12 @@ impl Service {
         for (part, seated) in joining.parts.iter().zip(held) {
             let room = part.watch.room().room();
             let membership = joining.membership(part.stand, seated.at().unwrap_or_default(), behind);
-            let joined = membership.and_then(|membership| seated.enter(session.clone(), membership));
-            if let Some(joined) = &joined {
+            seats.push(membership.and_then(|membership| {
+                session.joined(room).iter().for_each(|before| seated.leave(before));
+                let joined = seated.enter(session.clone(), membership);
                 self.0.hub.recount(room);
-                let before = session.with_rooms(|rooms| rooms.insert(room.clone(), joined.clone()));
-                if let Some(before) = before {
-                    before.membership.set(Standing::Left);
-                    seated.leave(&before);
-                }
-            }
-            seats.push(joined);
+                joined
+            }));
         }
         seats
     }
@@ -248,10 +246,16 @@ fn remember(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, beh
 }
 
 /// What is said of each room that was joined.
-fn answer_for(session: &Session, joining: &Joining, held: &[Seated<'_>], locals: &[Arc<LocalRoom>]) -> Vec<JoinedRoom> {
-    let each = joining.parts.iter().zip(held).zip(locals);
-    let each = each.map(|((part, seated), local)| {
-        let standing = session.joined(local.room()).map(|joined| joined.membership.standing());
+fn answer_for(
+    session: &Session,
+    joining: &Joining,
+    (seats, held): (&[Option<Joined>], &[Seated<'_>]),
+    locals: &[Arc<LocalRoom>],
+) -> Vec<JoinedRoom> {
+    let each = joining.parts.iter().zip(seats.iter().zip(held)).zip(locals);
+    let each = each.map(|((part, (seat, seated)), local)| {
+        let joined = seat.clone().or_else(|| session.joined(local.room()));
+        let standing = joined.map(|joined| joined.membership.standing());
         let offset = match (standing, part.stand) {
             (Some(Standing::Live(to)), Stand::Kept) => to.max(seated.served()),
             (Some(Standing::Live(to) | Standing::CatchingUp(to)), _) => to,

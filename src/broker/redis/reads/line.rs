@@ -80,6 +80,11 @@ impl Batch {
         places().filter(|place| *place > self.cursor).min().or_else(|| places().min())
     }
 
+    /// How many ask for a part of the history.
+    pub(super) fn size(&self) -> usize {
+        self.askers.len()
+    }
+
     /// The most that one of them wants.
     pub(super) fn most(&self) -> (usize, usize) {
         let portions = || self.askers.iter().map(|asker| asker.portion);
