@@ -141,8 +141,12 @@ impl Service {
     /// Whether a room cannot be read for longer than a join waits, though the broker is well: its member would be deaf to it
     /// and not know.
     fn is_too_late(&self, unread: &mut Option<Instant>) -> bool {
-        let began = *unread.get_or_insert_with(Instant::now);
-        self.0.broker.health().ready && began.elapsed() >= self.0.limits.join_wait
+        // While the broker is away it is not the room that cannot be read.
+        if !self.0.broker.health().ready {
+            *unread = None;
+            return false;
+        }
+        unread.get_or_insert_with(Instant::now).elapsed() >= self.0.limits.join_wait
     }
 
     /// Waits until little waits for a peer, so that what is read for it does not drive it over its bound.
