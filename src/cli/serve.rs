@@ -11,10 +11,6 @@ use crate::gateway::{Gateway, StartError};
 use crate::logs;
 use crate::{metrics, telemetry};
 
-/// By how much threads that carry out commands are less urgent than that of live delivery: a third of its weight for the
-/// kernel, so that it runs at once when an event comes, and neither starves the other.
-const LESS_URGENT: i32 = 5;
-
 pub(super) fn run(file: Option<&Path>, dev: bool, hosts: &[DevHost]) -> ExitCode {
     let mode = match (dev, hosts) {
         (false, _) => Mode::Production,
@@ -32,7 +28,7 @@ pub(super) fn run(file: Option<&Path>, dev: bool, hosts: &[DevHost]) -> ExitCode
 
 /// Signals come first: until they are listened to, each of them ends the process.
 fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode, StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(give_way).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     let config = match load(file, mode) {
         Ok(config) => config,
@@ -42,14 +38,6 @@ fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode,
     // A name that is being looked up cannot be called off, and would hold up the end.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
-}
-
-/// Lets the thread of live delivery go first: what it has to do takes microseconds, and what commands ask for may take all there
-/// is of a core. On Linux this is of the calling thread alone.
-fn give_way() {
-    use rustix::process::{getpriority_process, setpriority_process};
-    // Where a sandbox forbids it, threads are equals.
-    getpriority_process(None).and_then(|nice| setpriority_process(None, nice + LESS_URGENT)).ok();
 }
 
 async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signals) -> Result<(), StartError> {
