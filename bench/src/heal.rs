@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<()> {
     publish(&arguments, &redis).await?;
     let (began, brought) = (Instant::now(), link.brought());
     link.refuse(false);
-    let mended = until_heard(&bystanders, clock).await?;
+    let mended = until_served(&bystanders, clock).await?;
     let from = clock.now();
     let expected: Vec<u64> = (0..arguments.events).collect();
     let healed = |ledger: &Ledger| {
@@ -148,13 +148,13 @@ async fn publish(arguments: &Arguments, redis: &Redis) -> Outcome<()> {
     Ok(())
 }
 
-/// Waits until a live event of others comes at once again. How long that took.
-async fn until_heard(bystanders: &Bystanders, clock: Clock) -> Outcome<Duration> {
+/// Waits until a live event of others comes at once again, and the node is ready. How long that took.
+async fn until_served(bystanders: &Bystanders, clock: Clock) -> Outcome<Duration> {
     let began = Instant::now();
     while began.elapsed() < MENDED * 4 {
         let from = clock.now();
         sleep(Duration::from_millis(100)).await;
-        if bystanders.has_heard(from) {
+        if bystanders.is_served(from) {
             return Ok(began.elapsed());
         }
     }
