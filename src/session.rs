@@ -147,7 +147,7 @@ impl Session {
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.send(self.dialect.farewell());
+        self.lane.push(self.dialect.farewell());
         true
     }
 
@@ -162,9 +162,9 @@ impl Session {
         self.kicked.load(Ordering::Acquire)
     }
 
-    /// Sends what must not be lost; over the bound the transport is closed.
+    /// Sends what must not be lost; over the bound the transport is closed. Behind the farewell nothing is sent.
     pub fn send(&self, frame: Bytes) -> Push {
-        self.lane.push(frame)
+        self.lane.push_if(|| (!self.is_kicked()).then_some(frame))
     }
 
     /// Sends a notice of the gateway itself, such as `room.revoked`; lost with the transport, as it is of no history.

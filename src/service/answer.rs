@@ -54,7 +54,7 @@ impl Answer {
         let frame = self.frame.take().map(|frame| frame(&body()));
         session.lane().push_if(|| {
             act();
-            frame
+            frame.filter(|_| !session.is_kicked())
         });
     }
 }
