@@ -7,6 +7,9 @@ use tokio::task::LocalSet;
 
 use crate::Outcome;
 
+/// How much lower the priority of a load is than that of whoever measures on the same core.
+const NICENESS: &str = "10";
+
 /// Runs `work` on a thread of its own. Its outcome comes when it has ended.
 pub(crate) fn run<T, F>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> Outcome<oneshot::Receiver<Outcome<T>>>
 where
@@ -23,12 +26,11 @@ where
     Ok(told)
 }
 
-/// Lets what measures on the same core go first, for the calling thread: it runs where nothing else wants to. A low priority alone
-/// would still have what measures wait for some milliseconds, since the kernel lets a thread use up its slice.
+/// Lets whoever measures go first: for the calling thread.
 pub(crate) fn give_way() -> Outcome<()> {
     let own = std::fs::read_link("/proc/thread-self")?;
     let own = own.file_name().and_then(|id| id.to_str()).ok_or("a thread has a number")?.to_owned();
-    let done = Command::new("chrt").args(["--idle", "-p", "0", &own]).output();
-    let done = done.map_err(|error| format!("chrt (util-linux) is needed: {error}"))?;
+    let done = Command::new("renice").args(["-n", NICENESS, "-p", &own]).output();
+    let done = done.map_err(|error| format!("renice (util-linux) is needed: {error}"))?;
     if done.status.success() { Ok(()) } else { Err("the load cannot lower its priority".into()) }
 }
