@@ -103,9 +103,9 @@ impl Door {
     }
 
     /// Tells a developer why a token was refused.
-    fn hint(&self, why: &'static str, what: &str) {
-        if self.hints.is_due(why) {
-            tracing::info!(event = logs::DEV_TOKEN_REFUSED, why, "a token was refused: {what}");
+    fn hint(&self, reason: &'static str, what: &str) {
+        if self.hints.is_due(reason) {
+            tracing::info!(event = logs::DEV_TOKEN_REFUSED, reason, "a token was refused: {what}");
         }
     }
 

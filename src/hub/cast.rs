@@ -122,7 +122,7 @@ impl Counts {
         Self {
             delivered: counter!(names::DELIVERED),
             events: counter!(names::EVENTS_FANNED_OUT),
-            invalid: counter!(names::EVENTS_REFUSED, "way" => "feed"),
+            invalid: counter!(names::EVENTS_REFUSED, "source" => "dispatch"),
             dropped: counter!(names::EPHEMERAL_DROPPED),
             replaced: counter!(names::LATEST_REPLACED),
             healed: counter!(names::HEALED),

@@ -26,7 +26,7 @@ impl Service {
     pub async fn join(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
         let tried = self.try_join(session, key, from, &mut answer).await;
         let (Err(refusal), false) = (tried, session.is_finished()) else { return };
-        counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+        counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
         if refusal == Refusal::Unavailable && !answer.is_wanted() {
             return session.close(Close::JoinUnavailable);
         }

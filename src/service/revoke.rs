@@ -298,7 +298,7 @@ async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) 
 fn kick(session: &Session, why: &'static str) -> bool {
     let news = session.kick();
     if news {
-        counter!(names::KICKED, "why" => why).increment(1);
+        counter!(names::KICKED, "reason" => why).increment(1);
     }
     news
 }

@@ -143,7 +143,7 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
         Err(problem) => {
-            counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
+            counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);
             if broker.subscriptions.may_complain() {
                 tracing::warn!(
                     event = logs::MESSAGE_STRANGE,

@@ -126,7 +126,7 @@ impl Door {
         self.know_revocations(&wire).await?;
         let claims = self.identify(&wire, token(auth, tokens)).await.map_err(refused)?;
         let seat = self.service.seat(&claims).await.inspect_err(|refusal| {
-            counter!(names::CONNECTS_REFUSED, "why" => refusal.code()).increment(1);
+            counter!(names::CONNECTS_REFUSED, "reason" => refusal.code()).increment(1);
         })?;
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
@@ -192,7 +192,7 @@ impl Door {
         if self.service.finish(session) {
             self.expiry.forget(session);
             gauge!(names::SESSIONS).decrement(1.0);
-            counter!(names::DISCONNECTS, "why" => reason).increment(1);
+            counter!(names::DISCONNECTS, "reason" => reason).increment(1);
             tracing::debug!(event = logs::SESSION_ENDED, session = session.id(), reason, "a session ended");
         }
     }
@@ -200,7 +200,7 @@ impl Door {
 
 /// Counts a refusal.
 fn refused(why: &'static str) -> Refusal {
-    counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
+    counter!(names::CONNECTS_REFUSED, "reason" => why).increment(1);
     Refusal::Unauthorized
 }
 

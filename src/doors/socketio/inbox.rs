@@ -116,11 +116,11 @@ impl Connection {
         }
         Limit::CommandsPerMinute.reached();
         if verdict == Verdict::TooMany {
-            counter!(COMMANDS_REFUSED, "why" => Close::TooManyCommands.code()).increment(1);
+            counter!(COMMANDS_REFUSED, "reason" => Close::TooManyCommands.code()).increment(1);
             self.session.close(Close::TooManyCommands);
             return false;
         }
-        counter!(COMMANDS_REFUSED, "why" => Refusal::RateLimited.code()).increment(1);
+        counter!(COMMANDS_REFUSED, "reason" => Refusal::RateLimited.code()).increment(1);
         if let Some(ack) = ack {
             self.take(Command::refused(Refusal::RateLimited, ack), 0);
         }
