@@ -10,7 +10,7 @@ const LINES_PER_FILE: usize = 500;
 const LINES_OF_MAIN: usize = 45;
 const LINES_OF_ARCHITECTURE: usize = 150;
 const LINES_OF_README: usize = 150;
-const LINES_OF_STYLE: usize = 60;
+const LINES_OF_STYLE: usize = 120;
 
 /// Names that say nothing about what a file is for.
 const EMPTY_NAMES: [&str; 7] = ["mod", "util", "utils", "manager", "common", "helper", "helpers"];
