@@ -189,7 +189,7 @@ impl WireIo {
         }
     }
 
-    /// Closes the outgoing side when the reading side has ended: nobody reads Hallway's frames any more.
+    /// Closes the outgoing side when the reading side has ended: Hallway's frames have no reader any more.
     fn ended(&self) {
         let reader = self.shared().reading.lock().waker.take();
         drop(reader);

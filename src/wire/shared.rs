@@ -155,6 +155,7 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
 impl Shared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let charge = Charge::new(ground.config.backlogs.memory());
+        // Copied out: `express` is a calculator that knows no configuration.
         let limits = Limits {
             bytes: ground.config.queue_bytes,
             frames: ground.config.queue_frames,
