@@ -45,12 +45,15 @@ impl Standing {
 /// The parts whose state makes the node ready.
 #[derive(Clone, Debug)]
 pub struct Readiness {
+    /// Knows the state of the broker and of the revocation list.
     service: Service,
+    /// Knows whether it has keys.
     verifier: Verifier,
     /// Reported, but no condition of readiness: another node can read the stream.
     ingest: Option<Ingest>,
     /// Shared by all clones; false before the listeners are bound and from the shutdown on.
     accepting: Arc<AtomicBool>,
+    /// Shown by probes, for operators.
     connections: Connections,
 }
 

@@ -24,6 +24,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Seat {
+    /// Strong: a session lives as long as it is listed, or is in use.
     session: Arc<Session>,
     /// The hashes that it is listed under, which its claims may have left behind after a refresh.
     marks: Marks,

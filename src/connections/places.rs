@@ -37,6 +37,7 @@ struct Shared {
     caps: Caps,
     /// Shows the slots taken.
     gauge: Gauge,
+    /// One lock for both counts: a slot is taken from both or from none.
     taken: Mutex<Taken>,
 }
 

@@ -40,6 +40,7 @@ pub struct Shares {
     per_second: u32,
     /// The most for one customer, even if no other asks.
     cap: Option<Rate>,
+    /// One lock for all customers: a handshake costs far more than a wait for it.
     given: Mutex<Given>,
 }
 
@@ -76,7 +77,9 @@ struct Customer {
 /// The rates of one customer at the present number of askers.
 #[derive(Clone, Copy, Debug)]
 struct Portion {
+    /// An equal part of the rate.
     share: Rate,
+    /// Half of that.
     half_share: Rate,
     cap: Option<Rate>,
 }

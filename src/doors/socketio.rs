@@ -80,6 +80,7 @@ pub struct Door {
     connect_timeout: Duration,
     /// Bounds on the rate of commands.
     pace: Allowed,
+    /// See [`SocketIoSettings::memory`].
     memory: Memory,
     hints: Hints,
 }

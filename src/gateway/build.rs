@@ -43,6 +43,7 @@ pub(super) const TOO_OFTEN: u32 = 10;
 /// The inputs that all parts are built from.
 pub(super) struct Building<'a> {
     pub(super) config: &'a Config,
+    /// The room classes of `config`.
     pub(super) classes: Arc<Classes>,
     /// Where the parts spawn their tasks.
     pub(super) tasks: TaskTracker,

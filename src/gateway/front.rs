@@ -33,9 +33,12 @@ const OTHER_FRAMES: u32 = 200;
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) door: Arc<Door>,
+    /// Settings for the door's layer.
     pub(super) settings: SocketIoSettings,
+    /// The API's routes, on the main listeners or on one of their own.
     pub(super) v1: Router,
     pub(super) readiness: Readiness,
+    /// The admission checks.
     pub(super) entrance: Entrance,
     pub(super) origins: Origins,
     /// The dev guard; none in production.

@@ -23,6 +23,7 @@ const SHOWN_CHARS: usize = 100;
 /// The names that dev mode answers to; see the module.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
+    /// Names and addresses of `--dev-host`, besides those of loopback.
     hosts: Arc<[DevHost]>,
     /// The log lines for developers.
     hints: Hints,

@@ -48,6 +48,7 @@ pub(super) struct Server {
     pub(super) places: (Places, Limit),
     /// Cancelled when the listener stops accepting and idle connections are closed.
     pub(super) closing: CancellationToken,
+    /// Where connections are spawned, so that a shutdown waits for them.
     pub(super) tasks: TaskTracker,
 }
 

@@ -18,6 +18,7 @@ use crate::wire::{Push, Weight};
 /// One of an event's rooms that is open here.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
+    /// The room on this node.
     pub(super) local: Arc<LocalRoom>,
     /// Index of the room in the entry's `places`.
     pub(super) place: usize,
@@ -116,15 +117,25 @@ impl<'a> Cast<'a> {
 
 /// The hub's metrics, looked up once: a lookup per frame would cost more than the push.
 pub(super) struct Counts {
+    /// Frames sent or queued.
     pub(super) delivered: Counter,
+    /// Events with a room that is open here.
     pub(super) events: Counter,
+    /// Stored events that no client may get.
     pub(super) invalid: Counter,
+    /// Ephemeral frames dropped at slow peers.
     pub(super) dropped: Counter,
+    /// `latest` frames replaced in a queue by a newer one.
     pub(super) replaced: Counter,
+    /// Deliveries from the backlog instead of the live channel.
     pub(super) healed: Counter,
+    /// Rooms set back because the broker had lost its last entries.
     pub(super) rewound: Counter,
+    /// Rooms whose history did not reach back to their position.
     pub(super) cut_off: Counter,
+    /// Rooms closed because their history could not be read.
     pub(super) unreadable: Counter,
+    /// Seconds between storing an event and the end of its delivery.
     pub(super) lag: Histogram,
 }
 

@@ -33,6 +33,7 @@ const FAR_MS: u64 = 60_000;
 /// Rooms that were opened when something newer had already arrived; they need a read.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
+    /// Filled by `Hub::open`, emptied by the dispatch; no more than the rooms opened in between.
     rooms: Mutex<Vec<Arc<LocalRoom>>>,
     /// Wakes the dispatch.
     raised: Notify,

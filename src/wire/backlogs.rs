@@ -125,7 +125,9 @@ impl Backlogs {
 
 /// Metrics and log of closed transports.
 struct Said {
+    /// Bytes held for sockets.
     held: Gauge,
+    /// Transports closed to free memory.
     shed: Counter,
     /// Transports closed since the last log line.
     unlogged: usize,

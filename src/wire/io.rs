@@ -29,6 +29,7 @@ const SCRAP: usize = 1024;
 #[derive(Debug)]
 pub struct WireIo {
     wire: Wire,
+    /// The socket of `Out` again, so that reads need no lock of the outgoing side.
     stream: Arc<TcpStream>,
     /// Before the upgrade only: when the connection is closed for having no response.
     deadline: Option<Pin<Box<Sleep>>>,

@@ -25,6 +25,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct WireListener {
     listener: TcpListener,
+    /// Settings of all its wires.
     config: WireConfig,
     /// Where flushers are spawned, so that a shutdown can wait for the last bytes.
     tasks: TaskTracker,

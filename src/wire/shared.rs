@@ -47,7 +47,9 @@ pub(super) struct Shared {
     /// The address of the client behind proxies; set once the connection was upgraded.
     pub(super) client: OnceLock<IpAddr>,
     pub(super) ground: Arc<Ground>,
+    /// The outgoing side; each push takes this lock, so it is held for moments only.
     pub(super) out: Mutex<Out>,
+    /// The incoming side.
     pub(super) reading: Mutex<Reading>,
     /// Callbacks for the end of the connection.
     hooks: Mutex<Hooks>,

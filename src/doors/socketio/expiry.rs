@@ -34,6 +34,7 @@ pub struct Expiry(Arc<Moments>);
 struct Moments {
     /// Milliseconds between the notice and the expiry; 0 for no notices.
     lead_ms: u64,
+    /// What is scheduled.
     table: Mutex<Table>,
     /// Wakes the timer when a moment comes before the one that it sleeps for.
     earlier: Notify,
@@ -54,6 +55,7 @@ struct Moment {
     session: Weak<Session>,
     /// The expiry of the token for which this was scheduled; a session may have refreshed since.
     expires_ms: u64,
+    /// Whether this is the notice; otherwise it is the expiry.
     is_notice: bool,
 }
 

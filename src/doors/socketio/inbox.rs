@@ -38,9 +38,11 @@ pub(super) struct Inbox(pub(super) Arc<Connection>);
 pub(super) struct Connection {
     pub(super) door: Arc<Door>,
     pub(super) session: Arc<Session>,
+    /// Encodes its replies.
     pub(super) namespace: Arc<Namespace>,
     /// Shared with the other namespaces of the transport.
     pace: Pace,
+    /// Commands that wait; shared by the reader's task and the worker.
     queue: Mutex<Queue>,
 }
 

@@ -57,7 +57,7 @@ mod tests {
 
     const START_MS: u64 = 1_800_000_000_000;
 
-    /// What a session hears to which tokens come at which time with how long to live, and when; all in seconds.
+    /// Gives the notices of a session as (time, announced end), for tokens given as (time, lifetime); all in seconds.
     fn play(lead_s: u64, tokens: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let (began, mut told, mut said) = (Instant::now(), Told::default(), Vec::new());
         let (mut end_ms, mut due_ms, mut tokens) = (u64::MAX, None, tokens.iter().peekable());
