@@ -103,6 +103,7 @@ impl Memory {
 
     /// Waits until the upper mark is passed.
     pub async fn pressed(&self) {
+        // `notify_one` keeps a permit, and the pressure may be over by the time it is used.
         while !self.is_over() {
             self.0.pressed.notified().await;
         }

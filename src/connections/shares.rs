@@ -40,7 +40,7 @@ pub struct Shares {
     per_second: u32,
     /// The most for one customer, even if no other asks.
     cap: Option<Rate>,
-    /// One lock for all customers: a handshake costs far more than a wait for it.
+    /// One lock for all customers, since each share depends on the number of askers.
     given: Mutex<Given>,
 }
 

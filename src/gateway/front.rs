@@ -171,6 +171,7 @@ impl Gateway {
             send_buffer: config.wire.send_buffer.get(),
             queue_bytes,
             queue_frames: config.limits.queue_frames,
+            // The rest of the queue is for frames that must not be dropped.
             ephemeral_bytes: queue_bytes / 4,
             frame_bytes: config.limits.frame_bytes.get(),
             frames: Rate::per_minute(frames_per_minute(config)),

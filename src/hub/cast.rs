@@ -65,6 +65,7 @@ impl<'a> Cast<'a> {
     /// When the stored text is no valid event.
     pub(super) fn of(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
         let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
+        // The strongest promise of its rooms decides: they share one frame.
         let stored = entry.places.iter().any(|place| place.link().is_some());
         let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
         Ok(Self { entry, is_apart, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
@@ -160,6 +161,7 @@ impl Counts {
             Push::Sent | Push::Queued => *sent += 1,
             Push::Dropped => self.dropped.increment(1),
             Push::Replaced => self.replaced.increment(1),
+            // A skipped member was no receiver; the other two are counted by the wire's close reason.
             Push::Skipped | Push::Closed | Push::Overflow => {}
         }
     }
@@ -184,6 +186,7 @@ impl Recent {
         let mut hasher = std::hash::DefaultHasher::new();
         entry.id.hash(&mut hasher);
         let digest = hasher.finish();
+        // Checked first, so that a second copy does not push out the oldest id.
         if !self.known.insert(digest) {
             return false;
         }

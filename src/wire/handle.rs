@@ -33,6 +33,7 @@ impl Wire {
     /// The client's address: that of the peer, unless the peer was found to be a proxy.
     #[must_use]
     pub fn client(&self) -> IpAddr {
+        // Canonical, so that an IPv4 client has the same address on an IPv6 listener.
         self.0.client.get().copied().unwrap_or_else(|| self.0.peer.ip().to_canonical())
     }
 

@@ -144,9 +144,8 @@ impl Door {
         Ok(())
     }
 
-    /// Waits until this node knows the revocation list. A client that would wait longer than `connect_timeout` is not
-    /// told that its token is bad, which would make it sign out, but is closed, so that it comes back with the same
-    /// token.
+    /// Waits until this node knows the revocation list. A client that would wait longer than `connect_timeout` is
+    /// closed and not refused: its token may be good, and it comes back with it.
     async fn know_revocations(&self, wire: &Wire) -> Result<(), Refusal> {
         tokio::time::timeout(self.connect_timeout, self.service.know_revocations()).await.map_err(|_| {
             wire.kill(Close::NotReady.code());
@@ -228,7 +227,7 @@ fn token(auth: Auth, head: HeadTokens) -> Option<String> {
     let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for key in TOKEN_KEYS {
         match payload.get(key) {
-            // Null and the empty string count as absent, here as everywhere in the protocol.
+            // Null counts as absent everywhere in the protocol, and an empty string is no token either.
             None | Some(Json::Null) => {}
             Some(Json::String(token)) if token.is_empty() => {}
             Some(Json::String(token)) => return Some(token.clone()),

@@ -42,6 +42,8 @@ impl Namespace {
 impl Dialect for Namespace {
     fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes {
         let mut packet = format!("42{}[\"{}\",", self.address, envelope.kind());
+        // The payload goes in byte for byte as it was published: encoding it again could change numbers or the order of
+        // keys.
         envelope.write_argument(places, &mut packet);
         packet.push(']');
         self.text(&packet)
