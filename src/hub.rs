@@ -99,8 +99,7 @@ impl Hub {
             if local.is_open() {
                 return Ok(local);
             }
-            // The last attempt to read the room failed by the room's own fault; another one so soon would hold up the
-            // others.
+            // The last attempt failed by the room's own fault; another one so soon would hold up the others.
             if local.is_resting() {
                 return Err(Unavailable("the room could not be read a moment ago".to_owned()));
             }

@@ -33,7 +33,7 @@ impl Rate {
 
     fn per(period: Duration, times: u32) -> Self {
         let times = times.max(1);
-        // The capacity is computed from the rounded interval, or the last token of a burst would be refused.
+        // From the rounded interval: a full bucket of a whole period would hold more than `times` at high rates.
         let interval = period / times;
         Self { interval, full: interval * times }
     }

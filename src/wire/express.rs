@@ -181,8 +181,8 @@ impl Express {
             if wrote == frame.len() {
                 return Ok(Push::Sent);
             }
-            // The kernel took a part, or nothing: the frame becomes the front of the queue, already begun. The bounds
-            // do not apply, so that a frame larger than the bound can be sent at all.
+            // The kernel took a part, or nothing: the rest becomes the front of the queue. The bounds do not apply
+            // here, so that a frame larger than the bound can be sent at all.
             self.cut = wrote;
         } else if let Some(index) = self.giving_way(closed, weight, &frame) {
             self.replace(index, frame);
