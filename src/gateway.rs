@@ -1,4 +1,4 @@
-//! The gateway: builds everything and owns everything. The only place that names a concrete broker.
+//! The gateway: builds everything and owns everything. The only place that names a concrete broker or fleet.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

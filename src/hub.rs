@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 
 use crate::broker::Broker;
 use crate::broker::Unavailable;
+use crate::fleet::Fleet;
 
 mod assure;
 mod backlog;
@@ -39,6 +40,7 @@ pub struct Hub(Arc<Shared>);
 
 struct Shared {
     broker: Arc<dyn Broker>,
+    fleet: Arc<dyn Fleet>,
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     linger: Duration,
     audit: Duration,
@@ -59,11 +61,12 @@ impl Hub {
     /// An empty hub. `linger`: how long a room is kept after its last local member left; `audit`: how often all rooms are
     /// compared with the broker, well within the time for which that remembers a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration, audit: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
         Self(Arc::new(Shared {
             broker,
+            fleet,
             rooms: RwLock::default(),
             linger,
             audit: audit.max(SHORTEST),
@@ -100,7 +103,7 @@ impl Hub {
             if !local.is_open() {
                 let breaks = self.breaks();
                 self.0.broker.subscribe(room).await?;
-                let facts = self.0.broker.facts(room).await?;
+                let facts = self.0.broker.facts_of(room).await?;
                 *turn = room::Turn::Open;
                 if local.start(&facts) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
+use redis::RedisError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -20,17 +21,21 @@ use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
 use crate::broker::feed::{FeedSender, feed_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
-use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
+use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::connections::{Caps, Connections, Shares};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
+use crate::fleet::Fleet;
+use crate::fleet::alone::Alone;
+use crate::fleet::redis::{FleetSettings, RedisFleet};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::logs::Hints;
 use crate::memory::Memory;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
+use crate::redis::{Dispatcher, Redis, RedisSettings};
 use crate::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
 use crate::sessions::Sessions;
 
@@ -39,6 +44,11 @@ use crate::sessions::Sessions;
 const SEAT_WAIT: Duration = Duration::from_secs(1);
 /// So many times `limits.commands_per_minute` in a minute are no slip any more.
 pub(super) const TOO_OFTEN: u32 = 10;
+
+/// A mistake in the URL, said with the key that mends it.
+fn of_url(error: RedisError) -> String {
+    format!("redis.url: {error}")
+}
 
 /// What is shared while building.
 pub(super) struct Building<'a> {
@@ -87,9 +97,9 @@ impl Building<'_> {
     pub(super) fn service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.feed());
-        let broker = self.broker(to_hub)?;
+        let (broker, fleet) = self.broker_and_fleet(to_hub)?;
         let redis = &self.config.redis;
-        let hub = Hub::new(broker.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
+        let hub = Hub::new(broker.clone(), fleet.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
         self.tasks.spawn_on(async move { feeder.run(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();
@@ -99,6 +109,7 @@ impl Building<'_> {
         let service = Service::new(Parts {
             hub,
             broker,
+            fleet,
             classes: self.classes.clone(),
             policy: Arc::new(policy(self.config, mode, self.stop.clone())?),
             verifier,
@@ -128,31 +139,44 @@ impl Building<'_> {
         Ok(service)
     }
 
-    fn broker(&self, feed: FeedSender) -> Result<Arc<dyn Broker>, StartError> {
-        let (redis, event_bytes) = (&self.config.redis, self.config.limits.event_bytes.get());
+    /// Both on the configured Redis, or both of this node alone where there is none.
+    fn broker_and_fleet(&self, feed: FeedSender) -> Result<(Arc<dyn Broker>, Arc<dyn Fleet>), StartError> {
+        let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
-        let Some(client) = redis.client()? else {
+        let Some(redis) = self.redis()? else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
-            let limits = MemoryLimits { id_window_ms, event_bytes, revocations };
-            return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
+            let limits = MemoryLimits { id_window_ms, event_bytes };
+            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed);
+            return Ok((Arc::new(broker), Arc::new(Alone::new(revocations))));
         };
+        let settings = BrokerSettings {
+            allow_eviction: self.config.redis.allow_eviction,
+            id_window,
+            event_bytes,
+            reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
+        };
+        // The fleet first: when the broker starts, pub/sub does, and all handlers must be there.
+        let mut dispatcher = Dispatcher::new(&redis);
+        let of_fleet = FleetSettings { heartbeat: self.config.redis.heartbeat, revocations };
+        let fleet = RedisFleet::start(of_fleet, &redis, &mut dispatcher);
+        let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &redis, dispatcher);
+        Ok((broker.map_err(of_url)?, fleet))
+    }
+
+    /// The connections to the configured Redis, if there is one.
+    fn redis(&self) -> Result<Option<Redis>, StartError> {
+        let redis = &self.config.redis;
+        let Some(client) = redis.client()? else { return Ok(None) };
         let settings = RedisSettings {
             client,
             prefix: redis.prefix.clone(),
             node: uuid::Uuid::now_v7().to_string(),
-            heartbeat: redis.heartbeat,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
             canary: redis.canary,
-            allow_eviction: redis.allow_eviction,
-            id_window,
-            event_bytes,
-            revocations,
             live: self.live.handle(),
-            reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
         };
-        let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);
-        Ok(broker.map_err(|error| format!("redis.url: {error}"))?)
+        Ok(Some(Redis::start(settings, &self.tasks, &self.stop).map_err(of_url)?))
     }
 
     /// The ingest stream's reader; there is none without a Redis.
@@ -170,7 +194,7 @@ impl Building<'_> {
             event_bytes: self.config.limits.event_bytes.get(),
         };
         let started = Ingest::start(&settings, service.clone(), &self.tasks, self.stop.clone());
-        Ok(Some(started.map_err(|error| format!("redis.url: {error}"))?))
+        Ok(Some(started.map_err(of_url)?))
     }
 
     pub(super) fn expiry(&self) -> Expiry {

@@ -124,7 +124,7 @@ impl Hub {
     /// word, it would make all that is stored from then on look old.
     fn is_far(&self, entry: &Entry) -> bool {
         // Before the broker's clock is known nothing can be held against it.
-        let Some(now_ms) = self.0.broker.control().now_ms() else { return false };
+        let Some(now_ms) = self.0.fleet.control().now_ms() else { return false };
         let far = now_ms.saturating_add(FAR_MS);
         entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
     }
