@@ -1,4 +1,4 @@
-//! The gateway: builds all parts and owns all tasks. It is the only place that names a concrete broker.
+//! The gateway: builds all parts and owns all tasks. It is the only place that names a concrete broker or fleet.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 
 use crate::broker::Broker;
 use crate::broker::Unavailable;
+use crate::fleet::Fleet;
 
 mod assure;
 mod backlog;
@@ -41,6 +42,8 @@ pub struct Hub(Arc<Shared>);
 struct Shared {
     /// Subscriptions and histories.
     broker: Arc<dyn Broker>,
+    /// Member counts elsewhere.
+    fleet: Arc<dyn Fleet>,
     /// The rooms that are open here, or being opened.
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     /// How long a room stays subscribed after its last local member left.
@@ -68,11 +71,12 @@ impl Hub {
     /// how often all rooms are compared with the broker; it must be well below the time for which the broker remembers
     /// a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration, audit: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
         Self(Arc::new(Shared {
             broker,
+            fleet,
             rooms: RwLock::default(),
             linger,
             audit: audit.max(SHORTEST),
@@ -115,7 +119,7 @@ impl Hub {
                 self.0.broker.subscribe(room).await?;
                 // Only behind the confirmed subscription: an event between a read and a later subscription would reach
                 // neither.
-                let facts = self.0.broker.facts(room).await?;
+                let facts = self.0.broker.facts_of(room).await?;
                 // Not set if one of the two failed: the next caller then tries again, and subscribing twice does no
                 // harm.
                 *turn = room::Turn::Open;

@@ -57,6 +57,11 @@ pub struct LinkSettings {
     pub block: Duration,
 }
 
+/// Redis, or whatever else is in its place, is out of reach.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the broker is out of reach: {0}")]
+pub struct Unavailable(pub String);
+
 /// What is said before the first attempt has ended.
 pub const UNANSWERED: &str = "Redis has not answered yet; see whether Redis runs, and redis.url";
 

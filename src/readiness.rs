@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::token::{KeysHealth, Verifier};
 use crate::broker::Health;
-use crate::broker::control::RevocationHealth;
 use crate::connections::Connections;
+use crate::fleet::control::RevocationHealth;
 use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
 

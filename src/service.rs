@@ -15,6 +15,7 @@ use crate::auth::claims::Claims;
 use crate::auth::policy::{Action, Desk, Explanation, Policy};
 use crate::auth::token::Verifier;
 use crate::broker::Broker;
+use crate::fleet::Fleet;
 use crate::hub::Hub;
 use crate::rate::Rate;
 use crate::session::Session;
@@ -87,6 +88,8 @@ pub struct Parts {
     pub hub: Hub,
     /// Where events get their place.
     pub broker: Arc<dyn Broker>,
+    /// What nodes tell each other besides events.
+    pub fleet: Arc<dyn Fleet>,
     /// What rooms there are.
     pub classes: Arc<Classes>,
     /// Who may join what.

@@ -84,14 +84,14 @@ async fn look(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
     let names: Vec<Room> = asked.iter().map(|(local, _)| local.room().clone()).collect();
     let mut failures = 0;
     while failures < FAILURES {
-        match broker.facts_of(&names).await {
+        match broker.facts(&names).await {
             Ok(facts) => return Look { asked, facts: Some(facts) },
             // While the broker is out of reach for everything, no room is at fault: the count begins again.
             Err(Unavailable(_)) => failures = if broker.health().ready { failures + 1 } else { 0 },
         }
         tokio::time::sleep(RETRY).await;
         // Returns at once if the broker is not known to be down, so the pause comes first.
-        broker.reachable().await;
+        broker.health().recovered().await;
     }
     Look { asked, facts: None }
 }

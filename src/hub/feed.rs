@@ -145,7 +145,7 @@ impl Hub {
     /// believed, all events stored from then on would look old.
     fn is_far(&self, entry: &Entry) -> bool {
         // Without knowledge of the broker's clock no entry can be called far.
-        let Some(now_ms) = self.0.broker.control().now_ms() else { return false };
+        let Some(now_ms) = self.0.fleet.control().now_ms() else { return false };
         let far = now_ms.saturating_add(FAR_MS);
         entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
     }

@@ -110,7 +110,7 @@ impl Service {
     /// The head, or the page that was asked for and its end. Who can be told nothing gets what it missed as events.
     async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
-            let facts = self.0.broker.facts(room).await.map_err(|_| Refusal::Unavailable)?;
+            let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
         let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;

@@ -46,7 +46,7 @@ impl Service {
     /// Waits until the broker seems to be within reach, and a moment in any case.
     pub(super) async fn broker_back(&self) {
         sleep(RETRY).await;
-        self.0.broker.reachable().await;
+        self.0.broker.health().recovered().await;
     }
 }
 

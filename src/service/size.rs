@@ -20,7 +20,7 @@ impl Service {
     /// How many sessions of other nodes are in a room; the last number known when the broker does not say in time.
     /// Somebody who joins or leaves is never refused for it.
     pub(super) async fn others(&self, room: &Room) -> usize {
-        let told = timeout(PATIENCE, self.0.broker.others(room)).await;
+        let told = timeout(PATIENCE, self.0.fleet.others(room)).await;
         let Some(local) = self.0.hub.find(room) else { return told.map_or(0, |others| others.unwrap_or(0)) };
         if let Ok(Ok(others)) = told {
             local.note_others(others);

@@ -2,14 +2,15 @@
 //! for commands has lost its connection or has another one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::{RedisError, cmd};
 use tokio::time::Instant;
 
-use super::checks::Check;
-use super::{RedisBroker, RedisSettings, marks, rights};
+use super::{BrokerSettings, RedisBroker, marks, rights};
 use crate::broker::feed::FeedSender;
 use crate::link::remedy;
+use crate::redis::checks::Check;
 
 /// What the probe remembers from turn to turn.
 #[derive(Default)]
@@ -23,8 +24,8 @@ struct Memory {
     noted: Option<Instant>,
 }
 
-pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
-    let mut turns = tokio::time::interval(settings.canary);
+pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: FeedSender) {
+    let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut memory, mut seen) = (Memory::default(), (0, 0));
     loop {
@@ -38,7 +39,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed:
     }
 }
 
-async fn turn(broker: &RedisBroker, settings: &RedisSettings, feed: &FeedSender, memory: &mut Memory) {
+async fn turn(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
     let breaks = broker.links.commands.breaks();
     // Behind a break Redis may hold what never came through pub/sub: a replica that was promoted has it from a sync.
     if breaks > memory.breaks.max(1) {
@@ -71,7 +72,7 @@ pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
 }
 
 /// The mode, the birth, the function, this user's rights, and the eviction policy.
-async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
+async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
     marks::begin(broker).await?;

@@ -97,7 +97,7 @@ pub(super) async fn page(
 /// all the same: whoever joined at another place would not be told of what comes next.
 fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
     let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
-    if facts.last.is_some_and(|last| last.ms > bound) && broker.subscriptions.may_complain() {
+    if facts.last.is_some_and(|last| last.ms > bound) && broker.complaints.may_complain() {
         let key = broker.keys.last(room);
         tracing::warn!(
             event = logs::LAST_AHEAD,

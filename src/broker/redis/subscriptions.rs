@@ -2,7 +2,7 @@
 //! one command.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::redis::RedisError;
 use ::redis::aio::PubSubSink;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::broker::Unavailable;
+use crate::link::Unavailable;
 
 /// Requests that may wait for the connection.
 const REQUESTS: usize = 4096;
@@ -19,8 +19,6 @@ const REQUESTS: usize = 4096;
 const BATCH: usize = 512;
 /// Commands whose confirmations may be under way: together some megabytes, below what Redis lets wait for a subscriber for long.
 const UNDER_WAY: usize = 64;
-/// Between two log lines about a message that is no event: its sender may send thousands a second. The metric has them all.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Subscriptions {
@@ -28,7 +26,6 @@ pub(super) struct Subscriptions {
     requests: mpsc::Sender<Request>,
     taken: Mutex<Option<mpsc::Receiver<Request>>>,
     patience: Duration,
-    complained: Mutex<Option<Instant>>,
 }
 
 pub(super) enum Request {
@@ -39,13 +36,7 @@ pub(super) enum Request {
 impl Subscriptions {
     pub(super) fn new(patience: Duration) -> Self {
         let (requests, taken) = mpsc::channel(REQUESTS);
-        Self {
-            wanted: Mutex::default(),
-            requests,
-            taken: Mutex::new(Some(taken)),
-            patience,
-            complained: Mutex::default(),
-        }
+        Self { wanted: Mutex::default(), requests, taken: Mutex::new(Some(taken)), patience }
     }
 
     /// The requests, for the one task that carries them out.
@@ -84,16 +75,6 @@ impl Subscriptions {
     /// Unsubscribes behind all earlier requests; false when the queue is full.
     pub(super) fn remove(&self, channel: String) -> bool {
         self.requests.try_send(Request::Remove(channel)).is_ok()
-    }
-
-    /// Whether the last complaint was long enough ago for another.
-    pub(super) fn may_complain(&self) -> bool {
-        let mut complained = self.complained.lock();
-        let may = complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
-        if may {
-            *complained = Some(Instant::now());
-        }
-        may
     }
 
     /// Carries requests out as they come. Ends when Redis does not confirm one in time.

@@ -1,4 +1,5 @@
-//! The links of the broker, one for each kind of work.
+//! The links of a node to Redis, one for each kind of work: answers of one connection come one behind the other, so a megabyte
+//! of history that a client asked for must hold up no publish, no healing and no canary.
 
 use std::time::Duration;
 
@@ -12,27 +13,28 @@ use crate::link::{Keeper, Link, LinkSettings};
 const PAGE: Duration = Duration::from_secs(30);
 
 /// See the module.
-pub(super) struct Links {
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
     /// Publishing, and what is as short: heads, counts, rights of users.
-    pub(super) commands: Link,
+    pub(crate) commands: Link,
     /// Histories that clients ask for.
-    pub(super) history: Link,
+    pub(crate) history: Link,
     /// Histories that live delivery waits for.
-    pub(super) healing: Link,
+    pub(crate) healing: Link,
     /// What readiness rests on, and signs of life.
-    pub(super) probe: Link,
+    pub(crate) probe: Link,
 }
 
 /// What keeps them.
-pub(super) struct Keepers {
+pub(crate) struct Keepers {
     /// Those that live delivery and readiness need.
-    pub(super) live: [Keeper; 3],
-    pub(super) history: Keeper,
+    pub(crate) live: [Keeper; 3],
+    pub(crate) history: Keeper,
 }
 
 impl Links {
     /// All of them, and what keeps them.
-    pub(super) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
+    pub(crate) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
             let connect_timeout = settings.connect_timeout;
@@ -48,7 +50,7 @@ impl Links {
     }
 
     /// Has all of them looked at soon, because another one has just lost its connection.
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::check);
     }
 }

@@ -4,13 +4,13 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::link::UNANSWERED;
+use crate::link::{UNANSWERED, Unavailable};
 use crate::logs;
 use crate::metrics::BROKER_UP;
 
 /// What is looked at, what explains most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     /// Whether it is a Redis of its own, and no node of a cluster.
     Mode,
     /// `maxmemory-policy`.
@@ -30,14 +30,15 @@ const CHECKS: usize = 5;
 type Problems = [Option<String>; CHECKS];
 
 /// See the module.
-pub(super) struct Checks {
+#[derive(Debug)]
+pub(crate) struct Checks {
     problems: Mutex<Problems>,
     up: watch::Sender<bool>,
     gauge: Gauge,
 }
 
 impl Checks {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut problems = Problems::default();
         for waiting in [Check::Commands, Check::PubSub] {
             problems[waiting as usize] = Some(UNANSWERED.to_owned());
@@ -47,24 +48,28 @@ impl Checks {
         Self { problems: Mutex::new(problems), up: watch::Sender::new(false), gauge }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         *self.up.borrow()
     }
 
-    /// Waits until it is up.
-    pub(super) async fn is_back(&self) {
-        // The sender is a part of this, so the wait cannot fail.
-        self.up.subscribe().wait_for(|up| *up).await.ok();
+    /// What to refuse at once while Redis is out of reach, instead of a wait for an answer that may not come.
+    pub(crate) fn reachable(&self) -> Result<(), Unavailable> {
+        if self.is_up() { Ok(()) } else { Err(Unavailable(self.problem())) }
+    }
+
+    /// Tells when it is up.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// The problem that explains most.
-    pub(super) fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         self.problems.lock().iter().flatten().next().cloned().unwrap_or_default()
     }
 
     /// Notes the outcome of a check. A problem is logged when it is new, once though several checks have it, and so is
     /// the end of all problems.
-    pub(super) fn set(&self, check: Check, problem: Option<String>) {
+    pub(crate) fn set(&self, check: Check, problem: Option<String>) {
         let mut problems = self.problems.lock();
         let known = problems.contains(&problem);
         let news = problem.clone().filter(|_| !known);

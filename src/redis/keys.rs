@@ -6,95 +6,95 @@ use hallway_rooms::key::Room;
 
 /// Key names under one prefix.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(crate) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
     }
 
-    pub(super) fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// The live channel of a room; also its short key for the function.
-    pub(super) fn channel(&self, room: &Room) -> String {
+    pub(crate) fn channel(&self, room: &Room) -> String {
         format!("{}:{{{room}}}", self.prefix)
     }
 
-    pub(super) fn history(&self, room: &Room) -> String {
+    pub(crate) fn history(&self, room: &Room) -> String {
         format!("{}:{{{room}}}:history", self.prefix)
     }
 
-    pub(super) fn last(&self, room: &Room) -> String {
+    pub(crate) fn last(&self, room: &Room) -> String {
         format!("{}:{{{room}}}:last", self.prefix)
     }
 
-    pub(super) fn latest(&self, room: &Room) -> String {
+    pub(crate) fn latest(&self, room: &Room) -> String {
         format!("{}:{{{room}}}:latest", self.prefix)
     }
 
     /// When the data began.
-    pub(super) fn birth(&self) -> String {
+    pub(crate) fn birth(&self) -> String {
         format!("{}:birth", self.prefix)
     }
 
     /// How long last offsets are remembered, and since when at least so long.
-    pub(super) fn memory(&self) -> String {
+    pub(crate) fn memory(&self) -> String {
         format!("{}:memory", self.prefix)
     }
 
     /// The highest time seen, and when it was set back.
-    pub(super) fn clock(&self) -> String {
+    pub(crate) fn clock(&self) -> String {
         format!("{}:clock", self.prefix)
     }
 
     /// The nodes, each with a counter that it bumps.
-    pub(super) fn nodes(&self) -> String {
+    pub(crate) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
     }
 
     /// How many members of a room each node has.
-    pub(super) fn members(&self, room: &Room) -> String {
+    pub(crate) fn members(&self, room: &Room) -> String {
         format!("{}:{{{room}}}:members", self.prefix)
     }
 
     /// Every revocation, by its end, and the revision of the list.
-    pub(super) fn revoked(&self) -> String {
+    pub(crate) fn revoked(&self) -> String {
         format!("{}:revoked", self.prefix)
     }
 
     /// The channel on which nodes tell each other of revocations and kicks.
-    pub(super) fn control(&self) -> String {
+    pub(crate) fn control(&self) -> String {
         format!("{}:control", self.prefix)
     }
 
     /// How many sockets of a user each node has. The name is any text, so its digest stands for it.
-    pub(super) fn sockets(&self, user: &str) -> String {
+    pub(crate) fn sockets(&self, user: &str) -> String {
         let digest = digest(&SHA256, user.as_bytes());
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}:user:{{{hex}}}:sockets", self.prefix)
     }
 
-    /// A node's own channel, for canaries and answers.
-    pub(super) fn canary(&self, node: &str) -> String {
+    /// The channel of one node alone, for canaries and answers.
+    pub(crate) fn canary(&self, node: &str) -> String {
         format!("{}:canary:{node}", self.prefix)
     }
 
     /// Keys of a room's history, last offset, latest events and members, of what is no room: to try rights on.
-    pub(super) fn trial(&self) -> [String; 4] {
+    pub(crate) fn trial(&self) -> [String; 4] {
         ["history", "last", "latest", "members"].map(|what| format!("{}:{{canary}}:{what}", self.prefix))
     }
 
     /// The channel of what is no room.
-    pub(super) fn trial_channel(&self) -> String {
+    pub(crate) fn trial_channel(&self) -> String {
         format!("{}:{{canary}}", self.prefix)
     }
 
     /// The room whose live channel this is.
-    pub(super) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
+    pub(crate) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
         channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')
     }
 }
