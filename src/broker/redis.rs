@@ -1,8 +1,8 @@
-//! The Redis broker: publishing is one function call, a room is a channel and a stream. The probe says whether Redis can be
-//! relied on.
+//! The Redis broker: publishing is one function call, and a room is a channel and a stream. The probe decides whether
+//! Redis can be relied on.
 //!
-//! Each kind of work has a link of its own ([`link`](crate::link)), since answers of one connection come one behind the
-//! other: a megabyte of history that a client asked for holds up no publish, no healing and no canary.
+//! Each kind of work has a link of its own ([`link`](crate::link)), because the replies of one connection are
+//! ordered: a megabyte of history for a client then delays no publish, no healing and no canary.
 
 use std::fmt;
 use std::sync::Arc;
@@ -63,53 +63,60 @@ use reads::Reads;
 use revoked::Revoked;
 use subscriptions::Subscriptions;
 
-/// How long a read for live delivery waits for its link: longer than that takes while Redis can be reached.
+/// How long a read for live delivery waits for its link: longer than a reconnect takes while Redis can be reached.
 const HEALING_BACK: Duration = Duration::from_secs(10);
 
-/// What the Redis broker needs to know.
+/// The settings of the Redis broker.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// Where Redis is, with its credentials: never logged.
+    /// The Redis client, with its credentials: never logged.
     pub client: Client,
-    /// The first word of every key.
+    /// The prefix of every key.
     pub prefix: String,
-    /// This node's name among the others: another one with every start.
+    /// This process's name among the nodes: a restart gets another one.
     pub node: String,
-    /// Between two signs of life of this node.
+    /// Interval of this node's heartbeats.
     pub heartbeat: Duration,
-    /// For making a connection.
+    /// Timeout of a connection attempt.
     pub connect_timeout: Duration,
-    /// For a reply.
+    /// Timeout of a reply.
     pub response_timeout: Duration,
-    /// Between two canaries.
+    /// Interval of the canaries.
     pub canary: Duration,
-    /// Whether an evicting `maxmemory-policy` is put up with.
+    /// Whether an evicting `maxmemory-policy` is accepted.
     pub allow_eviction: bool,
-    /// `history.id_window`.
+    /// `history.id_window`: how long an event id is recognized.
     pub id_window: Duration,
-    /// `limits.event_bytes`.
+    /// `limits.event_bytes`: bytes of an event's JSON.
     pub event_bytes: usize,
-    /// `limits.revocations`.
+    /// `limits.revocations`: the most revocations kept.
     pub revocations: usize,
-    /// Of reading histories for clients.
+    /// Bounds of reading histories for clients.
     pub reads: ReadLimits,
-    /// Where what comes through pub/sub is read, and what else live delivery and readiness need.
+    /// The runtime of live delivery, where pub/sub messages are read; readiness depends on it too.
     pub live: Handle,
 }
 
-/// See the module.
+/// A broker on Redis.
 pub struct RedisBroker {
     classes: Arc<Classes>,
     keys: Keys,
     links: Links,
     reads: Reads,
+    /// The library that publishes and reads, rendered with this node's settings.
     function: Function,
+    /// The channels that this node wants.
     subscriptions: Subscriptions,
+    /// Whether Redis can be relied on.
     checks: Checks,
     fleet: Fleet,
+    /// The revocation list.
     revoked: Revoked,
+    /// Replies of other nodes to kicks.
     answers: Answers,
+    /// Proof that the pub/sub connection delivers.
     canary: Canary,
+    /// Bound of a plain message on a room's channel, which no function has checked.
     event_bytes: usize,
 }
 
@@ -120,10 +127,10 @@ impl fmt::Debug for RedisBroker {
 }
 
 impl RedisBroker {
-    /// A broker on `settings.url`. Returns at once; until Redis answers it is not ready.
+    /// Starts a broker and its tasks. Returns at once; until Redis answers the broker is not ready.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the URL is invalid.
     pub fn start(
         settings: &RedisSettings,
         classes: Arc<Classes>,
@@ -151,29 +158,31 @@ impl RedisBroker {
             canary,
             event_bytes: settings.event_bytes,
         });
+        // On the runtime of live delivery: a busy runtime of commands must not make the node look dead.
         let live = |task| tasks.spawn_on(stop.clone().run_until_cancelled_owned(task), &settings.live);
         keepers.live.into_iter().for_each(|keeper| _ = live(keeper.run().boxed()));
         live(fleet::run(broker.clone()).boxed());
         live(revoked::run(broker.clone(), settings.canary).boxed());
         live(pubsub::run(broker.clone(), client, settings.clone(), feed.clone()).boxed());
         live(probe::run(broker.clone(), settings.clone(), feed).boxed());
-        // Beside that, and never before it: megabytes that are to be read and parsed.
+        // Pages of histories are megabytes to parse, so they are read on the other runtime.
         tasks.spawn(stop.clone().run_until_cancelled_owned(keepers.history.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(reads::run(broker.clone(), tasks.clone(), stop.clone())));
         Ok(broker)
     }
 
-    /// What is refused at once while Redis is out of reach, instead of waiting for an answer that may not come.
+    /// Refuses at once while Redis cannot be reached, instead of waiting for a reply that may not come.
     fn reachable(&self) -> Result<(), Unavailable> {
         if self.checks.is_up() { Ok(()) } else { Err(Unavailable(self.checks.problem())) }
     }
 
-    /// A node of a cluster refuses events for reasons that are none of theirs: no publisher may take it for a verdict.
+    /// Refuses on a cluster node, which rejects events for reasons that are not theirs. A publisher must not take
+    /// that for a verdict on the event.
     fn is_no_cluster(&self) -> Result<(), Unavailable> {
         if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
-    /// For publishing, and what is as short.
+    /// The link for publishing and other short commands.
     fn connection(&self) -> Link {
         self.links.commands.clone()
     }
@@ -183,7 +192,7 @@ fn unavailable(error: &RedisError) -> Unavailable {
     Unavailable(error.to_string())
 }
 
-/// As [`unavailable`]; says so where nothing but this room is unreadable, which no check of Redis shows.
+/// The same for a read of one room. A wrong type in the room's keys is logged, since no check of Redis would show it.
 fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.subscriptions.may_complain() {
         let keys = broker.keys.channel(room);
@@ -213,7 +222,8 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
         let mut link = self.links.healing.clone();
-        // Readiness does not rest on this link. Its trouble is not that of the room, which would be given up for it.
+        // Readiness does not depend on this link. Its reconnect is not a failure of the room, which would be given up
+        // for it.
         timeout(HEALING_BACK, link.connected()).await.ok();
         read::history(self, &mut link, room, from, limit).await.map_err(|e| unreadable(self, room, &e))
     }
@@ -276,6 +286,7 @@ impl Broker for RedisBroker {
     }
 
     async fn reads(&self) -> bool {
+        // The keys of no room: whether histories can be read is a question of rights, not of data.
         let [history, ..] = self.keys.trial();
         let mut range = cmd("XRANGE");
         range.arg(history).arg("-").arg("+").arg("COUNT").arg(1);
@@ -292,7 +303,7 @@ impl Broker for RedisBroker {
     }
 }
 
-/// Publishes a message on a channel and forgets it; says how many subscribers its server has.
+/// Publishes a message on a channel, and returns the number of subscribers on its server.
 async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<usize, RedisError> {
     broker.connection().publish(channel, message).await
 }

@@ -1,4 +1,4 @@
-//! The links of the broker, one for each kind of work.
+//! The broker's links, one for each kind of work.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use ::redis::RedisError;
 use super::RedisSettings;
 use crate::link::{Keeper, Link, LinkSettings};
 
-/// How long a page of a history may take at the least: on a network that carries a hundredth of what is usual, so long is
-/// waited for sixteen of them. Whether anything comes at all is seen by the link itself, and much sooner.
+/// The least timeout for a page of history. It suffices for sixteen of them on a network with a hundredth of the
+/// usual speed. A connection without any traffic is detected by the link itself, and much sooner.
 const PAGE: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The links of a broker.
 pub(super) struct Links {
-    /// Publishing, and what is as short: heads, counts, rights of users.
+    /// Publishing and other short commands: heads, counts, quotas.
     pub(super) commands: Link,
-    /// Histories that clients ask for.
+    /// Histories for clients.
     pub(super) history: Link,
-    /// Histories that live delivery waits for.
+    /// Histories for live delivery, which must not wait behind clients' pages.
     pub(super) healing: Link,
-    /// What readiness rests on, and signs of life.
+    /// Readiness and heartbeats, which must not wait behind anything.
     pub(super) probe: Link,
 }
 
-/// What keeps them.
+/// The connection loops of the links.
 pub(super) struct Keepers {
-    /// Those that live delivery and readiness need.
+    /// Those on which live delivery and readiness depend.
     pub(super) live: [Keeper; 3],
     pub(super) history: Keeper,
 }
 
 impl Links {
-    /// All of them, and what keeps them.
+    /// Makes all links and their connection loops.
     pub(super) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
@@ -39,6 +39,7 @@ impl Links {
             let settings_of = LinkSettings { name, connect_timeout, response_timeout, block: Duration::ZERO };
             Link::new(&settings.client, settings_of)
         };
+        // Short replies only: a late one means trouble. Pages may take long on a slow network.
         let (commands, first) = link("commands", answer)?;
         let (history, keeper) = link("history", answer.max(PAGE))?;
         let (healing, second) = link("healing", answer.max(PAGE))?;
@@ -47,7 +48,7 @@ impl Links {
         Ok((Self { commands, history, healing, probe }, keepers))
     }
 
-    /// Has all of them looked at soon, because another one has just lost its connection.
+    /// Checks all links soon, because another connection has just broken.
     pub(super) fn check(&self) {
         [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::check);
     }

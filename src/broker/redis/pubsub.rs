@@ -1,6 +1,6 @@
-//! The pub/sub link: made anew whenever it breaks or falls silent, with every channel subscribed again before the
-//! event channel is told that it is back. When it is made anew is said by the machine of all links
-//! ([`machine`](crate::link::machine)); whether it hears is said by the canary.
+//! The pub/sub link: reconnected whenever it breaks or falls silent, with every channel resubscribed before the event
+//! channel is told. The timing is decided by the machine of all links ([`machine`](crate::link::machine)), and the
+//! canary proves that it receives.
 
 use std::sync::Arc;
 
@@ -24,12 +24,12 @@ use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
 
-/// What this link is called in metrics and logs.
+/// This link's name in metrics and logs.
 pub(super) const NAME: &str = "pubsub";
 
 type Connection = (PubSubSink, PubSubStream);
 
-/// Keeps a connection for ever.
+/// Keeps a connection, for ever.
 pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: RedisSettings, feed: FeedSender) {
     let Some(mut requests) = broker.subscriptions.requests() else { return };
     let mut machine = Machine::new(Instant::now());
@@ -44,7 +44,9 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
                 counter!(names::LINK_CONNECTS, "link" => NAME).increment(1);
                 up.set(1.0);
                 tracing::info!(event = logs::LINK_UP, link = NAME, "connected to Redis");
+                // Behind the subscriptions: events published in the meantime are read from the histories.
                 feed.restored();
+                // Revocations and kicks of that time were missed as well.
                 broker.revoked.mistrust();
                 let problem = serve(&broker, connection, &mut requests, &feed, &settings).await;
                 up.set(0.0);
@@ -55,11 +57,12 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
                     "a connection to Redis is lost; making another one"
                 );
                 machine.lost(Instant::now(), rand::random());
-                // What ended it may have ended the other links too, which learn of it only when they are used.
+                // The cause may have ended the other links too, which notice it only when they are used.
                 broker.links.check();
                 problem
             }
             Err(problem) => {
+                // A refused attempt waits longer each time, so that a struggling Redis is not flooded.
                 machine.refused(Instant::now(), rand::random());
                 problem
             }
@@ -68,8 +71,8 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
     }
 }
 
-/// Waits for the time of the next attempt, or for a new connection of the probes, which is a reason to try at once. Without
-/// them an attempt is of no use: the canary goes by them.
+/// Waits for the next attempt, or for a fresh probe connection, which is a reason to try at once. Without a probe
+/// connection an attempt is useless, because the canary needs it.
 async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     let known = broker.links.probe.generation();
     let due = machine.due().unwrap_or_else(Instant::now);
@@ -80,7 +83,7 @@ async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     broker.links.probe.connected().await;
 }
 
-/// Connects, and subscribes to everything that is wanted; sees meanwhile to what must be in Redis.
+/// Connects and subscribes to all wanted channels. Meanwhile it makes sure that Redis holds what this node relies on.
 async fn dial(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
     let prepared = async {
         let prepared = probe::prepare(broker).await;
@@ -90,17 +93,20 @@ async fn dial(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -
     Ok(connection)
 }
 
-/// Every command is on its way before the first is confirmed, so that a node with many rooms is not deaf for longer than one
-/// with few. The first confirmation belongs to the attempt; each further one has a time of its own.
+/// Connects and subscribes. All commands are sent before the first is confirmed, so that a node with many rooms is
+/// without events no longer than one with few. The first confirmation counts for the connect timeout; each further
+/// one has a response timeout of its own.
 async fn connect(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
     let describe = |error: RedisError| remedy::problem("pub/sub", &error);
     let connecting = async {
         let (sink, stream) = client.get_async_pubsub().await?.split();
+        // First of all, so that one confirmation shows that the connection works.
         let ours = vec![broker.canary.channel().to_owned(), broker.keys.control()];
         let mut confirmed = Box::pin(broker.subscriptions.subscribe_all(&sink, ours));
         confirmed.next().await.transpose()?;
         Ok((sink, stream, confirmed))
     };
+    // Covers the connect and the first confirmation together.
     let connected = timeout(settings.connect_timeout, connecting).await;
     let connected = connected.map_err(|_| crate::link::unanswered(settings.connect_timeout))?;
     let (sink, stream, mut confirmed) = connected.map_err(describe)?;
@@ -114,7 +120,7 @@ async fn connect(broker: &RedisBroker, client: &Client, settings: &RedisSettings
     }
 }
 
-/// Serves until something is wrong, and says so.
+/// Serves a connection until it fails, and returns the reason.
 async fn serve(
     broker: &RedisBroker,
     (mut sink, mut stream): Connection,
@@ -128,6 +134,7 @@ async fn serve(
             take(broker, &message, feed);
         }
     };
+    // Whichever fails first ends the connection; the rest is abandoned with it.
     tokio::select! {
         () = hear => "the pub/sub connection to Redis broke".to_owned(),
         () = broker.subscriptions.carry_out_all(&mut sink, requests) => "Redis did not confirm a subscription in time".to_owned(),
@@ -135,14 +142,17 @@ async fn serve(
     }
 }
 
-/// A message of ours begins with a version; anything else on a room's channel is a plain event.
+/// Handles a message. A message of the function begins with a version; anything else on a room's channel is a plain
+/// event.
 fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
     let Some(room) = broker.keys.room_of(channel) else { return take_ours(broker, channel, payload) };
+    // The room's class is not configured here, so no client can be a member of it.
     let Ok(room) = broker.classes.room(room) else { return };
     match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
         Err(problem) => {
+            // A foreign publisher may send anything: counted each time, logged at intervals.
             counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
             if broker.subscriptions.may_complain() {
                 tracing::warn!(
@@ -156,10 +166,11 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
     }
 }
 
-/// What came on the channel of all nodes, or on this node's own.
+/// Handles a message on the nodes' common channel or on this node's own.
 fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     if channel != broker.canary.channel() {
+        // Another version may send what this one does not know, so it is only logged.
         if !revoked::hear(broker, text) && !kick::hear(broker, text) && broker.subscriptions.may_complain() {
             tracing::warn!(
                 event = logs::ORDER_STRANGE,
@@ -169,6 +180,7 @@ fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
         }
         return;
     }
+    // A reply to a kick, or a canary. A returned canary proves that the whole path works.
     if !broker.answers.take(text) {
         broker.canary.came(text.parse().unwrap_or_default());
         broker.checks.set(Check::PubSub, None);
@@ -176,9 +188,11 @@ fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
 }
 
 fn read(broker: &RedisBroker, room: Room, payload: &[u8]) -> Result<Entry, String> {
+    // Checked by the function when it was published.
     if payload.first() == Some(&b'1') {
         return Entry::parse(payload, &broker.classes).map_err(|error| error.to_string());
     }
+    // The function did not see it, so its bounds are checked here.
     if payload.len() > broker.event_bytes {
         return Err(format!("it has {} bytes, more than limits.event_bytes", payload.len()));
     }
