@@ -1,4 +1,4 @@
-//! Networks in CIDR, as the proxies that are trusted are named.
+//! Networks in CIDR, which name the trusted proxies.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// Bits before those of the IPv4 address in an address of IPv6 that stands for it.
+/// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED: u8 = 96;
 
 impl Value for IpNet {
@@ -27,7 +27,7 @@ impl Value for IpNet {
     }
 }
 
-/// Peers are compared in IPv4 where they have such an address.
+/// A network in IPv4 where it is mapped, since peers are compared that way.
 fn canonical(net: IpNet) -> IpNet {
     let bits = net.prefix_len().checked_sub(MAPPED);
     match (net.addr().to_canonical(), bits) {
@@ -36,7 +36,7 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
-/// Not everybody: whoever is trusted says where a client comes from.
+/// Refuses a network of everybody: a trusted proxy decides about a client's address.
 pub(super) fn narrow(net: &IpNet) -> Verdict {
     if net.prefix_len() > 0 {
         return Ok(());

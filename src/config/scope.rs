@@ -1,4 +1,4 @@
-//! One table being read: the file's keys and the variables over them.
+//! One table while it is read: the file's keys, with the variables over them.
 
 use std::path::Path;
 
@@ -11,18 +11,19 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// Where a load reads from. The file's path is kept for its errors.
+/// The sources of a load. The file's path is kept for its errors.
 #[derive(Debug)]
 pub(super) struct Sources<'a> {
     pub(super) path: &'a Path,
     pub(super) variables: &'a Variables,
 }
 
-/// One table of the file, with the variables that may stand over its keys.
+/// One table of the file, with the variables over its keys.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    /// Where the table stands: `server`, `rooms."order:{orderId}"`.
+    /// The table's path: `server`, `rooms."order:{orderId}"`.
     pub(super) path: String,
+    /// None where the file does not have the table.
     table: Option<&'a Table>,
     sources: &'a Sources<'a>,
     pub(super) report: &'a mut Report,
@@ -34,7 +35,7 @@ impl<'a> Scope<'a> {
         Self { path: String::new(), table: Some(table), sources, report }
     }
 
-    /// A table inside this one; empty, and reported, where the key is something else.
+    /// A table inside this one. It is empty, and reported, where the key has another type.
     pub(super) fn child(&mut self, name: &str) -> Scope<'_> {
         let path = self.path_of(name);
         let table = match self.table.and_then(|table| table.get(name)) {
@@ -54,7 +55,7 @@ impl<'a> Scope<'a> {
         self.table.is_none()
     }
 
-    /// The keys this table has in the file.
+    /// The keys of this table in the file.
     pub(super) fn names(&self) -> Vec<String> {
         self.table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
@@ -64,6 +65,7 @@ impl<'a> Scope<'a> {
         let path = self.path_of(name);
         let sources = self.sources;
         let entry = self.table.and_then(|table| table.get(name));
+        // Also when a variable replaces it: the mistake would surface when the variable is removed.
         let from_file = entry.and_then(|entry| self.accept(&path, sources.origin(entry), &entry.value, rules));
         let variable = sources.variables.get(&path);
         let from_variable =
@@ -86,7 +88,7 @@ impl<'a> Scope<'a> {
         checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()
     }
 
-    /// Reports every key of the file's table that is not among `known`.
+    /// Reports every key of the file's table that is not in `known`.
     pub(super) fn refuse_unknown(&mut self, known: &[&str]) {
         for (name, entry) in self.table.into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_str())) {
             let remedy = match nearest(name, known.iter().copied()) {
