@@ -216,12 +216,14 @@ impl Config {
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
         let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
+        // Before the checks across keys, which see the secrets whatever they came by.
         secrets::read_files(&mut config, &mut report);
         // Without the file's table every key would count as left out, and the complaints would mislead.
         if !report.file_unknown {
             agreement::check(&config, mode, &mut report);
             further(&config, &mut report);
         }
+        // Last, as the report knows which keys were set.
         config.not_in_effect = config.set_without_effect(&report);
         let errors = report.into_errors();
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
@@ -256,6 +258,7 @@ impl Config {
 
     fn set_without_effect(&self, report: &Report) -> Vec<String> {
         let later = Self::paths(|key| key.later).into_iter().filter(|path| report.is_set(path));
+        // Classes are declared by the operator, so the list of keys does not contain this one.
         let presence = self.rooms.iter().filter(|(_, class)| class.presence);
         later.chain(presence.map(|(form, _)| format!("rooms.{}.presence", value::toml_string(form)))).collect()
     }

@@ -204,7 +204,9 @@ impl Numbers {
     /// Reads the process's figures and renders all metrics.
     #[must_use]
     pub fn render(&self) -> String {
+        // The process's figures have no events of their own, so they are read for each scrape.
         self.process.collect();
+        // Drains the recorded observations into buckets: without it memory would grow between scrapes.
         self.handle.run_upkeep();
         self.handle.render()
     }

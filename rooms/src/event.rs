@@ -88,6 +88,7 @@ impl FromStr for EventType {
         if !is_name(text) {
             return Err(InvalidName::Characters("type"));
         }
+        // A client would take the event for its own library's, or for a notice of the gateway.
         if is_reserved(text) {
             return Err(InvalidName::Reserved(text.to_owned()));
         }

@@ -61,6 +61,7 @@ impl Form {
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = key.split(':');
+        // Segment by segment without an allocation: every key of every command passes here.
         self.0.iter().all(|segment| match (segment, parts.next()) {
             (Segment::Word(word), Some(part)) => word == part,
             (Segment::Id(_), Some(part)) => is_id(part),

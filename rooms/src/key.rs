@@ -72,6 +72,7 @@ impl fmt::Debug for Room {
 
 impl PartialEq for Room {
     fn eq(&self, other: &Self) -> bool {
+        // The class follows from the key.
         self.key == other.key
     }
 }

@@ -76,6 +76,7 @@ impl IntoResponse for ApiError {
 
 fn advice(status: StatusCode) -> Option<(HeaderName, HeaderValue)> {
     match status {
+        // Required with this status by RFC 9110.
         StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, CHALLENGE)),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER)),
         _ => None,

@@ -79,6 +79,7 @@ async fn enter(State(guard): State<Guard>, mut request: Request, next: Next) -> 
 }
 
 fn outcome(status: StatusCode) -> &'static str {
+    // Told apart: only these are the gateway's fault.
     if status.is_server_error() {
         return "failed";
     }

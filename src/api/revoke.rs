@@ -74,6 +74,7 @@ impl Revoke {
     fn whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
             (Some(sub), None) => Ok(Whom::User(id("sub", &sub)?, self.issued_before)),
+            // A single token has a single issue time.
             (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", &jti)?)),
             // A token by its id is void whenever it was issued, so a time beside it is a mistake.
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),

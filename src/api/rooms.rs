@@ -69,6 +69,7 @@ impl Part {
                 From::After(offset)
             }
             (None, Some(ms)) => From::Since(ms),
+            // Both contradict each other, and neither leaves the start open.
             _ => return Err(invalid("name one of `after` and `since`")),
         };
         let limit = self.limit.unwrap_or(PAGE_EVENTS);

@@ -19,6 +19,7 @@ pub fn is_id(text: &str) -> bool {
 #[must_use]
 pub fn id_of(value: &Value) -> Option<String> {
     match value {
+        // Integers have only digits, so they need no check.
         Value::String(id) => Some(id.clone()).filter(|id| is_id(id)),
         Value::Number(id) => id.as_u64().map(|id| id.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
@@ -74,6 +75,7 @@ impl Claims {
     #[must_use]
     pub fn agent_id(&self) -> Option<Cow<'_, str>> {
         match self.all.get("agentId") {
+            // A `null` claim counts as absent.
             None | Some(Value::Null) => Some(Cow::Borrowed(&self.subject)),
             Some(_) => self.id("agentId"),
         }

@@ -113,6 +113,7 @@ impl Key {
     fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, Unusable> {
         let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n: modulus, e: exponent }.try_into();
         let bits = key.map_err(|_| Unusable::Rsa)?.key_size_bits();
+        // A modulus of any size would parse, and verification with a huge one is a way to exhaust a node.
         if !(2048..=8192).contains(&bits) || !is_exponent(exponent) {
             return Err(Unusable::Rsa);
         }

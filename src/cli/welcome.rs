@@ -42,6 +42,7 @@ pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
 /// A listener's address as seen from this machine.
 fn reached(address: &str) -> String {
     let every = address.parse::<std::net::SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    // An unspecified address cannot be connected to on every system.
     every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
 }
 

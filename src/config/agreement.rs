@@ -109,6 +109,7 @@ impl Config {
 /// Why a memory is too small for the limits. Histories count twice: kept, and on their way to sockets.
 fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
     let at_work = limits.pending_publish_bytes.get() + limits.read_bytes.get() * 2;
+    // The other half is for connections, sessions and queues.
     if at_work > memory.get() / 2 {
         let problem = format!("{memory} is less than twice what publishes and histories may take up");
         return Some(Complaint::new(problem, "raise it, or lower limits.pending_publish_bytes and limits.read_bytes"));
@@ -139,6 +140,7 @@ fn memory(config: &Config, report: &mut Report) {
     if !report.sound(&["history.memory", "history.ttl"]) {
         return;
     }
+    // A last offset that is forgotten before its entries could not prove them complete.
     if remembered < config.history.ttl {
         let remedy = "make history.memory at least as long as history.ttl";
         report.blame("history.memory", Complaint::new("is shorter than history.ttl", remedy));
@@ -163,6 +165,7 @@ fn queue(config: &Config, report: &mut Report) {
 /// Checks that ids outlive two lease terms: a successor publishes unacknowledged entries again, and only their ids
 /// identify the copies.
 fn lease(config: &Config, report: &mut Report) {
+    // Without Redis there is no ingest stream.
     let sound = report.sound(&["ingest.lease", "history.id_window"]);
     if sound && config.redis.url.is_some() && config.history.id_window < config.ingest.lease * 2 {
         let remedy = "make it twice ingest.lease or more, or shorten that";

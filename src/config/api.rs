@@ -145,6 +145,7 @@ impl Bearer<'_> {
 fn read_keys(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig> {
     let mut keys = BTreeMap::new();
     for name in scope.names() {
+        // The name becomes the value of a metric's label.
         if !is_name(&name) {
             let remedy = format!("use 1 to 32 of a-z, 0-9, _ and -, and not `{NOBODY}`");
             scope.refuse_name(&name, Complaint::new("is not a name of an API key", remedy));
@@ -156,6 +157,7 @@ fn read_keys(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig
             continue;
         }
         let key = ApiKeyConfig::read(&mut inner, mode);
+        // Only once the table is read: the report knows by then what is set.
         let missing = lacks(&inner);
         missing.into_iter().for_each(|complaint| scope.refuse_name(&name, complaint));
         keys.insert(name, key);

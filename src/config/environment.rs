@@ -37,6 +37,7 @@ impl Variables {
         // In order, so that the complaints have a stable order.
         for (name, text) in ours.collect::<BTreeMap<_, _>>() {
             match known.get(&name) {
+                // The replacement character of `to_string_lossy`: parsing it would blame the value's form.
                 Some(path) if text.contains('\u{fffd}') => {
                     let complaint = Complaint::new("is not valid UTF-8", "set it to plain text");
                     report.add(path, Origin::Environment(name), complaint);
@@ -65,6 +66,7 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    // Their names have signs that the name of a variable cannot have.
     if ["ROOMS", "TYPES"].iter().any(|table| name[PREFIX.len()..].starts_with(table)) {
         return "set room classes and types in the TOML file".to_owned();
     }
@@ -87,6 +89,7 @@ fn is_service_link(name: &str, text: &str) -> bool {
         ["PORT", port, proto] | ["PORT", port, proto, "ADDR" | "PORT" | "PROTO"] => {
             port.parse::<u16>().is_ok() && protocol(proto)
         }
+        // By its value as well: `HALLWAY_PORT=8080` is an operator's mistake, and has to be reported.
         ["PORT"] => text.contains("://"),
         ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
         _ => false,

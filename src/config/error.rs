@@ -54,6 +54,7 @@ impl Complaint {
 impl ConfigErrors {
     /// `errors` must not be empty, since an empty list is not a failure.
     pub(super) fn new(errors: Vec<ConfigError>) -> Self {
+        // A failure without a reason would leave the operator without a remedy.
         debug_assert!(!errors.is_empty(), "a failed load names its errors");
         Self(errors)
     }

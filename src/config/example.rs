@@ -65,6 +65,7 @@ pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<Key>);
 pub(super) fn write(sections: &[SectionDoc]) -> String {
     let all_later = |section: &&SectionDoc| section.2.iter().all(|key| key.later);
     let mut text = HEAD.to_owned();
+    // An operator reads from the top, so nothing without effect comes first.
     sections.iter().filter(|section| !all_later(section)).for_each(|section| write_section(&mut text, section));
     text.push_str(ROOMS);
     for (name, delivery) in default_types() {

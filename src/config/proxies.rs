@@ -31,6 +31,8 @@ impl Value for IpNet {
 fn canonical(net: IpNet) -> IpNet {
     let bits = net.prefix_len().checked_sub(MAPPED);
     match (net.addr().to_canonical(), bits) {
+        // `::ffff:10.0.0.0/104` is 10.0.0.0/8. A shorter prefix covers more than the mapped addresses, and stays as
+        // it is.
         (v4 @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => IpNet::new(v4, bits).unwrap_or(net).trunc(),
         (IpAddr::V4(_) | IpAddr::V6(_), _) => net.trunc(),
     }

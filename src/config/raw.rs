@@ -56,6 +56,7 @@ impl Raw {
     fn from_toml(value: &DeValue<'_>, text: &str) -> Self {
         match value {
             DeValue::String(string) => Self::Text(string.to_string()),
+            // Wider than any key's type, so that a number out of range is reported as such.
             DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
                 .map_or(Self::Other("a number far too large"), Self::Integer),
             DeValue::Boolean(boolean) => Self::Boolean(*boolean),
@@ -85,6 +86,7 @@ impl Raw {
     pub(super) fn quoted(&self) -> String {
         const LONGEST: usize = 60;
         match self {
+            // A long quote would drown the sentence around it.
             Self::Plain(text) | Self::Text(text) if text.chars().count() <= LONGEST => format!("{text:?}"),
             Self::Integer(integer) => integer.to_string(),
             Self::Boolean(boolean) => boolean.to_string(),

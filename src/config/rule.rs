@@ -21,6 +21,7 @@ pub(super) fn between<T: Value + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> 
         if (&low..=&high).contains(&value) {
             return Ok(());
         }
+        // The spelling of TOML, without its quotes: the sentence has none.
         let [value, low, high] = [value, &low, &high].map(|bound| bound.shown().unwrap_or_default().replace('"', ""));
         Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
     }
@@ -146,6 +147,7 @@ pub(super) fn redis_prefix(prefix: &String) -> Verdict {
 /// A log filter without surprises: a bare word that is not a level would be taken for a target, and silence
 /// everything else.
 pub(super) fn log_filter(filter: &String) -> Verdict {
+    // The filter's parser accepts any word as a target, so it cannot be relied on to find a misspelt level.
     let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str());
     let said = |part: &str| part.contains(['=', '[', ']', '}']) || level(part.trim());
     if EnvFilter::builder().parse(filter).is_ok() && filter.split(',').all(said) {

@@ -80,6 +80,7 @@ impl<'a> Scope<'a> {
         raw: &Raw,
         rules: &[&dyn Fn(&T) -> Verdict],
     ) -> Option<T> {
+        // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
         self.report.set(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
             rules.iter().try_for_each(|rule| rule(&value))?;
@@ -95,6 +96,7 @@ impl<'a> Scope<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "take it out, or see `hallway example-config` for every key".to_owned(),
             };
+            // An unknown table is a misspelt section, and its keys are not reported one by one.
             let noun = if matches!(entry.value, Raw::Table(_)) { "section" } else { "key" };
             let complaint = Complaint::new(format!("is not a known {noun}"), remedy);
             self.report.add(&self.path_of(name), self.sources.origin(entry), complaint);
@@ -109,6 +111,7 @@ impl<'a> Scope<'a> {
     }
 
     fn path_of(&self, name: &str) -> String {
+        // As TOML writes keys, so that an operator can search the file for the path.
         let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let name = if bare { name.to_owned() } else { toml_string(name).replace('\n', " ") };
         if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }

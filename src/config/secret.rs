@@ -57,9 +57,11 @@ impl Value for Secret {
         let Some(text) = raw.text() else {
             return Err(mismatch(raw.kind(), Self::KIND));
         };
+        // An empty secret is one that anybody guesses.
         if text.is_empty() {
             return Err(Complaint::new("is empty", "give it a value, or leave it out altogether"));
         }
+        // Refused rather than trimmed: it may belong to the secret, and only the operator knows.
         if text.trim() != text {
             return Err(Complaint::new(
                 "begins or ends with white space",

@@ -82,6 +82,7 @@ macro_rules! section {
             const ABOUT: &'static [&'static str] = &[$($about),+];
 
             fn defaults($mode: $crate::config::Mode) -> Self {
+                // Most sections have no default that depends on it.
                 let _ = $mode;
                 Self { $($key: $default,)+ $($($table: <$table_type>::default(),)+)? }
             }
@@ -102,6 +103,7 @@ macro_rules! section {
                     kind: stringify!($type),
                     doc: &[$($doc),+],
                     default: $crate::config::value::Value::shown(&defaults.$key),
+                    // A slice of none or one, as a macro cannot turn an absent fragment into `None`.
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
                     later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
                 }),+]

@@ -61,6 +61,7 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Zero is a multiple of every unit, and would be displayed as `0GiB`.
         let whole = |(_, unit): &&(&str, usize)| self.0 > 0 && self.0.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().find(whole).unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
@@ -73,6 +74,7 @@ impl Value for ByteSize {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         let size = match raw.text() {
             Some(text) => Self::from_text(text),
+            // TOML may write a plain number of bytes without quotes.
             None => raw.integer().and_then(|count| count.try_into().ok()).map(Self),
         };
         size.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))

@@ -32,6 +32,7 @@ impl Value for bool {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw {
             Raw::Boolean(boolean) => Ok(*boolean),
+            // Only a variable's text may stand for another type: in TOML `"true"` is a string.
             Raw::Plain(text) => text.trim().parse().map_err(|_| mismatch(raw.quoted(), Self::KIND)),
             Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_) => {
                 Err(mismatch(raw.quoted(), Self::KIND))
@@ -67,6 +68,7 @@ impl Value for String {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw.text() {
+            // No key has a meaning for the empty text; leaving the key out has one.
             Some("") => Err(Complaint::new("is empty", "give it a value, or leave it out altogether")),
             Some(text) => Ok(text.to_owned()),
             None => Err(mismatch(raw.quoted(), Self::KIND)),
@@ -121,6 +123,7 @@ impl<T: Value> Value for Vec<T> {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw {
+            // Splitting it would give a list with one empty item.
             Raw::Plain(text) if text.trim().is_empty() => Ok(Self::new()),
             Raw::Plain(text) => text.split(',').map(|item| T::parse(&Raw::Plain(item.trim().to_owned()))).collect(),
             Raw::List(items) => items.iter().map(T::parse).collect(),

@@ -51,6 +51,7 @@ impl WebOrigin {
 
 /// Host and port, if the text is nothing more than that.
 fn authority(scheme: &str, text: &str) -> Option<String> {
+    // The colons of an IPv6 address are not the port's.
     let behind_host = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text[behind_host..].rsplit_once(':') {
         Some((rest, port)) => (&text[..behind_host + rest.len()], Some(port.parse::<u16>().ok().filter(|p| *p > 0)?)),
@@ -59,6 +60,7 @@ fn authority(scheme: &str, text: &str) -> Option<String> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let fine = inner.map_or_else(|| host.split('.').all(is_label), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
     let own = matches!((scheme, port), ("https", Some(443)) | ("http", Some(80)));
+    // Browsers leave the default port out.
     let port = port.filter(|_| !own).map(|port| format!(":{port}")).unwrap_or_default();
     fine.then(|| format!("{host}{port}"))
 }

@@ -36,6 +36,7 @@ pub(super) fn remedy(error: &RedisError) -> &'static str {
         ("NoPerm", RIGHTS), // as the client library writes it where the refusal is the whole answer
         ("OOM", "raise maxmemory of Redis, or shorten the histories"),
     ];
+    // The first match: a transaction's text may contain several codes.
     let known = remedies.iter().find(|(code, _)| text.contains(code));
     known.map_or(SEE_URL, |(_, remedy)| remedy)
 }

@@ -113,6 +113,7 @@ impl Limit {
         let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
         // Of several threads at this moment one logs.
         if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // The key, as the label alone does not say where to raise it.
             let key = self.setting();
             tracing::warn!(
                 event = logs::LIMIT_REACHED,

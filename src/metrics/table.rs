@@ -85,6 +85,7 @@ impl Metric {
         }
         match (self.kind, self.labels) {
             (Kind::Counter, []) => counter!(self.name).increment(0),
+            // With one label its values are all series. Products of several labels would be mostly empty.
             (Kind::Counter, [(label, values)]) => {
                 values.iter().for_each(|value| counter!(self.name, vec![Label::new(*label, *value)]).increment(0));
             }

@@ -48,7 +48,6 @@ impl Current {
             match self.0.iter_mut().find(|known| known.id == entry.id) {
                 // Already taken in by another room of the command: one event, several offsets.
                 Some(same) => same.rooms.push(room.clone()),
-                // Kept in the order of arrival, which is oldest first within one room.
                 None => self.0.extend(Known::of_entry(entry, room)),
             }
         }
@@ -115,7 +114,6 @@ impl Known {
             places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
             rooms: vec![room.clone()],
             envelope: page::composed(entry)?,
-            // The envelope's price against the byte bound of a page.
             bytes: entry.text.len(),
             told: false,
         })

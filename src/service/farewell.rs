@@ -28,7 +28,6 @@ impl Service {
 
     /// Removes this node's sockets from the fleet's counts.
     pub async fn resign(&self) {
-        // Only reported: the other nodes drop a node without heartbeats by themselves.
         if let Err(Unavailable(error)) = self.0.hub.resign().await {
             tracing::warn!(
                 event = logs::FAREWELL_FAILED,

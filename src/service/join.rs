@@ -103,7 +103,6 @@ impl Service {
             let local = self.0.hub.open(room).await.map_err(|_| Refusal::Unavailable)?;
             // Before the read: `latest` events that arrive during it must not be lost.
             let watch = Watch::over(&local);
-            // Side by side: each is one round trip to the broker.
             let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
             let (head, page) = looked?;
             turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
@@ -155,7 +154,6 @@ impl Service {
             return true;
         }
         if let Some(page) = &mut page {
-            // What the hub passed on during the read is current as well.
             page.update(&seated.came(), local.room());
         }
         // More than a page was missed, or the room moved on during the read: the rest follows by the catch-up.
@@ -194,7 +192,6 @@ impl Service {
             membership.set_ahead(current.stamps(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
         }
         drop(seated);
-        // The lock must be free: the task takes it itself.
         if behind {
             let mut reader = Reader::new(Share::of(1, self.0.limits.page_bytes));
             reader.add(watch.room().room().clone(), offset);

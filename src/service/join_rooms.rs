@@ -163,7 +163,6 @@ impl Service {
 
     async fn judge_one(&self, session: &Session, wanted: &Wanted, answer: &Answer) -> Result<Room, Refusal> {
         let from = wanted.from?;
-        // A room without a history can be joined, but not from an offset.
         let room = self.admitted(session, &wanted.room, answer).await?;
         if from.is_some() && !self.0.classes.of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);

@@ -31,7 +31,6 @@ impl Service {
     /// Pauses delivery in those of the rooms that the session is a member of. The rooms come in the order of their
     /// keys.
     pub(super) fn park<'a>(&self, session: &Arc<Session>, rooms: impl Iterator<Item = &'a Room>) -> Parked {
-        // A first join has no membership to pause.
         let mine = rooms.filter(|room| session.joined(room).is_some());
         let watches: Vec<Watch> = mine.filter_map(|room| Some(Watch::over(&self.0.hub.find(room)?))).collect();
         let parked = park_all(session, &watches);
@@ -70,7 +69,6 @@ fn park_all(session: &Arc<Session>, watches: &[Watch]) -> Vec<Option<Arc<Members
     let mut held: Vec<(&LocalRoom, Seated<'_>)> = watches.iter().map(|w| (&**w.room(), w.room().hold())).collect();
     let mut parked = Vec::new();
     session.lane().push_if(|| {
-        // A closed room has no membership to pause.
         let park = |(local, seated): &(&LocalRoom, Seated<'_>)| seated.at().and_then(|_| session.succeed(local.room()));
         parked = held.iter().map(park).collect();
         None

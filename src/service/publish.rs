@@ -150,7 +150,6 @@ impl Service {
     }
 
     fn publication(&self, request: Request) -> Result<Publication, Refused> {
-        // Before the parse: an oversized text is not worth reading.
         if request.text.len() > self.0.limits.event_bytes {
             Limit::EventBytes.reached();
             let message = format!("an event has at most {} bytes (limits.event_bytes)", self.0.limits.event_bytes);
@@ -175,7 +174,6 @@ impl Service {
         let mut rooms: Vec<Room> = Vec::with_capacity(keys.len());
         for key in keys {
             let room = self.0.classes.room(key).map_err(|e| Refused::new(Refusal::InvalidRoom, e.to_string()))?;
-            // A room named twice gets the event once.
             if !rooms.contains(&room) {
                 rooms.push(room);
             }
@@ -194,7 +192,6 @@ impl Service {
         let Some(asked) = asked.filter(|asked| *asked != Delivery::Ephemeral) else { return Ok(asked) };
         let as_configured = |room: &Room| self.0.classes.delivery(&draft.kind, room) == asked;
         if rooms.iter().all(as_configured) {
-            // Equal to the configuration, so the broker decides as always.
             return Ok(None);
         }
         let message = "`delivery` can only be lowered to \"ephemeral\"; the rest is said by the room class or the type";
@@ -248,13 +245,11 @@ fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
         "inventory.stock_updated" => &[("store:", "storeId", ""), ("product:", "productId", "")],
         "delivery.assigned" => &[("order:", "orderId", ""), ("agent:", "agentId", "")],
         "agent.location_updated" => &[("agent:", "agentId", ""), ("zone:", "zoneId", ":agents")],
-        // Other types have no built-in rooms; the publisher has to name them.
         _ => &[],
     };
     let payload = draft.payload_members();
     let mut rooms = Vec::new();
     for (before, field, behind) in templates {
-        // Optional: an order without an agent simply has no agent room.
         let Some(id) = payload.get(*field).and_then(|raw| id_of(raw.get())) else { continue };
         // Refused rather than skipped: the publisher would believe that the room got the event.
         if !is_id(&id) {

@@ -108,7 +108,6 @@ impl Service {
                 let (history, latest) = read?;
                 Seen::Missed(history, latest)
             }
-            // No history is asked for, so its membership and offset stay as they are.
             None if session.joined(&one.room).is_some() => {
                 others.await;
                 Seen::Kept
@@ -132,7 +131,6 @@ impl Service {
                 Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
                     Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
-                // Nothing of it is stored, hence nothing can be merged.
                 Seen::Head(head) => Stand::Plain(head),
                 Seen::Missed(history, latest) => {
                     current.update(&latest, &one.room);

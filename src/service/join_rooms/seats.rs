@@ -204,7 +204,6 @@ impl Service {
             joining.row.current.told();
         }
         if behind {
-            // The task takes these locks itself.
             drop(held);
             self.catch_up_in_all(session, *joining, seats);
         } else {

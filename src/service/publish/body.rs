@@ -56,7 +56,6 @@ impl Body<'_> {
             ("meta", self.meta),
         ];
         let mut rooms = self.rooms.unwrap_or_default();
-        // `room` is a shorthand for one; both together are allowed.
         rooms.extend(self.room);
         let text = compose(&fields.map(|(name, raw)| (name, raw.map(RawValue::get))));
         let requires_ack = self.requires_ack.unwrap_or_default();
@@ -67,7 +66,6 @@ impl Body<'_> {
 /// Writes an event's JSON from the members that are present. The caller guarantees that each value is JSON.
 #[must_use]
 pub fn compose(members: &[(&str, Option<&str>)]) -> String {
-    // Quotes, colon and comma: four bytes a member.
     let size = members.iter().map(|(name, value)| name.len() + value.map_or(0, str::len) + 4).sum::<usize>();
     let mut text = String::with_capacity(size + 2);
     text.push('{');
