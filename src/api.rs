@@ -1,4 +1,5 @@
-//! HTTP: publishing and reading for services, health for people, readiness and metrics for the platform.
+//! The HTTP interfaces: publishing and reading for services, health for humans, readiness and metrics for the
+//! platform.
 
 pub mod admin;
 mod document;
@@ -30,43 +31,47 @@ use utoipa_axum::routes;
 use crate::service::Service;
 use guard::Guard;
 
-/// What the handlers of `/v1` work with.
+/// The state of the handlers of `/v1`.
 #[derive(Clone, Debug)]
 pub struct ApiState {
+    /// The verbs.
     service: Service,
+    /// Bounds of what publishes may take up at once.
     intake: Intake,
+    /// `limits.event_bytes`.
     event_bytes: usize,
+    /// `api.batch_events`.
     batch_events: usize,
 }
 
 impl ApiState {
-    /// Takes in as much as `intake` allows, events of at most `event_bytes`, and batches of at most `batch_events`.
+    /// A state with these bounds: an event has at most `event_bytes`, and a batch at most `batch_events` events.
     #[must_use]
     pub fn new(service: Service, intake: Intake, event_bytes: usize, batch_events: usize) -> Self {
         Self { service, intake, event_bytes, batch_events }
     }
 
-    /// Bytes of a request with one event.
+    /// Bytes of a request with one event: JSON escapes may double its text.
     fn single_bytes(&self) -> usize {
         self.event_bytes * 2 + AROUND
     }
 
-    /// Bytes of a request with a batch.
+    /// Bytes of a request with a batch, though always enough for one event.
     fn batch_bytes(&self) -> usize {
         (self.batch_events * self.single_bytes()).min(BATCH_BYTES.max(self.single_bytes()))
     }
 }
 
-/// Room for the fields around an event in a request.
+/// Bytes for the fields around an event in a request.
 const AROUND: usize = 16 * 1024;
-/// Bytes of a batch, however many events it may have.
+/// Bytes of a batch, whatever its number of events.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// The routes of `/v1`: for each the scope that a key must have, the errors besides those of the keys, and the handler.
-/// Its document comes from the same line and from the handler's `#[utoipa::path]`.
+/// The routes of `/v1`: for each the required scope, its errors besides those of the keys, and its handler. The
+/// OpenAPI document comes from the same line and from the handler's `#[utoipa::path]`.
 ///
 /// # Errors
-/// When the document cannot be written, which no request can bring about.
+/// When the document cannot be serialized, which no request can cause.
 pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
     let guard = Guard::new(Arc::new(keys));
     let (publish, read, admin) = (Scope::Publish, Scope::Read, Scope::Admin);
@@ -88,8 +93,10 @@ pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
         ))
         .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(revoke::disconnect)))
         .routes(guard.route(None, &[], routes!(document::openapi)))
+        // Behind the key check as well: a caller without a key learns nothing about the routes.
         .route("/v1/{*rest}", guard.nowhere())
         .with_state(state)
         .split_for_parts();
+    // Publishing reads its bodies itself, with bounds of its own; this one is for everything else.
     Ok(router.layer(DefaultBodyLimit::max(AROUND)).layer(Extension(document::render(&document)?)))
 }

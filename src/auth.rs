@@ -1,4 +1,4 @@
-//! Who somebody is and what they may do: tokens, the keys that prove them, claims, policy.
+//! Authentication and authorization: tokens, the keys that verify them, claims, policy.
 
 pub mod authorizer;
 pub mod claims;

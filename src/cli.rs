@@ -1,5 +1,5 @@
-//! The command line. What is meant for programs goes to stdout, everything else to stderr; a bad configuration exits
-//! with 64 and says all that is wrong with it.
+//! The command line. Output for programs goes to stdout, everything else to stderr. A bad configuration exits with 64
+//! and reports all of its mistakes.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ mod signals;
 mod token;
 mod welcome;
 
-/// A bad configuration (`EX_USAGE`).
+/// The exit code of a bad configuration (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
 
 /// A Socket.IO-compatible, room-based realtime gateway.
@@ -173,7 +173,7 @@ struct PublishArgs {
 }
 
 impl Cli {
-    /// Carries the command out.
+    /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
@@ -192,12 +192,12 @@ impl Cli {
     }
 }
 
-/// Of a command that listens nowhere.
+/// The mode of a command that does not listen.
 const fn mode(dev: bool) -> Mode {
     if dev { Mode::DevNamed } else { Mode::Production }
 }
 
-/// Loads the configuration, or says everything that is wrong with it.
+/// Loads the configuration, or prints all of its mistakes.
 fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
     Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))
 }
@@ -207,10 +207,10 @@ fn check(file: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    // What `serve` builds is built here, so that both give one verdict.
+    // Builds the same as `serve`, so that both come to one verdict.
     match Gateway::try_out(&config).and_then(|()| policy::rules(&config)) {
         Ok(rules) => {
-            // What cannot be raised stays as it is, and is told all the same.
+            // A limit that cannot be raised stays, and its consequences are reported all the same.
             raise_open_files().ok();
             shortage(&config).iter().for_each(|problem| complain(problem));
             print(&format!("the configuration is good\n{rules}"))
@@ -222,12 +222,13 @@ fn check(file: Option<&Path>) -> ExitCode {
     }
 }
 
-/// A shell's soft limit (often 1024) is no limit on connections: takes what the system allows, and gives how many.
+/// Raises the limit on open files to the system's, and returns it. A shell's soft limit (often 1024) is not meant for
+/// connections.
 fn raise_open_files() -> std::io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
-/// A publishing service needs the function's settings, not this node's keys: those may be missing here.
+/// Prints the function. A publishing service needs its settings and not this node's keys, which may be missing here.
 fn function(file: Option<&Path>) -> ExitCode {
     match publishing(file) {
         Ok(config) => print(crate::gateway::function(&config).code()),
@@ -246,7 +247,7 @@ fn publishing(file: Option<&Path>) -> Result<Config, ConfigErrors> {
         .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
 
-/// Loads a configuration that need not be fit to serve: without keys, what dev mode would use.
+/// Loads a configuration that need not be able to serve: without keys it is dev mode's.
 fn lenient(file: Option<&Path>) -> Result<Config, ConfigErrors> {
     Config::load(file, environment(), Mode::Production)
         .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))

@@ -1,8 +1,8 @@
-//! What an operator can set, from a TOML file and the environment over it.
+//! The configuration: a TOML file, with environment variables over it.
 //!
-//! Each key is declared once, in the file of its section, with its doc, type, default and check (`section!`); the
-//! struct, the loading, the list of known keys and `hallway.example.toml` all come from that. A load tells every mistake
-//! at once, and nothing fails open: what is not understood stops the start.
+//! Each key is declared once, in the file of its section, with its doc, type, default and check (`section!`). The
+//! struct, the loading, the list of known keys and `hallway.example.toml` are generated from that. A load reports
+//! every mistake at once, and nothing fails open: a text that is not understood stops the start.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -67,16 +67,16 @@ use report::{Report, read_file};
 use scope::{Scope, Sources};
 use section::Section;
 
-/// How strict a load is, and which defaults it starts from.
+/// The strictness of a load, and the defaults it starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// For the world: a key to verify tokens with is required.
+    /// Production: a key to verify tokens with is required.
     #[default]
     Production,
-    /// For one machine (`serve --dev`): fixed secrets, so every listener and the Redis must be on loopback.
+    /// One machine (`serve --dev`): fixed secrets, so every listener and the Redis must be on loopback.
     Dev,
-    /// As `Dev`, and `server.listen` may be beyond loopback: the operator has named what else the machine is called
-    /// (`--dev-host`), or this process listens nowhere.
+    /// As `Dev`, but `server.listen` may be beyond loopback: the operator has named the machine's other name
+    /// (`--dev-host`), or this process does not listen.
     DevNamed,
 }
 
@@ -91,17 +91,18 @@ impl Mode {
     }
 }
 
-/// Makes `Config` from the list of its sections.
+/// Generates `Config` from the list of its sections.
 macro_rules! sections {
     ($($name:ident: $section:ty,)+) => {
-        /// Everything an operator can set. `Default` is what production gets when nothing is set, unchecked.
+        /// The whole configuration. `Default` is production's without any setting, unchecked.
         #[derive(Debug, Clone, PartialEq)]
         pub struct Config {
             $(#[doc = concat!("The section `", stringify!($name), "`.")] pub $name: $section,)+
-            /// Classes of rooms by form, as the file writes it. No two are of one shape.
+            /// Room classes by form, as the file spells it. No two have one shape.
             pub rooms: BTreeMap<String, RoomClassConfig>,
-            /// Types of events delivered otherwise than their room's class says.
+            /// Event types with a delivery of their own.
             pub types: BTreeMap<String, TypeConfig>,
+            /// Keys that were set and have no effect in this version.
             not_in_effect: Vec<String>,
         }
 
@@ -165,10 +166,11 @@ impl Config {
     /// The `api.key` of development. Refused in production.
     pub const DEV_API_KEY: &str = "hallway-dev-api-key-do-not-use-in-production";
 
-    /// Reads the file, where one is named, and the variables over it; see [`environment()`] for the process's own.
+    /// Loads the file, if one is named, with the variables over it. See [`environment()`] for the process's own
+    /// variables.
     ///
     /// # Errors
-    /// Every mistake found, and no configuration while there is one.
+    /// Every mistake found. There is no configuration while there is one.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -177,10 +179,10 @@ impl Config {
         Self::load_for(file, env, mode, agreement::serving)
     }
 
-    /// As [`Config::load`] in production, for a command that verifies no token: the key for that may be missing.
+    /// As [`Config::load`] in production, for a command that verifies no token: the key for it may be missing.
     ///
     /// # Errors
-    /// Every mistake found, and no configuration while there is one.
+    /// Every mistake found. There is no configuration while there is one.
     pub fn load_without_keys(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -188,8 +190,8 @@ impl Config {
         Self::load_for(file, env, Mode::Production, |_, _| {})
     }
 
-    /// Where the gateway of this machine answers probes. Nothing else is read or judged: a probe is started with the
-    /// gateway's variables, and may lack its files.
+    /// The address where this machine's gateway answers probes. Nothing else is read or checked: a probe is started
+    /// with the gateway's variables and may lack its files.
     ///
     /// # Errors
     /// Every mistake in `[admin]`, and a file that cannot be read.
@@ -214,35 +216,38 @@ impl Config {
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
         let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
+        // Before the checks across keys, which see the secrets whatever they came by.
         secrets::read_files(&mut config, &mut report);
+        // Without the file's table every key would count as left out, and the complaints would mislead.
         if !report.file_unknown {
             agreement::check(&config, mode, &mut report);
             further(&config, &mut report);
         }
+        // Last, as the report knows which keys were set.
         config.not_in_effect = config.set_without_effect(&report);
         let errors = report.into_errors();
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
     }
 
-    /// The documented example file: every key with its doc and its default, valid TOML as it is and uncommented.
+    /// The documented example file: every key with its doc and default. It is valid TOML as it is and uncommented.
     #[must_use]
     pub fn example() -> String {
         example::write(&Self::sections())
     }
 
-    /// `docs/configuration.md`: every key with its type, its default and its meaning.
+    /// `docs/configuration.md`: every key with its type, default and meaning.
     #[must_use]
     pub fn reference() -> String {
         reference::page(&Self::sections())
     }
 
-    /// The keys that the operator has set and that do nothing in this version, for a warning at start.
+    /// The keys that are set and have no effect in this version, for a warning at the start.
     #[must_use]
     pub fn not_in_effect(&self) -> Vec<String> {
         self.not_in_effect.clone()
     }
 
-    /// `section.key` of every key that passes, in the order of their declaration.
+    /// The `section.key` of every key that passes, in the order of declaration.
     fn paths(passes: impl Fn(&section::Key) -> bool) -> Vec<String> {
         let of = |(section, _, keys): example::SectionDoc| {
             let keys = keys.into_iter().filter(&passes);
@@ -253,6 +258,7 @@ impl Config {
 
     fn set_without_effect(&self, report: &Report) -> Vec<String> {
         let later = Self::paths(|key| key.later).into_iter().filter(|path| report.is_set(path));
+        // Classes are declared by the operator, so the list of keys does not contain this one.
         let presence = self.rooms.iter().filter(|(_, class)| class.presence);
         later.chain(presence.map(|(form, _)| format!("rooms.{}.presence", value::toml_string(form)))).collect()
     }

@@ -1,23 +1,23 @@
 //! The ingest stream: services `XADD` events to `<prefix>:ingest`, and one node at a time publishes them, in order.
 //!
-//! Which node is said by a lease in Redis (`lease`). It is a matter of thrift and not of truth: a node whose lease ran out
-//! without its noticing, because it was suspended, does no harm. Three things see to that:
+//! A lease in Redis (`lease`) selects the node. It saves work and is not needed for correctness: a node that was
+//! suspended, and whose lease ran out without its noticing, does no harm. Three rules see to that:
 //!
-//! - Every batch begins at the first entry that is not acknowledged: what is pending is read before what is new, under one
-//!   consumer name for all nodes, and only what is published is acknowledged and deleted.
-//! - An entry's event has the same id whoever publishes it: the publisher's, or one derived from the entry's. Within
-//!   `history.id_window`, far longer than a lease, a second publication stores nothing.
-//! - The service publishes a batch from its beginning and goes on only when that is stored.
+//! Every batch begins at the first entry that is not acknowledged. Pending entries are read before further ones,
+//! under one consumer name for all nodes, and only published entries are acknowledged and deleted.
+//! An entry's event has the same id whichever node publishes it: the publisher's, or one derived from the entry's.
+//! Within `history.id_window`, far longer than a lease, a second publication stores nothing.
+//! The service publishes a batch from its beginning, and goes on only when the part before is stored.
 //!
-//! So at any moment the events stored are a beginning of the stream, whichever of two nodes stored them, and neither can put
-//! an event behind a later one. For the same reason any failure, or a stop in the middle of a batch, is answered in one
-//! way: read again what is pending.
+//! So at any moment the stored events are a prefix of the stream, whichever of two nodes stored them, and neither
+//! node can put an event behind a later one. For the same reason every failure, and a stop in the middle of a batch,
+//! has the same remedy: read the pending entries again.
 //!
-//! A bad entry is acknowledged when it has been put aside. Where it cannot be, it stays pending and is passed over (`stuck`):
-//! it has no event, so that changes no order.
+//! A bad entry is acknowledged when it has been put aside in the `rejected` stream. When that fails it stays pending
+//! and is passed over (`stuck`): it has no event, so the order does not change.
 //!
-//! Waiting takes nothing from the stream (`XREAD`): a blocked `XREADGROUP` of a node that is gone would take entries
-//! that its successor then does not see in their turn.
+//! Waiting takes nothing from the stream (`XREAD`). A blocked `XREADGROUP` of a node that is gone would take entries,
+//! and its successor would then read later ones first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,35 +47,36 @@ use lease::Lease;
 use reader::Reader;
 use stream::Stream;
 
-/// The longest that a command waits in Redis for an entry. Not longer, so that a link that has fallen silent is noticed.
+/// The longest wait for an entry in one command. A longer block would hide a silent connection.
 const BLOCK: Duration = Duration::from_secs(1);
 
-/// What reading the ingest stream needs to know.
+/// The settings of the ingest reader.
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
-    /// Where Redis is, with its credentials: never logged.
+    /// The Redis client, with its credentials: never logged.
     pub client: Client,
-    /// The first word of every key.
+    /// The prefix of every key.
     pub prefix: String,
-    /// For making a connection.
+    /// Timeout of a connection attempt.
     pub connect_timeout: Duration,
-    /// For a reply.
+    /// Timeout of a reply.
     pub response_timeout: Duration,
-    /// `ingest.lease`.
+    /// `ingest.lease`: the term of the lease.
     pub lease: Duration,
-    /// `ingest.batch`.
+    /// `ingest.batch`: the most entries read at once.
     pub batch: usize,
-    /// `ingest.rejected`.
+    /// `ingest.rejected`: the most rejected entries kept.
     pub rejected: usize,
-    /// `limits.event_bytes`.
+    /// `limits.event_bytes`: bounds what is kept of a rejected entry.
     pub event_bytes: usize,
 }
 
 impl Ingest {
-    /// Reads the stream whenever this node's turn comes, until `stop`; then leaves it to another node. Returns at once.
+    /// Starts the tasks that read the stream whenever this node holds the lease, until `stop`; the lease is released
+    /// then. Returns at once.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the URL is invalid.
     pub fn start(
         settings: &IngestSettings,
         service: Service,
@@ -83,9 +84,10 @@ impl Ingest {
         stop: CancellationToken,
     ) -> Result<Self, RedisError> {
         let status = Self::default();
-        // A holder that cannot renew in time must know it while the lease is still its own.
+        // A holder that cannot renew in time must learn it while the lease is still its own.
         let (lease, lease_keeper) = link("lease", settings, settings.lease / 3, Duration::ZERO)?;
         let (commands, commands_keeper) = link("ingest", settings, settings.response_timeout, Duration::ZERO)?;
+        // A connection of its own: a blocking command would delay acknowledgements behind it.
         let (waiting, waiting_keeper) = link("ingest-wait", settings, settings.response_timeout + BLOCK, BLOCK)?;
         let lease = Lease::new(lease, settings, status.clone());
         let stream = Stream::new(commands, waiting, settings);
@@ -98,6 +100,7 @@ impl Ingest {
         tasks.spawn(async move {
             let work = async { tokio::join!(lease.keep(), reader.run(), shown.watch(stream)) };
             stop.run_until_cancelled(work).await;
+            // Released behind the work, so that no other node reads while this one may still publish.
             lease.release().await;
         });
         Ok(status)

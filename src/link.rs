@@ -1,10 +1,11 @@
-//! A link to Redis: one connection that is made anew whatever happens to it, for as long as the process lives.
+//! A link to Redis: a connection that is remade whatever happens to it, for as long as the process lives.
 //!
-//! Nothing that Redis answers, or does not answer, is final. The states are those of [`machine`]: connecting, up, suspect.
+//! No reply and no missing reply is final. The states are those of [`machine`]: connecting, up, suspect. The causes
+//! of a transition, the most telling first:
 //! What moves a link between them, in the order of how much it says:
 //!
-//! 1. **The connection broke**, or an answer says that this server serves nobody from here (`READONLY`, `LOADING`,
-//!    `NOAUTH`, …: `trouble.rs`). The connection is given up and another one made, with the name resolved anew.
+//! **The connection broke**, or a reply shows that this server serves no client (`READONLY`, `LOADING`, `NOAUTH`, …:
+//! `trouble.rs`). The connection is closed and another one made, with the name resolved again.
 //! 2. **Silence**: something was asked and not a byte has come for two seconds (with TLS, whose stream is the library's own: no
 //!    whole answer). Redis may be busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
 //!    it is answered, it takes the first one's place, which has some time left for what was asked on it; if it is as
@@ -44,16 +45,17 @@ pub use keeper::Keeper;
 use keeper::Reports;
 use trouble::Verdict;
 
-/// What a link needs to know.
+/// The settings of a link.
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
-    /// What it is for: `commands`, `lease`, … Redis 7.2 and newer show it in `CLIENT LIST` as `lib-name=hallway-<name>`.
+    /// Its purpose: `commands`, `lease`, … Redis 7.2 and later display it in `CLIENT LIST` as
+    /// `lib-name=hallway-<name>`.
     pub name: &'static str,
-    /// For making a connection, its first answer included: `redis.connect_timeout`.
+    /// Timeout of a connection attempt, its first reply included: `redis.connect_timeout`.
     pub connect_timeout: Duration,
-    /// For an answer: `redis.response_timeout`, and as long as a command of this link may block.
+    /// Timeout of a reply: `redis.response_timeout`, plus the time that a command of this link may block.
     pub response_timeout: Duration,
-    /// How long commands of this link may block in Redis, so that this is not taken for silence.
+    /// How long commands of this link may block in Redis, so that blocking does not count as silence.
     pub block: Duration,
 }
 
@@ -62,10 +64,10 @@ pub struct LinkSettings {
 #[error("the broker is out of reach: {0}")]
 pub struct Unavailable(pub String);
 
-/// What is said before the first attempt has ended.
+/// The failure before the first attempt has ended.
 pub const UNANSWERED: &str = "Redis has not answered yet; see whether Redis runs, and redis.url";
 
-/// See the module. Clones share the connection.
+/// A link. Clones share the connection.
 #[derive(Clone)]
 pub struct Link(Arc<Shared>);
 
@@ -73,34 +75,35 @@ struct Shared {
     settings: LinkSettings,
     state: watch::Sender<State>,
     reports: Reports,
-    /// What carries the bytes of each connection. It outlives the keeper: what is said when a node stops must get out.
+    /// Runs the bytes of each connection. It outlives the connection loop, since a stopping node's last commands must
+    /// get out.
     drivers: TaskTracker,
 }
 
 /// Whether commands can be sent.
 #[derive(Clone)]
 enum State {
-    /// There is no connection, and the first attempt at one is under way: it is a matter of a moment.
+    /// No connection, and the first attempt is under way: commands wait for it.
     Connecting(Arc<str>),
-    /// The last attempt failed, or the server that was reached serves nobody.
+    /// The last attempt failed, or the server serves no client: commands fail at once.
     Down(Arc<str>),
-    /// There is one.
+    /// Connected.
     Up(Line),
 }
 
-/// A connection that is in use.
+/// A connection in use.
 #[derive(Clone)]
 struct Line {
     connection: MultiplexedConnection,
-    /// Counts the connections of this link.
+    /// Numbers the connections of this link.
     generation: u64,
-    /// What its server said of itself.
+    /// The server's statement about itself.
     greeting: Greeting,
     /// See [`Link::breaks`].
     breaks: u64,
-    /// What was asked on it and not answered.
+    /// The commands without a reply.
     flight: Arc<flight::Flight>,
-    /// Ends what carries its bytes, with the last who holds it.
+    /// Ends the task that runs its bytes, when the last holder drops it.
     #[expect(dead_code, reason = "it is held")]
     driver: Arc<DropGuard>,
 }
@@ -112,10 +115,10 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// A link by this client, and the task that keeps it, which its owner has to run.
+    /// Makes a link for this client, and its connection loop, which the owner has to run.
     ///
     /// # Errors
-    /// When the client's address is none.
+    /// When the client's address is invalid.
     pub fn new(client: &Client, settings: LinkSettings) -> RedisResult<(Self, Keeper)> {
         let client = named(client, settings.name)?;
         let (reports, inbox) = Reports::new();
@@ -126,7 +129,7 @@ impl Link {
         Ok((link, keeper))
     }
 
-    /// What is wrong with it; none while commands can be sent.
+    /// The failure of the link; none while commands can be sent.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match &*self.0.state.borrow() {
@@ -135,19 +138,19 @@ impl Link {
         }
     }
 
-    /// Whether it leads to a node of a Redis Cluster, which refuses most rooms of a client that does not know its slots.
+    /// Whether it leads to a Redis Cluster node, which refuses most rooms of a client that does not know its slots.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.0.state.borrow(), State::Up(line) if line.greeting.cluster)
     }
 
-    /// The number of the connection in use, or 0: later ones have higher numbers.
+    /// The number of the connection in use, or 0. Later connections have higher numbers.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.state.borrow().generation().unwrap_or_default()
     }
 
-    /// How often answers may have come from another server, or have been lost, since the beginning.
+    /// How many times replies may have come from another server, or have been lost, since the start.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         match &*self.0.state.borrow() {
@@ -156,18 +159,18 @@ impl Link {
         }
     }
 
-    /// Waits until the connection with this number is no longer in use.
+    /// Waits until the connection with this number is not in use any more.
     pub async fn replaced(&self, generation: u64) {
         let mut state = self.0.state.subscribe();
         state.wait_for(|state| state.generation().unwrap_or_default() != generation).await.ok();
     }
 
-    /// Waits until it has a connection, and says which: another number means that there was a break.
+    /// Waits for a connection and returns its number: a different one means that there was a break.
     pub async fn connected(&self) -> u64 {
         self.connected_after(0).await
     }
 
-    /// Waits for a connection later than the one with this number.
+    /// Waits for a connection later than this one.
     pub async fn connected_after(&self, known: u64) -> u64 {
         let mut state = self.0.state.subscribe();
         let found = state.wait_for(|state| matches!(state, State::Up(line) if line.generation > known)).await;
@@ -175,12 +178,12 @@ impl Link {
         found.ok().and_then(|state| state.generation()).unwrap_or(known)
     }
 
-    /// Has the connection looked at soon, because another link has just lost its own.
+    /// Requests a check of the connection soon, because another link has lost its own.
     pub fn check(&self) {
         self.0.reports.check();
     }
 
-    /// The connection. While there is none, only the first attempt is waited for.
+    /// The connection. Without one, only the first attempt is waited for: a longer outage must fail commands at once.
     async fn line(&self, until: Instant) -> RedisResult<Line> {
         let mut state = self.0.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
@@ -191,7 +194,7 @@ impl Link {
         }
     }
 
-    /// Has the bytes of a connection carried for as long as it is held by anything.
+    /// Runs the bytes of a connection for as long as something holds it.
     fn carry(&self, driver: Option<Driver>) -> DropGuard {
         let end = CancellationToken::new();
         if let Some(driver) = driver {
@@ -200,7 +203,7 @@ impl Link {
         end.drop_guard()
     }
 
-    /// Sends something and waits for its answer, for as long as its connection stands and brings something.
+    /// Sends a command and waits for its reply, for as long as its connection lasts and brings bytes.
     async fn ask<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
     where
         T: trouble::Answer,
@@ -211,12 +214,15 @@ impl Link {
         let asked = line.flight.ask();
         let answer = tokio::select! {
             answer = send(line.connection.clone()) => answer,
+            // Late only while nothing comes: a large reply over a slow network keeps its time.
             () = line.flight.overdue(due, patience) => {
                 self.0.reports.late(line.generation);
                 return Err(unreached("Redis did not answer in redis.response_timeout"));
             }
+            // The connection loop has replaced the connection; a reply could only come from it.
             () = line.flight.given_up() => return Err(unreached("the connection was given up")),
         };
+        // Counts any reply as a sign of life, an error included.
         asked.answered();
         let verdict = trouble::judge(&answer);
         if verdict != Verdict::Fine {

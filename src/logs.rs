@@ -1,6 +1,6 @@
-//! Every log event there is: its stable name, its level, and what it means.
+//! The log events: each with its stable name, its level and its meaning.
 //!
-//! A statement has its name as first field, `event = logs::NAME`; the sentence behind it is for people and may change.
+//! A statement has the name as its first field, `event = logs::NAME`. Its message is for humans and may change.
 
 use std::fmt::Write as _;
 
@@ -11,39 +11,39 @@ pub use hints::Hints;
 /// Log events of one theme.
 #[derive(Debug)]
 pub struct Group {
-    /// Its heading.
+    /// The heading.
     pub title: &'static str,
-    /// What belongs to it.
+    /// The events.
     pub events: &'static [Event],
 }
 
 /// A log event.
 #[derive(Debug)]
 pub struct Event {
-    /// The constant that has its name.
+    /// The constant with its name.
     pub constant: &'static str,
-    /// Its name: the field `event` of its lines.
+    /// The name: the field `event` of its lines.
     pub name: &'static str,
-    /// How loud it is.
+    /// The level.
     pub level: Level,
-    /// When it is said.
+    /// When it is logged.
     pub meaning: &'static str,
 }
 
-/// How loud a log event is.
+/// The level of a log event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Somebody has to act.
+    /// An operator has to act.
     Error,
-    /// Somebody should look.
+    /// An operator should look.
     Warn,
-    /// What the node does.
+    /// The node's own activity.
     Info,
-    /// What it does for one client or with one event.
+    /// Activity for one client or one event.
     Debug,
 }
 
-/// Makes a constant of each event's name, and of all of them [`TABLE`].
+/// Generates a constant of each event's name, and [`TABLE`] of all events.
 macro_rules! table {
     ($($title:literal { $(#[doc = $line:literal] $constant:ident = $level:ident($name:literal);)+ })+) => {
         $($(#[doc = $line] pub const $constant: &str = $name;)+)+
@@ -69,21 +69,21 @@ table! {
         OPEN_FILES = Info("open-files");
         /// The limit on open descriptors could not be raised.
         OPEN_FILES_FIXED = Warn("open-files-fixed");
-        /// Dev mode, whose secrets everybody knows, listens beyond this machine.
+        /// Dev mode, whose secrets are public, listens beyond this machine.
         DEV_EXPOSED = Warn("dev-exposed");
         /// A listener is open.
         LISTENING = Info("listening");
-        /// The node was told to stop, and drains.
+        /// The node was asked to stop, and drains.
         STOPPING = Info("stopping");
         /// The node has too little memory for what its limits allow.
         MEMORY_SMALL = Warn("memory-small");
         /// The limit on open descriptors is too low for `limits.connections`.
         DESCRIPTORS_FEW = Warn("descriptors-few");
-        /// A signal came that does nothing: SIGHUP, SIGUSR1 or SIGUSR2.
+        /// A signal without an effect came: SIGHUP, SIGUSR1 or SIGUSR2.
         SIGNAL_IGNORED = Info("signal-ignored");
-        /// At its stop the node could not say in time that it goes.
+        /// A stopping node could not announce its end in time.
         FAREWELL_LATE = Warn("farewell-late");
-        /// At its stop the node could not say that it goes.
+        /// A stopping node could not announce its end.
         FAREWELL_FAILED = Warn("farewell-failed");
         /// At the stop some peers did not take their last bytes in time.
         PEERS_CUT_OFF = Warn("peers-cut-off");
@@ -96,7 +96,7 @@ table! {
         ACCEPT_FAILED = Error("accept-failed");
         /// An option of a socket could not be set.
         SOCKET_OPTION_FAILED = Debug("socket-option-failed");
-        /// A connection did not end well: its request was none, or was cut off.
+        /// A connection did not end well: its request was invalid, or was cut off.
         CONNECTION_FAILED = Debug("connection-failed");
         /// A limit refused a handshake.
         HANDSHAKE_REFUSED = Debug("handshake-refused");
@@ -108,7 +108,7 @@ table! {
         ORIGIN_REFUSED = Debug("origin-refused");
         /// A limit was reached; once a minute for each limit.
         LIMIT_REACHED = Warn("limit-reached");
-        /// More waited for slow sockets than the node has memory for, and the slowest were closed; once a minute.
+        /// More was queued for slow sockets than the node has memory for, and the slowest were closed; once a minute.
         MEMORY_SHED = Warn("memory-shed");
         /// A frame could not be written: the peer is gone.
         FRAME_UNWRITTEN = Debug("frame-unwritten");
@@ -133,22 +133,22 @@ table! {
         JWKS_FETCHED = Info("jwks-fetched");
         /// Fetches of the JWKS began to fail.
         JWKS_FETCH_FAILED = Warn("jwks-fetch-failed");
-        /// The JWKS has a key that is not believed.
+        /// The JWKS has a key that is not trusted.
         JWKS_KEY_SKIPPED = Warn("jwks-key-skipped");
-        /// The JWKS is older than `auth.jwks_max_stale`: its keys let nobody in.
+        /// The JWKS is older than `auth.jwks_max_stale`: its keys admit no client.
         JWKS_TOO_OLD = Error("jwks-too-old");
     }
 
     "Rights" {
         /// A rule could not be judged, which denies.
         POLICY_NOT_JUDGED = Debug("policy-not-judged");
-        /// The authorizer began to fail; who it guards rooms from is refused.
+        /// The authorizer began to fail; joins of the rooms that it guards are refused.
         AUTHORIZER_FAILING = Warn("authorizer-failing");
         /// The authorizer answers again.
         AUTHORIZER_RESTORED = Info("authorizer-restored");
         /// Tokens were revoked, and their sessions of this node kicked.
         REVOKED = Info("revoked");
-        /// Tokens were revoked, and the other nodes could not be told yet.
+        /// Tokens were revoked, and the other nodes could not be informed yet.
         REVOKED_HERE_ONLY = Warn("revoked-here-only");
         /// Sessions were kicked: another node revoked their tokens.
         SESSIONS_KICKED = Info("sessions-kicked");
@@ -158,11 +158,11 @@ table! {
         DISCONNECTED_HERE_ONLY = Warn("disconnected-here-only");
         /// A node that asked for a kick could not be answered.
         KICK_UNANSWERED = Debug("kick-unanswered");
-        /// This node does not hear of revocations, and is not ready.
+        /// This node does not receive revocations, and is not ready.
         REVOCATIONS_UNHEARD = Error("revocations-unheard");
         /// Redis had lost revocations, and gets them again.
         REVOCATIONS_RESTORED = Info("revocations-restored");
-        /// This node's clock and that of Redis are apart.
+        /// The clocks of this node and of Redis differ.
         CLOCK_DIFFERS = Warn("clock-differs");
     }
 
@@ -173,38 +173,38 @@ table! {
         LOCATION_UNPUBLISHED = Debug("location-unpublished");
         /// The broker refuses a location.
         LOCATION_REFUSED = Warn("location-refused");
-        /// The zone of an agent's token is not fit for a room.
+        /// The zone of an agent's token is not valid in a room key.
         ZONE_UNFIT = Debug("zone-unfit");
         /// A client acknowledged an event.
         EVENT_ACKNOWLEDGED = Debug("event-acknowledged");
-        /// A room's history holds what no client may get.
+        /// A room's history holds an event that no client may get.
         EVENT_UNDELIVERABLE = Warn("event-undeliverable");
-        /// A stored event is not fit to be passed on.
+        /// A stored event is not valid for clients.
         EVENT_UNFIT = Debug("event-unfit");
         /// A room's stream holds an entry that Hallway did not write.
         ENTRY_STRANGE = Warn("entry-strange");
-        /// A room's last offset lies far ahead of Redis' clock.
+        /// A room's last offset is far ahead of Redis' clock.
         LAST_AHEAD = Warn("last-ahead");
-        /// A key on which `complete` rests held what Hallway did not write.
+        /// A key on which `complete` relies has a value that Hallway did not write.
         MARK_STRANGE = Warn("mark-strange");
-        /// A room's newest hold what Hallway did not write.
+        /// A room's latest events include one that Hallway did not write.
         LATEST_STRANGE = Warn("latest-strange");
-        /// A message on a room's channel is no event.
+        /// A message on a room's channel is not an event.
         MESSAGE_STRANGE = Warn("message-strange");
     }
 
     "Live delivery" {
-        /// The live feed had a break, and the histories are read.
+        /// The event channel had a break, and the histories are read.
         FEED_BROKEN = Info("feed-broken");
         /// The histories are read; live delivery goes on.
         FEED_HEALED = Info("feed-healed");
-        /// A room cannot be read, and is tried again; the others go on.
+        /// A room cannot be read, and is retried; the others go on.
         HISTORY_UNREADABLE = Warn("history-unreadable");
         /// The broker forgot the newest entries of a room.
         ROOM_REWOUND = Warn("room-rewound");
-        /// A room cannot be read though Redis is well; its members are closed, and it stays closed for a while.
+        /// A room cannot be read though Redis is healthy; its members are closed, and it stays closed for a while.
         ROOM_UNREADABLE = Error("room-unreadable");
-        /// The sizes of rooms cannot be told to the other nodes; trying on.
+        /// The sizes of rooms cannot be announced to the other nodes; retrying.
         ROOM_SIZES_UNTOLD = Warn("room-sizes-untold");
     }
 
@@ -215,7 +215,7 @@ table! {
         BROKER_DOWN = Error("broker-down");
         /// A link to Redis has a connection: its first one, or another one.
         LINK_UP = Info("link-up");
-        /// A connection to Redis is silent, or refuses something that another server might not; another one is made beside it.
+        /// A connection to Redis is silent, or refuses what another server might not; a second one is made beside it.
         LINK_SUSPECT = Warn("link-suspect");
         /// A connection to Redis is lost, or of no use; another one is made.
         LINK_LOST = Warn("link-lost");
@@ -225,34 +225,34 @@ table! {
         FUNCTION_NEWER = Warn("function-newer");
         /// Redis holds a function of other settings than this node's.
         FUNCTION_DIFFERS = Warn("function-differs");
-        /// A key of a room holds something else.
+        /// A key of a room has another type.
         ROOM_KEY_STRANGE = Warn("room-key-strange");
-        /// The key of the nodes holds something else.
+        /// The key of the nodes has another type.
         NODES_KEY_STRANGE = Error("nodes-key-strange");
-        /// A key of a user's connections holds something else.
+        /// A key of a user's connections has another type.
         SEATS_KEY_STRANGE = Warn("seats-key-strange");
-        /// A message on a channel of the nodes is of none of them.
+        /// A message on a channel of the nodes came from none of them.
         ORDER_STRANGE = Warn("order-strange");
-        /// A key with the sizes of a room holds something else; this node's own members are counted.
+        /// A key with the sizes of a room has another type; this node's own members are counted.
         MEMBERS_KEY_STRANGE = Warn("members-key-strange");
-        /// The node cannot say that it lives; trying on.
+        /// The heartbeat failed; retrying.
         HEARTBEAT_FAILED = Warn("heartbeat-failed");
-        /// The node says again that it lives.
+        /// The heartbeat works again.
         HEARTBEAT_BACK = Info("heartbeat-back");
-        /// Redis had forgotten this node, which tells of its rooms again.
+        /// Redis had lost this node, which announces its rooms again.
         NODE_FORGOTTEN = Warn("node-forgotten");
-        /// Other nodes are gone without a word.
+        /// Other nodes are gone without a notice.
         NODES_GONE = Info("nodes-gone");
     }
 
     "Ingest" {
-        /// This node is the one that reads the ingest stream.
+        /// This node holds the lease of the ingest stream, and reads it.
         INGEST_LEADING = Info("ingest-leading");
-        /// Another node may read the ingest stream from here.
+        /// This node does not hold the lease of the ingest stream any more.
         INGEST_LET_GO = Info("ingest-let-go");
-        /// The node cannot take its turn at the ingest stream.
+        /// The node cannot take the lease of the ingest stream.
         INGEST_LEASE_FAILED = Error("ingest-lease-failed");
-        /// The ingest stream cannot be read on; events wait.
+        /// The ingest stream cannot be read; events wait.
         INGEST_STUCK = Error("ingest-stuck");
         /// The ingest stream is read again.
         INGEST_RESUMED = Info("ingest-resumed");
@@ -265,7 +265,7 @@ table! {
     }
 }
 
-/// The page of documentation.
+/// Renders the documentation page.
 #[must_use]
 pub fn page() -> String {
     let mut page = HEAD.to_owned();

@@ -1,4 +1,4 @@
-//! Every metric there is: its name, and what it means. Labels are small closed sets, never room names.
+//! The metrics: each with its name and meaning. Labels are small closed sets, never room names.
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
@@ -15,12 +15,12 @@ table::table! {
     "Connections and sessions" {
         /// Open connections of clients, handshakes under way included.
         CONNECTIONS = Gauge("hallway_connections", "connections");
-        /// `limits.connections`, where it is set, or fewer where descriptors are enough for fewer.
+        /// `limits.connections`, if set, or fewer if the descriptors allow only fewer.
         CONNECTIONS_LIMIT = Gauge("hallway_connections_limit", "connections");
-        /// Open connections by the limit that bounds them: to `server.listen` by the descriptors, whether or not a client has come by
-        /// them, to `api.listen` and to `admin.listen`.
+        /// Open connections by the limit that bounds them: to `server.listen` by the descriptors, whether or not a
+        /// client has used them, to `api.listen` and to `admin.listen`.
         HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["descriptors", "api_connections", "admin_connections"]);
-        /// Sessions signed in right now.
+        /// Sessions signed in at this moment.
         SESSIONS = Gauge("hallway_sessions", "sessions");
         /// CONNECTs admitted.
         CONNECTS = Counter("hallway_connects_total", "CONNECTs");
@@ -37,16 +37,16 @@ table::table! {
     }
 
     "Memory" {
-        /// Bytes that are held for sockets: frames that wait for them, and commands that they wait for.
+        /// Bytes held for sockets: frames queued for them, and commands that wait for a reply.
         MEMORY_HELD = Gauge("hallway_memory_held_bytes", "bytes");
         /// Bytes that may be held for sockets: a quarter of the node's memory, see `limits.memory`.
         MEMORY_BUDGET = Gauge("hallway_memory_budget_bytes", "bytes");
-        /// Transports closed because more was held for all of them than may be, the slowest first.
+        /// Transports closed because all sockets together held more than the budget, the slowest first.
         MEMORY_SHED = Counter("hallway_memory_shed_total", "transports");
     }
 
     "Rooms and delivery" {
-        /// Rooms with local members, or let go a moment ago.
+        /// Rooms with local members, or with a delayed unsubscribe.
         ROOMS = Gauge("hallway_rooms", "rooms");
         /// Joins carried out.
         JOINS = Counter("hallway_joins_total", "joins");
@@ -60,17 +60,17 @@ table::table! {
         FAN_OUT_LAG = Histogram("hallway_fan_out_lag_seconds", "seconds");
         /// Ephemeral events dropped for peers that lag.
         EPHEMERAL_DROPPED = Counter("hallway_ephemeral_dropped_total", "frames");
-        /// `latest` events that gave way to newer ones of their key before a peer that lags had taken them.
+        /// `latest` events replaced by later ones of their key before a slow peer had taken them.
         LATEST_REPLACED = Counter("hallway_latest_replaced_total", "frames");
-        /// Feed items dropped because the feed was full; durable ones are read again.
+        /// Events dropped because the event channel was full; durable ones are read again.
         FEED_DROPPED = Counter("hallway_feed_dropped_total", "events");
-        /// Events that the live feed did not bring and the histories did.
+        /// Events that live delivery missed and the histories had.
         HEALED = Counter("hallway_events_healed_total", "events");
-        /// Times that the broker had forgotten the newest entries of a room.
+        /// Times that the broker had lost the newest entries of a room.
         REWOUND = Counter("hallway_rooms_rewound_total", "times");
-        /// Rooms whose members were closed because the history no longer reaches back.
+        /// Rooms whose members were closed because the history did not reach back to them any more.
         ROOMS_CUT_OFF = Counter("hallway_rooms_cut_off_total", "rooms");
-        /// Rooms that could not be read though Redis was well, and whose members were closed.
+        /// Rooms that could not be read though Redis was healthy, and whose members were closed.
         ROOMS_UNREADABLE = Counter("hallway_rooms_unreadable_total", "rooms");
         /// Acknowledgements of events.
         ACKNOWLEDGEMENTS = Counter("hallway_acknowledgements_total", "acknowledgements", status = &["received", "processed", "failed"]);
@@ -81,7 +81,7 @@ table::table! {
         EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", source = &["http", "ingest", "location"]);
         /// Events refused. Those of `dispatch` and `history` were stored, such as by an older version, and are passed over.
         EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", source = &["http", "channel", "dispatch", "history"]);
-        /// Seconds from the API's request to the broker's word.
+        /// Seconds from the API's request to the broker's reply.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
         /// Events that came by HTTP and have no answer yet.
         PENDING_PUBLISHES = Gauge("hallway_pending_publishes", "events");
@@ -91,16 +91,17 @@ table::table! {
         PUBLISHES_TURNED_AWAY = Counter("hallway_publishes_turned_away_total", "requests", reason = &["events", "bytes", "slow-body"]);
         /// Locations refused.
         LOCATIONS_REFUSED = Counter("hallway_locations_refused_total", "locations", reason = REFUSED_LOCATIONS);
-        /// Requests to `/v1`, by `key` (its name; `api.key` for the one without, `none` where there was no valid one) and `outcome`.
+        /// Requests to `/v1`, by `key` (its name; `api.key` for the unnamed one, `none` without a valid key) and
+        /// `outcome`.
         API_REQUESTS = Counter("hallway_api_requests_total", "requests", key = &[], outcome = API_OUTCOMES);
     }
 
     "Ingest" {
         /// Entries that wait in the ingest stream.
         INGEST_WAITING = Gauge("hallway_ingest_waiting", "entries");
-        /// 1 while this node is the one that reads the ingest stream.
+        /// 1 while this node holds the lease of the ingest stream.
         INGEST_LEADING = Gauge("hallway_ingest_leading", "0 or 1");
-        /// 1 while this node is the one that reads the ingest stream and cannot go on.
+        /// 1 while this node holds the lease of the ingest stream and cannot read it.
         INGEST_STUCK = Gauge("hallway_ingest_stuck", "0 or 1");
         /// Bad entries of the ingest stream that this node put aside.
         INGEST_REJECTED = Counter("hallway_ingest_rejected_total", "entries", code = REJECTED_ENTRIES);
@@ -109,27 +110,27 @@ table::table! {
     }
 
     "Broker and fleet" {
-        /// 1 for each check of `/readyz` that is well, as of this scrape.
+        /// 1 for each check of `/readyz` that holds, as of this scrape.
         CHECK_READY = Gauge("hallway_check_ready", "0 or 1", check = &["broker", "listeners", "keys", "revocations"]);
         /// 1 while the broker's connections work.
         BROKER_UP = Gauge("hallway_broker_up", "0 or 1");
-        /// Reads of histories for clients that Redis was asked for.
+        /// Reads of histories for clients that were sent to Redis.
         HISTORY_READS = Counter("hallway_history_reads_total", "reads");
-        /// Clients whose history came by the read of another one, as when many come back to a room at once.
+        /// Clients whose history came from the read of another one, as when many return to a room at once.
         HISTORY_READS_SHARED = Counter("hallway_history_reads_shared_total", "clients");
         /// 1 while this link to Redis has a connection. `ingest-wait` waits for entries of the ingest stream.
         LINK_UP = Gauge("hallway_redis_link_up", "0 or 1", link = LINKS);
-        /// Connections that were made to Redis.
+        /// Connections made to Redis.
         LINK_CONNECTS = Counter("hallway_redis_link_connects_total", "connections", link = LINKS);
-        /// Times that the pub/sub connection was made anew.
+        /// Times that the pub/sub connection was remade.
         PUBSUB_CONNECTS = Counter("hallway_pubsub_connects_total", "connections");
         /// Seconds that a canary took through Redis.
         CANARY = Histogram("hallway_canary_seconds", "seconds");
         /// 1 while Redis holds a function of another settings table than this node's.
         FUNCTION_DIFFERS = Gauge("hallway_function_differs", "0 or 1");
-        /// Nodes that are alive as seen from here, this one included.
+        /// Nodes that are alive as seen by this one, itself included.
         NODES = Gauge("hallway_nodes", "nodes");
-        /// Signs of life to the other nodes that failed.
+        /// Heartbeats to the other nodes that failed.
         HEARTBEATS_FAILED = Counter("hallway_heartbeats_failed_total", "heartbeats");
     }
 
@@ -138,46 +139,46 @@ table::table! {
         JWKS_FETCHES = Counter("hallway_jwks_fetches_total", "fetches", outcome = JWKS_OUTCOMES);
         /// When the JWKS was last fetched, seconds since the Unix epoch.
         JWKS_FETCHED = Gauge("hallway_jwks_fetched_timestamp_seconds", "seconds");
-        /// Keys of the JWKS that are believed: 0 while it was not fetched, or is too old.
+        /// Trusted keys of the JWKS: 0 before the first fetch, or when it is too old.
         JWKS_KEYS = Gauge("hallway_jwks_keys", "keys");
-        /// Tokens that clients offered in the place of their old ones.
+        /// Tokens that clients offered to replace their old ones.
         TOKEN_REFRESHES = Counter("hallway_token_refreshes_total", "tokens", outcome = REFRESHES);
-        /// Rooms that a session had to leave because its new token does not open them.
+        /// Rooms that a session had to leave because its later token does not open them.
         ROOMS_REVOKED = Counter("hallway_rooms_revoked_total", "rooms");
         /// Rules that could not be judged, which denies.
         POLICY_FAILURES = Counter("hallway_policy_failures_total", "judgements", reason = POLICY_FAULTS);
         /// Requests to the authorizer.
         AUTHORIZER_REQUESTS = Counter("hallway_authorizer_requests_total", "requests", outcome = AUTHORIZER_OUTCOMES);
-        /// Questions to the authorizer that an answer was at hand for, or under way.
+        /// Questions to the authorizer that were answered from the cache, or by a request under way.
         AUTHORIZER_SHARED = Counter("hallway_authorizer_shared_total", "questions");
-        /// Seconds that an answer of the authorizer took, the wait for a free request included.
+        /// Seconds until the authorizer's answer, including the wait for a free request.
         AUTHORIZER_LATENCY = Histogram("hallway_authorizer_seconds", "seconds");
-        /// Revocations that this node knows.
+        /// Revocations known to this node.
         REVOCATIONS = Gauge("hallway_revocations", "revocations");
         /// Requests to revoke.
         REVOKES = Counter("hallway_revokes_total", "requests", outcome = REVOKE_OUTCOMES);
-        /// Tokens that clients offered in the place of their old ones and that had been revoked.
+        /// Revoked tokens that clients offered to replace their old ones.
         REFRESHES_REVOKED = Counter("hallway_refreshes_revoked_total", "tokens");
         /// Sessions that were told not to come back.
         KICKED = Counter("hallway_sessions_kicked_total", "sessions", reason = &["revoked", "disconnect"]);
-        /// Seconds from the moment this node knew of revocations to the last kick for them.
+        /// Seconds from the moment that this node learned of revocations to the last kick for them.
         KICK_LATENCY = Histogram("hallway_kick_seconds", "seconds");
     }
 
     "Process" {
-        /// 1, with the version that runs.
+        /// 1, with the version in use.
         BUILD = Gauge("hallway_build_info", "1", version = &[]);
-        /// CPU that the process has used, of user and system.
+        /// CPU time used by the process, user and system.
         PROCESS_CPU = Counter("process_cpu_seconds_total", "seconds");
-        /// Memory that the process has in RAM.
+        /// Resident memory of the process.
         PROCESS_RESIDENT = Gauge("process_resident_memory_bytes", "bytes");
-        /// Address space that the process has.
+        /// Address space of the process.
         PROCESS_VIRTUAL = Gauge("process_virtual_memory_bytes", "bytes");
-        /// Address space that the process may have.
+        /// The limit on the process's address space.
         PROCESS_VIRTUAL_MAX = Gauge("process_virtual_memory_max_bytes", "bytes");
-        /// Descriptors that are open: one for each connection, and some more.
+        /// Open descriptors: one for each connection, and some more.
         PROCESS_OPEN_FDS = Gauge("process_open_fds", "descriptors");
-        /// Descriptors that may be open.
+        /// The limit on open descriptors.
         PROCESS_MAX_FDS = Gauge("process_max_fds", "descriptors");
         /// Threads of the process.
         PROCESS_THREADS = Gauge("process_threads", "threads");
@@ -186,13 +187,13 @@ table::table! {
     }
 }
 
-/// Gauges of what every node counts, at 0 until a client comes: a series that is missing is no sum, and silences its alert.
+/// Gauges that exist at 0 before any client comes: a missing series cannot be summed, and silences its alert.
 const EMPTY: [&str; 4] = [CONNECTIONS, SESSIONS, ROOMS, REVOCATIONS];
 
-/// Buckets for everything measured in seconds: from a fan-out on loopback to a Redis restart.
+/// Buckets of all histograms in seconds: from a fan-out on loopback to a restart of Redis.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// What `/metrics` shows.
+/// The source of `/metrics`.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     handle: PrometheusHandle,
@@ -200,10 +201,12 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Looks at the process, and writes all metrics down as they are.
+    /// Reads the process's figures and renders all metrics.
     #[must_use]
     pub fn render(&self) -> String {
+        // The process's figures have no events of their own, so they are read for each scrape.
         self.process.collect();
+        // Drains the recorded observations into buckets: without it memory would grow between scrapes.
         self.handle.run_upkeep();
         self.handle.render()
     }
@@ -217,6 +220,7 @@ pub fn install() -> Result<Numbers, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
+    // Before any event: the first step of a series that does not exist is invisible to `increase`.
     TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::announce);
     EMPTY.into_iter().for_each(|gauge| metrics::gauge!(gauge).set(0.0));
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -1,6 +1,6 @@
-//! The verbs: join, leave, read, publish, locate, acknowledge, refresh,
-//! revoke. The only place where the rules of rooms meet hub and broker; every door
-//! translates its wire to these and nothing else.
+//! The verbs of the gateway: join, leave, missed, publish, locate, acknowledge, refresh and revoke. This is the only
+//! place where the rules of rooms meet the hub and the broker. Every door translates its protocol to these verbs and
+//! does nothing else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,56 +55,58 @@ pub use turns::{TurnLimits, Turns};
 /// Bounds of the verbs.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceLimits {
-    /// Rooms one session may be in.
+    /// Rooms that one session may be a member of.
     pub rooms_per_socket: usize,
-    /// Bytes of an event's JSON.
+    /// Bytes of one event's JSON.
     pub event_bytes: usize,
-    /// Bytes of event text in one answer.
+    /// Bytes of event text in one answer; a larger result is split into pages.
     pub page_bytes: usize,
-    /// Frames that are sent to one session at once of what it missed, if there was room for more before.
+    /// Missed events sent to one session in one go, before the catch-up checks whether its socket is crowded.
     pub burst: usize,
     /// How long a command with an answer waits for the broker.
     pub answer_wait: Duration,
-    /// How long a join that nobody can be told about waits for the broker.
+    /// How long a join without an ack callback waits for the broker. Its refusal cannot be reported, so it waits
+    /// longer than a command with an answer, and its failure closes the transport.
     pub join_wait: Duration,
-    /// Locations that one session may report.
+    /// Rate of location reports per session.
     pub locations: Rate,
-    /// The longest that a token may be good for from its `iat` on, leeway included.
+    /// The longest lifetime of a token, counted from its `iat`, leeway included. A revocation is kept for this long.
     pub token_life: Duration,
-    /// Sessions that one user may have on all nodes.
+    /// Sessions that one user may have on all nodes together: the connection quota.
     pub connections_per_user: usize,
-    /// How long a CONNECT waits for the broker to say how many its user has.
+    /// How long a CONNECT waits for the broker's count of the user's sessions. After that the quota counts this node
+    /// alone.
     pub seat_wait: Duration,
 }
 
-/// See the module.
+/// The service. Clones share it.
 #[derive(Clone)]
 pub struct Service(Arc<Parts>);
 
-/// What the verbs work with.
+/// The parts that the verbs work with.
 #[derive(Debug)]
 pub struct Parts {
-    /// Who is where on this node.
+    /// The rooms of this node and their members.
     pub hub: Hub,
-    /// Where events get their place.
+    /// Assigns offsets, stores events and reads histories.
     pub broker: Arc<dyn Broker>,
     /// What nodes tell each other besides events.
     pub fleet: Arc<dyn Fleet>,
-    /// What rooms there are.
+    /// The configured room classes: which keys are valid, and what each class keeps.
     pub classes: Arc<Classes>,
-    /// Who may join what.
+    /// Decides which claims may join which room.
     pub policy: Arc<Policy>,
-    /// Whose tokens are believed, for whoever asks what a token opens.
+    /// Verifies tokens for the policy explainer, which is given a token and not a session.
     pub verifier: Verifier,
-    /// Bounds.
+    /// The bounds of the verbs.
     pub limits: ServiceLimits,
-    /// Who is signed in on this node.
+    /// The sessions of this node, by user and by token.
     pub sessions: Sessions,
-    /// How many sessions each user has here.
+    /// The connection quota: how many sessions each user has.
     pub seats: Seats,
-    /// Who reads histories.
+    /// The fair queue for reads of histories.
     pub turns: Turns,
-    /// Owns the tasks that bring late members up to date.
+    /// Owns the tasks that catch members up and the tasks that hold a turn until its answer is sent.
     pub tasks: TaskTracker,
 }
 
@@ -115,23 +117,23 @@ impl fmt::Debug for Service {
 }
 
 impl Service {
-    /// Puts the verbs together.
+    /// Makes a service of its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// How the broker is.
+    /// The broker's health.
     #[must_use]
     pub fn health(&self) -> crate::broker::Health {
         self.0.broker.health()
     }
 
-    /// Begins a session, before anything it does. It is found by its user first, and its token looked up behind that: a
-    /// revocation that is not in the list yet finds it.
+    /// Registers a session before it does anything. The session is indexed first and its token is checked second: a
+    /// revocation that is not in the list yet finds the session in the index.
     ///
     /// # Errors
-    /// When its token has been revoked; it has ended then.
+    /// When the token has been revoked. The session has been finished then.
     pub fn begin(&self, session: &Arc<Session>) -> Result<(), Revoked> {
         self.0.sessions.add(session);
         if self.is_revoked(&session.claims()) {
@@ -149,21 +151,21 @@ impl Service {
         self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
     }
 
-    /// Checks a key and whether the bearer of `claims` may do this in that room.
+    /// Checks a key, and whether `claims` permit this action in its room.
     async fn entrance(&self, claims: &Claims, key: &str, action: Action) -> Result<Room, Refusal> {
         let room = self.room(key)?;
         self.0.policy.admits(claims, &room, action).await?;
         Ok(room)
     }
 
-    /// Explains whether a token opens a room.
+    /// Explains whether a token permits a join of a room, and which rule decides it.
     pub async fn explain(&self, token: &str, key: &str) -> Explanation {
         let Parts { verifier, classes, policy, .. } = &*self.0;
         let revoked = |claims: &Claims| self.is_revoked(claims);
         Desk { verifier, classes, policy, revoked: &revoked }.explain(token, key).await
     }
 
-    /// Answers, where an answer is wanted.
+    /// Gives the answer, if the client asked for one.
     pub fn respond(session: &Session, mut answer: Answer, body: &str) {
         answer.give(session, body);
     }

@@ -1,4 +1,4 @@
-//! Room classes: what all rooms of one form share, and the table that every key is looked up in.
+//! Room classes: the properties that all rooms of one form share, and the table in which every key is looked up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,76 +9,79 @@ use crate::form::{BUILT_IN, Form, InvalidForm};
 use crate::key::{ClassId, InvalidRoom, Room};
 use crate::limits::{PAGE_EVENTS, ROOM_KEY_BYTES};
 
-/// How events of a class or a type are delivered.
+/// The delivery of a class's or a type's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// Kept in the room's history and never skipped.
+    /// Kept in the room's history; a member misses none.
     Durable,
-    /// Only the newest per key matters.
+    /// Only the last event per key matters; older ones may be skipped.
     Latest,
-    /// Live only; may be dropped under backpressure, and is counted when it is.
+    /// Live only. It may be dropped under backpressure, and a drop is counted.
     Ephemeral,
 }
 
-/// How much of its past a room keeps.
+/// How much history a room keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Newest events kept; 0 turns the history off.
+    /// The number of last events kept; 0 turns the history off.
     pub max_events: u64,
-    /// The whole stream expires this long after its last entry.
+    /// The whole history expires this long after its last entry.
     pub ttl: Duration,
 }
 
-/// What all rooms of one form share.
+/// The properties of all rooms of one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
-    /// The form of the keys.
+    /// The form of their keys.
     pub form: Form,
-    /// How much history its rooms keep.
+    /// How much history each room keeps.
     pub retention: Retention,
-    /// How its events are delivered when their type does not say otherwise.
+    /// The delivery of their events, unless the type has a rule.
     pub delivery: Delivery,
 }
 
 impl Class {
-    /// Whether rooms of this class keep anything that could be asked for later.
+    /// Whether rooms of this class keep anything that can be read later.
     #[must_use]
     pub fn has_history(&self) -> bool {
         match self.delivery {
             Delivery::Durable => self.retention.max_events > 0,
+            // Kept by key and not by number, so `max_events` has no say.
             Delivery::Latest => true,
             Delivery::Ephemeral => false,
         }
     }
 }
 
-/// What a type says of its events, whatever the room.
+/// The delivery of a type's events in every room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeRule {
-    /// How they are delivered.
+    /// The delivery.
     pub delivery: Delivery,
-    /// The member of the payload that tells apart what each is the newest of, such as `agentId`. Without one, or where
-    /// it is no string or number, all events of the type are of one key.
+    /// The payload member that tells apart which of the type's events supersede each other, such as `agentId`.
+    /// Without one, or where its value is not a string or a number, all events of the type have one key.
     pub key: Option<String>,
 }
 
-/// Every class there is, and the types that say their own delivery.
+/// All room classes, and the types with a delivery of their own.
 #[derive(Clone, Debug)]
 pub struct Classes {
-    /// In the order of [`Form::precedence`].
+    /// In the order of [`Form::precedence`], so that the first match is the right one.
     classes: Vec<Class>,
+    /// Rules by type, in a stable order, since the Redis function's text is rendered from them.
     types: BTreeMap<String, TypeRule>,
-    /// How long a room's last offset is kept: at least every `ttl`.
+    /// How long a room's last offset is kept: at least as long as the longest `ttl`, so that it outlives every entry.
     memory: Duration,
+    /// The most keys of `latest` events per room.
     max_latest: usize,
 }
 
 impl Classes {
-    /// The fifteen built-in classes, all durable, each with `retention`.
+    /// The fifteen built-in classes, all durable, with the same `retention`.
     ///
     /// # Panics
-    /// Never: the built-in forms are tried by a test.
+    /// Never: a test parses the built-in forms.
     #[must_use]
     pub fn built_in(retention: Retention, memory: Duration) -> Self {
         let class = |text: &&str| Class {
@@ -91,15 +94,16 @@ impl Classes {
         let mut classes: Vec<Class> = BUILT_IN.iter().map(class).collect();
         classes.sort_by(|a, b| a.form.precedence().cmp(&b.form.precedence()));
         let mut all = Self { classes, types, memory, max_latest: PAGE_EVENTS };
+        // An offset that is forgotten before its entry could not prove the history complete.
         all.memory = all.memory.max(retention.ttl);
         all
     }
 
-    /// Changes the class of that shape, or adds one of `retention`; `change` sees it before it counts. Rooms found
-    /// before belong to other classes' places, so all of this comes before the first [`room`](Self::room).
+    /// Changes the class of this shape, or adds one with `retention`. `change` edits it before it is used. Rooms
+    /// refer to classes by their index, so all calls come before the first [`room`](Self::room).
     ///
     /// # Errors
-    /// When `form` is no form.
+    /// When `form` is not a valid form.
     pub fn configure(
         &mut self,
         form: &str,
@@ -107,9 +111,11 @@ impl Classes {
         change: impl FnOnce(&mut Class),
     ) -> Result<(), InvalidForm> {
         let form: Form = form.parse()?;
+        // By shape and not by text: `order:{id}` configures the built-in `order:{orderId}`.
         let at = match self.classes.iter().position(|c| c.form.same_shape(&form)) {
             Some(at) => at,
             None => {
+                // In its place by precedence, since lookups take the first match.
                 let at = self.classes.partition_point(|c| c.form.precedes(&form));
                 self.classes.insert(at, Class { form, retention, delivery: Delivery::Durable });
                 at
@@ -120,27 +126,28 @@ impl Classes {
         Ok(())
     }
 
-    /// Lets a type decide its own delivery, whatever the room.
+    /// Sets the delivery of a type's events in every room.
     pub fn configure_type(&mut self, name: &str, rule: TypeRule) {
         self.types.insert(name.to_owned(), rule);
     }
 
-    /// Has a room keep the newest `latest` event of so many keys at most.
+    /// Sets the most keys of which a room keeps the last `latest` event, at least 1.
     pub fn keep_latest(&mut self, max_latest: usize) {
         self.max_latest = max_latest.max(1);
     }
 
-    /// Keys of `latest` events that a room keeps at most.
+    /// The most keys of `latest` events per room.
     #[must_use]
     pub fn max_latest(&self) -> usize {
         self.max_latest
     }
 
-    /// Checks a key and finds its class: the first of [`all`](Self::all) whose form matches.
+    /// Validates a key and finds its class: the first of [`all`](Self::all) whose form matches.
     ///
     /// # Errors
-    /// When the key is over-long or has no known form.
+    /// When the key is too long or has no known form.
     pub fn room(&self, key: &str) -> Result<Room, InvalidRoom> {
+        // Before the forms: a long key must not cost a match against each of them.
         if key.len() > ROOM_KEY_BYTES {
             return Err(InvalidRoom::of(key));
         }
@@ -149,14 +156,14 @@ impl Classes {
         Ok(Room::new(key, ClassId(id)))
     }
 
-    /// The class of a room.
+    /// The class of a room. The room must come from the same `Classes`.
     #[must_use]
     pub fn of(&self, room: &Room) -> &Class {
         &self.classes[usize::from(room.class().0)]
     }
 
-    /// How an event of `kind` is delivered in `room`: as its type says, or else as the class says, but never kept where
-    /// the class keeps nothing of the sort.
+    /// The delivery of an event of type `kind` in `room`: the type's, or else the class's. It is lowered to ephemeral
+    /// where the class keeps nothing of that sort.
     #[must_use]
     pub fn delivery(&self, kind: &EventType, room: &Room) -> Delivery {
         let class = self.of(room);
@@ -169,8 +176,8 @@ impl Classes {
         if kept { wanted } else { Delivery::Ephemeral }
     }
 
-    /// What an event is the newest of where only the newest is kept: its type, and what its payload says in the
-    /// member that the type's rule names.
+    /// The key by which an event supersedes others: its type, with the value of the payload member that the type's
+    /// rule names.
     #[must_use]
     pub fn latest_key(&self, draft: &Draft<'_>) -> String {
         let member = self.types.get(draft.kind.as_str()).and_then(|rule| rule.key.as_deref());
@@ -178,14 +185,14 @@ impl Classes {
         value.map_or_else(|| draft.kind.to_string(), |value| format!("{} {value}", draft.kind))
     }
 
-    /// Every class, in the order in which a key is looked for among their forms. This is the only place where it is
-    /// decided: the Redis function gets the list in this order.
+    /// All classes in the order in which a key is looked up among their forms. This is the only place that decides
+    /// it; the Redis function gets the list in this order.
     #[must_use]
     pub fn all(&self) -> &[Class] {
         &self.classes
     }
 
-    /// The types that say their own delivery.
+    /// The types with a delivery of their own.
     pub fn types(&self) -> impl Iterator<Item = (&str, &TypeRule)> {
         self.types.iter().map(|(name, rule)| (name.as_str(), rule))
     }

@@ -1,41 +1,41 @@
-//! The one table of why a transport is closed and which error a command answers with.
+//! The table of close reasons and of the error codes that commands answer with.
 
-/// Why the gateway closed a transport. The client reconnects after all of these but [`Close::Kicked`].
+/// The reason why the gateway closed a transport. The client reconnects after all of them but [`Close::Kicked`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
     /// The peer closed or vanished.
     PeerGone,
-    /// More was waiting for it than `limits.queue_bytes` or `limits.queue_frames`.
+    /// More was queued for it than `limits.queue_bytes` or `limits.queue_frames`.
     SlowConsumer,
-    /// The node held more for all of its sockets than `limits.memory` allows, and this one was the slowest of them.
+    /// All sockets of the node together had more queued than `limits.memory`, and this one was the slowest.
     MemoryFull,
     /// It accepted no byte for `wire.write_deadline`.
     Stalled,
     /// Its token's `exp` passed.
     TokenExpired,
-    /// A frame was no valid packet, or the attachments that it announced did not come.
+    /// A frame was not a valid packet, or announced attachments did not come.
     MalformedFrame,
-    /// A room's history no longer reaches back to what it had seen.
+    /// A room's history does not reach back to the member's offset any more.
     HistoryLost,
-    /// A room that it was in cannot be read, though the broker is well.
+    /// A room of the session cannot be read although the broker is healthy.
     RoomUnreadable,
     /// A join without an ack id could not be carried out within `redis.join_wait`.
     JoinUnavailable,
-    /// It sent commands faster than they could be worked off, or ten times as many as `limits.commands_per_minute`, or
-    /// twenty times as many frames.
+    /// Its commands came faster than they could be processed, or at ten times `limits.commands_per_minute`; or its
+    /// frames came at twenty times that rate.
     TooManyCommands,
-    /// It came before the node knew what is revoked, and could not be let wait any longer.
+    /// It connected before the node had the revocation list, and could not wait any longer.
     NotReady,
     /// It sent a message longer than `limits.frame_bytes`.
     FrameTooLarge,
     /// The node is shutting down.
     Draining,
-    /// Revoked or kicked: told by packet `41`, and not to come back.
+    /// Revoked or kicked. The client gets packet `41`, which stops it from reconnecting.
     Kicked,
 }
 
 impl Close {
-    /// All of them, in the order of the table.
+    /// All reasons, in the order of the table.
     pub const ALL: [Self; 14] = [
         Self::PeerGone,
         Self::SlowConsumer,
@@ -53,9 +53,10 @@ impl Close {
         Self::Kicked,
     ];
 
-    /// The reason as logs and metrics know it.
+    /// The reason's name in logs and metrics.
     #[must_use]
     pub const fn code(self) -> &'static str {
+        // By hand and not derived: dashboards and clients depend on these texts, however the variants are renamed.
         match self {
             Self::PeerGone => "peer-gone",
             Self::SlowConsumer => "slow-consumer",
@@ -74,14 +75,14 @@ impl Close {
         }
     }
 
-    /// Whether a client should come back by itself.
+    /// Whether a client should reconnect by itself.
     #[must_use]
     pub const fn reconnect(self) -> bool {
         !matches!(self, Self::Kicked)
     }
 }
 
-/// What a refused command is answered with, and with which HTTP status where it came by HTTP.
+/// The refusal of a command, or of an HTTP request with its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{}", self.code())]
 pub enum Refusal {
@@ -93,17 +94,17 @@ pub enum Refusal {
     InvalidEvent,
     /// The event is larger than `limits.event_bytes`.
     EventTooLarge,
-    /// The policy says no.
+    /// The policy denies it.
     Forbidden,
     /// No valid token or API key.
     Unauthorized,
     /// More rooms than `limits.rooms_per_socket`.
     TooManyRooms,
-    /// The user has `limits.connections_per_user` already.
+    /// The user has used up `limits.connections_per_user`.
     TooManyConnections,
     /// Rooms of this class keep no history.
     HistoryDisabled,
-    /// More often than the limit for it allows.
+    /// More requests than the rate limit for them allows.
     RateLimited,
     /// No such command.
     UnknownCommand,
@@ -115,14 +116,14 @@ pub enum Refusal {
     MethodNotAllowed,
     /// The request's body did not arrive within `api.body_timeout`.
     RequestTimeout,
-    /// The broker is out of reach, or the node has as much in flight as `limits.pending_publishes` allows.
+    /// The broker cannot be reached, or `limits.pending_publishes` requests are in flight.
     Unavailable,
-    /// The broker cannot store the event in one of its rooms; trying again does not help until somebody mends that.
+    /// The broker cannot store the event in one of its rooms. A retry fails until an operator has fixed that.
     NotStored,
 }
 
 impl Refusal {
-    /// All of them, in the order of the table.
+    /// All refusals, in the order of the table.
     pub const ALL: [Self; 17] = [
         Self::InvalidPayload,
         Self::InvalidRoom,
@@ -143,9 +144,10 @@ impl Refusal {
         Self::NotStored,
     ];
 
-    /// The code a client sees.
+    /// The code that clients see.
     #[must_use]
     pub const fn code(self) -> &'static str {
+        // By hand and not derived: clients compare these texts.
         match self {
             Self::InvalidPayload => "invalid-payload",
             Self::InvalidRoom => "invalid-room",
@@ -167,7 +169,7 @@ impl Refusal {
         }
     }
 
-    /// The HTTP status that goes with it.
+    /// The HTTP status of the refusal.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {

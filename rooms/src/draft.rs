@@ -1,4 +1,4 @@
-//! Drafts: an event as its publisher wrote it, read once and checked.
+//! Drafts: an event as its publisher wrote it, parsed once and validated.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,29 +16,29 @@ use crate::limits::JSON_DEPTH;
 
 mod fields;
 
-/// The largest integer that every JSON reader keeps exact.
+/// The bound below which every JSON reader keeps integers exact: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
-/// Of the whole event: its own, and those of its payload or `meta`.
+/// Levels of the whole event: its own, and those of its payload or `meta`.
 const LEVELS: usize = JSON_DEPTH + 1;
 
 /// An event as its publisher wrote it. `payload` is the publisher's text, byte for byte.
 #[derive(Debug)]
 pub struct Draft<'a> {
-    /// The publisher's own id, if there is one.
+    /// The publisher's own id, if it set one.
     pub id: Option<EventId>,
-    /// What happened.
+    /// The event's type.
     pub kind: EventType,
-    /// How urgent, the publisher's or else the type's.
+    /// The priority: the publisher's, or the type's default.
     pub priority: Priority,
-    /// Milliseconds since the Unix epoch, as the publisher says.
+    /// Milliseconds since the Unix epoch, as the publisher wrote it.
     pub timestamp: Option<u64>,
     /// Any JSON.
     pub payload: &'a RawValue,
-    /// What the publisher put into `meta`, without the names that are the gateway's.
+    /// The publisher's `meta`, without the names that belong to the gateway.
     pub meta: Meta<'a>,
 }
 
-/// Why a text is no event. Shown, it repeats nothing of that text, so that a log may have it.
+/// Why a text is not a valid event. Its `Display` repeats nothing of the text, so it may be logged.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
     /// Not UTF-8.
@@ -47,10 +47,10 @@ pub enum InvalidEvent {
     /// Not JSON, not an object, a field missing, doubled or of the wrong kind.
     #[error("the event is no JSON object of the right form: {}", unquoted(.0))]
     Form(#[from] serde_json::Error),
-    /// The type or the id.
+    /// The type or the id breaks the rule for names.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The payload or `meta`.
+    /// The JSON is valid, but not readable for every client.
     #[error("the event's JSON cannot be passed on: {0}")]
     Json(#[from] JsonFault),
     /// Not a whole number of milliseconds.
@@ -59,7 +59,7 @@ pub enum InvalidEvent {
 }
 
 impl InvalidEvent {
-    /// The reason for whoever wrote the text, which may repeat a part of it.
+    /// The reason for the publisher of the text. It may quote a part of it.
     #[must_use]
     pub fn to_its_publisher(&self) -> String {
         match self {
@@ -69,10 +69,11 @@ impl InvalidEvent {
     }
 }
 
-/// Of the parser's sentences those about values quote them.
+/// The parser's message without quotes from the text: messages about values contain them.
 fn unquoted(error: &serde_json::Error) -> String {
     let said = error.to_string();
     if !error.is_data()
+        // These are fixed texts, which quote nothing.
         || ["missing field", "duplicate field", json::NO_OBJECT].iter().any(|lead| said.starts_with(lead))
     {
         return said;
@@ -81,7 +82,7 @@ fn unquoted(error: &serde_json::Error) -> String {
 }
 
 impl<'a> Draft<'a> {
-    /// Reads the JSON text of an event.
+    /// Parses the JSON text of an event.
     ///
     /// # Errors
     /// When it is not UTF-8, not a JSON object of the right form, breaks a rule of names, or is not I-JSON.
@@ -89,6 +90,7 @@ impl<'a> Draft<'a> {
         let text = std::str::from_utf8(text).map_err(|_| InvalidEvent::Utf8)?;
         let fields: Fields<'a> = json::object(text)?;
         let kind: EventType = fields.kind.parse()?;
+        // Behind the parse, which guarantees well-formed JSON; the check relies on it.
         json::check(text, LEVELS)?;
         Ok(Self {
             id: fields.id.map(|id| id.parse()).transpose()?,
@@ -100,8 +102,8 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// A member of the payload that is a string or a number, as text: a number as it is written, since readers of JSON
-    /// take long ones for their neighbours.
+    /// A payload member that is a string or a number, as text. A number keeps its spelling, since floats would merge
+    /// neighbouring long ones.
     #[must_use]
     pub fn payload_text(&self, member: &str) -> Option<String> {
         let raw = self.payload_members().remove(member)?.get();
@@ -111,15 +113,15 @@ impl<'a> Draft<'a> {
         serde_json::from_str(raw).ok()
     }
 
-    /// The payload's members as they are written, none where it is no object. What one of them holds, such as a number
-    /// beyond all floats, keeps nobody from the others.
+    /// The payload's members as raw JSON; none when it is not an object. A value that cannot be parsed, such as a
+    /// number beyond all floats, does not affect the others.
     #[must_use]
     pub fn payload_members(&self) -> HashMap<String, &'a RawValue> {
         serde_json::from_str(self.payload.get()).unwrap_or_default()
     }
 }
 
-/// As the Redis function reads it, for which every number is a float: the nearest to what is written.
+/// Parses a timestamp as the Redis function does, where every number is a float: the nearest to what is written.
 fn millis(raw: &RawValue) -> Result<u64, InvalidEvent> {
     let number = is_number(raw.get()).then(|| raw.get().parse::<f64>().ok()).flatten();
     let whole = number.filter(|ms| (0.0..=EXACT).contains(ms) && ms.fract() == 0.0);
@@ -131,12 +133,13 @@ fn is_number(raw: &str) -> bool {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
-/// A publisher's `meta`, in its order; `room`, `offset` and `offsets` are dropped on reading, since they are ours.
+/// A publisher's `meta` in its order. `room`, `offset` and `offsets` are dropped by the parser, because the gateway
+/// sets them.
 #[derive(Debug, Default)]
 pub struct Meta<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl Meta<'_> {
-    /// Writes the members with a comma behind each, so that ours can follow.
+    /// Writes the members, each with a comma behind it, so that the gateway's can follow.
     pub(crate) fn write(&self, out: &mut String) {
         for (name, value) in &self.0 {
             out.push_str(&serde_json::Value::from(name.as_ref()).to_string());
@@ -165,10 +168,12 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Meta<'de>, A::Error> {
         let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
         while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            // A publisher must not be able to claim another room or offset.
             if matches!(name.as_ref(), "room" | "offset" | "offsets") {
                 continue;
             }
             match members.iter_mut().find(|(known, _)| *known == name) {
+                // As JSON readers do with a repeated name: the last value counts, and clients see the name once.
                 Some(member) => member.1 = value,
                 None => members.push((name, value)),
             }

@@ -1,9 +1,9 @@
-//! Entries: an event with its place in each of its rooms, and the text in which brokers store and pass it on.
+//! Entries: an event with its offset in each of its rooms, in the text form in which brokers store and publish it.
 //!
-//! `1 <id> <timestamp> <ack> <room> <offset> <prev> …` on one line, then the publisher's JSON, untouched. It never
-//! begins with `{`, so that no plain `PUBLISH` can pass for a stored entry. A room that stores nothing has `-` for both
-//! offsets; one that keeps the newest of each key has the stamp, and `~` with the key's digest; one where the id stood
-//! already has `=` for the second.
+//! `1 <id> <timestamp> <ack> <room> <offset> <prev> …` on one line, then the publisher's JSON, untouched. The text
+//! never begins with `{`, so a plain `PUBLISH` cannot pass for a stored entry. A room that stores nothing has `-` for
+//! both offsets. A room that keeps the last event of each key has the stamp, and `~` with the key's digest. A room
+//! that had the id already has `=` for the second.
 
 use std::fmt::Write as _;
 
@@ -13,32 +13,32 @@ use crate::key::Room;
 use crate::limits::ROOMS_PER_EVENT;
 use crate::offset::Offset;
 
-/// What an event is to one of its rooms.
+/// The relation of an event to one of its rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The room.
     pub room: Room,
-    /// What the room keeps of it.
+    /// What the room keeps of the event.
     pub keep: Keep,
 }
 
 /// What a room keeps of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Nothing: who is there gets it.
+    /// Nothing: only current members get it.
     Nothing,
-    /// The newest of its key, beside the history and no link of its chain.
+    /// The last event of its key, beside the history and not linked into its chain.
     Newest(Stamp),
-    /// A place in the history.
+    /// An entry of the history.
     Stored(Link),
 }
 
-/// Where a `latest` event stands among those of its key in one room.
+/// The position of a `latest` event among those of its key in one room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Digest of what it is the newest of: its type, and for instance an agent.
+    /// Digest of the key: the type and, for instance, an agent.
     pub key: u64,
-    /// When it was kept; only grows for one key.
+    /// When it was kept. It only grows for one key.
     pub at: Offset,
 }
 
@@ -47,28 +47,28 @@ pub struct Stamp {
 pub struct Link {
     /// The entry's own offset.
     pub offset: Offset,
-    /// The room's last offset before it.
+    /// The room's last offset before it: a gap shows when it is unknown to the reader.
     pub prev: Offset,
 }
 
-/// An event as the broker has it: stamped once, its publisher's text untouched.
+/// An event as the broker has it: stamped, with the publisher's text untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Given by the publisher or the broker.
+    /// Set by the publisher or generated.
     pub id: EventId,
     /// Milliseconds since the Unix epoch, never ahead of the broker's clock.
     pub timestamp: u64,
-    /// Whether its receivers are asked to acknowledge it.
+    /// Whether receivers are asked to acknowledge it.
     pub requires_ack: bool,
-    /// Its rooms, in the publisher's order.
+    /// The rooms in the publisher's order.
     pub places: Vec<Place>,
-    /// Further rooms that it was published to, where the same id stood already: there it has been delivered.
+    /// Further rooms that it was published to and that had the same id already. It has been delivered there.
     pub earlier: Vec<(Room, Offset)>,
     /// The publisher's JSON.
     pub text: Vec<u8>,
 }
 
-/// A text is no entry.
+/// A text is not an entry of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry of this version: {0}")]
 pub struct InvalidEntry(&'static str);
@@ -80,7 +80,7 @@ impl AsRef<Self> for Entry {
 }
 
 impl Entry {
-    /// The text that is stored and passed on.
+    /// The text that is stored and published.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut head = format!("1 {} {} {}", self.id, self.timestamp, u8::from(self.requires_ack));
@@ -102,14 +102,15 @@ impl Entry {
         bytes
     }
 
-    /// Reads what [`encode`](Self::encode) or the Redis function wrote. The event's own text is not looked into.
+    /// Parses the text of [`encode`](Self::encode) or of the Redis function. The event's own text is not parsed.
     ///
     /// # Errors
-    /// When the first line is not of this form or names no known room. Unknown rooms beside known ones are left out.
+    /// When the first line has another form or names no known room. Unknown rooms beside known ones are left out.
     pub fn parse(bytes: &[u8], classes: &Classes) -> Result<Self, InvalidEntry> {
         let end = bytes.iter().position(|b| *b == b'\n').ok_or(InvalidEntry("no first line"))?;
         let head = std::str::from_utf8(&bytes[..end]).map_err(|_| InvalidEntry("the first line is no text"))?;
         let mut words = head.split(' ');
+        // Nodes of a later version may write another form during a rollout; half of it must not be guessed.
         if words.next() != Some("1") {
             return Err(InvalidEntry("another version"));
         }
@@ -127,7 +128,7 @@ impl Entry {
         self.places.iter().find(|p| p.room == *room).and_then(Place::link)
     }
 
-    /// Its stamp in `room`, if it is the newest of its key there.
+    /// Its stamp in `room`, if it is the last of its key there.
     #[must_use]
     pub fn stamp(&self, room: &Room) -> Option<Stamp> {
         self.places.iter().find(|p| p.room == *room).and_then(Place::stamp)
@@ -144,7 +145,7 @@ impl Place {
         }
     }
 
-    /// Its stamp, if only the newest of its key is kept.
+    /// Its stamp, if the room keeps only the last event of the key.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         match self.keep {
@@ -162,7 +163,7 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
         let (Some(offset), Some(prev)) = (words.next(), words.next()) else {
             return Err(InvalidEntry("a room without its offsets"));
         };
-        // Of a class that another node knows, in the middle of a rollout: it has no members here, and the other rooms do.
+        // During a rollout another node may know this class: it has no members here, and the other rooms do.
         let Ok(room) = classes.room(key) else { continue };
         if prev == "=" {
             earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
@@ -173,6 +174,7 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
     if places.len() + earlier.len() > ROOMS_PER_EVENT {
         return Err(InvalidEntry("too many rooms"));
     }
+    // An entry whose only known rooms had it before has nothing to deliver.
     if places.is_empty() { Err(InvalidEntry("no known room")) } else { Ok((places, earlier)) }
 }
 

@@ -1,6 +1,6 @@
 //! The envelope: the one JSON argument of a delivered event (nomor: "Event Envelope (JSON Schema)").
 //!
-//! An event is composed once; what differs between its receivers is only the tail, where `meta` names the rooms.
+//! An event is composed once. Receivers differ only in the tail, in which `meta` names their rooms.
 
 use std::fmt::Write as _;
 
@@ -8,29 +8,31 @@ use crate::draft::{Draft, InvalidEvent};
 use crate::entry::{Entry, Place};
 use crate::event::EventType;
 
-/// An event ready to be sent: everything up to the gateway's own part of `meta`.
+/// A composed event: everything up to the gateway's own part of `meta`.
 #[derive(Clone, Debug)]
 pub struct Envelope {
+    /// The event's name on the wire.
     kind: EventType,
-    /// From `{"id":` to the publisher's last member of `meta` and its comma.
+    /// From `{"id":` up to the comma behind the publisher's last member of `meta`.
     head: String,
     requires_ack: bool,
 }
 
 impl Envelope {
-    /// Composes an entry's event.
+    /// Composes the event of an entry.
     ///
     /// # Errors
-    /// When the publisher's text breaks a rule; such an entry stays a link of its chain and reaches nobody.
+    /// When the publisher's text breaks a rule. Such an entry remains a link of its chain and is delivered to nobody.
     pub fn of(entry: &Entry) -> Result<Self, InvalidEvent> {
         let draft = Draft::parse(&entry.text)?;
         Ok(Self::compose(&draft, entry.id.as_str(), entry.timestamp, entry.requires_ack))
     }
 
-    /// Composes a draft with the stamps it was given.
+    /// Composes a draft with its stamps.
     #[must_use]
     pub fn compose(draft: &Draft<'_>, id: &str, timestamp: u64, requires_ack: bool) -> Self {
         let payload = draft.payload.get();
+        // The payload, with space for the fixed members and a usual `meta`: one allocation.
         let mut head = String::with_capacity(payload.len() + 192);
         let written = write!(
             head,
@@ -43,7 +45,7 @@ impl Envelope {
         Self { kind: draft.kind.clone(), head, requires_ack }
     }
 
-    /// Composes a notice: an event of the gateway itself, which is of no room and asks for no acknowledgement.
+    /// Composes a notice: an event of the gateway itself, of no room and without acknowledgement.
     #[must_use]
     pub fn notice(name: &'static str, id: &str, timestamp: u64, payload: &serde_json::Value) -> Self {
         let head = format!(
@@ -52,16 +54,17 @@ impl Envelope {
         Self { kind: EventType::notice(name), head, requires_ack: false }
     }
 
-    /// The event's type, its name on the wire.
+    /// The event's type, which is its name on the wire.
     #[must_use]
     pub fn kind(&self) -> &EventType {
         &self.kind
     }
 
-    /// Appends the bare event as one receiver gets it: `places` are those of the rooms it is in, in the publisher's
-    /// order. `meta.room` and `meta.offset` are the first durable place's; with several, `meta.offsets` has them all.
+    /// Appends the event as one receiver gets it. `places` are the receiver's rooms, in the publisher's order.
+    /// `meta.room` and `meta.offset` are those of the first durable place; with several, `meta.offsets` lists all.
     pub fn write_event(&self, places: &[&Place], out: &mut String) {
         out.push_str(&self.head);
+        // A client resumes by `meta.offset`, so a room with an offset is preferred to the first one.
         let first = places.iter().find(|p| p.link().is_some()).or_else(|| places.first());
         if let Some(place) = first {
             push(out, format_args!(r#""room":"{}""#, place.room));
@@ -70,6 +73,7 @@ impl Envelope {
             }
         }
         write_offsets(places, out);
+        // The head ends with the comma of the publisher's `meta`, and a notice has nothing to follow it.
         if out.ends_with(',') {
             out.pop();
         }
@@ -86,6 +90,7 @@ impl Envelope {
 
 fn write_offsets(places: &[&Place], out: &mut String) {
     let stored = || places.iter().filter_map(|p| p.link().map(|link| (&p.room, link.offset)));
+    // With a single room `meta.offset` says the same.
     if stored().count() < 2 {
         return;
     }

@@ -1,11 +1,11 @@
-//! The words of an event: its type, id and priority (nomor: "Event Envelope", "Event Types").
+//! The words of an event: type, id and priority (nomor: "Event Envelope", "Event Types").
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::limits::EVENT_NAME_CHARS;
 
-/// Names that Socket.IO clients keep for themselves, and the gateway's own notices: no publisher may use them.
+/// Names that Socket.IO clients use themselves, and the gateway's notices. No publisher may use them.
 pub const RESERVED: [&str; 21] = [
     "connect",
     "connect_error",
@@ -41,11 +41,11 @@ pub enum InvalidName {
     Reserved(String),
 }
 
-/// What happened, such as `order.status_changed`; the Socket.IO event name.
+/// An event's type, such as `order.status_changed`; it is the Socket.IO event name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventType(String);
 
-/// Names one event, in its live copies and in every history.
+/// The id of one event, the same in its live copies and in every history.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(String);
 
@@ -65,7 +65,7 @@ impl EventType {
         &self.0
     }
 
-    /// What an event of this type has when its publisher names no priority (nomor: "Event Types").
+    /// The priority of an event without one (nomor: "Event Types").
     #[must_use]
     pub fn default_priority(&self) -> Priority {
         match self.0.as_str() {
@@ -74,7 +74,7 @@ impl EventType {
         }
     }
 
-    /// A notice of the gateway itself, exempt from the reserved names.
+    /// The type of a gateway notice, exempt from the reserved names.
     #[must_use]
     pub fn notice(name: &'static str) -> Self {
         Self(name.to_owned())
@@ -88,6 +88,7 @@ impl FromStr for EventType {
         if !is_name(text) {
             return Err(InvalidName::Characters("type"));
         }
+        // A client would take the event for its own library's, or for a notice of the gateway.
         if is_reserved(text) {
             return Err(InvalidName::Reserved(text.to_owned()));
         }
@@ -133,12 +134,12 @@ pub enum Priority {
     Normal,
     /// Assignments, dispatch, locations.
     High,
-    /// Failures that somebody must act on.
+    /// Failures that need an action.
     Critical,
 }
 
 impl Priority {
-    /// As it stands in the envelope.
+    /// The spelling in the envelope.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

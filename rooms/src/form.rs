@@ -1,4 +1,4 @@
-//! Forms: the shapes that room keys may have, such as `store:{storeId}:orders` (nomor: "Room Key Naming Conventions").
+//! Forms: the shapes of room keys, such as `store:{storeId}:orders` (nomor: "Room Key Naming Conventions").
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use crate::limits::ROOM_SEGMENT_CHARS;
 
-/// What an id may hold besides letters and digits, so that identity providers' names, e-mail addresses and base64 are
-/// ids. `:` separates, braces are those of Redis' hash tags, blanks separate words of a live message and of an ingest
-/// entry's `room`, and `"` and `\` would have to be escaped in JSON.
+/// The signs that an id may contain besides letters and digits, so that identity providers' names, e-mail addresses
+/// and base64 are valid ids. Excluded are `:` as the separator, braces as Redis' hash tags, blanks as the separators
+/// of a live message and of an ingest entry's `room`, and `"` and `\`, which JSON would escape.
 pub const ID_SIGNS: &str = "_.~-|@+=%,!$&'()*;/";
 
 /// The fifteen forms of the nomor document, in its order.
@@ -33,9 +33,9 @@ pub const BUILT_IN: [&str; 15] = [
 /// One part of a form, between colons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// A lower-case word that stands for itself.
+    /// A lower-case word, matched literally.
     Word(String),
-    /// An id, with the name that policies know it by.
+    /// An id, with its name in policies.
     Id(String),
 }
 
@@ -43,7 +43,7 @@ pub enum Segment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form(Vec<Segment>);
 
-/// A text is no form.
+/// A text is not a form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no room form: segments are joined by colons, each a lower-case word of at most 128 characters or a name in braces, as in store:{{storeId}}:orders"
@@ -57,10 +57,11 @@ impl Form {
         &self.0
     }
 
-    /// Whether a key has this shape: words equal, ids of 1 to 128 letters, digits and [`ID_SIGNS`].
+    /// Whether a key has this shape: equal words, and ids of 1 to 128 letters, digits and [`ID_SIGNS`].
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = key.split(':');
+        // Segment by segment without an allocation: every key of every command passes here.
         self.0.iter().all(|segment| match (segment, parts.next()) {
             (Segment::Word(word), Some(part)) => word == part,
             (Segment::Id(_), Some(part)) => is_id(part),
@@ -76,7 +77,7 @@ impl Form {
         })
     }
 
-    /// Whether both have the same shape, whatever their ids are called.
+    /// Whether both have the same shape, whatever the names of their ids.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
@@ -87,13 +88,13 @@ impl Form {
             })
     }
 
-    /// Whether it is one of the fifteen.
+    /// Whether it is one of the built-in forms.
     #[must_use]
     pub fn is_built_in(&self) -> bool {
         BUILT_IN.iter().filter_map(|form| form.parse().ok()).any(|form: Self| form.same_shape(self))
     }
 
-    /// Whether every key of `other` is of this form, too.
+    /// Whether every key of `other` has this form as well.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
@@ -104,7 +105,7 @@ impl Form {
             })
     }
 
-    /// Whether some key is of both forms.
+    /// Whether some key has both forms.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
@@ -114,16 +115,15 @@ impl Form {
             })
     }
 
-    /// Forms are tried in this order, and the first that matches a key is meant: the one with more words; of as many
-    /// words, the one that has a word further to the left. The rest is the alphabet's. Only forms of the same shape are
-    /// equal in it.
+    /// The order in which forms are tried; the first match wins. More words come first; with equally many, a word
+    /// further to the left; the rest is alphabetical. Only forms of the same shape are equal in it.
     #[must_use]
     pub fn precedence(&self) -> impl Ord {
         let words = self.0.iter().filter(|s| matches!(s, Segment::Word(_))).count();
         (Reverse(words), self.0.iter().map(Segment::rank).collect::<Vec<_>>())
     }
 
-    /// Whether a key that is of both forms is meant as one of this.
+    /// Whether this form wins for a key that has both.
     #[must_use]
     pub fn precedes(&self, other: &Self) -> bool {
         self.precedence() < other.precedence()
@@ -131,7 +131,7 @@ impl Form {
 }
 
 impl Segment {
-    /// Words first, by the alphabet.
+    /// Words before ids, in alphabetical order.
     fn rank(&self) -> (bool, &str) {
         match self {
             Self::Word(word) => (false, word),
@@ -149,6 +149,7 @@ pub fn is_id(part: &str) -> bool {
 
 fn segment(text: &str) -> Option<Segment> {
     if let Some(name) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+        // The name becomes a variable in policies.
         let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         return named.then(|| Segment::Id(name.to_owned()));
     }

@@ -1,4 +1,4 @@
-//! What a resume may claim: whether a history reaches back to where a client left off.
+//! What the answer to a resume may claim: whether a history reaches back to the client's position.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use crate::entry::Link;
 use crate::limits::QUIET_HEAD_MS;
 use crate::offset::Offset;
 
-/// How far a client's time may lie ahead of the broker's clock, and still be its past: above what clocks that are kept right
-/// differ by and an answer takes, far below a phone whose clock was set by hand.
+/// How far a client's timestamp may be ahead of the broker's clock and still count as past, in milliseconds. More
+/// than synchronized clocks differ by, and far less than a phone's clock that was set by hand.
 pub const AHEAD_MS: u64 = 2_000;
 
-/// Where a client wants its history from.
+/// The requested start of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// Everything newer than this offset.
+    /// Entries after this offset.
     After(Offset),
-    /// Everything at or after this millisecond (nomor: `get_missed_events {room, since}`).
+    /// Entries at or after this millisecond (nomor: `get_missed_events {room, since}`).
     Since(u64),
 }
 
 impl From {
-    /// The greatest offset that is not asked for.
+    /// The greatest offset that is not requested.
     #[must_use]
     pub const fn exclusive(self) -> Offset {
         match self {
@@ -29,7 +29,7 @@ impl From {
         }
     }
 
-    /// Whether an entry at `offset` is asked for.
+    /// Whether an entry at `offset` is requested.
     #[must_use]
     pub fn wants(self, offset: Offset) -> bool {
         match self {
@@ -39,25 +39,25 @@ impl From {
     }
 }
 
-/// What the broker knows of a room at one instant, read together with its entries.
+/// The broker's facts about a room at one instant, read together with its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The broker's clock, milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// When the broker's data began; missing counts as now.
+    /// When the broker's data began; a missing value counts as now, which claims the least.
     pub birth_ms: Option<u64>,
-    /// The room's last offset, if it is still remembered.
+    /// The room's last offset, if it is still kept.
     pub last: Option<Offset>,
-    /// How long a last offset is remembered: the shortest memory in force.
+    /// How long a last offset is kept: the shortest memory in force.
     pub memory: Duration,
-    /// Since when none shorter was in force.
+    /// Since when no shorter memory was in force.
     pub memory_since_ms: u64,
     /// The time that the broker's clock went through twice, if it was set back.
     pub twice: Option<Twice>,
 }
 
-/// A span of time that the broker's clock went through twice, from the time after it was set back to the time before: what
-/// was seen the first time is not told from what came the second time.
+/// A span of time that the broker's clock went through twice: from the time after it was set back to the time before.
+/// Events of the first pass cannot be told from those of the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Twice {
     /// Its first millisecond.
@@ -72,8 +72,8 @@ impl Twice {
     }
 }
 
-/// How far a clock may be set back without any harm: the head of a quiet room lies so far back, and a last offset is
-/// kept so much longer than the memory.
+/// How far a clock may be set back without harm, in milliseconds. The head of a quiet room lies this far back, and a
+/// last offset is kept this much longer than the memory.
 #[must_use]
 pub fn leeway_ms(memory: Duration) -> u64 {
     QUIET_HEAD_MS.min(millis(memory) / 2)
@@ -84,30 +84,34 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Facts {
-    /// The position that a client which joins at this instant holds: the last offset, or a quiet place shortly
-    /// before now. What is stored next is newer.
+    /// The position of a client that joins at this instant: the last offset, or a quiet one shortly before now. The
+    /// next stored event is newer.
     #[must_use]
     pub fn head(&self) -> Offset {
         self.last.unwrap_or_else(|| self.quiet())
     }
 
-    /// A place shortly before now that no event has, not before the birth, and well within what is remembered.
+    /// A position shortly before now that no event has, not before the birth, and well within the memory.
     #[must_use]
     pub fn quiet(&self) -> Offset {
         let quiet = self.now_ms.saturating_sub(leeway_ms(self.memory)).max(self.birth()).max(self.memory_since_ms);
+        // Birth or memory may have been recorded by a clock that is ahead of this one.
         Offset::before(quiet.min(self.now_ms))
     }
 
-    /// Whether a reader that delivered everything up to `at`, and knows of silence up to `reach`, misses nothing: neither
-    /// before the first of these entries, the oldest of those newer than `at`, nor between them, nor behind them if no
-    /// more follow.
+    /// Whether a reader misses nothing. It delivered everything up to `at` and knows of silence up to `reach`;
+    /// `links` are the oldest entries after `at`. Nothing may be missing before the first of them, between them, or
+    /// after them if no more follow.
     #[must_use]
     pub fn continues(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
         let born = self.born() <= at;
+        // Without entries only the last offset can prove the silence: equal to the reader's, or none for the whole
+        // memory.
         let Some((first, rest)) = links.split_first() else {
             return born
                 && self.last.map_or_else(|| reach >= self.horizon() && !self.has_vanished(at), |last| last == at);
         };
+        // A first link behind `reach` names an entry that the reader has not seen.
         born && first.prev <= reach && self.is_chain(first.offset, rest) && (has_more || self.ends_with(links))
     }
 
@@ -117,40 +121,43 @@ impl Facts {
         Offset::before(self.birth())
     }
 
-    /// Whether a reader at this place, which an event has, would still find a last offset if none had been deleted.
+    /// Whether the last offset of a reader's position has disappeared although it should still be kept: it was
+    /// deleted.
     #[must_use]
     pub fn has_vanished(&self, at: Offset) -> bool {
         self.last.is_none() && !at.is_quiet() && at > self.horizon()
     }
 
-    /// The oldest place from which on a room without a last offset is known to be silent. The first entry of such a room
-    /// names at best this as its `prev`.
+    /// The oldest position from which a room without a last offset is known to be silent. The first entry of such a
+    /// room names at best this as its `prev`.
     #[must_use]
     pub fn horizon(&self) -> Offset {
         let remembered = Offset::at(self.now_ms.saturating_sub(millis(self.memory)));
         remembered.max(Offset::before(self.memory_since_ms))
     }
 
-    /// Whether everything from `from` on is there, given **every** entry that was found, oldest first, and whether more
-    /// follow than those.
+    /// Whether everything from `from` on is there, given **every** entry that was found, oldest first, and whether
+    /// more follow.
     #[must_use]
     pub fn complete(&self, from: From, links: &[Link], has_more: bool) -> bool {
         if !self.born_by(from) || self.is_ahead(from) || self.came_twice(from) {
             return false;
         }
+        // Nothing was found: the claim needs a proof of silence.
         let Some((first, rest)) = links.split_first() else { return !has_more && self.silent_since(from) };
         self.follows(from.exclusive(), first.prev)
             && self.is_chain(first.offset, rest)
             && (has_more || self.ends_with(links))
     }
 
-    /// Whether an entry that names `prev` is the first one behind `place`. A place that an event has is named itself. Where
-    /// none has it, an older `prev` proves the silence between them, unless that was written when less was remembered than
-    /// it says.
+    /// Whether an entry that names `prev` is the first one after `place`. If an event has that position, `prev` names
+    /// it. If none has it, an older `prev` proves the silence in between, unless it was written when less was
+    /// remembered.
     fn follows(&self, place: Offset, prev: Offset) -> bool {
         if place == prev {
             return true;
         }
+        // A `prev` from before is the horizon of a shorter memory, and no proof of silence.
         let trusted = Offset::before(self.memory_since_ms);
         place.is_quiet() && prev < place && (prev >= trusted || place >= trusted)
     }
@@ -159,8 +166,8 @@ impl Facts {
         links.iter().all(|link| self.follows(std::mem::replace(&mut before, link.offset), link.prev))
     }
 
-    /// Whether nothing is stored behind the last of these. A last offset is remembered longer than its entry is kept, so
-    /// one that is gone was deleted, with what else is not known.
+    /// Whether nothing is stored after the last of these entries. A last offset outlives its entry, so a missing one
+    /// was deleted, together with an unknown number of entries.
     fn ends_with(&self, links: &[Link]) -> bool {
         self.last.is_some() && links.last().map(|link| link.offset) == self.last
     }
@@ -172,8 +179,8 @@ impl Facts {
         }
     }
 
-    /// Whether a time lies ahead of the broker's clock: its client cannot have seen what came until then, and there is
-    /// nothing to give it. An offset is the broker's own word.
+    /// Whether a timestamp is ahead of the broker's clock. Its client cannot have seen what is stored until then, and
+    /// there is nothing to return. Offsets are the broker's own and never count as ahead.
     #[must_use]
     pub const fn is_ahead(&self, from: From) -> bool {
         match from {
@@ -196,7 +203,8 @@ impl Facts {
     fn silent_since(&self, from: From) -> bool {
         match (from, self.last) {
             (From::After(after), Some(last)) => after == last,
-            // The last offset of an event's place is remembered as long as this: it was deleted, or is elsewhere.
+            // The last offset of an event's position is kept as long as this: it was deleted, or belongs to another
+            // broker.
             (From::After(after), None) => after.is_quiet() && after >= self.horizon() && after.ms <= self.now_ms,
             (From::Since(_), Some(last)) => !from.wants(last),
             (From::Since(ms), None) => Offset::before(ms) >= self.horizon(),

@@ -1,47 +1,49 @@
-//! What strict parsers still let pass and clients do not: lone surrogate escapes, nesting without end, and numbers that
-//! are too long. And arrays, which derived readers let pass for objects.
+//! JSON that strict parsers accept and clients do not: lone surrogate escapes, unbounded nesting and overlong
+//! numbers. Also arrays in the place of objects, which derived readers accept.
 
 use serde::de::{Deserialize, Error as _};
 
 use crate::limits::NUMBER_CHARS;
 
-/// What [`object`] says of other JSON.
+/// The error of [`object`] for other JSON.
 pub(crate) const NO_OBJECT: &str = "expected an object";
 
-/// A text is JSON, but not such as every client can read.
+/// A text is JSON that not every client can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFault {
-    /// Arrays and objects inside each other, deeper than the bound.
+    /// Arrays and objects nested deeper than the bound.
     #[error("nested deeper than {0} levels")]
     TooDeep(usize),
     /// Half of a surrogate pair in `\u` escapes.
     #[error("a lone surrogate escape is no character")]
     LoneSurrogate,
-    /// More characters than the bound: stock Python clients drop a packet with a longer integer.
+    /// A number longer than the bound: stock Python clients drop a packet with such an integer.
     #[error("a number of {0} characters; at most {NUMBER_CHARS} are taken: write it as a string")]
     LongNumber(usize),
 }
 
-/// Reads a JSON object. Readers derived for a struct would take an array of its values as well.
+/// Parses a JSON object. A reader derived for a struct would accept an array of its values as well.
 ///
 /// # Errors
-/// When the text is no JSON, no object, or not of the form of a `T`.
+/// When the text is not JSON, not an object, or not of the form of a `T`.
 pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     let value = serde_json::from_str(text)?;
     if text.trim_ascii_start().starts_with('{') { Ok(value) } else { Err(serde_json::Error::custom(NO_OBJECT)) }
 }
 
-/// Checks a text that is known to be well-formed JSON: at most `depth` levels, no lone surrogate escapes, and numbers of
-/// [`NUMBER_CHARS`] at most.
+/// Checks well-formed JSON: at most `depth` levels, no lone surrogate escapes, and numbers of at most
+/// [`NUMBER_CHARS`] characters.
 ///
 /// # Errors
 /// The first fault found.
 pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
+    // Byte by byte: quotes and brackets are ASCII, and no byte of a longer character equals one.
     let bytes = text.as_bytes();
     let (mut at, mut level) = (0, 0_usize);
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => {
+                // Past the string as a whole, so that brackets and digits in it count for nothing.
                 at = string_end(bytes, at + 1)?;
                 continue;
             }
@@ -61,19 +63,20 @@ pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
     Ok(())
 }
 
-/// Where the number that begins at `at` has ended.
+/// The end of the number that begins at `at`.
 fn number_end(bytes: &[u8], at: usize) -> Result<usize, JsonFault> {
     let rest = &bytes[at..];
     let chars = rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
     if chars > NUMBER_CHARS { Err(JsonFault::LongNumber(chars)) } else { Ok(at + chars) }
 }
 
-/// Where the string whose first character stands at `at` has ended.
+/// The end of the string whose first character is at `at`.
 fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonFault> {
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => return Ok(at + 1),
             b'\\' if bytes.get(at + 1) == Some(&b'u') => at = escape_end(bytes, at)?,
+            // Skips the escaped character too: it may be a quote.
             b'\\' => at += 2,
             _ => at += 1,
         }
@@ -81,7 +84,7 @@ fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonFault> {
     Ok(at)
 }
 
-/// Where the `\u` escape at `at` has ended, with its second half if it is a pair.
+/// The end of the `\u` escape at `at`, with its second half if it is a pair.
 fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonFault> {
     match unit(bytes, at) {
         Some(0xD800..=0xDBFF) => match unit(bytes, at + 6) {
@@ -93,7 +96,7 @@ fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonFault> {
     }
 }
 
-/// The UTF-16 unit of a `\uXXXX` at `at`, if one stands there.
+/// The UTF-16 unit of a `\uXXXX` at `at`, if there is one.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let escape = bytes.get(at..at + 6)?;
     let hex = std::str::from_utf8(escape.strip_prefix(b"\\u")?).ok()?;

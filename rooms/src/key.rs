@@ -1,4 +1,4 @@
-//! Room keys: names like `order:ord_123` that have been checked, so that nobody needs to check them again.
+//! Room keys: validated names like `order:ord_123`, which no other code needs to check again.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,22 +11,24 @@ use crate::form::ID_SIGNS;
 pub struct ClassId(pub(crate) u16);
 
 impl ClassId {
-    /// The class's place in [`Classes::all`](crate::class::Classes::all).
+    /// The class's index in [`Classes::all`](crate::class::Classes::all).
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A room's key together with its class. Made by [`Classes::room`](crate::class::Classes::room) alone, so that
-/// whoever holds one need not check it. Cheap to clone; equal, ordered and hashed by its key.
+/// A room's key with its class. Only [`Classes::room`](crate::class::Classes::room) makes one, so it is always valid.
+/// Cheap to clone; compared, ordered and hashed by its key.
 #[derive(Clone)]
 pub struct Room {
+    /// Shared: one allocation however many memberships and messages name the room.
     key: Arc<str>,
+    /// Found once, so that no later step matches forms.
     class: ClassId,
 }
 
-/// A key has no form that is known here.
+/// A key has no known form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no room key: no room class has this form, with ids of letters, digits and {ID_SIGNS}")]
 pub struct InvalidRoom(pub(crate) String);
@@ -42,7 +44,7 @@ impl Room {
         &self.key
     }
 
-    /// The class it belongs to.
+    /// The room's class.
     #[must_use]
     pub fn class(&self) -> ClassId {
         self.class
@@ -50,7 +52,7 @@ impl Room {
 }
 
 impl InvalidRoom {
-    /// The refused key, shortened for a message.
+    /// The refused key, cut to 64 characters for a message.
     pub(crate) fn of(key: &str) -> Self {
         Self(key.chars().take(64).collect())
     }
@@ -70,6 +72,7 @@ impl fmt::Debug for Room {
 
 impl PartialEq for Room {
     fn eq(&self, other: &Self) -> bool {
+        // The class follows from the key.
         self.key == other.key
     }
 }

@@ -1,8 +1,8 @@
-//! The words and the rules of Hallway's rooms: keys and classes, events and their envelope, offsets
-//! and the chain that proves a history whole.
+//! The words and rules of Hallway's rooms: keys and classes, events and their envelope, offsets, and the chain that
+//! proves a history complete.
 //!
-//! Everything here is a calculation. No clock, no IO, no randomness: time and ids come in as
-//! arguments, so that every rule can be tried against a naive model in microseconds.
+//! Everything here is a calculation without a clock, IO or randomness: time and ids are arguments, so that every rule
+//! can be tested against a naive model in microseconds.
 
 pub mod class;
 pub mod close;

@@ -1,20 +1,21 @@
-//! Bounds that are part of the contract and not of a deployment's config.
+//! Bounds that are part of the contract and cannot be configured.
 
-/// Characters of an id, or of a word, inside a room key.
+/// Characters of an id or a word in a room key.
 pub const ROOM_SEGMENT_CHARS: usize = 128;
-/// Bytes of a whole room key: no form needs more.
+/// Bytes of a whole room key: more than any form needs.
 pub const ROOM_KEY_BYTES: usize = 1024;
 /// Characters of an event's type and of its id.
 pub const EVENT_NAME_CHARS: usize = 128;
-/// Levels of nesting in a payload or in `meta`.
+/// Nesting levels of a payload or of `meta`.
 pub const JSON_DEPTH: usize = 64;
 /// Characters of a number in an event: some stock clients drop events with longer integers.
 pub const NUMBER_CHARS: usize = 100;
-/// Rooms one event may name: more are a broadcast in disguise.
+/// Rooms of one event: more would be a broadcast. A receiver's rooms fit into a 64-bit mask.
 pub const ROOMS_PER_EVENT: usize = 64;
-/// Events one history answer holds at most.
+/// Events in one page of a history.
 pub const PAGE_EVENTS: usize = 1000;
-/// Bytes of event text one history answer holds at most (but at least one event).
+/// Bytes of event text in one page of a history, though at least one event.
 pub const PAGE_BYTES: usize = 1024 * 1024;
-/// A head reported for a room without a last offset lies this far back, which bears a clock set back.
+/// How far back the head of a room without a last offset is reported, in milliseconds: it tolerates a clock that is
+/// set back by as much.
 pub const QUIET_HEAD_MS: u64 = 60_000;

@@ -1,29 +1,32 @@
-//! Locations: where an agent is, in the numerals of its client (nomor: "Presence and Location Updates").
+//! Locations: where an agent is, with its client's own numerals (nomor: "Presence and Location Updates").
 
-/// Longer numerals say nothing more, and every receiver gets a copy.
+/// Bytes of one numeral: longer ones add no precision, and every receiver gets a copy.
 const NUMERAL_BYTES: usize = 64;
 
-/// The type of the event that tells of one.
+/// The type of a location event.
 pub const LOCATION_UPDATED: &str = "agent.location_updated";
 
-/// A place on earth as its client wrote it.
+/// A position on earth as its client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
+    /// Degrees, -90 to 90.
     lat: String,
+    /// Degrees, -180 to 180.
     lng: String,
+    /// Metres, 0 or more.
     accuracy: Option<String>,
 }
 
-/// A text is no JSON number, or one that is out of its range.
+/// A text is not a JSON number, or is out of its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a location has a lat within 90, a lng within 180, and an accuracy of 0 or more if any")]
 pub struct InvalidLocation;
 
 impl Location {
-    /// Checks the JSON texts of its numbers.
+    /// Validates the JSON texts of the numbers.
     ///
     /// # Errors
-    /// When one of them is no number or out of range.
+    /// When one of them is not a number or out of range.
     pub fn new(lat: &str, lng: &str, accuracy: Option<&str>) -> Result<Self, InvalidLocation> {
         Ok(Self {
             lat: numeral(lat, -90.0, 90.0)?,
@@ -32,7 +35,7 @@ impl Location {
         })
     }
 
-    /// The JSON of the event, for an agent whose id is part of a room's key.
+    /// The JSON of the event, for an agent with a valid id, which needs no escapes.
     #[must_use]
     pub fn event(&self, agent: &str) -> String {
         let Self { lat, lng, accuracy } = self;

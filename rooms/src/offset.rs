@@ -1,30 +1,30 @@
-//! Offsets: the place of an event in its room's history.
+//! Offsets: the position of an event in its room's history.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in a room's history, `<ms>-<n>`: a Redis stream id. Ordered by time, then by `n`.
+/// A position in a room's history, `<ms>-<n>`: a Redis stream id. Ordered by time, then by `n`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset {
     /// Milliseconds since the Unix epoch, by the broker's clock.
     pub ms: u64,
-    /// Counts the entries that share a millisecond, from 0.
+    /// Counts the entries of one millisecond, from 0.
     pub n: u64,
 }
 
-/// A text is no offset.
+/// A text is not an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an offset is two whole numbers joined by a dash, as in 1735689600000-0")]
 pub struct InvalidOffset;
 
 impl Offset {
-    /// The first possible offset of a millisecond.
+    /// The first offset of a millisecond.
     #[must_use]
     pub const fn at(ms: u64) -> Self {
         Self { ms, n: 0 }
     }
 
-    /// The greatest offset before millisecond `ms` (saturates at `0-0`).
+    /// The greatest offset before millisecond `ms`; `0-0` for 0.
     #[must_use]
     pub const fn before(ms: u64) -> Self {
         match ms.checked_sub(1) {
@@ -33,13 +33,13 @@ impl Offset {
         }
     }
 
-    /// Whether it is the end of a millisecond, which no event ever has: the head of a room without a last offset.
+    /// Whether it is the end of a millisecond, which no event has: the head of a room without a last offset.
     #[must_use]
     pub const fn is_quiet(self) -> bool {
         self.n == u64::MAX
     }
 
-    /// The offset a new entry gets at `now`: always greater than `last`, also when the clock is behind.
+    /// The offset of the next entry at `now`: always greater than `last`, even when the clock is behind.
     #[must_use]
     pub const fn next(last: Option<Self>, now_ms: u64) -> Self {
         match last {
@@ -58,7 +58,7 @@ impl fmt::Display for Offset {
 impl FromStr for Offset {
     type Err = InvalidOffset;
 
-    /// Digits only, no signs or blanks, at most 20 of them on either side.
+    /// Accepts digits only, without signs or blanks.
     fn from_str(text: &str) -> Result<Self, InvalidOffset> {
         let (ms, n) = text.split_once('-').ok_or(InvalidOffset)?;
         Ok(Self { ms: number(ms)?, n: number(n)? })
@@ -66,6 +66,7 @@ impl FromStr for Offset {
 }
 
 fn number(text: &str) -> Result<u64, InvalidOffset> {
+    // `parse` alone would accept a plus sign, and two spellings of one offset.
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !digits {
         return Err(InvalidOffset);

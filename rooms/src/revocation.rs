@@ -1,19 +1,19 @@
-//! Revocations: which tokens have lost their force before their time.
+//! Revocations: which tokens are void before their expiry.
 //!
-//! A list of them only grows stronger: two copies are joined by the later of their times, entry by entry, whatever the
-//! order and however often. So nodes may tell each other everything twice, and a list that was lost comes back from
-//! whoever still has it.
+//! A list of them only grows stronger. Two copies are merged entry by entry, by the later of their times, in any
+//! order and any number of times. So nodes may send each other everything twice, and a lost list is restored from any
+//! node that still has it.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Whom a revocation names: the digest of a user's id or of a token's. All are of one length, whatever an issuer puts into
-/// its tokens, and none says who it is.
+/// The subject of a revocation: the hash of a user's id or of a token's. All are of one length, whatever an issuer
+/// puts into its tokens, and none reveals the id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub u128);
 
-/// A text is no mark or no revocation.
+/// A text is not a subject hash or not a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is no revocation of ours")]
 pub struct NotOurs;
@@ -39,50 +39,51 @@ impl FromStr for Mark {
     }
 }
 
-/// What is revoked, and for how long that must be known. As text: `<mark>:<before_ms>`, and the end beside it.
+/// A revoked subject, and how long it must be kept. As text: `<mark>:<before_ms>`, with the end beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revocation {
-    /// Of the user, or of the one token.
+    /// The hash of the user or of the single token.
     pub mark: Mark,
-    /// Tokens issued before lose their force, milliseconds since the Unix epoch.
+    /// Tokens issued before this are void; milliseconds since the Unix epoch.
     pub before_ms: u64,
-    /// By then every such token has expired.
+    /// By then every such token has expired, and the entry can be dropped; milliseconds since the Unix epoch.
     pub until_ms: u64,
 }
 
 impl Revocation {
-    /// For [`before_ms`](Self::before_ms) of a token that is named itself: it counts whenever it was issued. The largest
-    /// number that JSON and Lua keep exactly.
+    /// The [`before_ms`](Self::before_ms) of a single revoked token, which is void whenever it was issued. The
+    /// largest number that JSON and Lua keep exactly.
     pub const WHENEVER: u64 = (1 << 53) - 1;
 
-    /// What is revoked, without the end.
+    /// The revoked subject as text, without the end.
     #[must_use]
     pub fn what(&self) -> String {
         format!("{}:{}", self.mark, self.before_ms)
     }
 
-    /// Reads what [`what`](Self::what) wrote.
+    /// Parses the text of [`what`](Self::what).
     ///
     /// # Errors
-    /// When it is something else.
+    /// When the text has another form.
     pub fn read(what: &str, until_ms: u64) -> Result<Self, NotOurs> {
         let (mark, before) = what.split_once(':').ok_or(NotOurs)?;
         Ok(Self { mark: mark.parse()?, before_ms: before.parse().map_err(|_| NotOurs)?, until_ms })
     }
 }
 
-/// What a token shows of itself to the list.
+/// The facts about a token that are compared with the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Of its user.
+    /// The hash of its user.
     pub user: Mark,
-    /// Of itself, where it has an id.
+    /// The hash of its id, if it has one.
     pub token: Option<Mark>,
-    /// When it was issued, milliseconds since the Unix epoch; a token that does not say counts as issued before anything.
+    /// When it was issued, in milliseconds since the Unix epoch. A token without it counts as issued before
+    /// everything.
     pub issued_ms: Option<u64>,
 }
 
-/// Everything that is revoked.
+/// All revocations.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(HashMap<Mark, Term>);
 
@@ -93,31 +94,33 @@ struct Term {
 }
 
 impl Revocations {
-    /// Adds one; false if all of it was known.
+    /// Adds a revocation. False if all of it was known.
     pub fn add(&mut self, revocation: &Revocation) -> bool {
         let Revocation { mark, before_ms, until_ms } = *revocation;
         let Some(known) = self.0.get_mut(&mark) else {
             self.0.insert(mark, Term { before_ms, until_ms });
             return true;
         };
+        // The later of both times, so that merging in any order gives the same list.
         let joined = Term { before_ms: known.before_ms.max(before_ms), until_ms: known.until_ms.max(until_ms) };
         std::mem::replace(known, joined) != joined
     }
 
-    /// Whether a token has lost its force.
+    /// Whether a token is void.
     #[must_use]
     pub fn cover(&self, shown: &Shown) -> bool {
+        // Without an issue time the token could be older than any revocation, so all of them apply.
         let issued_ms = shown.issued_ms.unwrap_or(0);
         let named = |mark: Mark| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
         named(shown.user) || shown.token.is_some_and(named)
     }
 
-    /// Forgets what is over at `now_ms`.
+    /// Drops the revocations that are over at `now_ms`.
     pub fn expire(&mut self, now_ms: u64) {
         self.0.retain(|_, term| term.until_ms > now_ms);
     }
 
-    /// How many there are.
+    /// The number of revoked subjects.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -129,14 +132,14 @@ impl Revocations {
         self.0.is_empty()
     }
 
-    /// What is known of one user or token.
+    /// The revocation of one user or token.
     #[must_use]
     pub fn of(&self, mark: Mark) -> Option<Revocation> {
         let Term { before_ms, until_ms } = *self.0.get(&mark)?;
         Some(Revocation { mark, before_ms, until_ms })
     }
 
-    /// What of this list `other` does not know, or not as strongly.
+    /// The revocations of this list that `other` does not have, or has weaker.
     #[must_use]
     pub fn beyond(&self, other: &Self) -> Vec<Revocation> {
         let stronger = |mark: &Mark, term: &Term| {

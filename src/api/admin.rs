@@ -1,4 +1,4 @@
-//! The admin listener: `/livez`, `/readyz` with each check, `/metrics`.
+//! The admin listener: `/livez`, `/readyz` with each check, and `/metrics`.
 
 use axum::Json;
 use axum::Router;
@@ -18,7 +18,7 @@ struct Admin {
     metrics: Numbers,
 }
 
-/// The routes.
+/// The routes of the admin listener.
 pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
@@ -27,7 +27,7 @@ pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
         .with_state(Admin { readiness, metrics })
 }
 
-/// Each check as metrics know it.
+/// Publishes each check as a gauge.
 fn show(readiness: &Readiness) {
     for (check, ready) in readiness.standing().checks() {
         gauge!(CHECK_READY, "check" => check).set(if ready { 1.0 } else { 0.0 });
@@ -41,6 +41,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
     let Standing { broker, accepting, keys, revocations } = standing;
     let mut checks =
         json!({"broker": broker, "listeners": {"ready": accepting}, "keys": keys, "revocations": revocations});
+    // Only a node that reads the ingest stream has a state of it.
     if let Some(ingest) = admin.readiness.ingest() {
         checks["ingest"] = json!(ingest);
     }
@@ -48,6 +49,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
 }
 
 async fn numbers(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
+    // At the scrape itself, so that the gauges are as fresh as the scrape.
     show(&admin.readiness);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }

@@ -17,10 +17,10 @@ use utoipa::openapi::{Components, Content, Ref, Response as Answer, ResponseBuil
 use super::Scope;
 use super::error::ErrorReply;
 
-/// The name of the API keys among the document's security schemes.
+/// The API keys' name among the document's security schemes.
 const API_KEY: &str = "apiKey";
 
-/// What the guard and the router answer by themselves, whatever the route.
+/// The errors of every route, from the key check and the router.
 const EVERYWHERE: [Refusal; 3] = [Refusal::Unauthorized, Refusal::Forbidden, Refusal::RateLimited];
 
 #[derive(OpenApi)]
@@ -30,11 +30,11 @@ const EVERYWHERE: [Refusal; 3] = [Refusal::Unauthorized, Refusal::Forbidden, Ref
 )]
 struct Document;
 
-/// The document as routes send it.
+/// The serialized document.
 #[derive(Clone, Debug)]
 pub(super) struct Rendered(Bytes);
 
-/// What is in the document before there are routes.
+/// The document before any route is added.
 pub(super) fn begin() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     let key = HttpBuilder::new()
@@ -45,16 +45,17 @@ pub(super) fn begin() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The document when all routes are in it.
+/// Serializes the document with all routes.
 ///
 /// # Errors
-/// Never, for a document has nothing that JSON lacks.
+/// Never: a document has nothing that JSON cannot express.
 pub(super) fn render(document: &utoipa::openapi::OpenApi) -> serde_json::Result<Rendered> {
     serde_json::to_vec(document).map(|bytes| Rendered(bytes.into()))
 }
 
-/// Adds to operations the key that they ask for and the errors that they answer.
+/// Adds the required key and the errors to operations.
 pub(super) fn complete(paths: &mut Paths, need: Option<Scope>, refusals: &[Refusal]) {
+    // Several codes share a status, and a status may be described once.
     let mut by_status = BTreeMap::<u16, Vec<&str>>::new();
     for refusal in EVERYWHERE.iter().chain(refusals) {
         by_status.entry(refusal.status()).or_default().push(refusal.code());
@@ -76,6 +77,7 @@ fn error(status: u16, codes: &[&str]) -> Answer {
     let named: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
     let body = Content::new(Some(Ref::from_schema_name("ErrorReply")));
     let answer = ResponseBuilder::new().description(named.join(" or ")).content("application/json", body);
+    // Only these come with a `Retry-After`.
     if !matches!(status, 429 | 503) {
         return answer.build();
     }

@@ -9,39 +9,39 @@ use utoipa::ToSchema;
 
 use crate::service::publish::Refused;
 
-/// Seconds after which a caller may try again.
+/// Seconds after which a caller may retry.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
-/// What to send, where it was missing.
+/// The authentication scheme that a caller without a key is told to use.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 
-/// An error as a client sees it.
+/// An error as a client gets it.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
     reply: ErrorReply,
 }
 
-/// What is answered instead of a result.
+/// The reply in place of a result.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorReply {
     error: Fault,
 }
 
-/// Why something was refused.
+/// Why a request was refused.
 #[derive(Debug, Serialize, ToSchema)]
 struct Fault {
     /// For programs: one of a closed set.
     #[schema(example = "invalid-event")]
     code: &'static str,
-    /// For people.
+    /// For humans.
     message: String,
-    /// The event's id, where it may have been stored: publishing again with it stores it once.
+    /// The event's id, if the event may have been stored: publishing it again with this id stores it once.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
 }
 
 impl ApiError {
-    /// A refusal with its sentence.
+    /// A refusal with its message.
     #[must_use]
     pub fn new(refusal: Refusal, message: &str) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -49,7 +49,7 @@ impl ApiError {
         Self { status, reply: ErrorReply { error } }
     }
 
-    /// The body alone, as it stands in the results of a batch.
+    /// The body alone, as in the results of a batch.
     pub(super) fn into_reply(self) -> ErrorReply {
         self.reply
     }
@@ -76,6 +76,7 @@ impl IntoResponse for ApiError {
 
 fn advice(status: StatusCode) -> Option<(HeaderName, HeaderValue)> {
     match status {
+        // Required with this status by RFC 9110.
         StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, CHALLENGE)),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER)),
         _ => None,

@@ -1,4 +1,4 @@
-//! What stands before each route of `/v1`: a valid key with the route's scope, asked for before anything is read.
+//! The key check of `/v1`: each route requires a valid key with its scope, before the body is read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,17 +17,18 @@ use super::keys::Keys;
 use super::{ApiError, ApiState, Scope, document, error};
 use crate::metrics::{API_OUTCOMES, API_REQUESTS};
 
-/// The name of the key in metrics where there was no valid one.
+/// The label in metrics for requests without a valid key.
 const NOBODY: &str = "none";
 
-/// Puts the keys before routes.
+/// Puts the key check in front of routes.
 #[derive(Clone)]
 pub(super) struct Guard {
     keys: Arc<Keys>,
+    /// The scope of the route; none accepts any key.
     need: Option<Scope>,
 }
 
-/// The name of the key that a request came with.
+/// The name of the request's key.
 #[derive(Clone, Debug)]
 pub(super) struct Caller(pub(super) Arc<str>);
 
@@ -37,8 +38,8 @@ impl Guard {
         Self { keys, need: None }
     }
 
-    /// A route for keys with the scope `need`, or for any key. `refusals` are what it answers beside those that the guard
-    /// gives; its document gets them all.
+    /// A route for keys with the scope `need`, or for any key. `refusals` are its own errors; the document lists them
+    /// with those of the key check.
     pub(super) fn route(
         &self,
         need: impl Into<Option<Scope>>,
@@ -50,7 +51,7 @@ impl Guard {
         (schemas, paths, self.before(need, methods.fallback(error::no_such_method)))
     }
 
-    /// What answers where there is no route.
+    /// The route for unknown paths.
     pub(super) fn nowhere(&self) -> MethodRouter<ApiState> {
         self.before(None, axum::routing::any(error::no_such_route))
     }
@@ -64,6 +65,7 @@ async fn enter(State(guard): State<Guard>, mut request: Request, next: Next) -> 
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match guard.keys.admit(header, guard.need, Instant::now()) {
         Ok(key) => {
+            // Reads of histories are queued by key, so the handler needs the name.
             request.extensions_mut().insert(Caller(key.clone()));
             let response = next.run(request).await;
             count(key, outcome(response.status()));
@@ -77,13 +79,14 @@ async fn enter(State(guard): State<Guard>, mut request: Request, next: Next) -> 
 }
 
 fn outcome(status: StatusCode) -> &'static str {
+    // Told apart: only these are the gateway's fault.
     if status.is_server_error() {
         return "failed";
     }
     if status.is_client_error() { "refused" } else { "ok" }
 }
 
-/// The requests of each key are counted from 0, so that its first one is seen as an increase.
+/// Creates the counter of each key at 0, so that the first request is seen as an increase.
 fn announce(keys: &Keys) {
     for key in keys.names().cloned().chain([NOBODY.into()]) {
         for outcome in API_OUTCOMES {

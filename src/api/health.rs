@@ -1,4 +1,4 @@
-//! `/api/health` and `/api/health/realtime`: for people and for apps that ask before they connect.
+//! `/api/health` and `/api/health/realtime`: for humans, and for apps that ask before they connect.
 
 use axum::Json;
 use axum::Router;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::now_ms;
 use crate::readiness::Readiness;
 
-/// The routes.
+/// The health routes.
 pub fn routes(readiness: Readiness) -> Router {
     Router::new().route("/api/health", get(health)).route("/api/health/realtime", get(realtime)).with_state(readiness)
 }
@@ -23,7 +23,7 @@ async fn health(State(readiness): State<Readiness>) -> Json<Value> {
     }))
 }
 
-/// What `/readyz` says: `redisOk` is its check of the broker, `socketReady` all others together.
+/// The answer of `/readyz` in short: `redisOk` is the broker's check, `socketReady` all others together.
 async fn realtime(State(readiness): State<Readiness>) -> (StatusCode, Json<Value>) {
     let standing = readiness.standing();
     let [(_, redis_ok), others @ ..] = standing.checks();

@@ -1,5 +1,5 @@
-//! How much publishing by HTTP a node takes on at once. What a request will take up is counted before it is read, and
-//! given back with the answer, so that slow or many senders cannot fill the memory.
+//! The bounds of publishing by HTTP. A request's size is reserved before its body is read and released with its
+//! answer, so that slow or many senders cannot fill the memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +19,24 @@ use crate::metrics::{PENDING_PUBLISH_BYTES, PENDING_PUBLISHES, PUBLISHES_TURNED_
 /// The bounds, shared by all requests.
 #[derive(Clone, Debug)]
 pub struct Intake {
+    /// `limits.pending_publishes`.
     events: Stock,
+    /// `limits.pending_publish_bytes`.
     bytes: Stock,
+    /// `api.body_timeout`.
     patience: Duration,
 }
 
-/// A request's body and its place.
+/// A request's body with its reservations.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) body: Bytes,
+    /// Released when the answer is made.
     shares: Vec<Share>,
 }
 
 impl Intake {
-    /// At most so many events and bytes of bodies at once, and so long for a body to arrive.
+    /// Bounds of events and bytes in flight, and of the time for a body to arrive.
     #[must_use]
     pub fn new(events: usize, bytes: usize, patience: Duration) -> Self {
         let events = Stock::new(events, PENDING_PUBLISHES, "events", "limits.pending_publishes");
@@ -40,12 +44,14 @@ impl Intake {
         Self { events, bytes, patience }
     }
 
-    /// Reads a body of at most `longest` bytes, as one event until more is known.
+    /// Reads a body of at most `longest` bytes. It counts as one event until its number is known.
     pub(super) async fn take(&self, request: Request, longest: usize) -> Result<Taken, ApiError> {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // Refused before a byte of it is read.
         if announced.is_some_and(|length: usize| length > longest) {
             return Err(too_large());
         }
+        // Without a length (chunked) the largest possible body is reserved.
         let shares = vec![self.events.take(1)?, self.bytes.take(announced.unwrap_or(longest))?];
         match timeout(self.patience, to_bytes(request.into_body(), longest)).await {
             Ok(Ok(body)) => Ok(Taken { body, shares }),
@@ -58,7 +64,7 @@ impl Intake {
         }
     }
 
-    /// Reads the body of a request that publishes nothing.
+    /// Reads the body of a request that does not publish.
     pub(super) async fn small(&self, request: Request) -> Result<Bytes, ApiError> {
         let refused = |message| ApiError::new(Refusal::InvalidPayload, message);
         match timeout(self.patience, to_bytes(request.into_body(), AROUND)).await {
@@ -68,8 +74,9 @@ impl Intake {
         }
     }
 
-    /// Counts a body as so many events.
+    /// Counts a body as its number of events.
     pub(super) fn count_as(&self, taken: &mut Taken, events: usize) -> Result<(), ApiError> {
+        // One was reserved with the body. A batch larger than the bound takes all of it and can still pass.
         let more = events.min(self.events.all).saturating_sub(1);
         taken.shares.push(self.events.take(more)?);
         Ok(())
@@ -90,17 +97,21 @@ fn is_too_large(error: &axum::Error) -> bool {
     source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
-/// So much of something, handed out in shares.
+/// A bounded amount, handed out in shares.
 #[derive(Clone, Debug)]
 struct Stock {
     left: Arc<Semaphore>,
+    /// The whole amount: what a larger request is cut to.
     all: usize,
+    /// The metric of the amount in use.
     gauge: &'static str,
+    /// The label of refusals in metrics.
     why: &'static str,
+    /// The configuration key, for the refusal's message.
     key: &'static str,
 }
 
-/// Given back when it is dropped.
+/// A reservation, released when it is dropped.
 #[derive(Debug)]
 struct Share {
     permit: OwnedSemaphorePermit,
@@ -109,12 +120,13 @@ struct Share {
 
 impl Stock {
     fn new(all: usize, gauge: &'static str, why: &'static str, key: &'static str) -> Self {
+        // The semaphore's own limit, and that of one acquisition.
         let all = all.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         gauge!(gauge).set(0.0);
         Self { left: Arc::new(Semaphore::new(all)), all, gauge, why, key }
     }
 
-    /// What is larger than everything takes everything.
+    /// Reserves an amount, or refuses. More than everything counts as everything.
     fn take(&self, amount: usize) -> Result<Share, ApiError> {
         let amount = u32::try_from(amount.min(self.all)).unwrap_or(u32::MAX);
         let Ok(permit) = self.left.clone().try_acquire_many_owned(amount) else {

@@ -1,4 +1,4 @@
-//! The API keys: what each is good for, and how often it may be used.
+//! The API keys: what each may do, and how often it may be used.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,19 +10,19 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::rate::{Bucket, Rate};
 
-/// What a key is good for. None implies another.
+/// What a key may do. None implies another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Publishing events.
+    /// Publish events.
     Publish,
-    /// Reading rooms and their histories.
+    /// Read rooms and their histories.
     Read,
-    /// Acting on users and their sockets.
+    /// Act on users and their sockets.
     Admin,
 }
 
 impl Scope {
-    /// As the configuration writes it.
+    /// The scope's name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,45 +33,48 @@ impl Scope {
     }
 }
 
-/// A key as it is configured.
+/// A configured key.
 pub struct KeySettings<'a> {
-    /// As logs and metrics call it.
+    /// Its name in logs and metrics.
     pub name: &'a str,
-    /// What its bearer sends.
+    /// The text that its bearer sends.
     pub secret: &'a str,
-    /// What it is good for.
+    /// What it may do.
     pub scopes: Vec<Scope>,
-    /// Requests per second, if they are bounded.
+    /// Requests per second, if bounded.
     pub per_second: Option<u32>,
 }
 
-/// Every key of `/v1`. Secrets are kept as digests, all of one length.
+/// All keys of `/v1`. Secrets are kept as digests, all of one length.
 pub struct Keys {
     keys: Vec<Key>,
+    /// Bounds the answers to requests without a valid key.
     failures: Mutex<Bucket>,
     failure_rate: Rate,
 }
 
 struct Key {
     name: Arc<str>,
+    /// Compared instead of the secret, which is not kept.
     digest: [u8; SHA256_OUTPUT_LEN],
     scopes: Vec<Scope>,
     rate: Option<Rate>,
+    /// Use of its rate.
     used: Mutex<Bucket>,
 }
 
-/// Why a request is turned away at the door.
+/// Why the key check refused a request.
 #[derive(Debug)]
 pub(super) struct Denied {
-    /// The name of its key, if it had one.
+    /// The name of its key, if it was valid.
     pub(super) key: Option<Arc<str>>,
     pub(super) refusal: Refusal,
     pub(super) message: String,
 }
 
 impl Keys {
-    /// Opens `/v1` to whoever has one of `keys`; without any nobody has. So many requests per second without a valid
-    /// key are told that it is not valid.
+    /// Opens `/v1` to the bearers of `keys`; without any key it stays closed. At most `failures_per_second` requests
+    /// without a valid key are answered as such.
     #[must_use]
     pub fn new(keys: Vec<KeySettings<'_>>, failures_per_second: u32) -> Self {
         let keys = keys.into_iter().map(|settings| Key {
@@ -84,19 +87,21 @@ impl Keys {
         Self { keys: keys.collect(), failures: Mutex::default(), failure_rate: Rate::per_second(failures_per_second) }
     }
 
-    /// The name of each.
+    /// The names of all keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.keys.iter().map(|key| &key.name)
     }
 
-    /// The name of the key in the header `Authorization`, if that is good for `need` and not used too often.
+    /// Checks the header `Authorization`, and returns the key's name if it permits `need` and is within its rate.
     pub(super) fn admit(&self, header: Option<&str>, need: Option<Scope>, now: Instant) -> Result<Arc<str>, Denied> {
+        // Before the header: no key could be right.
         if self.keys.is_empty() {
             let message = "the API is off: set api.key (HALLWAY_API__KEY) or [api.keys] to open it".to_owned();
             return Err(Denied { key: None, refusal: Refusal::Forbidden, message });
         }
         let key = self.find(header).ok_or_else(|| self.failed(now))?;
         let denied = |refusal, message| Err(Denied { key: Some(key.name.clone()), refusal, message });
+        // Before the scope: requests beyond the rate must not cost more than this.
         if key.rate.is_some_and(|rate| !key.used.lock().take(rate, now)) {
             return denied(Refusal::RateLimited, "this key is used more often than its rate allows".to_owned());
         }
@@ -106,7 +111,8 @@ impl Keys {
         }
     }
 
-    /// Compares with every key to the end, so that the time it takes tells neither which came close nor how long it is.
+    /// Finds a key. All keys are compared to the end, so that the time reveals neither which one came close nor how
+    /// long it is.
     fn find(&self, header: Option<&str>) -> Option<&Key> {
         let (scheme, given) = header?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Bearer") {
@@ -116,6 +122,7 @@ impl Keys {
         let (mut found, mut place) = (Choice::from(0), 0_u64);
         for (at, key) in (0_u64..).zip(&self.keys) {
             let same = given.ct_eq(&key.digest);
+            // Without a branch, for the same reason.
             place.conditional_assign(&at, same);
             found |= same;
         }

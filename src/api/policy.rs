@@ -1,4 +1,4 @@
-//! `POST /v1/policy`: whether a token opens a room, and why, for whoever helps a user.
+//! `POST /v1/policy`: whether a token opens a room, and why. For support staff who help a user.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{ApiError, ApiState};
 use crate::auth::policy::Explanation;
 
-/// Whether a token opens a room.
+/// The question whether a token opens a room.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Question {

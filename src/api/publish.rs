@@ -25,26 +25,26 @@ struct Batch<'a> {
     events: Vec<&'a RawValue>,
 }
 
-/// Where an event stands.
+/// The outcome of a stored event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stored {
-    /// The event's id, the publisher's or a new one.
+    /// The event's id: the publisher's, or a generated one.
     id: String,
-    /// Its offset in each room that keeps it.
+    /// Its offset in each room that stores it.
     #[schema(example = json!({"order:ord_123": "1735689600000-0"}))]
     offsets: BTreeMap<String, String>,
     /// Whether the id was known in all of its rooms, so that nothing was stored.
     duplicate: bool,
 }
 
-/// What became of a batch.
+/// The outcomes of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Results {
     /// One for each event, in order.
     results: Vec<Outcome>,
 }
 
-/// What became of an event of a batch.
+/// The outcome of one event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Outcome {
@@ -54,7 +54,7 @@ enum Outcome {
 
 /// Publishes an event.
 ///
-/// It is stored and sent in one act. With the same `id` it may be published again, and is stored once.
+/// Storing and sending is one act. An event that is published again with the same `id` is stored once.
 #[utoipa::path(post, path = "/v1/publish", operation_id = "publish", request_body = EventBody,
     responses((status = 200, description = "It has its places.", body = Stored)))]
 pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Stored>, ApiError> {
@@ -65,17 +65,19 @@ pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> 
 
 /// Publishes several events, in their order.
 ///
-/// Each has a result or an error of its own, among which are also `invalid-room` and `not-stored`.
+/// Each event has a result or an error of its own, which may also be `invalid-room` or `not-stored`.
 #[utoipa::path(post, path = "/v1/publish/batch", operation_id = "publishBatch", request_body = BatchBody,
     responses((status = 200, description = "What became of each.", body = Results)))]
 pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Results>, ApiError> {
     let mut taken = state.intake.take(request, state.batch_bytes()).await?;
+    // A cheap copy of the handle: the events borrow from the body while `taken` is changed.
     let body = taken.body.clone();
     let batch: Batch<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
     if batch.events.len() > state.batch_events {
         let message = format!("a batch has at most {} events (api.batch_events)", state.batch_events);
         return Err(ApiError::new(Refusal::EventTooLarge, &message));
     }
+    // Only the parse reveals the number of events.
     state.intake.count_as(&mut taken, batch.events.len())?;
     let requests = batch.events.iter().map(|event| Request::parse(event.get())).collect();
     let outcomes = state.service.publish_all(Way::Http, requests).await;
@@ -94,7 +96,7 @@ fn invalid(message: &str) -> ApiError {
     ApiError::new(Refusal::InvalidEvent, message)
 }
 
-/// Counts what is refused.
+/// Counts a refusal.
 fn count<T>(outcome: Result<T, Refused>) -> Result<T, Refused> {
     outcome
         .inspect_err(|_| metrics::counter!(crate::metrics::EVENTS_REFUSED, "source" => Way::Http.label()).increment(1))

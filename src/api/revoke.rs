@@ -13,7 +13,7 @@ use super::{ApiError, ApiState};
 use crate::auth::claims::{MAX_ID_BYTES, id_of};
 use crate::service::revoke::{Denied, Whom};
 
-/// An id as tokens have it: a text, or an integer, which is its decimal text.
+/// An id as in tokens: a string, or an integer, which counts as its decimal text.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it describes what `id` reads, and is never made")]
@@ -22,31 +22,31 @@ enum Id {
     Integer(u64),
 }
 
-/// Which tokens are taken out of force: those of a user, or one.
+/// The tokens to revoke: those of a user, or a single one.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Revoke {
-    /// The user's id, for all tokens issued before.
+    /// The user's id, for all tokens issued before a time.
     #[schema(value_type = Option<Id>)]
     sub: Option<Value>,
     /// The id of one token.
     #[schema(value_type = Option<Id>)]
     jti: Option<Value>,
-    /// With `sub`: before when, milliseconds since the Unix epoch; the moment of the request where it is missing.
+    /// With `sub`: that time, in milliseconds since the Unix epoch; by default the moment of the request.
     issued_before: Option<u64>,
 }
 
-/// What was noted.
+/// The revocation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Revoked {
-    /// Until when it is in force, milliseconds since the Unix epoch.
+    /// Until when it is in force, in milliseconds since the Unix epoch.
     until: u64,
-    /// Sockets of this node that it ended.
+    /// Sockets of this node that it closed.
     kicked_here: usize,
 }
 
-/// Whose sockets are closed.
+/// The user whose sockets are closed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Disconnect {
@@ -55,10 +55,10 @@ struct Disconnect {
     user_id: Value,
 }
 
-/// What was closed.
+/// The closed sockets.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Disconnected {
-    /// Sockets of all nodes that answered.
+    /// Sockets on all nodes that answered.
     sockets: usize,
     /// Whether every node answered in time.
     complete: bool,
@@ -74,13 +74,15 @@ impl Revoke {
     fn whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
             (Some(sub), None) => Ok(Whom::User(id("sub", &sub)?, self.issued_before)),
+            // A single token has a single issue time.
             (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", &jti)?)),
+            // A token by its id is void whenever it was issued, so a time beside it is a mistake.
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }
     }
 }
 
-/// Takes tokens out of force on every node, and kicks their sockets.
+/// Revokes tokens on every node, and kicks their sockets.
 #[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
     responses((status = 200, description = "What was noted.", body = Revoked)))]
 pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> Result<Json<Revoked>, ApiError> {
@@ -89,7 +91,7 @@ pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> R
     Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))
 }
 
-/// Kicks a user's sockets on every node; the user may come back.
+/// Kicks a user's sockets on every node. The user may come back.
 #[utoipa::path(post, path = "/v1/disconnect", operation_id = "disconnect", request_body = Disconnect,
     responses((status = 200, description = "What was closed.", body = Disconnected)))]
 pub(super) async fn disconnect(
@@ -106,7 +108,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     object(text).map_err(|error| invalid(&error.to_string()))
 }
 
-/// An id that a token can have. With a line end behind it, it is a slip that must not look like a revocation.
+/// An id that a token can have. One with a line end behind it is a mistake that must not look like a revocation.
 fn id(name: &str, value: &Value) -> Result<String, ApiError> {
     let right = format!(
         "`{name}` is a string of 1 to {MAX_ID_BYTES} bytes without control characters, or an integer from 0 on, as in tokens"

@@ -17,13 +17,13 @@ use super::guard::Caller;
 use super::{ApiError, ApiState};
 use crate::service::Window;
 
-/// A room as it is.
+/// The state of a room.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RoomState {
     room: String,
-    /// Sockets in it, of all nodes.
+    /// Sockets in it, on all nodes.
     size: usize,
-    /// Its newest offset.
+    /// Its last offset.
     #[schema(example = "1735689600000-0")]
     head: String,
 }
@@ -34,28 +34,28 @@ pub(super) struct RoomState {
 #[expect(dead_code, reason = "it describes what the service composes, byte for byte, and is never made")]
 struct Page {
     room: String,
-    /// Events as sockets get them, oldest first; behind them what is current of `latest` events.
+    /// Events as sockets get them, oldest first, followed by the current `latest` events.
     #[schema(value_type = Vec<Object>)]
     events: Vec<Value>,
-    /// To go on from with `after`.
+    /// The offset to continue from, with `after`.
     #[schema(example = "1735689600000-0")]
     offset: String,
-    /// Whether the history reaches back that far.
+    /// Whether the history reaches back to the requested start.
     complete: bool,
-    /// Whether there are more behind `offset`.
+    /// Whether more events follow `offset`.
     has_more: bool,
 }
 
-/// Which part of the history is asked for: one of `after` and `since`.
+/// The requested part of the history: one of `after` and `since`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Part {
-    /// Events newer than this offset.
+    /// Events after this offset.
     #[param(example = "1735689600000-0")]
     after: Option<String>,
-    /// Events from this moment on, epoch milliseconds.
+    /// Events from this time on, in epoch milliseconds.
     since: Option<u64>,
-    /// At most so many events, 1 to 1000, which is the default.
+    /// The most events, 1 to 1000, which is the default.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
@@ -69,6 +69,7 @@ impl Part {
                 From::After(offset)
             }
             (None, Some(ms)) => From::Since(ms),
+            // Both contradict each other, and neither leaves the start open.
             _ => return Err(invalid("name one of `after` and `since`")),
         };
         let limit = self.limit.unwrap_or(PAGE_EVENTS);
@@ -79,7 +80,7 @@ impl Part {
     }
 }
 
-/// A path whose percent signs stand for no UTF-8 names no room.
+/// The room of a path. A path whose percent signs do not decode to UTF-8 names no room.
 fn parse(state: &ApiState, key: Result<Path<String>, PathRejection>) -> Result<Room, ApiError> {
     let refused = |refusal| ApiError::new(refusal, "no room class has a key of this form");
     let Path(key) = key.map_err(|_| refused(Refusal::InvalidRoom))?;
@@ -93,7 +94,7 @@ fn sentence(refusal: Refusal) -> ApiError {
     ApiError::new(refusal, "the broker is out of reach, or cannot read this room: the log of the gateway says which")
 }
 
-/// Tells of a room.
+/// Describes a room.
 #[utoipa::path(get, path = "/v1/rooms/{room}", operation_id = "room", params(("room" = String, Path, description = "The room's key, percent-encoded.", example = "order:ord_123")),
     responses((status = 200, description = "The room as it is.", body = RoomState)))]
 pub(super) async fn room(
@@ -101,6 +102,7 @@ pub(super) async fn room(
     key: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RoomState>, ApiError> {
     let room = parse(&state, key)?;
+    // Side by side: both wait for the broker.
     let (head, size) = tokio::join!(state.service.head(&room), state.service.room_size(&room));
     let head = head.map_err(sentence)?;
     Ok(Json(RoomState { room: room.key().to_owned(), size, head: head.to_string() }))

@@ -1,5 +1,5 @@
-//! The authorizer: a service of the operator's that is asked, over HTTP, what claims cannot know. It can only say no to what
-//! a rule allows. No answer is no: it counts as `unavailable`, and is not remembered.
+//! The authorizer: an operator's own service that is asked over HTTP about facts that claims do not contain. It can
+//! only deny what a rule allows. No answer denies as well: it counts as `unavailable` and is not cached.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,57 +28,58 @@ mod request;
 
 use request::{Endpoint, Reply, RequestError};
 
-/// How an authorizer is asked.
+/// The settings of an authorizer.
 #[derive(Clone, Debug)]
 pub struct AuthorizerSettings {
-    /// Where.
+    /// The URL to post questions to.
     pub url: Url,
-    /// Sent as a bearer token, so that it knows who asks.
+    /// Sent as a bearer token, so that the service can tell who asks.
     pub secret: Option<Arc<str>>,
-    /// For one question, the wait for a free request included.
+    /// Timeout of one question, including the wait for a free request.
     pub timeout: Duration,
-    /// Answers that are remembered.
+    /// The most answers cached.
     pub cache_entries: u64,
-    /// The longest that an answer is remembered, whatever it says itself.
+    /// The longest time that an answer is cached, whatever its own `ttl` says.
     pub max_ttl: Duration,
-    /// Bytes of an answer.
+    /// The most bytes of an answer.
     pub body_bytes: usize,
-    /// Requests at once.
+    /// The most requests at once.
     pub concurrent: usize,
 }
 
 /// SHA-256 of a question's text: claims, room and action.
 type Question = [u8; 32];
 
-/// See the module.
+/// An authorizer with its cached answers.
 pub struct Authorizer {
     endpoint: Endpoint,
     settings: AuthorizerSettings,
+    /// Slots for concurrent requests.
     places: Semaphore,
     answers: Cache<Question, Answer>,
     /// Whether the last request failed, so that an outage is logged once.
     failing: AtomicBool,
-    /// Ends every question.
+    /// Ends every question when the gateway stops.
     stop: CancellationToken,
 }
 
-/// What an authorizer said, and how long that is good for.
+/// An answer, and how long it may be cached.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     allow: bool,
     good_for: Duration,
 }
 
-/// What everybody who asks the same at once is told, and nobody later.
+/// The result for those who ask the same question at this moment, and for nobody later.
 #[derive(Clone, Copy, Debug)]
 enum Momentary {
-    /// An answer that is good for nothing longer.
+    /// An answer that may not be cached.
     Said(bool),
     /// No answer.
     Nothing,
 }
 
-/// Forgets each answer in its own time.
+/// Expires each answer by its own time.
 struct InItsTime;
 
 impl Expiry<Question, Answer> for InItsTime {
@@ -88,7 +89,7 @@ impl Expiry<Question, Answer> for InItsTime {
 }
 
 impl Authorizer {
-    /// An authorizer that has not been asked yet. From `stop` on it gives no answer.
+    /// Makes an authorizer. From `stop` on it gives no answer.
     ///
     /// # Errors
     /// When no TLS client can be made.
@@ -104,15 +105,17 @@ impl Authorizer {
         })
     }
 
-    /// Whether it lets `claims` do this in `room`. However many ask the same at once, it is asked once.
+    /// Asks whether `claims` permit the action in `room`. Identical questions at the same time become one request.
     ///
     /// # Errors
-    /// `forbidden` when it says no, `unavailable` when it gives no answer.
+    /// `forbidden` when it denies, `unavailable` when it gives no answer.
     pub async fn asks(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+        // The cache key is a hash of the whole text: any other claim may change the answer.
         let text = json!({"claims": claims.all, "room": room.key(), "action": action.name()}).to_string();
         let mut question = Question::default();
         question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let asking = self.answers.entry(question).or_try_insert_with(self.ask(text, claims.expires_ms));
+        // A stopping gateway must not wait for a slow service.
         let answered = self.stop.run_until_cancelled(asking).await.ok_or(Refusal::Unavailable)?;
         let allow = match answered {
             Ok(entry) => {
@@ -121,6 +124,7 @@ impl Authorizer {
                 }
                 entry.into_value().allow
             }
+            // Errors are shared with those who wait, but never cached.
             Err(momentary) => match *momentary {
                 Momentary::Said(allow) => allow,
                 Momentary::Nothing => return Err(Refusal::Unavailable),
@@ -129,7 +133,7 @@ impl Authorizer {
         if allow { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
-    /// One request. What it says is not remembered beyond the token's life.
+    /// Sends one request. Its answer is not cached beyond the token's life.
     async fn ask(&self, text: String, expires_ms: u64) -> Result<Answer, Momentary> {
         let began = Instant::now();
         let outcome = self.request(text, began + self.settings.timeout).await;
@@ -143,11 +147,12 @@ impl Authorizer {
 
     async fn request(&self, text: String, deadline: Instant) -> Result<Reply, RequestError> {
         let place = timeout_at(deadline, self.places.acquire()).await;
+        // Held to the end of the request. The wait for it counts, so that a queue cannot exceed the timeout.
         let Ok(Ok(_place)) = place else { return Err(RequestError::Busy) };
         timeout_at(deadline, self.endpoint.post(text)).await.map_err(|_| RequestError::TimedOut)?
     }
 
-    /// Counts an outcome, and says when requests begin to fail and when they work again.
+    /// Counts an outcome, and logs when requests begin to fail and when they work again.
     fn note(&self, outcome: &Result<Reply, RequestError>) {
         let label = match outcome {
             Ok(Reply { allow: true, .. }) => "allowed",

@@ -1,7 +1,8 @@
-//! The keys that an identity provider publishes (a JWKS): fetched in the background, kept, and believed for a while.
+//! The keys that an identity provider publishes (a JWKS): fetched in the background, kept, and trusted for a limited
+//! time.
 //!
-//! One task fetches, so that whoever waits shares one fetch, and no flood of tokens makes more of them than
-//! `auth.jwks_cooldown` allows. Everybody else reads what is held, without waiting.
+//! One task fetches, so that all waiting verifications share one fetch, and a flood of tokens causes no more fetches
+//! than `auth.jwks_cooldown` allows. Other readers use the held keys without waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,55 +25,61 @@ pub use fetch::FetchError;
 use fetch::Source;
 use keeper::Keeper;
 
-/// Where the keys are, and how they are kept.
+/// The source of the keys, and how they are kept.
 #[derive(Clone, Debug)]
 pub struct JwksSettings {
-    /// Where they are published.
+    /// The URL of the document.
     pub url: Url,
-    /// Between two fetches while all is well.
+    /// Time between two fetches in normal operation.
     pub refresh: Duration,
-    /// Between two fetches whatever happens.
+    /// The least time between two fetches in any case.
     pub cooldown: Duration,
     /// How long a verification waits for a fetch that may bring its key.
     pub wait: Duration,
-    /// How long one fetch may take.
+    /// The timeout of one fetch.
     pub timeout: Duration,
-    /// How old keys may be that are still believed.
+    /// The age up to which keys are trusted.
     pub max_stale: Duration,
 }
 
-/// Reads the keys that are held. A clone shares everything.
+/// The reader of the held keys. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Jwks {
+    /// The last result of the fetching task.
     held: watch::Receiver<Held>,
     asked: Arc<Asked>,
+    /// The bound of a verification's wait.
     wait: Duration,
 }
 
-/// How a reader asks for a fetch.
+/// The request for a fetch.
 #[derive(Debug, Default)]
 struct Asked {
+    /// Wakes the fetching task; rings that come together cause one fetch.
     bell: Notify,
-    /// Fetches that have begun.
+    /// Fetches that have begun, by which a waiting verification recognizes its own.
     begun: AtomicU64,
 }
 
-/// What is known at one moment.
+/// The state at one moment.
 #[derive(Clone, Debug)]
 pub struct Held {
+    /// Shared, since every verification takes a copy.
     set: Option<Arc<KeySet>>,
+    /// When the request for these keys was sent.
     fetched: Option<Instant>,
     max_stale: Duration,
-    /// Fetches that have ended, well or not.
+    /// Fetches that have ended, with or without success.
     ended: u64,
+    /// The last failure, for `/readyz`.
     trouble: Option<Arc<str>>,
 }
 
 impl Jwks {
-    /// Begins to fetch.
+    /// Starts to fetch.
     ///
     /// # Errors
-    /// When no HTTP client can be made, because the system has no certificates to trust.
+    /// When no HTTP client can be made, because the system has no trusted certificates.
     pub fn start(settings: &JwksSettings, tasks: &TaskTracker, stop: CancellationToken) -> Result<Self, FetchError> {
         let source = Source::new(settings.url.clone(), settings.timeout)?;
         let nothing = Held { set: None, fetched: None, max_stale: settings.max_stale, ended: 0, trouble: None };
@@ -83,18 +90,20 @@ impl Jwks {
         Ok(Self { held, asked, wait: settings.wait })
     }
 
-    /// What is held.
+    /// The current state.
     #[must_use]
     pub fn held(&self) -> Held {
         self.held.borrow().clone()
     }
 
-    /// What is held after a fetch that begins from now on, or as soon as there is a key of this name. Waits for
-    /// `auth.jwks_wait` at most, and not for a gateway that stops.
+    /// The state after a fetch that begins from now on, or as soon as a key of this name is there. Waits for
+    /// `auth.jwks_wait` at most, and not while the gateway stops.
     pub async fn after(&self, seen: &Held, name: Option<&str>) -> Held {
+        // A fetch that is under way may have read the document before the key was added.
         let wanted = self.asked.begun.load(Ordering::Acquire) + 1;
         self.asked.bell.notify_one();
         let mut held = self.held.clone();
+        // Another fetch than the awaited one may bring the key earlier.
         let enough = |now: &Held| now.ended >= wanted || (now.ended > seen.ended && now.has(name));
         timeout(self.wait, held.wait_for(enough)).await.map(drop).ok();
         self.held()
@@ -102,20 +111,20 @@ impl Jwks {
 }
 
 impl Held {
-    /// The keys, unless they were never fetched or are too old to be believed.
+    /// The keys, unless they were never fetched or are too old to be trusted.
     #[must_use]
     pub fn keys(&self) -> Option<&[Key]> {
         let fresh = self.age().is_some_and(|age| age <= self.max_stale);
         self.set.as_ref().filter(|_| fresh).map(|set| set.keys())
     }
 
-    /// Since they were fetched.
+    /// The time since they were fetched.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         self.fetched.map(|at| at.elapsed())
     }
 
-    /// Whether these are the very keys.
+    /// Whether both hold the very same set.
     #[must_use]
     pub fn is_same_set(&self, other: &Self) -> bool {
         match (&self.set, &other.set) {
@@ -125,12 +134,14 @@ impl Held {
         }
     }
 
-    /// What is wrong, and what mends it.
+    /// The failure and its remedy.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let trouble = self.trouble.as_deref().unwrap_or("the first fetch is under way");
         match (self.keys(), &self.set) {
+            // Fetched and valid, yet it verifies no token.
             (Some([]), _) => Some("the JWKS has no key of use; see the log for what is wrong with each".to_owned()),
+            // Still usable: the failure is displayed before the keys become too old.
             (Some(_), _) => self.trouble.as_deref().map(str::to_owned),
             (None, Some(_)) => {
                 Some(format!("the JWKS is older than auth.jwks_max_stale and no longer believed: {trouble}"))

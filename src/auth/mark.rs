@@ -1,23 +1,23 @@
-//! Marks: what the list of revocations and the index of sessions know users and tokens by.
+//! Subject hashes: the form in which revocations and the index of sessions know users and tokens.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use hallway_rooms::revocation::{Mark, Shown};
 
 use super::claims::Claims;
 
-/// The mark of the user with this id.
+/// The subject hash of a user.
 #[must_use]
 pub fn of_user(id: &str) -> Mark {
     of("sub", id)
 }
 
-/// The mark of the token with this `jti`.
+/// The subject hash of the token with this `jti`.
 #[must_use]
 pub fn of_token(id: &str) -> Mark {
     of("jti", id)
 }
 
-/// What a token shows of itself to the list of revocations.
+/// The facts about a token that are compared with the revocation list.
 #[must_use]
 pub fn shown(claims: &Claims) -> Shown {
     Shown {
@@ -27,7 +27,8 @@ pub fn shown(claims: &Claims) -> Shown {
     }
 }
 
-/// The first half of a SHA-256: nobody finds two ids with the same 128 bits.
+/// The first 128 bits of a SHA-256: finding two ids with the same ones is out of reach. The kind is hashed too, so
+/// that a user and a token with the same id differ.
 fn of(kind: &str, id: &str) -> Mark {
     let whole = digest(&SHA256, format!("{kind}:{id}").as_bytes());
     Mark(whole.as_ref().iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))

@@ -1,5 +1,5 @@
-//! Who may do what: one condition per room class, judged over the claims of a token, the room and the time; behind it,
-//! for the classes that say so, an authorizer. Nothing fails open: whatever cannot be judged is denied.
+//! The policy: one condition per room class, over a token's claims, the room and the time, and an authorizer behind
+//! it where the class asks for one. Nothing fails open: a question that cannot be decided is denied.
 
 use hallway_rooms::class::Classes;
 use hallway_rooms::close::Refusal;
@@ -25,17 +25,17 @@ pub use values::TooLarge;
 
 use expression::Facts;
 
-/// What somebody wants to do in a room. Rules are the same for all of it; an authorizer is told.
+/// An action in a room. The rules are the same for all actions; an authorizer is told which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// To be a member, or to stay one under a new token.
+    /// To be a member, or to stay one with another token.
     Join,
     /// To read the history.
     Missed,
 }
 
 impl Action {
-    /// The action as an authorizer knows it.
+    /// The action's name for an authorizer.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,44 +45,45 @@ impl Action {
     }
 }
 
-/// Who may enter the rooms of one class.
+/// The rule of one class.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The form of the class.
     pub class: Form,
-    /// The form as the condition knows it: its parts are `room`. Another than the class's where that has the rule of a
-    /// wider class.
+    /// The form whose parts are `room` in the condition. It differs from the class's where that inherits the rule of
+    /// a wider class.
     pub form: Form,
     /// The condition.
     pub join: Expression,
-    /// Whether the authorizer has a word, too.
+    /// Whether the authorizer must agree as well.
     pub authorized: bool,
-    /// Whether the configuration says so, and not a default.
+    /// Whether the configuration sets it, rather than a default.
     pub own: bool,
 }
 
 impl Rule {
-    /// The default of a class.
+    /// The default rule of a class.
     ///
     /// # Errors
-    /// Never, as a test holds.
+    /// Never: a test compiles the defaults.
     pub fn default_of(form: &Form) -> Result<Self, ExpressionError> {
         let join = Expression::compile(defaults::of(form), Subject::Room(form))?;
         Ok(Self { class: form.clone(), form: form.clone(), join, authorized: false, own: false })
     }
 }
 
-/// Decides. An error inside denies.
+/// Decides who may do what. An error inside denies.
 #[derive(Debug)]
 pub struct Policy {
-    /// By class.
+    /// By class index.
     rules: Vec<Rule>,
-    /// Who may report a location.
+    /// The condition for reporting a location.
     locate: Expression,
-    /// Roles that `staff` stands for.
+    /// The roles that `staff` stands for.
     staff_roles: Vec<String>,
-    /// Dev mode: every room is open to everybody. Who may report a location stays as it is.
+    /// Dev mode: every room is open to every user. The condition for locations still applies.
     open: bool,
+    /// Asked about rooms whose rule requires it.
     authorizer: Option<Authorizer>,
 }
 
@@ -93,13 +94,13 @@ impl Policy {
         Self { rules, locate, staff_roles, open: false, authorizer: None }
     }
 
-    /// Has rules that say so asked about further on.
+    /// Sets the authorizer for the rules that require one.
     #[must_use]
     pub fn with_authorizer(self, authorizer: Option<Authorizer>) -> Self {
         Self { authorizer, ..self }
     }
 
-    /// Lets everybody in everywhere: dev mode. The rules stay, to be explained.
+    /// Opens every room to every user: dev mode. The rules are kept for explanations.
     #[must_use]
     pub fn opened(self) -> Self {
         Self { open: true, ..self }
@@ -117,30 +118,31 @@ impl Policy {
         &self.locate
     }
 
-    /// Whether `claims` may do this in `room`.
+    /// Whether `claims` permit the action in `room`.
     ///
     /// # Errors
     /// `forbidden`, or `unavailable` when the authorizer gave no answer.
     pub async fn admits(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+        // The rule first: a request to the authorizer costs a round trip.
         if !self.allows(claims, room) {
             return Err(Refusal::Forbidden);
         }
         self.confirms(claims, room, action).await
     }
 
-    /// Whether the rule of the room's class lets `claims` in, as far as that goes without asking anybody.
+    /// Whether the rule of the room's class permits it, without asking the authorizer.
     #[must_use]
     pub fn allows(&self, claims: &Claims, room: &Room) -> bool {
         self.open || self.rule(room).is_some_and(|rule| self.holds(&rule.join, &self.facts(claims, Some((rule, room)))))
     }
 
-    /// Whether the authorizer has a word in who may be in `room`.
+    /// Whether the authorizer must agree to joins of `room`.
     #[must_use]
     pub fn is_guarded(&self, room: &Room) -> bool {
         !self.open && self.rule(room).is_some_and(|rule| rule.authorized)
     }
 
-    /// Whether the authorizer agrees, where the room's class has one.
+    /// Whether the authorizer agrees, where the room's class requires it.
     ///
     /// # Errors
     /// `forbidden`, or `unavailable` when it gave no answer.
@@ -150,6 +152,7 @@ impl Policy {
         }
         match &self.authorizer {
             Some(authorizer) => authorizer.asks(claims, room, action).await,
+            // A rule that requires an authorizer denies without one: nothing fails open.
             None => Err(Refusal::Forbidden),
         }
     }
@@ -174,6 +177,7 @@ impl Policy {
     }
 
     fn holds(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
+        // Denied, counted, and logged without the claims: an operator reproduces it with `hallway policy`.
         expression.judge(facts).unwrap_or_else(|failure| {
             counter!(crate::metrics::POLICY_FAILURES, "reason" => failure.code()).increment(1);
             let class = facts.room.map(|(form, _)| tracing::field::display(form));

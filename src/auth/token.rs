@@ -1,6 +1,7 @@
-//! Tokens: JWTs judged by their times and claims and proved by keys, and minted for development.
+//! Tokens: JWTs, checked by their times and claims, verified with keys, and minted for development.
 //!
-//! What is cheap comes first: a token that would be refused anyway costs no signature and waits for no key. Nothing here
+//! The cheap checks come first: a token that would be refused anyway costs no signature and waits for no key. Nothing
+//! here depends on the bytes of a signature, of which an elliptic curve has two for each message.
 //! depends on the bytes of a signature, of which an elliptic curve has two for each message.
 
 use std::sync::Arc;
@@ -24,29 +25,31 @@ mod tests;
 pub use refusal::TokenError;
 pub use shown::{MAX_TOKEN_BYTES, Shown};
 
-/// How tokens are judged.
+/// The rules for tokens.
 #[derive(Clone, Debug, Default)]
 pub struct TokenRules {
     /// The required `iss`, if any.
     pub issuer: Option<String>,
     /// The required `aud`, if any.
     pub audience: Option<String>,
-    /// Clock difference that is forgiven.
+    /// The tolerated difference between clocks.
     pub leeway: Duration,
-    /// Tokens that live longer are refused.
+    /// The longest life of a token.
     pub max_ttl: Duration,
-    /// Whether every token must say when it was made (`iat`).
+    /// Whether every token needs an issue time (`iat`).
     pub require_iat: bool,
 }
 
-/// Checks tokens. A clone shares everything.
+/// Verifies tokens. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Verifier(Arc<Judges>);
 
 #[derive(Debug)]
 struct Judges {
     rules: TokenRules,
+    /// The keys of the configuration.
     keys: Vec<Key>,
+    /// The keys of the identity provider, where one is configured.
     jwks: Option<Jwks>,
 }
 
@@ -57,40 +60,43 @@ pub struct KeysHealth {
     pub ready: bool,
     /// Keys of the configuration.
     pub configured: usize,
-    /// Keys of the JWKS that are believed; absent without `auth.jwks_url`.
+    /// Trusted keys of the JWKS; absent without `auth.jwks_url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetched: Option<usize>,
-    /// Seconds since the JWKS was last fetched; absent while it never was.
+    /// Seconds since the JWKS was last fetched; absent before the first success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_seconds: Option<u64>,
-    /// What is wrong and what mends it.
+    /// The failure and its remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 impl Verifier {
-    /// A verifier that believes these keys, and those of the JWKS where there is one. Without any it refuses everybody.
+    /// A verifier with these keys, and those of the JWKS where there is one. Without any key it refuses every token.
     #[must_use]
     pub fn new(rules: TokenRules, keys: Vec<Key>, jwks: Option<Jwks>) -> Self {
         Self(Arc::new(Judges { rules, keys, jwks }))
     }
 
-    /// Checks a token, `Bearer ` (in any case) in front or not. Waits only where its key may be one that is not fetched yet, and then
-    /// for `auth.jwks_wait` at most.
+    /// Verifies a token, with or without a leading `Bearer ` in any case. Waits only when its key may not have been
+    /// fetched yet, for `auth.jwks_wait` at most.
     ///
     /// # Errors
-    /// When it is not to be believed.
+    /// When the token is not acceptable.
     pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
         let token = Shown::read(token)?;
         let fits = |key: &Key| key.is_for(token.algorithm());
+        // A JWKS has public keys alone, so a token with a shared secret never waits for one.
         let jwks = self.0.jwks.as_ref().filter(|_| token.is_asymmetric());
         if jwks.is_none() && !self.0.keys.iter().any(fits) {
             return Err(TokenError::Algorithm);
         }
+        // Before the signature: a flood of expired tokens must cost no cryptography.
         let claims = judge::claims(token.claims()?, &self.0.rules, now_ms)?;
         match (prove(&self.0.keys, &token), jwks) {
             (Ok(()), _) => Ok(claims),
             (Err(why), None) => Err(why),
+            // The configured keys did not sign it; the provider's may have.
             (Err(_), Some(jwks)) => prove_by(jwks, &token).await.map(|()| claims),
         }
     }
@@ -125,16 +131,17 @@ fn prove(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
     Err(if tried { TokenError::Signature } else { TokenError::UnknownKey })
 }
 
-/// A key that the JWKS does not have yet may be there after another fetch.
+/// Verifies a token with the JWKS. A key that is missing may be there after another fetch.
 async fn prove_by(jwks: &Jwks, token: &Shown<'_>) -> Result<(), TokenError> {
     let held = jwks.held();
     let proved = prove_now(&held, token);
+    // It named its key and failed with it: another fetch could only bring the same key.
     let known = token.key_id().is_some() && matches!(proved, Err(TokenError::Signature));
     if proved.is_ok() || known {
         return proved;
     }
     let later = jwks.after(&held, token.key_id()).await;
-    // The same keys give the same verdict, and a flood of bad tokens is not to cost twice.
+    // The same keys give the same verdict, and a flood of bad tokens must not cost twice.
     let judged = later.is_same_set(&held) && proved != Err(TokenError::KeysUnavailable);
     if judged && later.keys().is_some() { proved } else { prove_now(&later, token) }
 }

@@ -1,5 +1,5 @@
-//! The feed: the bounded way from a broker to the hub. It never blocks the broker; what does not fit is dropped and
-//! confessed, because the hub can read it again.
+//! The event channel: the bounded queue from a broker to the hub. It never blocks the broker. Entries that do not fit
+//! are dropped and their rooms are reported, because the hub can read those rooms' histories.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Feed;
 
-/// Rooms that are remembered one by one; beyond, all are read again.
+/// Rooms with a loss that are remembered individually. Beyond that, all rooms are read again.
 const REMEMBERED: usize = 4096;
 
-/// What an item takes up beside its text.
+/// Estimated bytes of an item beside its text.
 const ITEM: usize = 512;
 
-/// The broker's end.
+/// The broker's end. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct FeedSender {
     items: mpsc::Sender<Feed>,
@@ -33,21 +33,24 @@ pub struct FeedReceiver {
     items: mpsc::Receiver<Feed>,
     bytes: Arc<Bytes>,
     breaks: Arc<Breaks>,
-    /// Items that waited when a break was told: they go before the next break.
+    /// Items that were queued when the last break was reported. They are delivered before the next break.
     waiting: usize,
 }
 
-/// The bytes of what waits, and how many may.
+/// Bytes of the queued items, and their bound.
 #[derive(Debug)]
 struct Bytes {
     waiting: AtomicUsize,
     most: usize,
 }
 
-/// What was dropped since the hub last asked.
+/// The losses since the hub last asked.
 struct Breaks {
+    /// Rooms with a loss. A set, since one busy room may lose thousands of entries.
     lost: Mutex<Lost>,
+    /// Wakes the hub although the item queue is full.
     raised: Notify,
+    /// Counts dropped items.
     dropped: Counter,
 }
 
@@ -65,13 +68,13 @@ impl std::fmt::Debug for Breaks {
     }
 }
 
-/// A feed that holds at most `items`.
+/// Makes an event channel of at most `items` items, unbounded in bytes.
 #[must_use]
 pub fn feed(items: usize) -> (FeedSender, FeedReceiver) {
     feed_within(items, usize::MAX)
 }
 
-/// A feed that holds at most `items`, and of those no more than have so many bytes together; one of any size fits.
+/// Makes an event channel of at most `items` items and `bytes` bytes. A single item of any size fits.
 #[must_use]
 pub fn feed_within(items: usize, bytes: usize) -> (FeedSender, FeedReceiver) {
     let (to, from) = mpsc::channel(items.max(1));
@@ -85,10 +88,10 @@ pub fn feed_within(items: usize, bytes: usize) -> (FeedSender, FeedReceiver) {
 }
 
 impl FeedSender {
-    /// Passes an item on, or drops it and notes in which rooms something is missing.
+    /// Queues an item, or drops it and records the rooms with a loss.
     pub fn offer(&self, item: Feed) {
         let weight = weight(&item);
-        // Added before it is sent, since it may be taken at once.
+        // Added before the send, since the hub may take the item at once.
         let refused = if self.bytes.add(weight) {
             let Err(refused) = self.items.try_send(item) else { return };
             self.bytes.take(weight);
@@ -98,13 +101,14 @@ impl FeedSender {
         };
         self.breaks.dropped.increment(1);
         if let Feed::Entry(entry) = refused {
+            // An ephemeral place has no history to read, so there is nothing to heal.
             let kept = entry.places.into_iter().filter(|place| place.keep != Keep::Nothing);
             self.breaks.lost.lock().add(kept.map(|place| place.room));
             self.breaks.raised.notify_one();
         }
     }
 
-    /// Says that there was a break and that every history must be read.
+    /// Reports a break after which every history must be read.
     pub fn restored(&self) {
         *self.breaks.lost.lock() = Lost::Everywhere;
         self.breaks.raised.notify_one();
@@ -112,9 +116,10 @@ impl FeedSender {
 }
 
 impl Bytes {
-    /// Adds so many, if there is room for them or nothing waits.
+    /// Adds bytes, if they fit or nothing is queued.
     fn add(&self, bytes: usize) -> bool {
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        // An event larger than the bound must still pass, or its room would never get it live.
         let fits = before == 0 || before.saturating_add(bytes) <= self.most;
         if !fits {
             self.take(bytes);
@@ -127,7 +132,7 @@ impl Bytes {
     }
 }
 
-/// What an item takes up.
+/// The bytes that an item counts for.
 fn weight(item: &Feed) -> usize {
     match item {
         Feed::Entry(entry) => entry.text.len() + ITEM,
@@ -140,6 +145,7 @@ impl Lost {
         if *self == Self::Nothing {
             *self = Self::In(HashSet::new());
         }
+        // `Everywhere` covers every room already.
         if let Self::In(known) = self {
             known.extend(rooms);
             if known.len() > REMEMBERED {
@@ -150,15 +156,18 @@ impl Lost {
 }
 
 impl FeedReceiver {
-    /// The next item; a break goes first, but not before what waited at the last one: else a queue that stays full,
-    /// because it is not emptied while histories are read, would never be. None when the broker is gone.
+    /// The next item. A break goes first, but not before the items that were queued at the last break. Otherwise a
+    /// queue that stays full would never be emptied, because nothing is taken from it while histories are read. None
+    /// when the broker is gone.
     pub async fn recv(&mut self) -> Option<Feed> {
         loop {
             if let Some(told) = self.told() {
+                // These items must be taken before another break is reported.
                 self.waiting = self.items.len();
                 return Some(told);
             }
             tokio::select! {
+                // A break is checked before the queue: it must not wait behind a backlog of items.
                 biased;
                 () = self.breaks.raised.notified() => {}
                 item = self.items.recv() => {
@@ -171,6 +180,7 @@ impl FeedReceiver {
     }
 
     fn told(&self) -> Option<Feed> {
+        // See `recv`: the queue is drained between two breaks.
         if self.waiting > 0 {
             return None;
         }

@@ -1,4 +1,5 @@
-//! The embedded broker: the same promises in one process, for a laptop and for tests. Its birth is its start.
+//! The embedded broker: the same promises within one process, for a laptop and for tests. Its data begin with the
+//! process.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -21,46 +22,58 @@ use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, Re
 
 mod newest;
 
-/// Publishes between two looks for rooms that have expired.
+/// Publishes between two sweeps for expired rooms: the cost of a sweep is spread over that many.
 const SWEEP_EVERY: u64 = 1024;
 
-/// Milliseconds since the Unix epoch; passed in so that tests can let hours go by.
+/// Milliseconds since the Unix epoch; a parameter, so that tests can advance it.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What the embedded broker needs to know.
+/// The bounds of the embedded broker.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLimits {
-    /// `history.id_window`, milliseconds.
+    /// `history.id_window` in milliseconds: how long an event id is recognized.
     pub id_window_ms: u64,
-    /// `limits.event_bytes`.
+    /// `limits.event_bytes`: bytes of an event's JSON.
     pub event_bytes: usize,
 }
 
-/// See the module.
+/// A broker in memory.
 pub struct MemoryBroker {
     classes: Arc<Classes>,
     limits: MemoryLimits,
     clock: Clock,
+    /// When its data began: no history reaches further back.
     birth_ms: u64,
+    /// The way to the hub.
     feed: FeedSender,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Rooms with data that have not expired.
     rooms: HashMap<Room, Stream>,
+    /// Rooms whose events are passed to the hub.
     subscribed: HashSet<Room>,
+    /// Counts up to the next sweep.
     publishes: u64,
 }
 
 #[derive(Default)]
 struct Stream {
+    /// The history, oldest first.
     entries: VecDeque<(Offset, Entry)>,
+    /// When the history is forgotten as a whole: `ttl` behind the last event, as Redis expires a key.
     entries_expire_ms: u64,
+    /// The last offset, which outlives the history so that its end is known.
     last: Option<Offset>,
+    /// When the last offset is forgotten.
     last_expires_ms: u64,
+    /// Offset by event id, and until when the id is recognized.
     ids: HashMap<EventId, (Offset, u64)>,
+    /// The ids in the order of their end, so that the expired ones are found without a scan.
     id_order: VecDeque<EventId>,
+    /// The last `latest` event of each key.
     newest: Newest,
 }
 
@@ -71,7 +84,7 @@ impl fmt::Debug for MemoryBroker {
 }
 
 impl MemoryBroker {
-    /// An empty broker, born now.
+    /// An empty broker that begins at this moment.
     #[must_use]
     pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: Clock, feed: FeedSender) -> Self {
         let birth_ms = clock();
@@ -102,7 +115,7 @@ impl MemoryBroker {
         event.delivery.unwrap_or_else(|| self.classes.delivery(&draft.kind, room))
     }
 
-    /// Gives the event its place in one room, or finds the one it has.
+    /// Assigns the event an offset in one room, or finds the one that it has.
     fn place(&self, state: &mut State, event: &Publication, room: &Room, now_ms: u64) -> (Placed, Option<Keep>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         stream.expire(now_ms);
@@ -111,16 +124,19 @@ impl MemoryBroker {
             return (Placed { room: room.clone(), offset: Some(*offset), duplicate: true }, None);
         }
         let offset = Offset::next(stream.last, now_ms);
+        // A room without a last offset: whatever preceded it is older than the memory, so the first link points
+        // there.
         let horizon = Offset::at(now_ms.saturating_sub(self.memory_ms()));
         let link = Link { offset, prev: stream.last.unwrap_or(horizon) };
         stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
         stream.id_order.push_back(event.id.clone());
         stream.last = Some(offset);
+        // By the later of the two clocks: an offset may be ahead of a clock that was set back.
         stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms() + leeway_ms(self.classes.memory());
         (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(Keep::Stored(link)))
     }
 
-    /// Gives the event its stamp in one room, unless it is the newest of its key there already.
+    /// Assigns the event a stamp in one room, unless it is the last of its key there already.
     fn stamp(state: &mut State, id: &EventId, room: &Room, key: &str, now_ms: u64) -> (Placed, Option<Keep>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         let stamp = stream.newest.stamp(key, id, now_ms);
@@ -133,6 +149,7 @@ impl MemoryBroker {
             if let (Some(stamp), Some(stream)) = (place.stamp(), state.rooms.get_mut(&place.room)) {
                 stream.newest.keep(stamp, entry.clone(), self.classes.max_latest());
             }
+            // A place without a link is not part of the history.
             let (Some(link), Some(stream)) = (place.link(), state.rooms.get_mut(&place.room)) else { continue };
             let retention = self.classes.of(&place.room).retention;
             stream.entries.push_back((link.offset, entry.clone()));
@@ -145,6 +162,7 @@ impl MemoryBroker {
 
     fn sweep(&self, state: &mut State, now_ms: u64) {
         state.publishes += 1;
+        // Expiry is exact on each access; the sweep only frees rooms that are not accessed any more.
         if state.publishes.is_multiple_of(SWEEP_EVERY) {
             state.rooms.retain(|room, stream| {
                 stream.expire(now_ms);
@@ -158,6 +176,7 @@ impl MemoryBroker {
 
 impl Stream {
     fn expire(&mut self, now_ms: u64) {
+        // Clears the history first; its last offset says for longer that there was one.
         if now_ms >= self.entries_expire_ms {
             self.entries.clear();
         }
@@ -168,6 +187,7 @@ impl Stream {
 
     fn forget_ids(&mut self, now_ms: u64) {
         while let Some(oldest) = self.id_order.front() {
+            // The ids are in the order of their end, so the rest is valid too.
             if self.ids.get(oldest).is_some_and(|(_, until)| *until > now_ms) {
                 break;
             }
@@ -190,6 +210,7 @@ impl Broker for MemoryBroker {
             return Err(PublishError::TooLarge(message));
         }
         let draft = Draft::parse(&event.text).map_err(|e| PublishError::Invalid(e.to_its_publisher()))?;
+        // One lock for all rooms: the event gets its offsets and is offered in the same order everywhere.
         let mut state = self.state.lock();
         let now_ms = (self.clock)();
         let (mut placed, mut places, mut earlier) = (Vec::new(), Vec::new(), Vec::new());
@@ -204,16 +225,19 @@ impl Broker for MemoryBroker {
             };
             match keep {
                 Some(keep) => places.push(Place { room: room.clone(), keep }),
+                // A known id is stored no second time, but its offset is passed on: members recognize the copy by it.
                 None => earlier.extend(at.offset.map(|offset| (room.clone(), offset))),
             }
             placed.push(at);
         }
+        // A publisher's clock may be ahead, but no event is from the future.
         let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);
         let heard = places.iter().any(|p| state.subscribed.contains(&p.room));
         let Publication { text, id, requires_ack, .. } = event;
         let entry = Entry { id, timestamp, requires_ack, places, earlier, text };
         self.store(&mut state, &entry, now_ms);
         self.sweep(&mut state, now_ms);
+        // Behind the store, so that a hub which reads at once finds the event.
         if heard {
             self.feed.offer(Feed::Entry(entry));
         }
@@ -236,6 +260,7 @@ impl Broker for MemoryBroker {
         let stream = state.rooms.get(room);
         let stored = stream.into_iter().flat_map(|s| &s.entries);
         let mut wanted: Vec<Entry> =
+            // One more than asked for tells whether more follow.
             stored.filter(|(o, _)| from.wants(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
         let has_more = wanted.len() > limit;
         wanted.truncate(limit);

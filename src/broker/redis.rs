@@ -46,33 +46,37 @@ pub use reads::ReadLimits;
 use reads::Reads;
 use subscriptions::Subscriptions;
 
-/// How long a read for live delivery waits for its link: longer than that takes while Redis can be reached.
+/// How long a read for live delivery waits for its link: longer than a reconnect takes while Redis can be reached.
 const HEALING_BACK: Duration = Duration::from_secs(10);
 
 /// What the Redis broker needs to know beside where Redis is.
 #[derive(Clone, Copy, Debug)]
 pub struct BrokerSettings {
-    /// Whether an evicting `maxmemory-policy` is put up with.
+    /// Whether an evicting `maxmemory-policy` is accepted.
     pub allow_eviction: bool,
-    /// `history.id_window`.
+    /// `history.id_window`: how long an event id is recognized.
     pub id_window: Duration,
-    /// `limits.event_bytes`.
+    /// `limits.event_bytes`: bytes of an event's JSON.
     pub event_bytes: usize,
-    /// Of reading histories for clients.
+    /// Bounds of reading histories for clients.
     pub reads: ReadLimits,
 }
 
-/// See the module.
+/// A broker on Redis.
 pub struct RedisBroker {
     classes: Arc<Classes>,
     keys: Keys,
     links: Links,
     reads: Reads,
+    /// The library that publishes and reads, rendered with this node's settings.
     function: Function,
+    /// The channels that this node wants.
     subscriptions: Subscriptions,
     checks: Arc<Checks>,
+    /// Proof that the pub/sub connection delivers.
     canary: Canary,
     complaints: Complaints,
+    /// Bound of a plain message on a room's channel, which no function has checked.
     event_bytes: usize,
 }
 
@@ -120,12 +124,13 @@ impl RedisBroker {
         Ok(broker)
     }
 
-    /// A node of a cluster refuses events for reasons that are none of theirs: no publisher may take it for a verdict.
+    /// Refuses on a cluster node, which rejects events for reasons that are not theirs. A publisher must not take
+    /// that for a verdict on the event.
     fn is_no_cluster(&self) -> Result<(), Unavailable> {
         if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
-    /// For publishing, and what is as short.
+    /// The link for publishing and other short commands.
     fn connection(&self) -> Link {
         self.links.commands.clone()
     }
@@ -139,7 +144,7 @@ impl RedisBroker {
     }
 }
 
-/// As [`unavailable`]; says so where nothing but this room is unreadable, which no check of Redis shows.
+/// The same for a read of one room. A wrong type in the room's keys is logged, since no check of Redis would show it.
 fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.complaints.may_complain() {
         let keys = broker.keys.channel(room);
@@ -169,7 +174,8 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
         let mut link = self.links.healing.clone();
-        // Readiness does not rest on this link. Its trouble is not that of the room, which would be given up for it.
+        // Readiness does not depend on this link. Its reconnect is not a failure of the room, which would be given up
+        // for it.
         timeout(HEALING_BACK, link.connected()).await.ok();
         match read::history(self, &mut link, room, from, limit).await {
             Ok(history) => Ok(history),
@@ -207,7 +213,7 @@ impl Broker for RedisBroker {
     }
 }
 
-/// Publishes a message on a channel and forgets it; says how many subscribers its server has.
+/// Publishes a message on a channel, and returns the number of subscribers on its server.
 async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<usize, RedisError> {
     broker.connection().publish(channel, message).await
 }

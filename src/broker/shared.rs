@@ -1,4 +1,4 @@
-//! Entries that several readers of a history hold at once: each is in memory once, and composed once for all of them.
+//! Entries that several readers hold at once: each is in memory once, and is composed once for all of them.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,20 +10,21 @@ use hallway_rooms::envelope::Envelope;
 
 use super::{History, Resumed};
 
-/// See the module.
+/// A shared entry.
 #[derive(Clone)]
 pub struct Shared(Arc<Stored>);
 
 struct Stored {
     entry: Entry,
+    /// Made on first use: many entries are read and never sent.
     envelope: OnceLock<Result<Envelope, InvalidEvent>>,
 }
 
 impl Shared {
-    /// The event as clients get it, composed when it is first asked for.
+    /// The event as clients get it, composed on first use.
     ///
     /// # Errors
-    /// When it is not fit for them.
+    /// When the event is not valid for clients.
     pub fn envelope(&self) -> Result<&Envelope, &InvalidEvent> {
         self.0.envelope.get_or_init(|| Envelope::of(&self.0.entry)).as_ref()
     }
@@ -56,7 +57,7 @@ impl fmt::Debug for Shared {
 }
 
 impl History {
-    /// The same, to be shared.
+    /// The same history with shared entries.
     #[must_use]
     pub fn share(self) -> Resumed {
         let Self { facts, entries, complete, has_more } = self;
@@ -65,10 +66,11 @@ impl History {
 }
 
 impl<E: AsRef<Entry>> History<E> {
-    /// The same, of at most so many bytes of event text, but at least one event if there is any.
+    /// The same history with at most `bytes` of event text, but at least one event if there is any.
     #[must_use]
     pub fn cut(mut self, bytes: usize) -> Self {
         let fitting = fitting(&self.entries, bytes);
+        // The rest exists, so the reader must be told to ask again.
         if fitting < self.entries.len() {
             self.entries.truncate(fitting);
             self.has_more = true;
@@ -77,7 +79,7 @@ impl<E: AsRef<Entry>> History<E> {
     }
 }
 
-/// How many of these entries have at most so many bytes of text together: at least one, if there is any.
+/// The number of leading entries with at most `bytes` of text together: at least one, if there is any.
 pub(super) fn fitting<E: AsRef<Entry>>(entries: &[E], bytes: usize) -> usize {
     let sums = entries.iter().scan(0, |sum: &mut usize, entry| {
         *sum += entry.as_ref().text.len();

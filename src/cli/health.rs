@@ -1,5 +1,5 @@
-//! `hallway health`: asks `/readyz` of the gateway on this machine, for a container's health check. Docker knows two exit
-//! codes, so whatever is wrong ends with 1, and one sentence on stderr says what.
+//! `hallway health`: asks `/readyz` of the gateway on this machine, for a container's health check. Docker knows two
+//! exit codes, so every failure exits with 1, with one sentence on stderr.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ async fn ask(address: SocketAddr, args: &HealthArgs) -> Result<(), String> {
         let why = innermost(&error);
         format!("{url} does not answer: {why}; start the gateway, or set admin.listen to where it listens")
     };
-    // A proxy of the environment has another loopback, and the system's certificates need not be there.
+    // A proxy from the environment has another loopback, and the system's certificates may be absent.
     let builder = Client::builder().no_proxy().tls_certs_only([]).redirect(Policy::none());
     let client = builder.timeout(args.timeout).build();
     let response = client.map_err(silent)?.get(&url).send().await.map_err(silent)?;
@@ -44,12 +44,13 @@ async fn ask(address: SocketAddr, args: &HealthArgs) -> Result<(), String> {
     let body = response.text().await.map_err(silent)?;
     match (status, serde_json::from_str::<Value>(&body)) {
         (200, Ok(said)) if said["ready"] == true => Ok(()),
+        // Answered by a gateway, so its own checks say more than the status.
         (_, Ok(said)) if said["checks"].is_object() => Err(format!("not ready: {}", failing(&said["checks"]))),
         (_, Ok(_) | Err(_)) => Err(format!("what answers at {url} (status {status}) is no gateway; see admin.listen")),
     }
 }
 
-/// The checks that fail, each with what it says of that.
+/// The failing checks, each with its failure.
 fn failing(checks: &Value) -> String {
     let failing = checks.as_object().into_iter().flatten().filter(|(_, check)| check["ready"] == false);
     let said = failing.map(|(name, check)| {

@@ -1,9 +1,9 @@
-//! The gateway on this machine, as commands reach it by HTTP: at which address, and why it does not answer.
+//! The gateway on this machine, as commands reach it over HTTP: its address, and why it does not answer.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A listener's address as this machine reaches it: what stands for every interface is asked on loopback.
+/// A listener's address as seen from this machine: loopback where it listens on every interface.
 pub(super) fn nearby(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -13,7 +13,7 @@ pub(super) fn nearby(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The reason below all reasons, such as `Connection refused`.
+/// The innermost reason, such as `Connection refused`.
 pub(super) fn innermost(error: &dyn Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {

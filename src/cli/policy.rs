@@ -1,5 +1,5 @@
-//! `hallway policy`: whether a token opens a room, and why. The token itself is never printed. What has been revoked only a
-//! running node knows.
+//! `hallway policy`: whether a token opens a room, and why. The token is never printed. Revocations are known to a
+//! running node alone.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::auth::policy::{Desk, Explanation, Policy};
 use crate::config::{Config, Mode};
 use crate::gateway;
 
-/// More than any token has.
+/// Bytes read from standard input: more than any token.
 const MOST_INPUT: u64 = 64 * 1024;
 
 pub(super) fn run(args: &PolicyArgs) -> ExitCode {
@@ -38,6 +38,7 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::S
         let classes = gateway::classes(config)?;
         let policy = gateway::policy(config, mode(args.dev), CancellationToken::new())?;
         let verifier = gateway::verifier(config)?;
+        // No revocation list here, so a revoked token looks valid.
         let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
         Ok(desk.explain(token.trim(), &args.room).await)
     })
@@ -76,6 +77,7 @@ fn table(policy: &Policy) -> String {
     let lines = policy.rules().iter().map(|rule| {
         let then = if rule.authorized { "   (then the authorizer)" } else { "" };
         let from = match (rule.class.same_shape(&rule.form), rule.own) {
+            // The rule comes from a wider class, whose form has the names used in it.
             (false, _) => format!("   (as {})", rule.form),
             (true, true) => String::new(),
             (true, false) => "   (default)".to_owned(),

@@ -1,5 +1,5 @@
-//! `hallway publish`: one event from a shell, over Redis or by HTTP, as a service would publish it. The reply stands
-//! alone on stdout; what went wrong is one sentence on stderr, with no secret in it.
+//! `hallway publish`: one event from a shell, over Redis or HTTP, as a service would publish it. The reply is alone
+//! on stdout; a failure is one sentence on stderr, without any secret.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -14,15 +14,15 @@ use crate::config::{ApiScope, Bearer, Config, Mode, environment};
 mod http;
 mod redis;
 
-/// Bad usage, as clap has it.
+/// The exit code of bad usage, the same as clap's.
 const EXIT_USAGE: u8 = 2;
 
 /// Why nothing was published.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// An argument is no use.
+    /// An argument is invalid.
     Usage(String),
-    /// The event was refused, or nobody could be reached.
+    /// The event was refused, or nothing could be reached.
     Failed(String),
 }
 
@@ -34,6 +34,7 @@ enum Target {
 
 pub(super) fn run(args: &PublishArgs) -> ExitCode {
     let file = args.config.config.as_deref();
+    // Publishing needs no key for tokens, so a service's configuration may lack one.
     let loaded = if args.dev { Config::load(file, environment(), Mode::DevNamed) } else { publishing(file) };
     let config = match loaded {
         Ok(config) => config,
@@ -65,7 +66,7 @@ fn publish(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
     })
 }
 
-/// What the command line names, else the configured Redis, else the gateway itself.
+/// The target of the command line, else the configured Redis, else the gateway itself.
 fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
     if let Some(client) = client(args, config)? {
         return Ok(Target::Redis(Box::new(client)));
@@ -75,7 +76,7 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
     Ok(Target::Http { base, key })
 }
 
-/// `--redis` takes the place of the configured URL and of the user, password and certificates beside it.
+/// `--redis` replaces the configured URL, and its user, password and certificates.
 fn client(args: &PublishArgs, config: &Config) -> Result<Option<Client>, Problem> {
     if args.http.is_some() {
         return Ok(None);
@@ -87,8 +88,8 @@ fn client(args: &PublishArgs, config: &Config) -> Result<Option<Client>, Problem
     settings.client().map_err(|errors| Problem::Usage(errors.told(url)))
 }
 
-/// The configured key that may do everything, or the only other one that may publish; where no gateway is configured at
-/// all, that of dev mode.
+/// The unrestricted configured key, or the only other one that may publish. Without any configured gateway it is dev
+/// mode's.
 fn api_key(config: &Config) -> Result<String, Problem> {
     let all = config.api.bearers();
     let (single, named): (Vec<Bearer<'_>>, Vec<Bearer<'_>>) = all
@@ -97,12 +98,15 @@ fn api_key(config: &Config) -> Result<String, Problem> {
         .partition(|bearer| bearer.name.is_none());
     let auth = &config.auth;
     let nothing = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
+    // The unrestricted key goes first: it is the one that a single-key setup has.
     match (single.as_slice(), named.as_slice()) {
         ([bearer, ..], _) | ([], [bearer]) => Ok(bearer.secret.expose().to_owned()),
+        // Nothing is configured at all: most likely `serve --dev` runs beside this.
         ([], []) if nothing && all.is_empty() => Ok(Config::DEV_API_KEY.to_owned()),
         ([], []) => Err(Problem::Failed(
             "there is no API key to publish with; pass --key, or set api.key (HALLWAY_API__KEY)".to_owned(),
         )),
+        // Picking one would make metrics and rates depend on chance.
         ([], several) => {
             let names: Vec<&str> = several.iter().filter_map(|bearer| bearer.name).collect();
             let names = names.join(", ");
@@ -111,12 +115,12 @@ fn api_key(config: &Config) -> Result<String, Problem> {
     }
 }
 
-/// The event as both ways write it.
+/// The event as both ways send it.
 struct Event {
     rooms: Vec<String>,
     id: Option<String>,
     requires_ack: bool,
-    /// Type, payload, priority and meta, each with its JSON.
+    /// Type, payload, priority and meta, each as JSON.
     members: Vec<(&'static str, String)>,
 }
 
@@ -130,7 +134,7 @@ impl Event {
         Ok(Self { rooms, id, requires_ack: args.requires_ack, members })
     }
 
-    /// A JSON object with further members.
+    /// The event as a JSON object with further members.
     fn text(&self, more: Vec<(&'static str, String)>) -> String {
         let members = self.members.iter().chain(&more).map(|(name, json)| format!("\"{name}\":{json}"));
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
@@ -161,7 +165,7 @@ pub(super) fn meta(text: &str) -> Result<String, String> {
     if object { Ok(text) } else { Err("it is no JSON object; write it as '{\"source\":\"shell\"}'".to_owned()) }
 }
 
-/// The text as it stands, if it is JSON.
+/// The text unchanged, if it is JSON.
 fn json(text: &str) -> Result<String, String> {
     let raw = serde_json::from_str::<&RawValue>(text);
     raw.map(|raw| raw.get().to_owned())

@@ -1,4 +1,4 @@
-//! `hallway serve`: loads, builds, says where it listens, and stops in order.
+//! `hallway serve`: loads, builds, announces its listeners, and stops in order.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) fn run(file: Option<&Path>, dev: bool, hosts: &[DevHost]) -> ExitCode
     }
 }
 
-/// Signals come first: until they are listened to, each of them ends the process.
+/// Starts and serves. Signals are registered first: until then each of them ends the process.
 fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
@@ -35,7 +35,7 @@ fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode,
         Err(code) => return Ok(code),
     };
     let outcome = runtime.block_on(serve(config, mode, hosts, signals));
-    // A name that is being looked up cannot be called off, and would hold up the end.
+    // A DNS lookup cannot be cancelled, and would hold up the exit.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -43,14 +43,17 @@ fn start(file: Option<&Path>, mode: Mode, hosts: &[DevHost]) -> Result<ExitCode,
 async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signals) -> Result<(), StartError> {
     telemetry::init(&config.log)?;
     let numbers = metrics::install()?;
+    // Logged and not refused: one configuration may serve this version and the next.
     for key in config.not_in_effect() {
         tracing::warn!(event = logs::SETTING_WITHOUT_EFFECT, key, "this setting has no effect in this version");
     }
+    // Before the listeners: the limit decides how many connections they take.
     raise_open_files();
     let gateway = Gateway::bind(&config, mode, hosts, numbers)?;
     for address in gateway.addresses() {
         listening(&config.log, address);
     }
+    // Behind the bind, so that the printed commands name the real port.
     if mode.is_dev() {
         exposed(&gateway.addresses()[..config.server.listen.len()]);
         welcome::print(&config, &gateway)?;
@@ -62,7 +65,7 @@ async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signa
     Ok(())
 }
 
-/// Secrets that everybody knows open a gateway to everybody who reaches it.
+/// Warns about dev mode beyond loopback: its public secrets open the gateway to everybody who reaches it.
 fn exposed(addresses: &[SocketAddr]) {
     for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(
@@ -73,7 +76,7 @@ fn exposed(addresses: &[SocketAddr]) {
     }
 }
 
-/// A line among lines: a log collector gets an object as always, a person a sentence.
+/// Announces a listener: an object for a log collector, a sentence for a human.
 fn listening(log: &Log, address: &SocketAddr) {
     match log.format {
         LogFormat::Json => tracing::info!(event = logs::LISTENING, %address, "listening"),

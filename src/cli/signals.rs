@@ -1,4 +1,4 @@
-//! Signals: three ask for the end, and three that other servers read as "reload" end nothing here.
+//! Signals: three stop the process, and three that other servers read as "reload" do nothing here.
 
 use std::io;
 
@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logs;
 
-/// The signals that are listened to, from here to the end of the process. One that comes during the drain is not taken in,
-/// and does nothing.
+/// The registered signals, for the rest of the process. One that comes during the drain is not read, and does
+/// nothing.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -19,7 +19,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes them from their defaults, which end a process at once.
+    /// Replaces the signals' defaults, which end a process at once.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -31,13 +31,14 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks for the end, and says of others that they do nothing.
+    /// Waits for a signal to stop. The others are logged as ignored.
     pub(super) async fn asked_to_stop(&mut self) {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
+                // Supervisors send these to reload a configuration; ending the process would be a surprise.
                 _ = self.hangup.recv() => "SIGHUP",
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",

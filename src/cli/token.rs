@@ -1,5 +1,5 @@
-//! `hallway token`: a token for trying things out, alone on stdout. A gateway with the same configuration lets it in, so it
-//! names the issuer and the audience that are asked for.
+//! `hallway token`: a token for trials, alone on stdout. A gateway with the same configuration accepts it, so it
+//! carries the required issuer and audience.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::auth::token::mint;
 use crate::clock::now_ms;
 use crate::config::{Auth, Config};
 
-/// How long a token is good for that was not asked to be good for longer or shorter.
+/// Lifetime of a token without `--ttl`.
 const USUAL_TTL: Duration = Duration::from_hours(1);
 
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
@@ -30,7 +30,7 @@ fn minted(args: &TokenArgs) -> Result<String, String> {
     mint(secret(&config)?.as_bytes(), &claims).map_err(|e| e.to_string())
 }
 
-/// The configured secret, or the dev secret where nothing is configured.
+/// The configured secret, or dev mode's where nothing is configured.
 fn secret(config: &Config) -> Result<&str, String> {
     let secret = config.auth.hs256_secret.first();
     let secret = secret.ok_or("only auth.hs256_secret (or its file) can sign tokens; none is configured")?;
@@ -43,13 +43,14 @@ fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
     claims.extend(args.role.clone().map(|role| ("role".to_owned(), role.into())));
     for claim in &args.claims {
         let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write KEY=JSON"))?;
+        // Most claims are words, for which a shell user should not need JSON quotes.
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         claims.insert(name.to_owned(), value);
     }
     Ok(claims)
 }
 
-/// What a gateway with this configuration asks of a token.
+/// The claims that a gateway with this configuration requires.
 pub(super) fn accepted(auth: &Auth, sub: &str, ttl: Duration) -> Map<String, Value> {
     let now = now_ms() / 1000;
     let mut claims = Map::new();

@@ -1,4 +1,4 @@
-//! What dev mode says at start: a token, and lines to copy that work.
+//! The output of dev mode at the start: a token, and commands to copy.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::auth::token::mint;
 use crate::config::{Auth, Config, DevHost, Redis};
 use crate::gateway::Gateway;
 
-/// How long the printed token is good for, where `auth.max_token_ttl` allows it.
+/// Lifetime of the printed token, if `auth.max_token_ttl` allows it.
 const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 /// Prints the welcome to stdout.
@@ -31,7 +31,7 @@ fn claims(auth: &Auth) -> Map<String, Value> {
     claims
 }
 
-/// Prints where the devices reach it that were named by `hosts`.
+/// Prints the URLs for the devices named by `hosts`.
 pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
     let port = gateway.addresses().first().map_or(0, std::net::SocketAddr::port);
     for host in hosts {
@@ -39,13 +39,14 @@ pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
     }
 }
 
-/// Where this machine itself reaches a listener.
+/// A listener's address as seen from this machine.
 fn reached(address: &str) -> String {
     let every = address.parse::<std::net::SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    // An unspecified address cannot be connected to on every system.
     every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
 }
 
-/// What `redis-cli` needs beside the URL.
+/// The options that `redis-cli` needs beside the URL.
 fn beside(redis: &Redis) -> String {
     let user = redis.username.as_ref().map(|name| format!(" --user {name}")).unwrap_or_default();
     let asks = redis.password.is_some() || redis.password_file.is_some();
@@ -56,6 +57,7 @@ fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
     let address = reached(address);
     let redis = match &config.redis.url {
+        // As one line, so that it can be copied into a shell.
         Some(url) => format!(
             "Publish through Redis:\n\n  redis-cli -u {1}{2} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
             config.redis.prefix,

@@ -1,4 +1,4 @@
-//! What several keys must agree on, and what production and development each insist on.
+//! Checks across keys, and the demands of production and development.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,10 +19,10 @@ use super::{
     value::toml_string,
 };
 
-/// Backlogs of the slowest sockets that a node has memory for, four times over: a quarter of it is for what waits.
+/// The slowest sockets whose full queues must fit into the quarter of the memory that is for queues, times four.
 const SLOWEST: usize = 16;
 
-/// Checks what is sound of the configuration; a key already complained about is left alone.
+/// Checks the sound keys; one that has a complaint already is skipped.
 pub(super) fn check(config: &Config, mode: Mode, report: &mut Report) {
     listeners(config, report);
     namespaces(config, report);
@@ -50,6 +50,7 @@ fn all_listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
 }
 
 fn listeners(config: &Config, report: &mut Report) {
+    // A key that could not be parsed has its default here, and comparing that would mislead.
     if !report.sound(&["server.listen", "admin.listen", "api.listen"]) {
         return;
     }
@@ -58,6 +59,7 @@ fn listeners(config: &Config, report: &mut Report) {
         let taken = all[..index].iter().find(|(_, other)| clash(*address, *other));
         if let Some((other_key, other)) = taken {
             let problem = format!("{address} clashes with {other} of {other_key}");
+            // The default cannot be at fault when the other address was set by the operator.
             let blamed = if report.is_set(key) { key } else { other_key };
             report.blame(blamed, Complaint::new(problem, remedy(*address, *other)));
         }
@@ -73,19 +75,19 @@ fn remedy(address: SocketAddr, other: SocketAddr) -> &'static str {
     }
 }
 
-/// Whether two addresses cannot both be bound: port 0 is always another port.
+/// Whether two addresses cannot both be bound. Port 0 is a free port each time.
 fn clash(left: SocketAddr, right: SocketAddr) -> bool {
     let [one, other] = [left.ip().to_canonical(), right.ip().to_canonical()];
     let same_host = one == other || includes(one, other) || includes(other, one);
     left.port() != 0 && left.port() == right.port() && same_host
 }
 
-/// Whether a host is every host and that one too; `[::]` is every host of IPv4 as well.
+/// Whether `every` is all hosts and `one` is among them. `[::]` includes IPv4.
 fn includes(every: IpAddr, one: IpAddr) -> bool {
     every.is_unspecified() && (every.is_ipv6() || one.is_ipv4())
 }
 
-/// What other keys allow must fit into the node's memory beside what is held for sockets.
+/// Checks that publishes, histories and queues fit into the node's memory.
 fn node(config: &Config, report: &mut Report) {
     let limits = &config.limits;
     let keys = ["limits.memory", "limits.pending_publish_bytes", "limits.read_bytes", "limits.queue_bytes"];
@@ -96,7 +98,7 @@ fn node(config: &Config, report: &mut Report) {
 }
 
 impl Config {
-    /// Why so much memory is too little for what the limits allow, and what to do.
+    /// Why this memory is too small for the limits, with the remedy.
     #[must_use]
     pub fn is_tight_with(&self, memory: usize) -> Option<String> {
         let complaint = too_small(ByteSize::bytes(memory), &self.limits);
@@ -104,9 +106,10 @@ impl Config {
     }
 }
 
-/// Why so much memory is too little for what the limits allow; histories are kept, and as many are on their way.
+/// Why a memory is too small for the limits. Histories count twice: kept, and on their way to sockets.
 fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
     let at_work = limits.pending_publish_bytes.get() + limits.read_bytes.get() * 2;
+    // The other half is for connections, sessions and queues.
     if at_work > memory.get() / 2 {
         let problem = format!("{memory} is less than twice what publishes and histories may take up");
         return Some(Complaint::new(problem, "raise it, or lower limits.pending_publish_bytes and limits.read_bytes"));
@@ -137,6 +140,7 @@ fn memory(config: &Config, report: &mut Report) {
     if !report.sound(&["history.memory", "history.ttl"]) {
         return;
     }
+    // A last offset that is forgotten before its entries could not prove them complete.
     if remembered < config.history.ttl {
         let remedy = "make history.memory at least as long as history.ttl";
         report.blame("history.memory", Complaint::new("is shorter than history.ttl", remedy));
@@ -149,7 +153,7 @@ fn memory(config: &Config, report: &mut Report) {
     }
 }
 
-/// A queue that cannot hold an event with its envelope and one more would close every socket at the first large one.
+/// Checks that a queue holds two events. With less, every socket would be closed at the first large event.
 fn queue(config: &Config, report: &mut Report) {
     let least = config.limits.event_bytes.get() * 2;
     if config.limits.queue_bytes.get() < least && report.sound(&["limits.queue_bytes", "limits.event_bytes"]) {
@@ -158,8 +162,10 @@ fn queue(config: &Config, report: &mut Report) {
     }
 }
 
-/// Whoever takes over publishes again what its predecessor did not acknowledge, and only ids tell that it is the same.
+/// Checks that ids outlive two lease terms: a successor publishes unacknowledged entries again, and only their ids
+/// identify the copies.
 fn lease(config: &Config, report: &mut Report) {
+    // Without Redis there is no ingest stream.
     let sound = report.sound(&["ingest.lease", "history.id_window"]);
     if sound && config.redis.url.is_some() && config.history.id_window < config.ingest.lease * 2 {
         let remedy = "make it twice ingest.lease or more, or shorten that";
@@ -179,6 +185,7 @@ fn key_file(path: &Path) -> Option<Complaint> {
     let complain = |problem: &str, remedy| Some(Complaint::new(format!("{path:?} {problem}"), remedy));
     match text(path, LONGEST) {
         Err(error) => complain(&format!("cannot be read: {error}"), "name a PEM file this user may read"),
+        // Before the other checks, so that an operator learns of the exposed key and not of its form.
         Ok(pem) if pem.contains("PRIVATE KEY-----") => {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
         }
@@ -196,7 +203,7 @@ fn key_file(path: &Path) -> Option<Complaint> {
     }
 }
 
-/// Keys that came over a wire which anybody may have written on would let anybody in.
+/// Checks the JWKS settings. Keys from a network that others can write to would admit anybody.
 fn jwks(config: &Config, report: &mut Report) {
     let auth = &config.auth;
     let Some(url) = auth.jwks_url.as_ref().and_then(|url| Url::parse(url).ok()) else { return };
@@ -210,13 +217,13 @@ fn jwks(config: &Config, report: &mut Report) {
     }
 }
 
-/// What a gateway cannot do without, and a command that publishes can.
+/// Checks what a gateway needs and a publishing command does not.
 pub(super) fn serving(config: &Config, report: &mut Report) {
     super::redis::check_url(&config.redis, report);
     verifying_key(config, report);
 }
 
-/// A gateway without a key would turn everybody away.
+/// Checks that there is a key: without one every client would be refused.
 fn verifying_key(config: &Config, report: &mut Report) {
     let auth = &config.auth;
     let keys = ["auth.hs256_secret", "auth.hs256_secret_file", "auth.public_key_file", "auth.jwks_url"];
@@ -229,6 +236,7 @@ fn verifying_key(config: &Config, report: &mut Report) {
 }
 
 fn production(config: &Config, report: &mut Report) {
+    // The key that the secret came by, so that the complaint names the right one.
     let in_file = report.is_set("auth.hs256_secret_file") && !report.is_set("auth.hs256_secret");
     let key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
     if config.auth.hs256_secret.iter().any(|secret| secret.expose() == Config::DEV_SECRET) {
@@ -237,10 +245,11 @@ fn production(config: &Config, report: &mut Report) {
     }
 }
 
-/// Development has secrets that everybody knows and a policy open to all, so nothing beyond this machine may reach it,
-/// unless the operator says so twice: by the address, and by the name that devices reach it under.
+/// Checks development. Its secrets are public and its policy is open, so nothing beyond this machine may reach it,
+/// unless the operator says so twice: by the address, and by the name that devices use.
 fn development(config: &Config, mode: Mode, report: &mut Report) {
     for (key, address) in all_listeners(config) {
+        // The API and admin listeners stay on loopback in any case.
         let named = key == "server.listen" && mode == Mode::DevNamed;
         if !address.ip().is_loopback() && !named {
             let remedy = match key {

@@ -1,4 +1,4 @@
-//! The HTTP interface for back-end services: its keys, its listener, and how much of it is let in.
+//! The HTTP interface for back-end services: its keys, its listener, and its limits.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -14,24 +14,24 @@ use super::{
     value::words,
 };
 
-/// Above what one node answers: a bound against slips of the finger.
+/// The largest rate: more than a node can answer, to catch typing errors.
 const FAST: u32 = 1_000_000;
-/// The name of a key in metrics where there was none.
+/// The label in metrics for requests without a key, so no key may have this name.
 const NOBODY: &str = "none";
 
-/// What a key is good for. None implies another.
+/// What a key may do. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiScope {
-    /// Publishing events.
+    /// Publish events.
     Publish,
-    /// Reading rooms and their histories.
+    /// Read rooms and their histories.
     Read,
-    /// Acting on users and their sockets.
+    /// Act on users and their sockets.
     Admin,
 }
 
 impl ApiScope {
-    /// Everything.
+    /// All scopes.
     pub const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Admin];
 }
 
@@ -56,9 +56,10 @@ section! {
         /// An address of its own for /v1, to keep it off the public network. Without one it is on server.listen.
         listen: Option<SocketAddr> = None, eg r#""127.0.0.1:8081""#;
 
-        /// How long a connection to `listen` may go without an answer, 1s to 1h: silent, idle between two requests, at an
-        /// endless request, or with an answer that it does not take. Longer than the usual pools of connections keep theirs
-        /// (90s), so that it is they who close. On server.listen `socketio.connect_timeout` says how long.
+        /// How long a connection to `listen` may go without an answer, 1s to 1h: silent, idle between two requests,
+        /// at an endless request, or with an answer that it does not take. Longer than common connection pools keep
+        /// idle connections (90s), so that the pool closes first. On server.listen `socketio.connect_timeout` says
+        /// how long.
         idle_timeout: Duration = Duration::from_mins(2), check between(Duration::from_secs(1), Duration::from_hours(1));
 
         /// Most events in one POST /v1/publish/batch, 1 to 100000. A thousand small events pass in some
@@ -69,8 +70,9 @@ section! {
         /// once, and a batch is one. None by default: `limits.pending_publishes` guards the node.
         rate: Option<u32> = None, check each(between(1, FAST)), eg "500";
 
-        /// Most requests per second without a valid key that are told so, 1 to 10000, from all callers of this node.
-        /// Past it they are answered with 429. Few, for a service that has its key sends none; valid keys are not held up.
+        /// Most requests per second without a valid key that are answered with 401, 1 to 10000, over all callers of
+        /// this node. Further ones are answered with 429. A service that has its key sends none, and valid keys are
+        /// not affected.
         failed_attempts_per_second: u32 = 10, check between(1, 10_000);
 
         /// How long the body of a request may take to arrive, 100ms to 5m. The longest batch needs 1.6 MB/s then; what
@@ -84,35 +86,36 @@ section! {
 }
 
 section! {
-    /// A further key of the HTTP interface: who bears it may do what its scopes say.
+    /// A further key of the HTTP interface, which allows what its scopes name.
     pub struct ApiKeyConfig for mode {
         /// The key itself, 32 bytes at least.
         key: Option<Secret> = None, check each(bearer);
         /// A file with the key, in the place of `key`.
         key_file: Option<SecretFile> = None, check each(bearer_file);
-        /// What it is good for.
+        /// What the key allows.
         scopes: Vec<ApiScope> = Vec::new(), check some();
         /// Most requests per second, in the place of `api.rate`.
         rate: Option<u32> = None, check each(between(1, FAST));
     }
 }
 
-/// A key with all that goes with it.
+/// A key with its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Bearer<'a> {
-    /// As the configuration names it; `None` is the one of `api.key` or `api.key_file`.
+    /// Its name in the configuration; `None` is the key of `api.key` or `api.key_file`.
     pub name: Option<&'a str>,
     /// The key itself.
     pub secret: &'a Secret,
-    /// What it is good for.
+    /// What it may do.
     pub scopes: &'a [ApiScope],
-    /// Requests per second.
+    /// Requests per second; none without a limit.
     pub rate: Option<u32>,
+    /// Which of the two keys holds it, for complaints.
     from_file: bool,
 }
 
 impl Api {
-    /// Every key there is, the one that may do everything first.
+    /// All keys, beginning with the unrestricted one.
     #[must_use]
     pub fn bearers(&self) -> Vec<Bearer<'_>> {
         let single = bearer_of(self.key.as_ref(), self.key_file.as_ref(), &ApiScope::ALL).into_iter();
@@ -124,14 +127,14 @@ impl Api {
     }
 }
 
-/// A file that somebody named goes before the key, which may be the default of development.
+/// The key of a section. A file wins over the key, which may be development's default.
 fn bearer_of<'a>(key: Option<&'a Secret>, file: Option<&'a SecretFile>, scopes: &'a [ApiScope]) -> Option<Bearer<'a>> {
     let secret = file.map(SecretFile::secret).or(key)?;
     Some(Bearer { name: None, secret, scopes, rate: None, from_file: file.is_some() })
 }
 
 impl Bearer<'_> {
-    /// The key of the configuration that holds the secret.
+    /// The configuration key that holds the secret.
     fn path(&self) -> String {
         let key = if self.from_file { "key_file" } else { "key" };
         self.name.map_or_else(|| format!("api.{key}"), |name| format!("api.keys.{name}.{key}"))
@@ -142,16 +145,19 @@ impl Bearer<'_> {
 fn read_keys(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig> {
     let mut keys = BTreeMap::new();
     for name in scope.names() {
+        // The name becomes the value of a metric's label.
         if !is_name(&name) {
             let remedy = format!("use 1 to 32 of a-z, 0-9, _ and -, and not `{NOBODY}`");
             scope.refuse_name(&name, Complaint::new("is not a name of an API key", remedy));
             continue;
         }
         let mut inner = scope.child(&name);
+        // A name without a table was reported by `child` already.
         if inner.is_absent() {
             continue;
         }
         let key = ApiKeyConfig::read(&mut inner, mode);
+        // Only once the table is read: the report knows by then what is set.
         let missing = lacks(&inner);
         missing.into_iter().for_each(|complaint| scope.refuse_name(&name, complaint));
         keys.insert(name, key);
@@ -164,7 +170,7 @@ fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(fine) && name != NOBODY
 }
 
-/// What a named key cannot do without and nobody has set.
+/// The missing parts of a named key.
 fn lacks(scope: &Scope<'_>) -> Vec<Complaint> {
     let set = |key: &str| scope.report.is_set(&format!("{}.{key}", scope.path));
     let mut complaints = Vec::new();
@@ -177,7 +183,7 @@ fn lacks(scope: &Scope<'_>) -> Vec<Complaint> {
     complaints
 }
 
-/// Checks what the keys must agree on.
+/// Checks that the keys agree.
 pub(super) fn agree(config: &Config, mode: Mode, report: &mut Report) {
     one_place("api", report);
     for name in config.api.keys.keys() {
@@ -185,6 +191,7 @@ pub(super) fn agree(config: &Config, mode: Mode, report: &mut Report) {
     }
     let bearers = config.api.bearers();
     for (index, bearer) in bearers.iter().enumerate() {
+        // Two names for one secret: the scopes and the rate of a request would be a matter of chance.
         if let Some(other) = bearers[..index].iter().find(|other| other.secret == bearer.secret) {
             let remedy = "give each its own, or put the scopes of both into one";
             let problem = format!("is the same key as {}", other.path());
@@ -197,7 +204,7 @@ pub(super) fn agree(config: &Config, mode: Mode, report: &mut Report) {
     }
 }
 
-/// Two places for one key leave open which of them is meant.
+/// Reports a key that is set in two places: it is open which of them counts.
 fn one_place(path: &str, report: &mut Report) {
     let (key, file) = (format!("{path}.key"), format!("{path}.key_file"));
     if let Some(origin) = report.origin(&key).filter(|_| report.is_set(&file)) {

@@ -1,4 +1,4 @@
-//! Whose tokens are believed, and for how long.
+//! The tokens that are trusted, and for how long.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 use crate::auth::policy::defaults::UPDATE_LOCATION;
 
 section! {
-    /// Whose tokens are believed, and for how long. Production needs `hs256_secret`, `hs256_secret_file`,
+    /// The tokens that are trusted, and for how long. Production needs `hs256_secret`, `hs256_secret_file`,
     /// `public_key_file` or `jwks_url`; a token is good if any key of theirs signed it.
     pub struct Auth for mode {
         /// The secret of tokens signed with HS256, HS384 or HS512, 32 bytes at least: a shorter one can be guessed
@@ -36,7 +36,7 @@ section! {
         jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
 
-        /// Whether the keys may come over plain http from beyond this machine, where whoever sits in between can put in
+        /// Whether the keys may come over plain http from beyond this machine, where anybody on the path can insert
         /// keys of their own. For a network that encrypts by itself, such as a service mesh.
         jwks_insecure: bool = false;
 
@@ -63,14 +63,14 @@ section! {
         jwks_max_stale: Duration = Duration::from_hours(24),
             check between(Duration::from_secs(1), Duration::from_hours(30 * 24));
 
-        /// The `iss` that every token must carry. Without one any issuer that holds the key is believed.
+        /// The `iss` that every token must carry. Without one any issuer that holds the key is trusted.
         issuer: Option<String> = None, eg r#""https://id.example.com""#;
 
         /// The `aud` that every token must name. Without one a token made for another service is good here too.
         audience: Option<String> = None, eg r#""hallway""#;
 
-        /// How far the clock of whoever signs may be off when a client connects, 0s to 1m: for `exp`, `nbf` and `iat`. A
-        /// live socket gets no leeway: it is closed when its token expires.
+        /// How far the issuer's clock may be off when a client connects, 0s to 1m: for `exp`, `nbf` and `iat`. A live
+        /// socket gets no leeway: it is closed when its token expires.
         leeway: Duration = Duration::from_secs(2), check between(Duration::ZERO, Duration::from_mins(1));
 
         /// Longest life of a token, from `iat` to `exp`, 1s to 365d. A longer one is refused, so that the list of
@@ -84,8 +84,9 @@ section! {
         /// revocation may be forgotten.
         require_iat: bool = false;
 
-        /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s tells nobody. A
-        /// minute is enough to fetch a new one on a bad network. Each end is told once, and no two within 10 seconds.
+        /// How long before its token expires a socket is notified (`auth.expiring`), 0s to 1h; 0s notifies none. A
+        /// minute is enough to fetch another token on a bad network. Each expiry is announced once, and no two within
+        /// 10 seconds.
         expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
 
         /// Values of the claim `role` that the default policy calls staff: they may join any user's, agent's and

@@ -1,4 +1,4 @@
-//! The service that is asked what claims cannot know.
+//! The authorizer: a service that is asked about facts that claims do not contain.
 
 use std::time::Duration;
 
@@ -19,11 +19,12 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 
 section! {
-    /// A service of yours that is asked, over HTTP, what claims cannot know: about whomever `join` lets in, in the classes
-    /// of rooms that say `authorizer = true`. It gets POST {"claims":{…},"room":"order:7","action":"join"}, where the action
-    /// is "join" or "missed", and answers with status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds, its
-    /// answer holds for this once. Anything else is no answer: the client is told `unavailable`, and leaves a room that
-    /// gets no answer when it refreshes its token.
+    /// A service of yours that is asked, over HTTP, about facts that claims do not contain. It is asked about users
+    /// that `join` admits, in the classes of rooms with `authorizer = true`. It gets POST
+    /// {"claims":{…},"room":"order:7","action":"join"}, where the action is "join" or "missed", and answers with
+    /// status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds, its answer holds for this request only.
+    /// Anything else is no answer: the client gets `unavailable`, and leaves a room that gets no answer when it
+    /// refreshes its token.
     pub struct Authorizer for mode {
         /// Where to ask. Redirects are not followed, and no proxy is used.
         url: Option<String> = None, check each(address), eg r#""https://authz.internal/hallway""#;
@@ -55,7 +56,7 @@ section! {
 }
 
 impl Authorizer {
-    /// The secret, wherever it stands.
+    /// The secret, from either key.
     #[must_use]
     pub fn bearer(&self) -> Option<&Secret> {
         self.secret_file.as_ref().map(SecretFile::secret).or(self.secret.as_ref())
@@ -71,6 +72,7 @@ fn address(url: &String) -> Verdict {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(());
     }
+    // A URL is logged and displayed; a password in it would be as well.
     Err(Complaint::new("holds a name or a password", "take them out, and use authorizer.secret"))
 }
 
@@ -86,7 +88,7 @@ fn in_a_headers_file(file: &SecretFile) -> Verdict {
     file.obeys(in_a_header)
 }
 
-/// Checks that there is somebody to ask where somebody shall be asked, with one secret.
+/// Checks that an authorizer is named where a class asks for one, and that it has one secret.
 pub(super) fn check(config: &Config, report: &mut Report) {
     if config.authorizer.url.is_none() && report.sound(&["authorizer.url"]) {
         for (form, _) in config.rooms.iter().filter(|(_, class)| class.authorizer) {

@@ -1,4 +1,4 @@
-//! One client's connection: its socket, its heartbeat, and its end when the node goes away.
+//! A client's connection: its socket, its heartbeat, and its end when the node stops.
 
 use std::time::Duration;
 
@@ -47,8 +47,9 @@ section! {
         /// terminationGracePeriodSeconds must be longer.
         drain: Duration = Duration::from_secs(10), check between(Duration::ZERO, HOUR);
 
-        /// The notice `server.draining` tells each client another time to come back, from 0 to this, 0s to 1h. Long
-        /// enough that the other nodes can take a whole node's clients, short enough that nobody notices.
+        /// The notice `server.draining` gives each client a random delay before it reconnects, from 0 to this, 0s to
+        /// 1h. Long enough that the other nodes can take a whole node's clients, short enough that users do not
+        /// notice.
         reconnect_spread: Duration = Duration::from_secs(5), check between(Duration::ZERO, HOUR);
     }
 }

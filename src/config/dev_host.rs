@@ -1,13 +1,13 @@
-//! A name that `serve --dev` answers to besides those of loopback, as `--dev-host` gives it.
+//! A name that `serve --dev` accepts besides those of loopback, from `--dev-host`.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Longest name of a host (RFC 1035).
+/// Bytes of the longest host name (RFC 1035).
 const NAME_BYTES: usize = 253;
 
-/// A name or an address of this machine. Nothing but itself: no wildcard, no subdomain, no other spelling of an address.
+/// A name or an address of this machine, exactly: no wildcard, no subdomain, no other spelling of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DevHost {
     /// A name, in lower case.
@@ -16,7 +16,7 @@ pub enum DevHost {
     Address(IpAddr),
 }
 
-/// A text names no single machine.
+/// A text that does not name one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give one name or address as a device has it in its URL, without scheme, port or wildcard, such as 10.0.2.2")]
 pub struct NoHost;
@@ -37,6 +37,7 @@ impl FromStr for DevHost {
 
     fn from_str(text: &str) -> Result<Self, NoHost> {
         if let Ok(address) = bare(text).parse::<IpAddr>() {
+            // Such an address names no single machine.
             return if address.is_unspecified() || address.is_multicast() {
                 Err(NoHost)
             } else {
@@ -58,7 +59,7 @@ impl fmt::Display for DevHost {
     }
 }
 
-/// An address of version 6 stands in brackets in URLs.
+/// The address without the brackets of a URL, which IPv6 needs.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host)
 }
@@ -68,7 +69,7 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && label.bytes().all(fine)
 }
 
-/// Browsers read such a name as an address (`127.1`, `0x7f000001`), and then it is another machine's.
+/// Whether browsers read a name as an IPv4 address (`127.1`, `0x7f000001`), which would be another machine's.
 fn ends_in_a_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));

@@ -1,4 +1,4 @@
-//! The environment variables `HALLWAY_<SECTION>__<KEY>`, and which others with that beginning are no mistake.
+//! The environment variables `HALLWAY_<SECTION>__<KEY>`, and which other variables with that prefix are not mistakes.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use super::{
     report::Report,
 };
 
-/// What every variable of the gateway begins with.
+/// The prefix of every variable of the gateway.
 const PREFIX: &str = "HALLWAY_";
 
-/// The process's variables that begin with `HALLWAY_`. Bytes that are not UTF-8 become U+FFFD, which
-/// [`Config::load`](super::Config::load) refuses, where [`std::env::vars`] would panic.
+/// The process's variables that begin with `HALLWAY_`. Invalid UTF-8 becomes U+FFFD, which
+/// [`Config::load`](super::Config::load) refuses; [`std::env::vars`] would panic.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(PREFIX))
 }
 
-/// The known variables that are set, by the path of their key.
+/// The variables of known keys, by the key's path.
 #[derive(Debug)]
 pub(super) struct Variables(BTreeMap<String, (String, Raw)>);
 
 impl Variables {
-    /// Sorts the known from the unknown, which are reported. `paths` are the known keys, as `section.key`.
+    /// Collects the known variables and reports the others. `paths` are the known keys, as `section.key`.
     pub(super) fn collect(
         environment: impl Iterator<Item = (String, String)>,
         paths: &[String],
@@ -34,8 +34,10 @@ impl Variables {
         let known: BTreeMap<String, &String> = paths.iter().map(|path| (variable(path), path)).collect();
         let ours = environment.filter(|(name, text)| name.starts_with(PREFIX) && !is_service_link(name, text));
         let mut found = BTreeMap::new();
+        // In order, so that the complaints have a stable order.
         for (name, text) in ours.collect::<BTreeMap<_, _>>() {
             match known.get(&name) {
+                // The replacement character of `to_string_lossy`: parsing it would blame the value's form.
                 Some(path) if text.contains('\u{fffd}') => {
                     let complaint = Complaint::new("is not valid UTF-8", "set it to plain text");
                     report.add(path, Origin::Environment(name), complaint);
@@ -64,6 +66,7 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    // Their names have signs that the name of a variable cannot have.
     if ["ROOMS", "TYPES"].iter().any(|table| name[PREFIX.len()..].starts_with(table)) {
         return "set room classes and types in the TOML file".to_owned();
     }
@@ -86,6 +89,7 @@ fn is_service_link(name: &str, text: &str) -> bool {
         ["PORT", port, proto] | ["PORT", port, proto, "ADDR" | "PORT" | "PROTO"] => {
             port.parse::<u16>().is_ok() && protocol(proto)
         }
+        // By its value as well: `HALLWAY_PORT=8080` is an operator's mistake, and has to be reported.
         ["PORT"] => text.contains("://"),
         ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
         _ => false,

@@ -42,7 +42,7 @@ pub(super) struct Complaint {
     pub(super) remedy: String,
 }
 
-/// What a check says of a value.
+/// The verdict of a check.
 pub(super) type Verdict = Result<(), Complaint>;
 
 impl Complaint {
@@ -52,8 +52,9 @@ impl Complaint {
 }
 
 impl ConfigErrors {
-    /// `errors` must not be empty: an empty list is not a failure.
+    /// `errors` must not be empty, since an empty list is not a failure.
     pub(super) fn new(errors: Vec<ConfigError>) -> Self {
+        // A failure without a reason would leave the operator without a remedy.
         debug_assert!(!errors.is_empty(), "a failed load names its errors");
         Self(errors)
     }

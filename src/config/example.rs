@@ -1,4 +1,4 @@
-//! `hallway.example.toml`: every section and key with its doc and its default, as a file to start from.
+//! `hallway.example.toml`: every section and key with its doc and default, as a file to start from.
 
 use super::{
     environment::variable,
@@ -58,13 +58,14 @@ const ROOMS: &str = r#"
 const LATER: &str =
     "\n# ---- Not in effect in this version: known and checked, and `serve` warns where one is set ----\n";
 
-/// A section's name, what it is about, and its keys.
+/// A section's name, its description, and its keys.
 pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<Key>);
 
-/// Writes the whole file. Sections with nothing but later keys stand at its end.
+/// Writes the whole file. Sections with nothing but later keys come last.
 pub(super) fn write(sections: &[SectionDoc]) -> String {
     let all_later = |section: &&SectionDoc| section.2.iter().all(|key| key.later);
     let mut text = HEAD.to_owned();
+    // An operator reads from the top, so nothing without effect comes first.
     sections.iter().filter(|section| !all_later(section)).for_each(|section| write_section(&mut text, section));
     text.push_str(ROOMS);
     for (name, delivery) in default_types() {
@@ -86,6 +87,7 @@ fn write_section(text: &mut String, (name, about, keys): &SectionDoc) {
     if *name == "api" {
         text.push_str(API_KEYS);
     }
+    // The heading separates two groups; alone it would head an empty one.
     if !active.is_empty() && !later.is_empty() {
         text.push_str("\n# Not in effect in this version:\n");
     }

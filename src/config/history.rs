@@ -1,10 +1,10 @@
-//! How much of a room's past is kept, unless its class says otherwise.
+//! How much history a room keeps, unless its class says otherwise.
 
 use std::time::Duration;
 
 use super::{rule::between, section::section};
 
-/// The longest any of these may be. Ten years of milliseconds are safe in every Redis command.
+/// The upper bound of each: ten years, whose milliseconds are safe in every Redis command.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 section! {
@@ -13,8 +13,8 @@ section! {
         /// Most events kept per room, 0 to 100000; 0 keeps none. A hundred is what a client reads in one go after an absence.
         max_events: u64 = 100, check between(0, 100_000);
 
-        /// How long a room's history lives after its newest event, 10ms to 10 years. An hour covers a tunnel, a lunch
-        /// and a restart of the app; who was away for longer should load the state anew.
+        /// How long a room's history lives after its last event, 10ms to 10 years. An hour covers a tunnel, a lunch
+        /// and a restart of the app; a client that was away for longer should load the state again.
         ttl: Duration = Duration::from_hours(1), check between(Duration::from_millis(10), LONGEST);
 
         /// Most keys of `latest` events kept per room, 1 to 10000: so many agents can be on one map. Past it the oldest go.

@@ -10,8 +10,8 @@ use super::{
 section! {
     /// Ways in for events beside the Redis function and HTTP: the stream `hallway:ingest`.
     pub struct Ingest for mode {
-        /// How long a node that reads the ingest stream stays the one that does without saying so again, 500ms to 5m.
-        /// When it dies, events wait this long for the next one; longer than any hiccup of a healthy Redis.
+        /// How long a node keeps the lease of the ingest stream without renewing it, 500ms to 5m. When the node dies,
+        /// events wait this long for the next one; longer than any hiccup of a healthy Redis.
         lease: Duration = Duration::from_secs(6), check between(Duration::from_millis(500), Duration::from_mins(5));
 
         /// Most entries read and published at a time, 1 to 10000. Fewer are read while entries are large.

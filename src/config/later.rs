@@ -1,5 +1,5 @@
-//! Sections of the fixed environment whose features do not exist yet. Their keys are known and checked, so that one
-//! configuration serves this version and the next; whoever sets one is told that it has no effect.
+//! Sections whose features do not exist yet. Their keys are known and checked, so that one configuration serves this
+//! version and the next; an operator who sets one is warned that it has no effect.
 
 use std::time::Duration;
 

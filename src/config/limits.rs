@@ -6,7 +6,7 @@ use super::{
     units::ByteSize,
 };
 
-/// Above any node's reach: a bound against slips of the finger.
+/// The largest count: beyond any node's reach, to catch typing errors.
 const MANY: u32 = 10_000_000;
 
 section! {
@@ -72,8 +72,8 @@ section! {
         /// memory is the limit, about 20 KiB for each, and open files are, one for each and some that are kept.
         connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 
-        /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above anybody's
-        /// devices, far below a runaway loop. While Redis is out of reach each node counts its own only.
+        /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above a
+        /// person's devices, far below a runaway loop. While Redis is out of reach each node counts its own only.
         connections_per_user: u32 = 100, check between(1, MANY);
 
         /// Most connections from one IP address (of IPv6 one /64) on this node, 1 to 10000000; others get 429. None by
@@ -92,14 +92,15 @@ section! {
         /// tokens of 8 KiB and a proxy's headers. Until it is whole, a head costs memory and nothing is known of its sender.
         head_bytes: ByteSize = ByteSize::kib(32), check between(ByteSize::kib(8), ByteSize::mib(1));
 
-        /// Most handshakes per second on this node, a second's worth at once, 1 to 10000000; others get 503 and come
-        /// back by themselves. Below what two cores can do, so that a whole fleet's clients coming back at once leave
-        /// some of the node to those who are there; far above everyday life.
+        /// Most handshakes per second on this node, a second's worth at once, 1 to 10000000; others get 503 and retry
+        /// by themselves. Below what two cores can do, so that a whole fleet's clients reconnecting at once leave
+        /// part of the node to the connected ones; far above everyday life.
         handshakes_per_second: u32 = 2_000, check between(1, MANY);
 
-        /// Most handshakes per second from one IP address (of IPv6 one /64), 1 to 10000000; others get 429. None by default,
-        /// as for `connections_per_ip`: an address alone may have all of `handshakes_per_second`. Where others ask too, one
-        /// that took more than an equal share of the last second is refused first, whatever stands here.
+        /// Most handshakes per second from one IP address (of IPv6 one /64), 1 to 10000000; others get 429. None by
+        /// default, as for `connections_per_ip`: a single address may use all of `handshakes_per_second`. While
+        /// others connect too, an address that took more than its fair share of the last second is refused first,
+        /// whatever this key says.
         handshakes_per_ip: Option<u32> = None, check each(between(1, MANY)), eg "100";
 
         /// Most commands per minute of one socket, all of them at once if need be, 1 to 10000000. Every command counts,
@@ -108,7 +109,7 @@ section! {
         /// frames of whatever kind.
         commands_per_minute: u32 = 600, check between(1, MANY);
 
-        /// Most locations per second of one socket, 1 to 10000000. A phone reports one; each goes to all who watch.
+        /// Most locations per second of one socket, 1 to 10000000. A phone reports one; each goes to every watcher.
         locations_per_second: u32 = 5, check between(1, MANY);
     }
 }

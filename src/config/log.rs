@@ -1,4 +1,4 @@
-//! What is written to standard error, and how.
+//! The log on standard error, and its form.
 
 use super::{rule::log_filter, section::section, value::words};
 
@@ -20,8 +20,9 @@ section! {
         format: LogFormat = if mode.is_dev() { LogFormat::Pretty } else { LogFormat::Json };
 
         /// A level (off, error, warn, info, debug, trace), with exceptions by target after commas:
-        /// `info,hallway::broker=debug`. At info a node says what it does. What passes through it is said at no level, so
-        /// libraries, which would, say no more than `warn`, whatever is written here for them.
+        /// `info,hallway::broker=debug`. At info a node reports what it does. The events that pass through it are
+        /// logged at no level, so libraries, which would log them, are held at `warn`, whatever is written here for
+        /// them.
         level: String = "info".to_owned(), check log_filter;
     }
 }

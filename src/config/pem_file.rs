@@ -1,4 +1,4 @@
-//! Files of certificates and private keys for TLS, read and understood when the configuration is.
+//! PEM files of certificates and private keys for TLS, read and parsed with the configuration.
 
 use std::{
     fmt,
@@ -14,13 +14,15 @@ use super::{
     value::Value,
 };
 
-/// More than any bundle of authorities has, in bytes.
+/// Bytes of the longest file: more than any bundle of authorities.
 const LONGEST: u64 = 1024 * 1024;
 
-/// A PEM file and its path. Prints the path alone.
+/// A PEM file and its path. `Debug` prints the path alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PemFile {
+    /// For complaints and the displayed configuration.
     path: PathBuf,
+    /// The text, which may be a private key.
     pem: String,
 }
 
@@ -31,10 +33,10 @@ impl PemFile {
         &self.pem
     }
 
-    /// Its certificates in their order.
+    /// Its certificates, in their order.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// When a certificate cannot be parsed, or there is none.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Complaint> {
         let read = CertificateDer::pem_slice_iter(self.pem.as_bytes()).collect::<Result<Vec<_>, _>>();
         match read {
@@ -49,8 +51,9 @@ impl PemFile {
     /// Its first private key.
     ///
     /// # Errors
-    /// When there is none that can be read.
+    /// When there is no readable key.
     pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, Complaint> {
+        // The parser would report a missing key, which hides the cause.
         if self.pem.contains("ENCRYPTED") {
             return Err(self.complaint("holds a private key under a password", "take that off with `openssl pkey`"));
         }
@@ -91,10 +94,11 @@ impl Value for PemFile {
     }
 }
 
-/// Authorities that a chain of certificates can end at.
+/// Checks that a file has certificates of authorities.
 pub(super) fn authorities(file: &PemFile) -> Verdict {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in file.certificates()? {
+        // A leaf certificate cannot vouch for another; TLS would fail at every connect.
         if roots.add(certificate).is_err() {
             return Err(file.complaint("holds a certificate that is no authority's", "give that of the authority"));
         }
@@ -102,12 +106,12 @@ pub(super) fn authorities(file: &PemFile) -> Verdict {
     Ok(())
 }
 
-/// A certificate, with those that link it to its authority behind it.
+/// Checks that a file has a certificate, with those that link it to its authority.
 pub(super) fn certificates(file: &PemFile) -> Verdict {
     file.certificates().map(|_| ())
 }
 
-/// A private key without a password.
+/// Checks that a file has a private key without a password.
 pub(super) fn private_key(file: &PemFile) -> Verdict {
     file.private_key().map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! Networks in CIDR, as the proxies that are trusted are named.
+//! Networks in CIDR, which name the trusted proxies.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// Bits before those of the IPv4 address in an address of IPv6 that stands for it.
+/// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED: u8 = 96;
 
 impl Value for IpNet {
@@ -27,16 +27,18 @@ impl Value for IpNet {
     }
 }
 
-/// Peers are compared in IPv4 where they have such an address.
+/// A network in IPv4 where it is mapped, since peers are compared that way.
 fn canonical(net: IpNet) -> IpNet {
     let bits = net.prefix_len().checked_sub(MAPPED);
     match (net.addr().to_canonical(), bits) {
+        // `::ffff:10.0.0.0/104` is 10.0.0.0/8. A shorter prefix covers more than the mapped addresses, and stays as
+        // it is.
         (v4 @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => IpNet::new(v4, bits).unwrap_or(net).trunc(),
         (IpAddr::V4(_) | IpAddr::V6(_), _) => net.trunc(),
     }
 }
 
-/// Not everybody: whoever is trusted says where a client comes from.
+/// Refuses a network of everybody: a trusted proxy decides about a client's address.
 pub(super) fn narrow(net: &IpNet) -> Verdict {
     if net.prefix_len() > 0 {
         return Ok(());

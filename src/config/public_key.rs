@@ -1,17 +1,17 @@
-//! Public keys by their looks. As the shared secret of tokens, one would let in whoever can read it, which is everybody.
+//! Recognizing public keys. As the shared secret of tokens, a public key would admit anybody who can read it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// The tag of a sequence in DER.
+/// The DER tag of a sequence.
 const SEQUENCE: u8 = 0x30;
-/// What the inner sequence of a public key begins with: the name of its algorithm.
+/// The first byte of a public key's inner sequence: the name of its algorithm.
 const NAME: u8 = 0x06;
-/// What that of a certificate begins with: its version.
+/// The first byte of a certificate's: its version.
 const VERSION: u8 = 0xa0;
 
-/// Whether a text is a key in PEM, a JWK or a list of them, or a public key or certificate as consoles of identity
-/// providers show it: base64 of DER, without the lines around it.
+/// Whether a text is a key in PEM, a JWK or a list of them, or a public key or certificate as identity providers'
+/// consoles display it: base64 of DER without the lines around it.
 pub(super) fn looks_like_one(text: &str) -> bool {
     let compact: String = text.split_whitespace().collect();
     text.contains("-----BEGIN ")
@@ -19,18 +19,18 @@ pub(super) fn looks_like_one(text: &str) -> bool {
         || STANDARD.decode(compact).is_ok_and(|bytes| is_der(&bytes))
 }
 
-/// Chance makes one of 2^32 random secrets look so.
+/// Whether bytes look like DER. One of 2^32 random secrets does by chance.
 fn is_der(bytes: &[u8]) -> bool {
     let Some((outer, SEQUENCE, length)) = open(bytes) else { return false };
     let Some((inner, SEQUENCE, _)) = open(outer) else { return false };
     length == outer.len() && matches!(inner, [NAME | VERSION, ..])
 }
 
-/// Behind the head of a value, its tag, and how long it says it is.
+/// Splits a DER value: the bytes behind its head, its tag, and its stated length.
 fn open(bytes: &[u8]) -> Option<(&[u8], u8, usize)> {
     let (tag, rest) = bytes.split_first()?;
     let (length, rest) = rest.split_first()?;
-    // From 0x81 on it tells how many bytes of length follow.
+    // From 0x81 on it is the number of bytes that hold the length.
     let (long, rest) = rest.split_at_checked(usize::from(length.saturating_sub(0x80)))?;
     let short = if long.is_empty() { usize::from(*length) } else { 0 };
     Some((rest, *tag, long.iter().fold(short, |length, byte| length << 8 | usize::from(*byte))))

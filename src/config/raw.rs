@@ -1,4 +1,4 @@
-//! Values before they have a type: what the TOML file or an environment variable says, and on which line.
+//! Untyped values: the contents of the TOML file or of a variable, with the line.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -7,14 +7,14 @@ use toml::de::{DeTable, DeValue};
 /// A TOML table, by key.
 pub(super) type Table = BTreeMap<String, Entry>;
 
-/// A value of the file and the line it stands on.
+/// A value of the file, with its line.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) value: Raw,
     pub(super) line: usize,
 }
 
-/// An untyped value. `Plain` is an environment variable's text, which may stand for any type.
+/// An untyped value. `Plain` is a variable's text, which may stand for any type.
 #[derive(Debug, Clone)]
 pub(super) enum Raw {
     Plain(String),
@@ -23,19 +23,20 @@ pub(super) enum Raw {
     Boolean(bool),
     List(Vec<Raw>),
     Table(Table),
+    /// Neither of these; the text says which kind, for the complaint.
     Other(&'static str),
 }
 
-/// A mistake of syntax: line, and the parser's words.
+/// A syntax error: its line and the parser's message.
 pub(super) type SyntaxError = (usize, String);
 
-/// Reads a whole file. All syntax errors, or the table.
+/// Parses a whole file. Gives the table or all syntax errors.
 pub(super) fn parse(text: &str) -> Result<Table, Vec<SyntaxError>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table(root.get_ref(), text));
     }
-    // The parser's `Display` quotes the line, which may hold a secret; its message does not.
+    // The parser's `Display` quotes the line, which may contain a secret; its message does not.
     let located = |error: &toml::de::Error| (line_of(text, error.span()), error.message().replace('\n', " "));
     Err(errors.iter().map(located).collect())
 }
@@ -55,6 +56,7 @@ impl Raw {
     fn from_toml(value: &DeValue<'_>, text: &str) -> Self {
         match value {
             DeValue::String(string) => Self::Text(string.to_string()),
+            // Wider than any key's type, so that a number out of range is reported as such.
             DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
                 .map_or(Self::Other("a number far too large"), Self::Integer),
             DeValue::Boolean(boolean) => Self::Boolean(*boolean),
@@ -67,7 +69,7 @@ impl Raw {
         }
     }
 
-    /// What sort of thing this is, without saying its content.
+    /// The kind of the value, without its content.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Plain(_) => "the text",
@@ -80,10 +82,11 @@ impl Raw {
         }
     }
 
-    /// The value itself where it is short enough to repeat, else its kind.
+    /// The value itself if it is short enough to quote, else its kind.
     pub(super) fn quoted(&self) -> String {
         const LONGEST: usize = 60;
         match self {
+            // A long quote would drown the sentence around it.
             Self::Plain(text) | Self::Text(text) if text.chars().count() <= LONGEST => format!("{text:?}"),
             Self::Integer(integer) => integer.to_string(),
             Self::Boolean(boolean) => boolean.to_string(),
@@ -92,7 +95,7 @@ impl Raw {
         }
     }
 
-    /// The text, where it is one.
+    /// The text, if it is one.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Plain(text) | Self::Text(text) => Some(text),
@@ -100,7 +103,7 @@ impl Raw {
         }
     }
 
-    /// The whole number, where it is one.
+    /// The whole number, if it is one.
     pub(super) fn integer(&self) -> Option<i128> {
         match self {
             Self::Plain(text) => text.trim().parse().ok(),

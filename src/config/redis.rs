@@ -76,12 +76,12 @@ section! {
         /// eviction under memory pressure takes history away that clients were promised.
         allow_eviction: bool = false;
 
-        /// How long a room's channel stays subscribed after its last local member left, 0s to 1h. Spares a phone
-        /// that changes networks, and Redis, the work of letting go and coming back.
+        /// How long a room's channel stays subscribed after its last local member left, 0s to 1h. Spares a phone that
+        /// changes networks, and Redis, the work of unsubscribing and subscribing again.
         linger: Duration = Duration::from_secs(5), check between(Duration::ZERO, Duration::from_hours(1));
 
-        /// How often a canary is sent through every pub/sub connection, 1ms to 1m. /readyz fails when it does not come
-        /// back, so this is how soon a deaf connection is noticed.
+        /// How often a canary is sent through every pub/sub connection, 1ms to 1m. /readyz fails when it does not
+        /// come back, so this is how soon a connection that does not receive is noticed.
         canary: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
         /// How often what was delivered is compared with the last offset of every open room, 100ms to 1h. Whatever came into
@@ -89,8 +89,8 @@ section! {
         /// Redis some milliseconds.
         audit: Duration = Duration::from_mins(1), check between(MILLI * 100, Duration::from_hours(1));
 
-        /// How often a node gives the others a sign of life, 100ms to 5s. One that gives none for 15s is dead to them:
-        /// its sockets are no longer counted in `roomSize`.
+        /// How often a node sends the others a heartbeat, 100ms to 5s. A node without one for 15s counts as gone: its
+        /// sockets are not counted in `roomSize` any more.
         heartbeat: Duration = Duration::from_secs(2), check between(MILLI * 100, Duration::from_secs(5));
     }
 }

@@ -1,5 +1,5 @@
-//! `docs/configuration.md`: every key in a table, made from its declaration. The long form, with the reason of each default,
-//! is `hallway example-config`.
+//! `docs/configuration.md`: a table of all keys, generated from their declarations. The long form, with the reason of
+//! each default, is `hallway example-config`.
 
 use super::{example::SectionDoc, section::Key};
 
@@ -40,7 +40,7 @@ pub(super) fn page(sections: &[SectionDoc]) -> String {
 fn row(key: &Key) -> String {
     let default = match (&key.default, key.sample) {
         (Some(default), _) => format!("`{}`", default.replace('|', "\\|")),
-        // What takes no value from the file by default shows one to copy.
+        // A key without a default has a sample to copy.
         (None, Some(sample)) => format!("none, such as `{}`", sample.replace('|', "\\|")),
         (None, None) => "none".to_owned(),
     };
@@ -49,7 +49,7 @@ fn row(key: &Key) -> String {
     format!("| `{name}` | {kind} | {default} | {meaning}{later} |\n")
 }
 
-/// The type as an operator knows it.
+/// The type in an operator's words.
 fn kind(declared: &str) -> &'static str {
     let inner = declared.trim_start_matches("Option <").trim_start_matches("Option<").trim();
     match inner.trim_end_matches('>').trim() {
@@ -70,10 +70,10 @@ fn prose(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// Up to the first full stop that ends a sentence.
+/// The text up to the first full stop that ends a sentence.
 fn first_sentence(text: &str) -> String {
     let ends = text.match_indices(". ").map(|(at, _)| at);
-    // A capital letter follows the end of a sentence, and no abbreviation.
+    // A capital letter follows the end of a sentence, but not an abbreviation.
     let end = ends.into_iter().find(|at| text[at + 2..].starts_with(|next: char| next.is_uppercase() || next == '`'));
     end.map_or_else(|| text.to_owned(), |at| text[..=at].to_owned())
 }

@@ -1,4 +1,4 @@
-//! The list that every mistake of a load goes to, and who set what.
+//! The list of a load's mistakes, and the origin of each key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,30 +10,33 @@ use super::{
     raw::{self, Table},
 };
 
-/// What a load has found so far: mistakes, and who set what.
+/// The findings of a load so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// In the order of discovery.
     errors: Vec<ConfigError>,
+    /// Where each set key comes from.
     origins: BTreeMap<String, Origin>,
+    /// Keys with a complaint: checks across keys skip them.
     broken: BTreeSet<String>,
-    /// The file's table is not known, so nothing can be said about what it leaves out.
+    /// Whether the file's table is unknown, so that nothing can be said about missing keys.
     pub(super) file_unknown: bool,
 }
 
 impl Report {
-    /// Somebody set the key.
+    /// Records that a key was set.
     pub(super) fn set(&mut self, key: &str, origin: &Origin) {
         self.origins.insert(key.to_owned(), origin.clone());
     }
 
-    /// A mistake at a place.
+    /// Reports a mistake at its origin.
     pub(super) fn add(&mut self, key: &str, origin: Origin, complaint: Complaint) {
         self.broken.insert(key.to_owned());
         let Complaint { problem, remedy } = complaint;
         self.errors.push(ConfigError { key: key.to_owned(), problem, origin, remedy });
     }
 
-    /// A mistake in the value of a key, wherever that came from.
+    /// Reports a mistake in a key's value, wherever that came from.
     pub(super) fn blame(&mut self, key: &str, complaint: Complaint) {
         let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
         self.add(key, origin, complaint);
@@ -44,12 +47,12 @@ impl Report {
         self.origins.contains_key(key)
     }
 
-    /// Who has set the key, if anybody.
+    /// Where the key was set, if it was.
     pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
         self.origins.get(key)
     }
 
-    /// Whether all these keys have the values they were given, so that a check on them says something.
+    /// Whether none of the keys has a complaint, so that a check across them is meaningful.
     pub(super) fn sound(&self, keys: &[&str]) -> bool {
         !keys.iter().any(|key| self.broken.contains(*key))
     }
@@ -59,12 +62,13 @@ impl Report {
     }
 }
 
-/// Reads the file into a table; empty, with the reasons reported, where that fails.
+/// Reads the file into a table. On failure it is empty, and the reasons are reported.
 pub(super) fn read_file(path: &Path, report: &mut Report) -> Table {
     let place = |line| Origin::File { path: path.to_owned(), line };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
+            // Without it, every required key would be reported as missing too.
             report.file_unknown = true;
             let complaint = Complaint::new(format!("cannot be read: {error}"), "name a TOML file this user may read");
             report.add("(file)", place(None), complaint);

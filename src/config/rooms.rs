@@ -19,7 +19,7 @@ use super::{
 };
 use crate::auth::policy::{Expression, Subject, defaults};
 
-/// The longest a class's history may live; as long as `history.ttl` may be.
+/// The longest `ttl` of a class's history; the same as that of `history.ttl`.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 words! { Delivery: "durable, latest or ephemeral" {
@@ -28,16 +28,16 @@ words! { Delivery: "durable, latest or ephemeral" {
     "ephemeral" => Ephemeral,
 } }
 
-/// What the operator says of one class of rooms. What is `None` is as the built-in class or the sections have it.
+/// The settings of one room class. `None` leaves a setting to the built-in class or the sections.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RoomClassConfig {
-    /// Who may join, read the history and stay; the form's parts are those of its name here.
+    /// The condition for joining, reading the history and staying. The form's parts have the names used here.
     pub join: Option<Expression>,
-    /// Whether the authorizer is asked about whomever the condition lets in.
+    /// Whether the authorizer is asked about users that the condition admits.
     pub authorizer: bool,
     /// How much history such a room keeps.
     pub history: RoomHistory,
-    /// How its events are delivered.
+    /// The delivery of its events.
     pub delivery: Option<Delivery>,
     /// Whether members are told of each other. Without effect in this version.
     pub presence: bool,
@@ -48,27 +48,27 @@ section! {
     pub struct RoomHistory for mode {
         /// Most events kept, 0 to 100000; 0 keeps none.
         max_events: Option<u64> = None, check each(between(0, 100_000));
-        /// How long it lives after the newest event, 10ms to 10 years.
+        /// How long it lives after the last event, 1s to 10 years.
         ttl: Option<Duration> = None, check each(between(Duration::from_secs(1), LONGEST));
     }
 }
 
-/// What the operator says of one type of event.
+/// The settings of one event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeConfig {
-    /// How events of the type are delivered, whatever the room's class says.
+    /// The delivery of its events, whatever the room's class.
     pub delivery: Delivery,
-    /// The member of the payload that tells apart what each `latest` event is the newest of.
+    /// The payload member that tells apart which `latest` events supersede each other.
     pub key: Option<String>,
 }
 
-/// The types that are not delivered as their room's class says: of an agent's locations only the newest matters.
+/// The types with a delivery of their own by default: of an agent's locations only the last one matters.
 pub(super) fn default_types() -> BTreeMap<String, TypeConfig> {
     let location = TypeConfig { delivery: Delivery::Latest, key: Some("agentId".to_owned()) };
     BTreeMap::from([("agent.location_updated".to_owned(), location)])
 }
 
-/// Reads `[rooms]`: by form, every class the file names.
+/// Reads `[rooms]`: every class that the file names, by form.
 pub(super) fn read_rooms(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, RoomClassConfig> {
     let mut seen = Vec::new();
     let mut rooms = BTreeMap::new();
@@ -87,6 +87,7 @@ pub(super) fn read_rooms(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, 
 fn unseen_form(name: &str, seen: &[Form]) -> Result<Form, Complaint> {
     let remedy = "join with ':' words such as `order` (a-z, 0-9, _, -) and parameters such as `{orderId}`";
     let form: Form = name.parse().map_err(|_| Complaint::new("is not a room form", remedy))?;
+    // Two spellings of one class would each configure it, and the last would win.
     match seen.iter().find(|other| form.same_shape(other)) {
         Some(other) => Err(Complaint::new(format!("is the same form as \"{other}\""), "keep one of the two")),
         None => Ok(form),
@@ -109,11 +110,12 @@ fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
     let compiles =
         each(|text: &String| compile(text).map(|_| ()).map_err(|error| Complaint::new(error.to_string(), CONDITION)));
     let text: Option<String> = scope.key("join", None, &[&compiles]);
+    // The text was reported above if it does not compile.
     text.and_then(|text| compile(&text).ok())
 }
 
-/// Checks that no class lets anybody into rooms that another one guards. A class has the rule of one that covers it; one
-/// that takes only some rooms away from another has none that was meant for them.
+/// Checks that no class admits users to rooms that another one guards. A class inherits the rule of one that covers
+/// it. One that takes only some rooms away from another inherits none that was meant for them.
 pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
     for (name, _) in rooms.iter().filter(|(_, class)| class.join.is_none()) {
         let Ok(form) = name.parse::<Form>() else { continue };
@@ -124,6 +126,7 @@ pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Repo
             let rule = class.is_some_and(|class| class.join.is_some() || class.authorizer);
             (rule || defaults::guard(&other)) && shares(&form, &other)
         });
+        // A built-in class has its own default rule.
         if let Some((other, _)) = guarded.next().filter(|_| !form.is_built_in()) {
             let problem = format!("has rooms that \"{other}\" has, too, and does not say who may join them");
             report.blame(&format!("rooms.{}", toml_string(name)), Complaint::new(problem, "add `join = \"…\"`"));
@@ -131,7 +134,7 @@ pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Repo
     }
 }
 
-/// Whether some rooms of `form` would else be of the other class, and others not.
+/// Whether some rooms of `form` would otherwise belong to the other class, and others not.
 fn shares(form: &Form, other: &Form) -> bool {
     form.meets(other) && form.precedes(other) && !form.covers(other) && !other.covers(form)
 }
@@ -147,6 +150,7 @@ pub(super) fn read_types(scope: &mut Scope<'_>) -> BTreeMap<String, TypeConfig> 
         }
         let mut inner = scope.child(&name);
         inner.refuse_unknown(&["delivery", "key"]);
+        // A built-in type keeps its key when only the delivery is set.
         let known = types.get(&name).and_then(|known| known.key.clone());
         let key = inner.key("key", known, &[&each(member)]);
         if let Some(delivery) = inner.key("delivery", types.get(&name).map(|known| known.delivery), &[]) {

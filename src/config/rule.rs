@@ -1,4 +1,4 @@
-//! Checks on one value, named beside the key they belong to. What concerns several keys is in `agreement`.
+//! Checks of single values, named beside their keys. Checks across keys are in `agreement`.
 
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -12,21 +12,22 @@ use super::{
 };
 use crate::auth::policy::{Expression, Subject};
 
-/// Shortest key that HMAC-SHA256 gains from (RFC 7518, 3.2), and shortest API key: 256 bits.
+/// Bytes of the shortest secret: 256 bits, the least for HMAC-SHA256 (RFC 7518, 3.2) and for API keys.
 const SECRET_BYTES: usize = 32;
 
-/// From `low` to `high`, both allowed.
+/// A value from `low` to `high`, both included.
 pub(super) fn between<T: Value + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> Verdict {
     move |value| {
         if (&low..=&high).contains(&value) {
             return Ok(());
         }
+        // The spelling of TOML, without its quotes: the sentence has none.
         let [value, low, high] = [value, &low, &high].map(|bound| bound.shown().unwrap_or_default().replace('"', ""));
         Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
     }
 }
 
-/// The check, for every item of a list or for what is set of an optional key.
+/// The check for every item of a list, or for an optional key that is set.
 pub(super) fn each<C, T: 'static>(rule: impl Fn(&T) -> Verdict) -> impl Fn(&C) -> Verdict
 where
     for<'a> &'a C: IntoIterator<Item = &'a T>,
@@ -34,25 +35,25 @@ where
     move |items| items.into_iter().try_for_each(&rule)
 }
 
-/// A list with something in it.
+/// A list that is not empty.
 pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
     |list| {
         if list.is_empty() { Err(Complaint::new("is empty", "name at least one")) } else { Ok(()) }
     }
 }
 
-/// The name of a member of a JSON object.
+/// The name of a JSON object's member.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
 pub(super) fn member(name: &String) -> Verdict {
     let fine = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if fine { Ok(()) } else { Err(Complaint::new("is no name of a member", "use 1 to 64 letters, digits and `_`")) }
 }
 
-/// What a condition may look like, for whoever wrote one that does not compile.
+/// The remedy for a condition that does not compile.
 pub(super) const CONDITION: &str = "write CEL over `claims`, `room` (its parts), `key`, `now` (seconds), `staff` and `agent`, \
      as in: staff || claims.sub == room.userId";
 
-/// A condition on a user, whatever the room.
+/// A condition on a user, without a room.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
 pub(super) fn locating(text: &String) -> Verdict {
     let remedy = "write CEL over `claims`, `now` (seconds), `staff` and `agent`, as in: agent != null";
@@ -60,7 +61,7 @@ pub(super) fn locating(text: &String) -> Verdict {
     compiled.map(|_| ()).map_err(|error| Complaint::new(error.to_string(), remedy))
 }
 
-/// A secret that cannot be tried out.
+/// A secret too long to be guessed.
 pub(super) fn strong(secret: &Secret) -> Verdict {
     let length = secret.expose().len();
     if length >= SECRET_BYTES {
@@ -72,9 +73,10 @@ pub(super) fn strong(secret: &Secret) -> Verdict {
     ))
 }
 
-/// A secret to sign tokens with: strong, and no key of another kind. A public key in its place would let in whoever
-/// can read it.
+/// A secret to sign tokens with: strong, and not a key of another kind. A public key in its place would admit anybody
+/// who can read it.
 pub(super) fn shared_secret(secret: &Secret) -> Verdict {
+    // Before its length: a public key is long enough.
     if public_key::looks_like_one(secret.expose()) {
         let what = if secret.expose().contains("-----BEGIN ") { "a key in PEM" } else { "a public key" };
         return Err(Complaint::new(
@@ -85,7 +87,7 @@ pub(super) fn shared_secret(secret: &Secret) -> Verdict {
     strong(secret)
 }
 
-/// Where a JWKS is: a URL with a host, without a password, which logs would show.
+/// The URL of a JWKS: with a host, and without a password, which logs would display.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
 pub(super) fn jwks_url(url: &String) -> Verdict {
     let plain = |url: &Url| url.has_host() && url.username().is_empty() && url.password().is_none();
@@ -96,7 +98,7 @@ pub(super) fn jwks_url(url: &String) -> Verdict {
     Err(Complaint::new("is not the URL of a JWKS", "write https://host/path, without user or password"))
 }
 
-/// An API key that cannot be tried out, and that a header can carry.
+/// An API key that cannot be guessed and that a header can carry.
 pub(super) fn bearer(secret: &Secret) -> Verdict {
     strong(secret)?;
     if secret.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
@@ -106,7 +108,7 @@ pub(super) fn bearer(secret: &Secret) -> Verdict {
     Err(Complaint::new("has characters that no header can carry", remedy))
 }
 
-/// The same of a key in a file.
+/// The same for a key in a file.
 pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
     file.obeys(bearer)
 }
@@ -120,7 +122,7 @@ pub(super) fn store_url(url: &Secret) -> Verdict {
     Err(Complaint::new("is not a store URL", "write sqlite://path or postgres://user:password@host/database"))
 }
 
-/// A Socket.IO namespace that a packet can carry: `,` ends it, `?` begins its query.
+/// A Socket.IO namespace that a packet can carry: `,` ends it, and `?` begins its query.
 pub(super) fn namespace(name: &String) -> Verdict {
     let forbidden = |c: char| matches!(c, ',' | '?') || c.is_whitespace() || c.is_control();
     if name.starts_with('/') && !name.contains(forbidden) {
@@ -132,7 +134,7 @@ pub(super) fn namespace(name: &String) -> Verdict {
     ))
 }
 
-/// `[a-z][a-z0-9_]{0,31}`: safe in key names, in a Lua library's name, and in an ACL pattern.
+/// `[a-z][a-z0-9_]{0,31}`: safe in key names, in the name of a Lua library, and in an ACL pattern.
 pub(super) fn redis_prefix(prefix: &String) -> Verdict {
     let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let first = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
@@ -142,8 +144,10 @@ pub(super) fn redis_prefix(prefix: &String) -> Verdict {
     Err(Complaint::new(format!("{prefix:?} is not a prefix"), "use 1 to 32 of a-z, 0-9 and _, beginning with a letter"))
 }
 
-/// A filter that means what it says: a bare word that is no level would be taken for a target, and silence the rest.
+/// A log filter without surprises: a bare word that is not a level would be taken for a target, and silence
+/// everything else.
 pub(super) fn log_filter(filter: &String) -> Verdict {
+    // The filter's parser accepts any word as a target, so it cannot be relied on to find a misspelt level.
     let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str());
     let said = |part: &str| part.contains(['=', '[', ']', '}']) || level(part.trim());
     if EnvFilter::builder().parse(filter).is_ok() && filter.split(',').all(said) {
@@ -155,7 +159,7 @@ pub(super) fn log_filter(filter: &String) -> Verdict {
     ))
 }
 
-/// One of the emitter dialects of the Redis contract.
+/// An emitter dialect of the Redis contract.
 pub(super) fn emitter(dialect: &String) -> Verdict {
     if ["socket.io", "python-socketio"].contains(&dialect.as_str()) {
         return Ok(());

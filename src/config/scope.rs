@@ -1,4 +1,4 @@
-//! One table being read: the file's keys and the variables over them.
+//! One table while it is read: the file's keys, with the variables over them.
 
 use std::path::Path;
 
@@ -11,18 +11,19 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// Where a load reads from. The file's path is kept for its errors.
+/// The sources of a load. The file's path is kept for its errors.
 #[derive(Debug)]
 pub(super) struct Sources<'a> {
     pub(super) path: &'a Path,
     pub(super) variables: &'a Variables,
 }
 
-/// One table of the file, with the variables that may stand over its keys.
+/// One table of the file, with the variables over its keys.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    /// Where the table stands: `server`, `rooms."order:{orderId}"`.
+    /// The table's path: `server`, `rooms."order:{orderId}"`.
     pub(super) path: String,
+    /// None where the file does not have the table.
     table: Option<&'a Table>,
     sources: &'a Sources<'a>,
     pub(super) report: &'a mut Report,
@@ -34,7 +35,7 @@ impl<'a> Scope<'a> {
         Self { path: String::new(), table: Some(table), sources, report }
     }
 
-    /// A table inside this one; empty, and reported, where the key is something else.
+    /// A table inside this one. It is empty, and reported, where the key has another type.
     pub(super) fn child(&mut self, name: &str) -> Scope<'_> {
         let path = self.path_of(name);
         let table = match self.table.and_then(|table| table.get(name)) {
@@ -54,7 +55,7 @@ impl<'a> Scope<'a> {
         self.table.is_none()
     }
 
-    /// The keys this table has in the file.
+    /// The keys of this table in the file.
     pub(super) fn names(&self) -> Vec<String> {
         self.table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
@@ -64,6 +65,7 @@ impl<'a> Scope<'a> {
         let path = self.path_of(name);
         let sources = self.sources;
         let entry = self.table.and_then(|table| table.get(name));
+        // Also when a variable replaces it: the mistake would surface when the variable is removed.
         let from_file = entry.and_then(|entry| self.accept(&path, sources.origin(entry), &entry.value, rules));
         let variable = sources.variables.get(&path);
         let from_variable =
@@ -78,6 +80,7 @@ impl<'a> Scope<'a> {
         raw: &Raw,
         rules: &[&dyn Fn(&T) -> Verdict],
     ) -> Option<T> {
+        // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
         self.report.set(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
             rules.iter().try_for_each(|rule| rule(&value))?;
@@ -86,13 +89,14 @@ impl<'a> Scope<'a> {
         checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()
     }
 
-    /// Reports every key of the file's table that is not among `known`.
+    /// Reports every key of the file's table that is not in `known`.
     pub(super) fn refuse_unknown(&mut self, known: &[&str]) {
         for (name, entry) in self.table.into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_str())) {
             let remedy = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "take it out, or see `hallway example-config` for every key".to_owned(),
             };
+            // An unknown table is a misspelt section, and its keys are not reported one by one.
             let noun = if matches!(entry.value, Raw::Table(_)) { "section" } else { "key" };
             let complaint = Complaint::new(format!("is not a known {noun}"), remedy);
             self.report.add(&self.path_of(name), self.sources.origin(entry), complaint);
@@ -107,6 +111,7 @@ impl<'a> Scope<'a> {
     }
 
     fn path_of(&self, name: &str) -> String {
+        // As TOML writes keys, so that an operator can search the file for the path.
         let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let name = if bare { name.to_owned() } else { toml_string(name).replace('\n', " ") };
         if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }

@@ -10,13 +10,13 @@ use super::{
     value::{Value, mismatch},
 };
 
-/// A secret text. `Debug` and `Display` print `***`; only [`Secret::expose`] gives the text, so that every use can be
-/// found by that name.
+/// A secret text. `Debug` and `Display` print `***`. Only [`Secret::expose`] returns the text, so that every use can
+/// be found by that name.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text, which from here on prints as `***`.
+    /// Wraps a text, which prints as `***` from then on.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -41,7 +41,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Takes the same time wherever two texts of one length differ, so that a comparison cannot be used to guess.
+/// Compares texts of one length in constant time, so that a comparison cannot be used for guessing.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
@@ -57,9 +57,11 @@ impl Value for Secret {
         let Some(text) = raw.text() else {
             return Err(mismatch(raw.kind(), Self::KIND));
         };
+        // An empty secret is one that anybody guesses.
         if text.is_empty() {
             return Err(Complaint::new("is empty", "give it a value, or leave it out altogether"));
         }
+        // Refused rather than trimmed: it may belong to the secret, and only the operator knows.
         if text.trim() != text {
             return Err(Complaint::new(
                 "begins or ends with white space",

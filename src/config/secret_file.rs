@@ -1,4 +1,4 @@
-//! A file that holds one secret, as Kubernetes and Docker mount them: an API key, a key of tokens, a URL with a password.
+//! A file with one secret, as Kubernetes and Docker mount them: an API key, a token key, a URL with a password.
 
 use std::{
     fmt,
@@ -14,10 +14,10 @@ use super::{
     value::{Value, toml_string},
 };
 
-/// More than any secret has, in bytes.
+/// Bytes of the longest file: more than any secret.
 pub(super) const LONGEST: u64 = 64 * 1024;
 
-/// A secret and the file it was read from. Prints without the secret.
+/// A secret and the file it was read from. `Debug` hides the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretFile {
     path: PathBuf,
@@ -25,14 +25,13 @@ pub struct SecretFile {
 }
 
 impl SecretFile {
-    /// What the file holds, without the white space at its ends.
+    /// The file's content, without the white space at its ends.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Reads a file. White space around the secret is not of it: editors, `echo` and whoever makes the secret of an
-    /// orchestrator leave some.
+    /// Reads a file. White space around the secret is removed: editors, `echo` and orchestrators' tools leave some.
     pub(super) fn read(path: PathBuf) -> Result<Self, Complaint> {
         let text = text(&path, LONGEST).map_err(|error| {
             Complaint::new(format!("{path:?} cannot be read: {error}"), "name a file of text that this user may read")
@@ -43,7 +42,7 @@ impl SecretFile {
         }
     }
 
-    /// What a rule says of the secret, with the file named.
+    /// Applies a rule to the secret, and names the file in its complaint.
     pub(super) fn obeys(&self, rule: impl Fn(&Secret) -> Verdict) -> Verdict {
         let path = &self.path;
         rule(&self.secret)
@@ -69,10 +68,10 @@ impl Value for SecretFile {
     }
 }
 
-/// The text of a file that holds a secret or a key. No more than `longest` bytes of it are read: a longer file was named
-/// by mistake.
+/// The text of a file with a secret or a key. At most `longest` bytes are read: a longer file was named by mistake.
 pub(super) fn text(path: &Path, longest: u64) -> io::Result<String> {
     let mut text = String::new();
+    // One more than allowed, which tells a file of exactly that length from a longer one.
     File::open(path)?.take(longest + 1).read_to_string(&mut text)?;
     if text.len() as u64 > longest {
         return Err(io::Error::other("it is longer than any key"));

@@ -1,4 +1,4 @@
-//! Secrets of which there may be several, and where files stand in for what would stand in the configuration itself.
+//! Keys with several secrets, and keys whose value is read from a file.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ use super::{
     value::Value,
 };
 
-/// Several secrets, each as good as the others. One of them is written as a string, several as a list; a variable has
-/// one, commas and all.
+/// Several secrets, all equally valid. One is written as a string, several as a list. A variable has one, commas and
+/// all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// The first, with which is signed.
+    /// The first secret, which signs.
     #[must_use]
     pub fn first(&self) -> Option<&Secret> {
         self.0.first()
     }
 
-    /// Every one.
+    /// All secrets.
     pub fn iter(&self) -> std::slice::Iter<'_, Secret> {
         self.0.iter()
     }
@@ -70,9 +70,10 @@ impl Value for Secrets {
     }
 }
 
-/// Puts what stands in files into the place of what would stand in the configuration itself.
+/// Reads the files that replace configured values.
 pub(super) fn read_files(config: &mut Config, report: &mut Report) {
     let files = std::mem::take(&mut config.auth.hs256_secret_file);
+    // In dev mode the key has a public default, which must not stay valid beside a real secret.
     if !files.is_empty() && !report.is_set("auth.hs256_secret") {
         config.auth.hs256_secret = Secrets::default();
     }
@@ -82,6 +83,7 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
     }
     config.auth.hs256_secret_file = files;
     let Some(path) = config.redis.url_file.clone() else { return };
+    // Neither is preferred: the operator would not know which Redis is used.
     if report.is_set("redis.url") {
         let complaint = Complaint::new("is set, and redis.url too", "set one of them only");
         return report.blame("redis.url_file", complaint);
@@ -89,7 +91,7 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
     config.redis.url = secret_file(&path, redis_url, "redis.url_file", report);
 }
 
-/// The secret in a file, without white space at its ends; what is wrong with it is reported for `key`.
+/// The secret in a file, without white space at its ends. Mistakes are reported for `key`.
 fn secret_file(path: &Path, rule: impl Fn(&Secret) -> Verdict, key: &str, report: &mut Report) -> Option<Secret> {
     let read = SecretFile::read(path.to_owned());
     let found = read.and_then(|file| file.obeys(rule).map(|()| file.secret().clone()));

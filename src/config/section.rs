@@ -1,23 +1,23 @@
-//! The one declaration of a key: doc, type, default, check. Everything else about it is made from that.
+//! The declaration of a key: doc, type, default and check. Everything else about the key is generated from it.
 
 use super::{Mode, scope::Scope};
 
 /// A table of known keys.
 pub(super) trait Section: Sized {
-    /// What the section is about, a line each.
+    /// The section's description, line by line.
     const ABOUT: &'static [&'static str];
 
-    /// The values of keys that nobody sets.
+    /// The values of keys that are not set.
     fn defaults(mode: Mode) -> Self;
 
-    /// Reads every key, reporting what is wrong.
+    /// Reads every key and reports mistakes.
     fn read(scope: &mut Scope<'_>, mode: Mode) -> Self;
 
-    /// The keys as declared, with their defaults.
+    /// The declared keys with their defaults.
     fn keys(mode: Mode) -> Vec<Key>;
 }
 
-/// A key as the example file shows it.
+/// A key as the example file presents it.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: &'static str,
@@ -26,9 +26,9 @@ pub(super) struct Key {
     pub(super) doc: &'static [&'static str],
     /// The default in TOML; `None` where the key is not set.
     pub(super) default: Option<String>,
-    /// A value to copy, in TOML, where the default shows none.
+    /// A value to copy, in TOML, where the default displays none.
     pub(super) sample: Option<&'static str>,
-    /// Known and checked, without any effect in this version.
+    /// Known and checked, but without effect in this version.
     pub(super) later: bool,
 }
 
@@ -82,6 +82,7 @@ macro_rules! section {
             const ABOUT: &'static [&'static str] = &[$($about),+];
 
             fn defaults($mode: $crate::config::Mode) -> Self {
+                // Most sections have no default that depends on it.
                 let _ = $mode;
                 Self { $($key: $default,)+ $($($table: <$table_type>::default(),)+)? }
             }
@@ -102,6 +103,7 @@ macro_rules! section {
                     kind: stringify!($type),
                     doc: &[$($doc),+],
                     default: $crate::config::value::Value::shown(&defaults.$key),
+                    // A slice of none or one, as a macro cannot turn an absent fragment into `None`.
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
                     later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
                 }),+]

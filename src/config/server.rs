@@ -1,4 +1,4 @@
-//! The listeners: where clients and operators connect.
+//! The listeners for clients and operators.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -37,8 +37,8 @@ section! {
         /// comes with none, as from native apps and services, passes. Empty lets every page in: tokens guard the rooms.
         origins: Vec<WebOrigin> = Vec::new(), eg r#"["https://app.example.com", "https://*.example.com"]"#;
 
-        /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks in CIDR. The client's address is then the
-        /// right-most one in it that is not of these. Empty believes nobody: every client could write that header.
+        /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks in CIDR. The client's address is then
+        /// the right-most one in it that is not of these. Empty trusts none: every client could write that header.
         trusted_proxies: Vec<IpNet> = Vec::new(), check each(narrow), eg r#"["10.0.0.0/8"]"#;
     }
 }

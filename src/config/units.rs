@@ -1,4 +1,4 @@
-//! Lengths of time and amounts of memory, written with their unit: `2s`, `64KiB`.
+//! Durations and sizes with their units: `2s`, `64KiB`.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// Reads a duration such as `500ms`, `2s`, `1h` or `7d`. The error says what is wrong, for a command line.
+/// Parses a duration such as `500ms`, `2s`, `1h` or `7d`. The error is a message for a command line.
 ///
 /// # Errors
 /// When the text is not a number with a unit of time.
@@ -16,26 +16,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim()).map_err(|error| error.to_string())
 }
 
-/// An amount of bytes. Written plain, or with `KiB`, `MiB` or `GiB` (1024, 1024², 1024³).
+/// A number of bytes. Written plain, or with `KiB`, `MiB` or `GiB` (1024, 1024², 1024³).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(usize);
 
 const UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
-    /// So many bytes.
+    /// That many bytes.
     #[must_use]
     pub const fn bytes(count: usize) -> Self {
         Self(count)
     }
 
-    /// So many times 1024 bytes.
+    /// That many times 1024 bytes.
     #[must_use]
     pub const fn kib(count: usize) -> Self {
         Self(count << 10)
     }
 
-    /// So many times 1024² bytes.
+    /// That many times 1024² bytes.
     #[must_use]
     pub const fn mib(count: usize) -> Self {
         Self(count << 20)
@@ -53,6 +53,7 @@ impl ByteSize {
             .iter()
             .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), *unit)))
             .unwrap_or((text, 1));
+        // `parse` alone would accept a plus sign.
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
         number.parse::<usize>().ok().filter(|_| digits)?.checked_mul(unit).map(Self)
     }
@@ -60,6 +61,7 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Zero is a multiple of every unit, and would be displayed as `0GiB`.
         let whole = |(_, unit): &&(&str, usize)| self.0 > 0 && self.0.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().find(whole).unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
@@ -72,6 +74,7 @@ impl Value for ByteSize {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         let size = match raw.text() {
             Some(text) => Self::from_text(text),
+            // TOML may write a plain number of bytes without quotes.
             None => raw.integer().and_then(|count| count.try_into().ok()).map(Self),
         };
         size.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
@@ -95,7 +98,7 @@ impl Value for Duration {
     }
 }
 
-/// In the largest unit that divides it, days at most.
+/// A duration in the largest unit that divides it, days at most.
 fn in_one_unit(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];

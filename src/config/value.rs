@@ -1,4 +1,4 @@
-//! The types a key can have: how each is read from TOML or from a variable, and how its default is written down.
+//! The types of keys: parsing from TOML or a variable, and writing the default.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -6,22 +6,22 @@ use super::{error::Complaint, raw::Raw};
 
 /// A type that a key may have.
 pub(super) trait Value: Sized {
-    /// What a good value is, to end the sentences "… is not" and "give".
+    /// A valid value in words, to end the sentences "… is not" and "give".
     const KIND: &'static str;
 
-    /// Reads the value, or says what is wrong with it.
+    /// Parses the value, or returns the complaint.
     fn parse(raw: &Raw) -> Result<Self, Complaint>;
 
-    /// The value in TOML; `None` where TOML cannot say it, which is: not set.
+    /// The value in TOML; `None` where TOML cannot express it, which means: not set.
     fn shown(&self) -> Option<String>;
 }
 
-/// The complaint about a value of another kind. `what` is quoted from the value, unless that is secret.
+/// The complaint about a value of another kind. `what` quotes the value, unless that is secret.
 pub(super) fn mismatch(what: impl AsRef<str>, kind: &str) -> Complaint {
     Complaint::new(format!("{} is not {kind}", what.as_ref()), format!("give {kind}"))
 }
 
-/// A text in TOML.
+/// A TOML string.
 pub(super) fn toml_string(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
@@ -32,6 +32,7 @@ impl Value for bool {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw {
             Raw::Boolean(boolean) => Ok(*boolean),
+            // Only a variable's text may stand for another type: in TOML `"true"` is a string.
             Raw::Plain(text) => text.trim().parse().map_err(|_| mismatch(raw.quoted(), Self::KIND)),
             Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_) => {
                 Err(mismatch(raw.quoted(), Self::KIND))
@@ -67,6 +68,7 @@ impl Value for String {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw.text() {
+            // No key has a meaning for the empty text; leaving the key out has one.
             Some("") => Err(Complaint::new("is empty", "give it a value, or leave it out altogether")),
             Some(text) => Ok(text.to_owned()),
             None => Err(mismatch(raw.quoted(), Self::KIND)),
@@ -115,12 +117,13 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// In a variable the items stand between commas, and the empty text is the empty list.
+/// In a variable the items are separated by commas, and the empty text is the empty list.
 impl<T: Value> Value for Vec<T> {
     const KIND: &'static str = "a list in brackets";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         match raw {
+            // Splitting it would give a list with one empty item.
             Raw::Plain(text) if text.trim().is_empty() => Ok(Self::new()),
             Raw::Plain(text) => text.split(',').map(|item| T::parse(&Raw::Plain(item.trim().to_owned()))).collect(),
             Raw::List(items) => items.iter().map(T::parse).collect(),
@@ -136,7 +139,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// Makes an enum the type of a key: its values are words.
+/// Makes an enum a key's type: its values are words.
 macro_rules! words {
     ($name:ty: $kind:literal { $($text:literal => $word:ident,)+ }) => {
         impl $crate::config::value::Value for $name {

@@ -1,4 +1,4 @@
-//! Origins of web pages: which a configuration names, and whether one that a browser sent is among them.
+//! Origins of web pages: the configured ones, and whether a browser's is among them.
 
 use std::fmt;
 
@@ -8,14 +8,15 @@ use super::{
     value::{Value, mismatch, toml_string},
 };
 
-/// An origin (`https://app.example.com`), or all subdomains of one (`https://*.example.com`). In lower case, without a
-/// port that is the scheme's own, as browsers write it.
+/// An origin (`https://app.example.com`), or all subdomains of one (`https://*.example.com`). In lower case and
+/// without the scheme's default port, as browsers write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOrigin {
-    /// With `://`.
+    /// The scheme with `://`.
     scheme: String,
+    /// Whether it stands for all subdomains, and not for the host itself.
     subdomains: bool,
-    /// Host, and `:port` where it is not the scheme's own.
+    /// Host, and `:port` where it is not the scheme's default.
     authority: String,
 }
 
@@ -29,11 +30,12 @@ impl WebOrigin {
         }
         let (subdomains, rest) = rest.strip_prefix("*.").map_or((false, rest), |rest| (true, rest));
         let authority = authority(scheme, rest)?;
+        // A wildcard for a whole top-level domain or an address would allow strangers.
         let of_many = subdomains && (!rest.contains('.') || rest.starts_with('['));
         (!of_many).then(|| Self { scheme: format!("{scheme}://"), subdomains, authority })
     }
 
-    /// Whether this is, or includes, the origin that a browser wrote. `null`, which any page can have, is none.
+    /// Whether this is, or includes, an origin sent by a browser. `null`, which any page can have, matches nothing.
     #[must_use]
     pub fn includes(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
@@ -42,12 +44,14 @@ impl WebOrigin {
             return authority == self.authority;
         }
         let sub = authority.strip_suffix(&self.authority).and_then(|rest| rest.strip_suffix('.'));
+        // Label by label: `evil.com/.example.com` ends in the right way and is no subdomain.
         sub.is_some_and(|sub| !sub.is_empty() && sub.split('.').all(is_label))
     }
 }
 
-/// Host and port, if they are no more than that.
+/// Host and port, if the text is nothing more than that.
 fn authority(scheme: &str, text: &str) -> Option<String> {
+    // The colons of an IPv6 address are not the port's.
     let behind_host = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text[behind_host..].rsplit_once(':') {
         Some((rest, port)) => (&text[..behind_host + rest.len()], Some(port.parse::<u16>().ok().filter(|p| *p > 0)?)),
@@ -56,6 +60,7 @@ fn authority(scheme: &str, text: &str) -> Option<String> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let fine = inner.map_or_else(|| host.split('.').all(is_label), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
     let own = matches!((scheme, port), ("https", Some(443)) | ("http", Some(80)));
+    // Browsers leave the default port out.
     let port = port.filter(|_| !own).map(|port| format!(":{port}")).unwrap_or_default();
     fine.then(|| format!("{host}{port}"))
 }

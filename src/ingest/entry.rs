@@ -1,4 +1,4 @@
-//! Entries of the stream: fields beside each other, or one field `event` with the JSON that `POST /v1/publish` takes.
+//! Parsing entries: separate fields, or one field `event` with the JSON that `POST /v1/publish` takes.
 
 use hallway_rooms::class::Delivery;
 use hallway_rooms::close::Refusal;
@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::service::publish::{Refused, Request, compose};
 
-/// Names and values, in their order.
+/// Names and values in the order of the entry.
 pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// What the separate fields say, as text.
+/// The separate fields as text, before any is parsed.
 #[derive(Default)]
 struct Flat<'a> {
     room: Option<&'a str>,
@@ -24,7 +24,7 @@ struct Flat<'a> {
     delivery: Option<&'a str>,
 }
 
-/// Reads an entry; `id` is the entry's, and its event's where that names none.
+/// Parses an entry. `id` is the entry's own, and becomes the event's where that has none.
 pub(super) fn read(id: &str, fields: &Fields) -> Result<Request, Refused> {
     let mut request = match fields.as_slice() {
         [(name, json)] if name == b"event" => Request::parse(text("event", json)?)?,
@@ -34,7 +34,7 @@ pub(super) fn read(id: &str, fields: &Fields) -> Result<Request, Refused> {
     Ok(request)
 }
 
-/// The same on every reading, so that an entry read twice is stored once.
+/// The same for every read of the entry, so that an entry read twice is stored once.
 fn derived_id(entry: &str) -> Option<EventId> {
     format!("ingest:{entry}").parse().ok()
 }
@@ -52,10 +52,13 @@ fn flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
             b"meta" => &mut flat.meta,
             b"requires_ack" => &mut flat.requires_ack,
             b"delivery" => &mut flat.delivery,
+            // Both forms together would leave open which one wins.
             b"event" => return Err(invalid("the field `event` stands alone: everything else goes into its JSON")),
+            // Refused rather than ignored: a misspelled optional field would be lost without a word.
             _ => return Err(unknown(name)),
         };
         let name = String::from_utf8_lossy(name);
+        // Redis allows a repeated field; picking one of the two would be a guess.
         if slot.replace(text(&name, value)?).is_some() {
             return Err(invalid(format!("the field `{name}` is given twice")));
         }
@@ -67,6 +70,7 @@ impl Flat<'_> {
     fn into_request(self) -> Result<Request, Refused> {
         let kind = self.kind.ok_or_else(|| invalid("the field `type` is missing"))?;
         let payload = self.payload.ok_or_else(|| invalid("the field `payload` is missing"))?;
+        // Plain texts in the entry, JSON strings in the event.
         let (kind, id, priority) = (string(kind), self.id.map(string), self.priority.map(string));
         let members = [
             ("type", Some(kind.as_str())),
@@ -76,6 +80,7 @@ impl Flat<'_> {
             ("timestamp", self.timestamp.map(|text| json("timestamp", text)).transpose()?),
             ("meta", self.meta.map(|text| json("meta", text)).transpose()?),
         ];
+        // Keys contain no blank, so one field can list several rooms.
         let keys = self.room.unwrap_or_default().split(' ').filter(|key| !key.is_empty());
         Ok(Request {
             rooms: keys.map(str::to_owned).collect(),
@@ -91,7 +96,7 @@ fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refused> {
     std::str::from_utf8(value).map_err(|_| invalid(format!("the field `{name}` is not valid UTF-8")))
 }
 
-/// One JSON value and nothing behind it, so that no field can smuggle members into the event.
+/// Accepts one JSON value and nothing behind it: no field can add members to the event.
 fn json<'a>(name: &str, text: &'a str) -> Result<&'a str, Refused> {
     let value: Result<&'a RawValue, _> = serde_json::from_str(text);
     value.map(RawValue::get).map_err(|error| invalid(format!("the field `{name}` is not one JSON value: {error}")))
@@ -115,6 +120,7 @@ fn delivery(text: &str) -> Result<Delivery, Refused> {
 }
 
 fn unknown(name: &[u8]) -> Refused {
+    // Bounded, since the name is the publisher's and ends up in a reason and a log.
     let name: String = String::from_utf8_lossy(name).chars().take(64).collect();
     let known = "room, type, payload, id, priority, timestamp, meta, requires_ack and delivery, or event alone";
     invalid(format!("there is no field {name:?}; there are {known}"))

@@ -1,14 +1,16 @@
-//! How many entries to read at a time: as many as allowed, fewer while they are large, and few at first.
+//! The size of a batch: as many entries as allowed, fewer while they are large, and few at first.
 
-/// Bytes of entries that are read at once, as far as the entries before tell.
+/// Bytes of entries read at once, estimated from the entries before.
 const BYTES: usize = 4 * 1024 * 1024;
-/// Entries of the first portion, whose size nobody knows.
+/// Entries of the first batch, whose size is unknown.
 const FIRST: usize = 16;
 
-/// See the module.
+/// The count for the next read.
 #[derive(Debug)]
 pub(super) struct Portion {
+    /// `ingest.batch`.
     most: usize,
+    /// Between 1 and `most`.
     count: usize,
 }
 
@@ -21,7 +23,8 @@ impl Portion {
         self.count
     }
 
-    /// So many entries had so many bytes: grows to the double at most.
+    /// Adapts the count to the bytes of the last batch. It doubles at most, so that one batch of small entries does
+    /// not lead to a huge one.
     pub(super) fn learn(&mut self, entries: usize, bytes: usize) {
         let each = (bytes / entries.max(1)).max(1);
         self.count = (BYTES / each).min(self.count * 2).clamp(1, self.most);

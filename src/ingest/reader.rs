@@ -1,4 +1,4 @@
-//! Reads the stream while it is this node's turn: batch by batch, each published before the next is read.
+//! The reader: while this node holds the lease it publishes the stream batch by batch, each before the next is read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,27 +22,32 @@ use crate::metrics::INGEST_LAG;
 use crate::service::Service;
 use crate::service::publish::{Refused, Way};
 
-/// Before what failed is tried again.
+/// Pause before a retry.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// See the module.
+/// The reader of the stream.
 pub(super) struct Reader {
     stream: Stream,
     lease: Arc<Lease>,
     service: Service,
+    /// `ingest.batch`.
     batch: usize,
+    /// Counts and logs rejected entries.
     ledger: Ledger,
+    /// Bad entries that could not be put aside.
     stuck: Stuck,
+    /// The failure that was reported last.
     told: Told,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Default)]
 struct Settled {
-    /// To be acknowledged: published, put aside, or deleted by somebody.
+    /// Ids to acknowledge: published, put aside, or deleted by another client.
     done: Vec<String>,
+    /// Whether at least one entry was put aside.
     put_aside: bool,
-    /// Some could not be put aside.
+    /// Whether at least one entry could not be put aside.
     stuck: bool,
 }
 
@@ -52,16 +57,19 @@ impl Reader {
         Self { stream, lease, service, batch, ledger, stuck, told }
     }
 
-    /// Reads whenever it is this node's turn, for ever.
+    /// Reads whenever this node holds the lease, for ever.
     pub(super) async fn run(&mut self) {
         loop {
             self.lease.taken().await;
             match self.lead().await {
+                // The lease is over without a failure: another node reports from here on, so this one forgets what it
+                // reported.
                 Ok(()) => {
                     self.told.forget();
                     self.stuck.forget();
                 }
                 Err(trouble) => {
+                    // The lease may still be ours, so the loop leads again and starts with the pending entries.
                     self.told.of(&trouble);
                     sleep(PAUSE).await;
                 }
@@ -69,46 +77,55 @@ impl Reader {
         }
     }
 
-    /// Reads and publishes until the lease is over. After trouble it begins anew with what is pending: what was
-    /// published without being acknowledged is known by its ids. That trouble is over is said when a batch has been
-    /// published and acknowledged, or waited for.
+    /// Reads and publishes until the lease is over. After a failure it starts again with the pending entries:
+    /// published but unacknowledged ones are recognized by their ids. The end of a failure is reported once a batch
+    /// has been published and acknowledged, or an entry has been waited for.
     async fn lead(&mut self) -> Result<(), Trouble> {
         let (mut done, mut portion) = (Vec::new(), Portion::new(self.batch));
         let (mut next, mut roused) = (Next::Pending, false);
+        // Entries that were passed over before may be valid for this node: read everything pending again.
         self.stuck.rewind();
         while self.lease.is_held() {
             if self.stuck.due_in().is_some_and(|left| left.is_zero()) {
+                // A stuck entry is due. Its retry acknowledges `done` as well.
                 done = self.try_again(&done).await?;
                 next = Next::Pending;
             }
             let read = self.stream.turn(&done, next, self.stuck.behind(), portion.count()).await?;
+            // The acknowledgement was part of this round trip, so the batch before is settled for good.
             if !std::mem::take(&mut done).is_empty() {
                 self.stuck.acknowledged();
                 self.told.over();
             }
+            // The group did not exist and has been created: read again.
             let Some((kind, batch)) = read else { continue };
             if !batch.is_empty() {
                 (next, roused) = (kind, false);
                 portion.learn(batch.len(), batch.iter().map(size).sum());
                 done = self.deal_with(batch).await?;
+            // Nothing is pending any more, so further entries may follow without breaking the order.
             } else if next == Next::Pending {
                 next = Next::New;
             } else {
+                // The stream is empty; wait without taking anything.
                 roused = self.wait(roused).await?;
             }
         }
         Ok(())
     }
 
-    /// Waits for an entry, and says whether there is one. `roused` says that there was, and that it could not be read:
-    /// another consumer holds it, so only what comes after it is worth waking up for. A connection that is lost here
-    /// says little, as it may have been lost long ago: the next turn tells.
+    /// Waits for an entry, and returns whether there is one. `roused` says that the last wait found an entry which
+    /// could not be read: another consumer holds it, so only a later one is worth waking up for. A lost connection is
+    /// no failure here, since it may have been lost long ago; the next read reports it.
     async fn wait(&mut self, roused: bool) -> Result<bool, Trouble> {
+        // While a failure is open, check often whether it is over.
         let soon = self.told.is_open().then_some(PAUSE);
         let longest = [soon, self.stuck.due_in()].into_iter().flatten().fold(self.lease.glance(), Duration::min);
+        // No entry is stuck, so a failure to put entries aside is over.
         if self.stuck.due_in().is_none() {
             self.told.over_for_rejects();
         }
+        // `$` skips the entry that another consumer holds; otherwise this would return at once, for ever.
         let from = if roused { "$" } else { self.stuck.behind() };
         match self.stream.wait(from, longest).await {
             Ok(found) => {
@@ -116,6 +133,7 @@ impl Reader {
                 Ok(found && !roused)
             }
             Err(error) if error.code().is_some() => Err(error.into()),
+            // The next read decides whether Redis is unreachable. The pause keeps this loop from spinning until then.
             Err(_) => {
                 sleep(PAUSE).await;
                 Ok(roused)
@@ -123,9 +141,10 @@ impl Reader {
         }
     }
 
-    /// Publishes a batch, says what is done, and goes on behind what is stuck.
+    /// Publishes a batch, returns the ids to acknowledge, and continues behind stuck entries.
     async fn deal_with(&mut self, batch: Vec<Stored>) -> Result<Vec<String>, Trouble> {
         let last = batch.last().map(|(id, _)| id.clone());
+        // The lease is over: nothing is acknowledged, and the next holder reads the batch again.
         let Some(settled) = self.settle(batch).await? else { return Ok(Vec::new()) };
         if let Some(last) = last.filter(|_| settled.stuck || self.stuck.due_in().is_some()) {
             self.stuck.pass(last, settled.put_aside);
@@ -133,29 +152,33 @@ impl Reader {
         Ok(settled.done)
     }
 
-    /// Acknowledges what is done and tries the first stuck entry again: when it is put aside, or there is none any more,
-    /// everything pending is read from its beginning.
+    /// Acknowledges `done` and tries the first stuck entry again. When it has been put aside, or is gone, all pending
+    /// entries are read from the start.
     async fn try_again(&mut self, done: &[String]) -> Result<Vec<String>, Trouble> {
         self.stuck.put_off();
         let read = self.stream.turn(done, Next::Pending, BEGINNING, 1).await?;
+        // Somebody else acknowledged or deleted the stuck entries.
         let Some((_, batch)) = read.filter(|(_, batch)| !batch.is_empty()) else {
             self.stuck.rewind();
             return Ok(Vec::new());
         };
         let settled = self.settle(batch).await?.unwrap_or_default();
+        // The obstacle is gone, so the other stuck entries are likely to follow.
         if settled.put_aside {
             self.stuck.rewind();
         }
         Ok(settled.done)
     }
 
-    /// Publishes a batch and puts aside what is bad; nothing, when it took so long to read that the lease is over.
+    /// Publishes a batch and puts bad entries aside. None when the batch took so long to read that the lease is over.
     async fn settle(&mut self, batch: Vec<Stored>) -> Result<Option<Settled>, Trouble> {
         if !self.lease.is_held() {
             return Ok(None);
         }
+        // Entries without fields were deleted meanwhile and are acknowledged as well.
         let mut settled = Settled { done: batch.iter().map(|(id, _)| id.clone()).collect(), ..Settled::default() };
         let mut rejects = self.publish(batch).await?;
+        // Already in the `rejected` stream: only the acknowledgement failed.
         rejects.retain(|reject| !self.stuck.is_aside(reject));
         let replies = self.stream.put_aside(&rejects).await?;
         let mut left: HashSet<&String> = rejects.iter().map(|reject| &reject.entry).collect();
@@ -166,6 +189,7 @@ impl Reader {
                     self.stuck.release(reject);
                     left.remove(&reject.entry);
                 }
+                // The rest of the batch is published and may be acknowledged; this one stays pending.
                 Err(error) => {
                     self.told.of_rejects(&error, self.stream.rejected());
                     self.stuck.hold(reject);
@@ -174,19 +198,22 @@ impl Reader {
         }
         settled.done.retain(|id| !left.contains(id));
         (settled.put_aside, settled.stuck) = (left.len() < rejects.len(), !left.is_empty());
+        // Only a batch without a new failure proves that putting aside works.
         if settled.put_aside && !settled.stuck {
             self.told.over_for_rejects();
         }
         Ok(Some(settled))
     }
 
-    /// Publishes a batch and returns what is bad.
+    /// Publishes a batch and returns the bad entries.
     async fn publish(&self, batch: Vec<Stored>) -> Result<Vec<Reject>, Trouble> {
         let there: Vec<(String, Fields)> = batch.into_iter().filter_map(|(id, fields)| Some((id, fields?))).collect();
         let request =
+            // Once refused as not stored it stays refused: published later it would come behind events it preceded.
             |(id, fields): &(String, Fields)| self.stuck.refused(id).map_or_else(|| entry::read(id, fields), Err);
         let outcomes = self.service.publish_all(Way::Ingest, there.iter().map(request).collect()).await;
         let out_of_reach = |refused: &Refused| refused.refusal == Refusal::Unavailable;
+        // An outage refuses the whole batch: nothing of it may be put aside, and all of it is read again.
         if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(out_of_reach)) {
             return Err(Trouble::Broker);
         }
@@ -205,7 +232,7 @@ fn size((_, fields): &Stored) -> usize {
     fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// A stream id begins with the time of Redis.
+/// Records how long an event waited in the stream. A stream id begins with Redis' time in milliseconds.
 fn note_lag(entry: &str, now_ms: u64) {
     if let Ok(added) = entry.parse::<Offset>() {
         let lag = Duration::from_millis(now_ms.saturating_sub(added.ms));

@@ -1,4 +1,4 @@
-//! Bad entries: what is kept of them, and what is said about them.
+//! Rejected entries: what is kept of them, and how they are reported.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use crate::logs;
 use crate::metrics::INGEST_REJECTED;
 use crate::service::publish::Refused;
 
-/// Bytes of a reason: some name what they found.
+/// Bytes kept of a reason; some reasons quote what they found.
 const REASON_BYTES: usize = 300;
-/// Between two log lines about rejected entries.
+/// Pause between two log lines about rejected entries.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// An entry that was refused.
+/// A refused entry.
 #[derive(Debug)]
 pub(super) struct Reject {
     pub(super) entry: String,
@@ -28,7 +28,7 @@ impl Reject {
         Self { entry, refused, fields }
     }
 
-    /// `XADD`s it to the stream of rejected ones: what is wrong, then its fields as they came, cut to `bytes` in all.
+    /// The `XADD` to the stream of rejected entries: the reason, then the entry's fields, cut to `bytes` in all.
     pub(super) fn keep(&self, stream: &str, about: usize, bytes: usize) -> Cmd {
         let mut add = cmd("XADD");
         add.arg(stream).arg("MAXLEN").arg("~").arg(about).arg("*");
@@ -36,6 +36,7 @@ impl Reject {
         add.arg("entry").arg(&self.entry).arg("code").arg(self.refused.refusal.code()).arg("reason").arg(reason);
         let mut room = bytes;
         for (name, value) in &self.fields {
+            // An empty field would follow for each remaining one, without a use for the reader.
             if room == 0 {
                 break;
             }
@@ -49,28 +50,32 @@ impl Reject {
     }
 }
 
-/// The beginning, without half a character at its end.
+/// The first bytes of a text, without half a character at the end.
 fn cut(text: &[u8], bytes: usize) -> &[u8] {
     let Some(head) = text.get(..bytes).filter(|_| text.len() > bytes) else { return text };
     match std::str::from_utf8(head) {
+        // Cut inside a character. Other invalid bytes are the entry's own and are kept as they are.
         Err(error) if error.error_len().is_none() => &head[..error.valid_up_to()],
         _ => head,
     }
 }
 
-/// Counts rejected entries and logs them now and then.
+/// Counts rejected entries and logs them at intervals.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// Rejected since the last log line.
     unsaid: u64,
+    /// When the last line was written.
     said: Option<Instant>,
 }
 
 impl Ledger {
-    /// Counts one that has been put aside.
+    /// Counts an entry that has been put aside.
     pub(super) fn note(&mut self, reject: &Reject, stream: &str) {
         let (entry, code) = (&reject.entry, reject.refused.refusal.code());
         counter!(INGEST_REJECTED, "code" => code).increment(1);
         self.unsaid += 1;
+        // A broken publisher may send thousands a second; the metric has them all.
         if self.said.is_some_and(|said| said.elapsed() < QUIET) {
             return;
         }

@@ -1,4 +1,4 @@
-//! How the ingest stream is, as this node sees it: for `/readyz`, metrics and people.
+//! The state of the ingest stream on this node: for `/readyz`, metrics and humans.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,50 +10,54 @@ use tokio::time::sleep;
 use super::stream::Stream;
 use crate::metrics::{INGEST_LEADING, INGEST_STUCK, INGEST_WAITING};
 
-/// Between two looks at how long the streams are: `XLEN` costs Redis nothing.
+/// Pause between two reads of the streams' lengths. `XLEN` is constant time.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The ingest stream of a node.
+/// The ingest status of a node. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Ingest(Arc<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// Whether this node holds the lease.
     leading: AtomicBool,
+    /// Entries in the stream.
     waiting: AtomicU64,
+    /// Entries in the stream of rejected ones.
     rejected: AtomicU64,
     problems: Mutex<Problems>,
 }
 
-/// What is wrong while this node leads, and what mends it.
+/// The open failures with their remedies, displayed while this node leads.
 #[derive(Debug, Default)]
+/// Why nothing can be read or published.
 struct Problems {
+    /// Why bad entries cannot be put aside.
     stuck: Option<String>,
     rejects: Option<String>,
 }
 
-/// How it is, for `/readyz`.
+/// The ingest part of `/readyz`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct IngestHealth {
-    /// Whether the stream can be read, as far as this node would know: it is false on the node that leads and cannot go
-    /// on. It does not make the node unready. What waits in the stream is late for everybody and lost to nobody; a node
-    /// that turned its clients away for it would only add an outage, and one that cannot reach Redis is not ready by the
-    /// broker's word.
+    /// Whether the stream can be read, as far as this node knows: false on the leading node while it cannot go on. It
+    /// does not make the node unready. Entries that wait are late, and none is lost; a node that turned its clients
+    /// away for it would only add an outage. A node that cannot reach Redis is unready by the broker's health.
     pub ready: bool,
-    /// What is wrong and what mends it, on the node that leads. While only bad entries cannot be put aside, the others
-    /// are published and `ready` is true.
+    /// The failure and its remedy, on the leading node. While only bad entries cannot be put aside, the others are
+    /// published and `ready` is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Whether this node is the one that reads the stream.
+    /// Whether this node reads the stream.
     pub leading: bool,
-    /// Entries in the stream, a moment ago.
+    /// Entries in the stream, at the last check.
     pub waiting: u64,
-    /// Entries in the stream of rejected ones, a moment ago.
+    /// Entries in the stream of rejected ones, at the last check.
     pub rejected: u64,
 }
 
 impl Ingest {
-    /// How it is.
+    /// The health of the stream.
     #[must_use]
     pub fn health(&self) -> IngestHealth {
         let seen = &self.0;
@@ -61,6 +65,7 @@ impl Ingest {
         let problems = seen.problems.lock().unwrap_or_else(PoisonError::into_inner);
         IngestHealth {
             ready: !leading || problems.stuck.is_none(),
+            // A node that does not lead may hold an outdated failure; the leader reports its own.
             problem: problems.stuck.as_ref().or(problems.rejects.as_ref()).filter(|_| leading).cloned(),
             leading,
             waiting: seen.waiting.load(Ordering::Relaxed),
@@ -74,12 +79,12 @@ impl Ingest {
         self.change(|_| ());
     }
 
-    /// Why it cannot go on, or that it can.
+    /// Sets or clears the failure that stops the reader.
     pub(super) fn stuck(&self, problem: Option<String>) {
         self.change(|problems| problems.stuck = problem);
     }
 
-    /// Why bad entries cannot be put aside, or that they can.
+    /// Sets or clears the failure to put bad entries aside.
     pub(super) fn rejects_stuck(&self, problem: Option<String>) {
         self.change(|problems| problems.rejects = problem);
     }
@@ -87,15 +92,18 @@ impl Ingest {
     fn change(&self, change: impl FnOnce(&mut Problems)) {
         let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut problems);
+        // The gauge alerts, so it follows the lease: a node that lost it is not the one to mend.
         let stuck = problems.stuck.is_some() && self.0.leading.load(Ordering::Relaxed);
         gauge!(INGEST_STUCK).set(if stuck { 1.0 } else { 0.0 });
     }
 
-    /// Looks at the lengths of the streams, for ever. While Redis is out of reach the last ones stay.
+    /// Reads the lengths of the streams, for ever. While Redis cannot be reached the last ones stay.
     pub(super) async fn watch(&self, stream: Stream) {
+        // Publishes the gauges at once, so that they exist on a node that never leads.
         self.lead(false);
         loop {
             if let Ok((waiting, rejected)) = stream.lengths().await {
+                // One key may hold another type while the other is readable.
                 if let Ok(waiting) = waiting {
                     self.0.waiting.store(waiting, Ordering::Relaxed);
                     gauge!(INGEST_WAITING).set(waiting as f64);

@@ -1,4 +1,4 @@
-//! The stream in Redis: reading with its consumer group, and settling what has been dealt with.
+//! The stream in Redis: reading with its consumer group, and settling processed entries.
 
 use std::time::Duration;
 
@@ -11,29 +11,30 @@ use super::rejects::Reject;
 use crate::link::Link;
 
 const GROUP: &str = "gateway";
-/// One for all nodes, so that each begins with what the one before left pending.
+/// One consumer for all nodes: each node starts with the entries that the one before left pending.
 const CONSUMER: &str = "gateway";
 
-/// An entry as it was read; without fields when somebody deleted it after it was handed out.
+/// An entry as read; without fields when it was deleted after it was handed out.
 pub(super) type Stored = (String, Option<Fields>);
 
-/// What XREADGROUP replies for each stream: its key and its entries.
+/// The reply of XREADGROUP per stream: its key and its entries.
 type Reply = Option<Vec<(String, Vec<Stored>)>>;
 
-/// What to read.
+/// The part of the stream to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// What was handed out and not acknowledged.
+    /// Entries that were handed out and not acknowledged.
     Pending,
-    /// What is new, if nothing is pending.
+    /// Further entries, if none is pending.
     New,
 }
 
-/// Entries, and whether they were pending; then more of them may be, and come before anything new.
+/// Entries, and whether they were pending. In that case more may be, and they precede all further entries.
 pub(super) type Read = (Next, Vec<Stored>);
 
 impl Next {
-    /// Also before what is new the pending ones are asked for: a node whose lease ran out unnoticed may have read on.
+    /// The ids to read from. Pending entries are requested before further ones in any case, since a node whose lease
+    /// ran out unnoticed may have read on.
     fn ids(self, behind: &str) -> Vec<&str> {
         match self {
             Self::Pending => vec![behind],
@@ -42,16 +43,20 @@ impl Next {
     }
 }
 
-/// See the module. Clones share their connections.
+/// The stream. Clones share their connections.
 #[derive(Clone)]
+/// Reads and acknowledgements.
 pub(super) struct Stream {
+    /// Blocking waits, which would delay everything behind them.
     commands: Link,
+    /// The stream's key.
     waiting: Link,
+    /// The key of the stream of rejected entries.
     key: String,
     rejected: String,
-    /// `ingest.rejected`.
+    /// `ingest.rejected`: the approximate length of that stream.
     keep: usize,
-    /// Bytes of one rejected entry.
+    /// Bytes kept of one rejected entry.
     reject_bytes: usize,
 }
 
@@ -66,12 +71,13 @@ impl Stream {
         &self.rejected
     }
 
-    /// Puts bad entries aside, and says of each whether it is. Only then may it be acknowledged.
+    /// Puts bad entries aside, and returns the outcome for each. Only a kept entry may be acknowledged.
     pub(super) async fn put_aside(&self, rejects: &[Reject]) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         if rejects.is_empty() {
             return Ok(Vec::new());
         }
         let mut put = pipe();
+        // One entry that fails must not hide the outcome of the others.
         put.ignore_errors();
         for reject in rejects {
             put.add_command(reject.keep(&self.rejected, self.keep, self.reject_bytes));
@@ -79,8 +85,8 @@ impl Stream {
         put.query_async(&mut self.commands.clone()).await
     }
 
-    /// Acknowledges and deletes what is done and reads what comes next, all at once; of what is pending only what is
-    /// behind an entry. None when the group had to be made.
+    /// Acknowledges and deletes `done` and reads the next entries, in one transaction. Of the pending entries only
+    /// those after `behind` are read. None when the group had to be created.
     pub(super) async fn turn(
         &self,
         done: &[String],
@@ -91,45 +97,51 @@ impl Stream {
         let ids = next.ids(behind);
         let mut turn = pipe();
         turn.atomic().ignore_errors();
+        // Redis rejects XACK and XDEL without an id.
         if !done.is_empty() {
             turn.cmd("XACK").arg(&self.key).arg(GROUP).arg(done);
             turn.cmd("XDEL").arg(&self.key).arg(done);
         }
         for from in &ids {
+            // One transaction, so that no other node can read between the acknowledgement and the read.
             turn.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(count);
             turn.arg("STREAMS").arg(&self.key).arg(from);
         }
         let mut replies: Vec<Result<Value, RedisError>> = turn.query_async(&mut self.commands.clone()).await?;
         let reads = replies.split_off(replies.len().saturating_sub(ids.len()));
+        // A failed acknowledgement comes first: its entries would be read again, and reported as progress.
         replies.into_iter().collect::<Result<Vec<Value>, _>>()?;
         match reads.into_iter().map(|reply| entries(reply?)).collect::<Result<Vec<_>, _>>() {
+            // The key was deleted, or this is the first start.
             Err(error) if error.code() == Some("NOGROUP") => self.make_group().await.map(|()| None),
             reads => Ok(Some(first(reads?))),
         }
     }
 
-    /// The group begins with the first entry there is, which may be older than the group.
+    /// Creates the group at the first entry, which may be older than the group.
     async fn make_group(&self) -> Result<(), RedisError> {
         let mut make = cmd("XGROUP");
         make.arg("CREATE").arg(&self.key).arg(GROUP).arg("0").arg("MKSTREAM");
         match make.query_async::<()>(&mut self.commands.clone()).await {
+            // Another node created it in the same moment.
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
             Err(_) | Ok(()) => Ok(()),
         }
     }
 
-    /// Waits until there is an entry behind `from`, at most so long, and says whether there is. Takes nothing.
+    /// Waits until there is an entry after `from`, at most `longest`, and returns whether there is. Takes nothing.
     pub(super) async fn wait(&self, from: &str, longest: Duration) -> Result<bool, RedisError> {
         let mut wait = cmd("XREAD");
         wait.arg("COUNT")
             .arg(1)
             .arg("BLOCK")
+            // At least 1 ms: for Redis, 0 means to block without an end.
             .arg(u64::try_from(longest.min(BLOCK).as_millis()).unwrap_or(u64::MAX).max(1));
         wait.arg("STREAMS").arg(&self.key).arg(from);
         wait.query_async::<Value>(&mut self.waiting.clone()).await.map(|reply| reply != Value::Nil)
     }
 
-    /// How many entries wait, and how many are kept of those rejected, each where its key is a stream.
+    /// The lengths of the stream and of the rejected one. Each fails by itself when its key holds another type.
     pub(super) async fn lengths(&self) -> Result<(Result<u64, RedisError>, Result<u64, RedisError>), RedisError> {
         let mut ask = pipe();
         ask.ignore_errors().cmd("XLEN").arg(&self.key).cmd("XLEN").arg(&self.rejected);
@@ -137,7 +149,8 @@ impl Stream {
     }
 }
 
-/// What is new has become pending too: where something is pending before it, it is read again in its turn.
+/// The entries to deal with. Where entries are pending, the further ones became pending by this read, and are read
+/// again in their turn.
 fn first(reads: Vec<Vec<Stored>>) -> Read {
     let mut reads = reads.into_iter();
     let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());

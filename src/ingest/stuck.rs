@@ -1,4 +1,4 @@
-//! Bad entries that cannot be put aside: they stay pending, are passed over, and are tried again now and then.
+//! Bad entries that cannot be put aside: they stay pending, are passed over, and are retried at intervals.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,83 +9,87 @@ use tokio::time::Instant;
 use super::rejects::Reject;
 use crate::service::publish::Refused;
 
-/// Between two attempts at the first of them.
+/// Pause between two retries of the first one.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Most events to remember that could not be stored.
+/// Bound of the remembered entries whose events could not be stored.
 const UNSTORED: usize = 10_000;
-/// In front of every entry.
+/// The position before every entry.
 pub(super) const BEGINNING: &str = "0";
 
-/// See the module.
+/// The stuck entries.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
-    /// What is pending up to here is stuck, and when to try again.
+    /// Pending entries up to here are stuck; and when to retry.
     passed: Option<(String, Instant)>,
-    /// Those that are not bad in themselves: published later they would come behind what they stood before.
+    /// Valid entries that Redis could not store. They stay refused: published later they would come behind events
+    /// that they preceded.
     unstored: HashMap<String, Refused>,
-    /// Entries of the last batch that are put aside and not known to be acknowledged.
+    /// Entries of the last batch that are put aside and perhaps not acknowledged.
     aside: HashSet<String>,
 }
 
 impl Stuck {
-    /// Behind which entry pending ones are to be read.
+    /// The entry after which pending ones are read.
     pub(super) fn behind(&self) -> &str {
         self.passed.as_ref().map_or(BEGINNING, |(last, _)| last)
     }
 
-    /// How long until they are to be tried again; none when there are none.
+    /// The time until the next retry; none without stuck entries.
     pub(super) fn due_in(&self) -> Option<Duration> {
         self.passed.as_ref().map(|(_, again)| again.saturating_duration_since(Instant::now()))
     }
 
-    /// All up to `last` has been dealt with but for stuck ones. `soon` says that others were put aside just now.
+    /// Passes over everything up to `last`. `soon` says that another entry was put aside just now.
     pub(super) fn pass(&mut self, last: String, soon: bool) {
         let kept = self.passed.take().map(|(_, again)| again);
+        // The obstacle may be gone, so the stuck ones are retried at once. Otherwise passing over more of them must
+        // not postpone the retry.
         let again = if soon { Instant::now() } else { kept.unwrap_or_else(|| Instant::now() + AGAIN) };
         self.passed = Some((last, again));
     }
 
-    /// The first of them is stuck as before.
+    /// Postpones the retry, as the first entry is still stuck.
     pub(super) fn put_off(&mut self) {
         if let Some((_, again)) = &mut self.passed {
             *again = Instant::now() + AGAIN;
         }
     }
 
-    /// From here on everything pending is read from its beginning.
+    /// Reads all pending entries from the start again.
     pub(super) fn rewind(&mut self) {
         self.passed = None;
     }
 
-    /// Why an entry is not to be published any more.
+    /// The refusal of an entry that must not be published any more.
     pub(super) fn refused(&self, entry: &str) -> Option<Refused> {
         self.unstored.get(entry).cloned()
     }
 
-    /// It could not be put aside.
+    /// Records that an entry could not be put aside.
     pub(super) fn hold(&mut self, reject: &Reject) {
+        // Invalid entries are refused by every read; these might be accepted the next time.
         if reject.refused.refusal == Refusal::NotStored && self.unstored.len() < UNSTORED {
             self.unstored.insert(reject.entry.clone(), reject.refused.clone());
         }
     }
 
-    /// It could.
+    /// Records that an entry has been put aside.
     pub(super) fn release(&mut self, reject: &Reject) {
         self.unstored.remove(&reject.entry);
         self.aside.insert(reject.entry.clone());
     }
 
-    /// Whether it was put aside before, and only its acknowledgement failed.
+    /// Whether the entry was put aside before, and only its acknowledgement failed.
     pub(super) fn is_aside(&self, reject: &Reject) -> bool {
         self.aside.contains(&reject.entry)
     }
 
-    /// What was put aside is acknowledged.
+    /// Records that the put aside entries are acknowledged.
     pub(super) fn acknowledged(&mut self) {
         self.aside.clear();
     }
 
-    /// It is another node's turn.
+    /// Forgets everything, because another node leads.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! What keeps the stream from being read: said once when it begins, with what mends it, and once when it is over.
+//! Failures to read the stream: each is reported once when it begins, with its remedy, and once when it is over.
 
 use redis::RedisError;
 
@@ -26,7 +26,8 @@ impl Trouble {
     }
 }
 
-/// What mends an error of Redis here. That of a transaction holds the errors of its commands.
+/// The remedy for an error of Redis here. The error of a transaction contains those of its commands, so the text is
+/// searched.
 pub(super) fn remedy(error: &RedisError) -> &'static str {
     let text = error.to_string();
     let remedies = [
@@ -35,15 +36,18 @@ pub(super) fn remedy(error: &RedisError) -> &'static str {
         ("NoPerm", RIGHTS), // as the client library writes it where the refusal is the whole answer
         ("OOM", "raise maxmemory of Redis, or shorten the histories"),
     ];
+    // The first match: a transaction's text may contain several codes.
     let known = remedies.iter().find(|(code, _)| text.contains(code));
     known.map_or(SEE_URL, |(_, remedy)| remedy)
 }
 
 const RIGHTS: &str = "`hallway redis-function` prints the ACL line of a node's user";
 
-/// The trouble that was told last, to people and to `/readyz`.
+/// The failures that were reported last, in the log and to `/readyz`.
 #[derive(Debug)]
+/// Remedy of the open failure, which identifies it: the error's text may change with each attempt.
 pub(super) struct Told {
+    /// The same for putting entries aside.
     last: Option<&'static str>,
     rejects: Option<&'static str>,
     status: Ingest,
@@ -54,21 +58,22 @@ impl Told {
         Self { last: None, rejects: None, status }
     }
 
-    /// Whether something was told that is not known to be over.
+    /// Whether a reported failure is still open.
     pub(super) fn is_open(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Tells of trouble, unless its like was told last.
+    /// Reports a failure, unless one with the same remedy was reported last.
     pub(super) fn of(&mut self, trouble: &Trouble) {
         let remedy = trouble.remedy();
+        // The status is set each time, as its text may have changed; the log is not repeated.
         self.status.stuck(Some(format!("{trouble}: {remedy}")));
         if self.last.replace(remedy) != Some(remedy) {
             tracing::error!(event = logs::INGEST_STUCK, %trouble, remedy, "events wait in the ingest stream; they are published when this is mended");
         }
     }
 
-    /// Tells that it is over.
+    /// Reports the end of the failure.
     pub(super) fn over(&mut self) {
         if self.last.take().is_some() {
             self.status.stuck(None);
@@ -76,7 +81,7 @@ impl Told {
         }
     }
 
-    /// Tells that bad entries cannot be put aside in the stream `key`, unless it was told.
+    /// Reports that bad entries cannot be put aside in the stream `key`, unless that is open already.
     pub(super) fn of_rejects(&mut self, error: &RedisError, key: &str) {
         let remedy = remedy(error);
         if self.rejects.replace(remedy) != Some(remedy) {
@@ -86,7 +91,7 @@ impl Told {
         }
     }
 
-    /// Tells that they can.
+    /// Reports that they can be put aside.
     pub(super) fn over_for_rejects(&mut self) {
         if self.rejects.take().is_some() {
             self.status.rejects_stuck(None);
@@ -94,7 +99,7 @@ impl Told {
         }
     }
 
-    /// It is another node's now.
+    /// Clears everything without a report, as another node leads.
     pub(super) fn forget(&mut self) {
         (self.last, self.rejects) = (None, None);
         self.status.stuck(None);

@@ -1,4 +1,4 @@
-//! Making a connection, and asking the server at its other end what it is.
+//! Making a connection, and asking the server for its role.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,28 +25,28 @@ use super::{LinkSettings, remedy, trouble};
 pub(super) struct Dialled {
     pub(super) connection: MultiplexedConnection,
     pub(super) greeting: Greeting,
-    /// Hears what arrives on it.
+    /// Records what arrives on it.
     pub(super) flight: Arc<Flight>,
-    /// What carries its bytes, for whoever owns it; none where the library does.
+    /// Runs its bytes, for its owner; none where the library does.
     pub(super) driver: Option<Driver>,
 }
 
-/// Goes on for as long as it is asked to.
+/// Runs until it is dropped.
 pub(super) type Driver = BoxFuture<'static, Infallible>;
 
-/// What a server says of itself.
+/// The server's statement about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Greeting {
     /// Whether it is a node of a Redis Cluster.
     pub(super) cluster: bool,
-    /// The id of its process, where this user may know it.
+    /// The id of its process, if this user may read it.
     pub(super) run_id: Option<String>,
 }
 
 /// The same client, whose connections Redis lists as `lib-name=hallway-<name>`.
 ///
 /// # Errors
-/// When the client's address is none.
+/// When the client's address is invalid.
 pub fn named(client: &Client, name: &str) -> RedisResult<Client> {
     let address = client.get_connection_info().clone().into_connection_info()?;
     let settings = address.redis_settings().clone();
@@ -54,14 +54,14 @@ pub fn named(client: &Client, name: &str) -> RedisResult<Client> {
     Client::open(address.set_redis_settings(settings))
 }
 
-/// A connection to a server that serves, or why there is none. The name is resolved anew.
+/// A connection to a server that serves, or the reason for failing. The name is resolved each time.
 pub(super) async fn dial(client: &Client, settings: &LinkSettings) -> Result<Dialled, String> {
     let connecting = timeout(settings.connect_timeout, connect(client)).await;
     let Ok(connected) = connecting else { return Err(unanswered(settings.connect_timeout)) };
     connected.map_err(|error| remedy::problem(settings.name, &error))
 }
 
-/// What is said of an attempt that took too long.
+/// The failure of an attempt that took too long.
 #[must_use]
 pub fn unanswered(limit: Duration) -> String {
     format!("Redis did not answer within redis.connect_timeout ({limit:?}); {}", remedy::SEE_URL)
@@ -71,6 +71,7 @@ async fn connect(client: &Client) -> RedisResult<Dialled> {
     let flight = Flight::new();
     let (mut connection, mut driver) = open(client, &flight).await?;
     let introduced = introduce(&mut connection);
+    // Nothing reads the socket until the driver runs, so both run together.
     let greeting = match &mut driver {
         Some(driver) => match select(pin!(introduced), driver).await {
             Either::Left((introduced, _)) => introduced,
@@ -81,7 +82,7 @@ async fn connect(client: &Client) -> RedisResult<Dialled> {
     Ok(Dialled { connection, greeting, flight, driver })
 }
 
-/// What the library needs for TLS it keeps to itself, so there whole answers are the signs of life.
+/// Opens a connection. The library does not expose its TLS setup, so there only whole replies count as signs of life.
 async fn open(client: &Client, flight: &Arc<Flight>) -> RedisResult<(MultiplexedConnection, Option<Driver>)> {
     let info = client.get_connection_info();
     let settings = info.redis_settings();
@@ -106,16 +107,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, untimed()).await?;
-    // What was answered before it ended is still to be read, so its end is no outcome.
+    // Replies from before its end are still to be read, so its end is not an outcome.
     Ok((connection, Some(driver.then(|()| std::future::pending()).boxed())))
 }
 
-/// Time is kept by the link, for whole attempts and whole answers.
+/// A configuration without timeouts: the link has its own, for whole attempts and whole replies.
 fn untimed() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
-/// Asks for all that is to be known of a server, in one round trip.
+/// Asks everything about a server in one round trip.
 async fn introduce(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
     let mut all = redis::pipe();
     all.ignore_errors().cmd("HELLO").cmd("PING").cmd("INFO").arg("server");
@@ -127,8 +128,8 @@ async fn introduce(connection: &mut MultiplexedConnection) -> RedisResult<Greeti
     Ok(Greeting { run_id, ..greeting })
 }
 
-/// Asks `HELLO`, which every user may and which a server answers in any state, and `PING`, which it refuses while it
-/// does not serve.
+/// Sends `HELLO`, which every user may send and which a server answers in any state, and `PING`, which it refuses
+/// while it does not serve.
 pub(super) async fn greet(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
     let mut both = redis::pipe();
     both.ignore_errors().cmd("HELLO").cmd("PING");
@@ -137,12 +138,13 @@ pub(super) async fn greet(connection: &mut MultiplexedConnection) -> RedisResult
 
 fn judge(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
     for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        // The error itself decides; any other refusal, such as of `INFO`, leaves a usable server.
         if trouble::is_end(error) {
             return Err(error.clone());
         }
     }
     let Some(Ok(hello)) = answers.into_iter().next() else {
-        // A proxy that does not know HELLO: what its server is shows in what it answers.
+        // A proxy that does not know HELLO: the nature of its server shows in its later replies.
         return Ok(Greeting::default());
     };
     read(hello)
@@ -151,6 +153,7 @@ fn judge(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
 fn read(hello: Value) -> RedisResult<Greeting> {
     let says: HashMap<String, Value> = from_redis_value(hello)?;
     let text = |name: &str| says.get(name).and_then(|value| from_redis_value::<String>(value.clone()).ok());
+    // A replica answers reads and refuses writes, so it would fail only at the first publish.
     if text("role").is_some_and(|role| role != "master") {
         return Err(demoted());
     }

@@ -1,6 +1,6 @@
-//! What was asked on a connection and not answered yet, and for how long nothing has come at all. Answers come in the order
-//! of the questions, so one that is late says nothing as long as others come, or a part of it does: a large answer takes its
-//! time on a slow network.
+//! The commands of a connection without a reply, and for how long nothing has come at all. Replies come in the order
+//! of the commands, so a late one means nothing while others, or parts of it, arrive: a large reply takes its time on
+//! a slow network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +9,29 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// An answer may take so many times the patience with one, as long as something comes: with `redis.response_timeout` at its
-/// default half a minute, which is 30 MB on a network that carries one a second.
+/// How many times its timeout a reply may take while bytes arrive. With the default of `redis.response_timeout` half
+/// a minute, which is 30 MB at 1 MB/s.
 const LONGEST: u32 = 6;
 
-/// See the module.
+/// The commands in flight on one connection.
 #[derive(Debug)]
 pub(super) struct Flight {
     state: Mutex<State>,
+    /// Cancelled when the connection is given up, which fails every open command.
     given_up: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Commands without a reply.
     open: usize,
-    /// When something came last, or the first open question was asked, if that was later.
+    /// When something last came, or when the first open command was sent, if that was later.
     quiet_since: Instant,
+    /// When something last came; silence without an open command counts too.
     heard: Instant,
 }
 
-/// A question; dropped without an answer, it is one that its asker no longer waits for.
+/// An open command. Dropping it without a reply closes it: its sender does not wait any more.
 #[derive(Debug)]
 pub(super) struct Asked(Arc<Flight>);
 
@@ -41,6 +44,7 @@ impl Flight {
 
     pub(super) fn ask(self: &Arc<Self>) -> Asked {
         let mut state = self.state.lock();
+        // Idle time before the first command is not silence.
         if state.open == 0 {
             state.quiet_since = Instant::now();
         }
@@ -48,39 +52,40 @@ impl Flight {
         Asked(self.clone())
     }
 
-    /// Notes that something came: an answer, or a part of one.
+    /// Records that something came: a reply, or a part of one.
     pub(super) fn heard(&self) {
         let mut state = self.state.lock();
         state.heard = Instant::now();
         state.quiet_since = state.heard;
     }
 
-    /// Waits until an answer that was to come by `due` is no longer to be expected.
+    /// Waits until a reply expected by `due` is too late.
     pub(super) async fn overdue(&self, mut due: Instant, patience: Duration) {
         let last = due + patience * (LONGEST - 1);
         while due > Instant::now() {
             sleep_until(due).await;
+            // Moved along by each arrival, up to `LONGEST` timeouts in all.
             due = last.min(self.state.lock().heard + patience);
         }
     }
 
-    /// For how long questions have been open and nothing came.
+    /// How long commands have been open without anything coming.
     pub(super) fn silence(&self) -> Duration {
         let state = self.state.lock();
         if state.open == 0 { Duration::ZERO } else { state.quiet_since.elapsed() }
     }
 
-    /// Whether there are questions that are waited for.
+    /// Whether commands wait for a reply.
     pub(super) fn is_open(&self) -> bool {
         self.state.lock().open > 0
     }
 
-    /// For how long nothing has come.
+    /// How long nothing has come.
     pub(super) fn idle(&self) -> Duration {
         self.state.lock().heard.elapsed()
     }
 
-    /// Ends the waiting for every open question.
+    /// Fails every open command.
     pub(super) fn give_up(&self) {
         self.given_up.cancel();
     }

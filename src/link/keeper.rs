@@ -1,5 +1,5 @@
-//! The task behind a link: makes connections when the machine says so, asks an idle one for a sign of life, and hears what
-//! its users met with.
+//! The connection loop of a link: it connects when the machine says so, probes an idle connection, and receives the
+//! reports of the link's users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,29 +18,29 @@ use super::{Line, Link, State, remedy};
 use crate::logs;
 use crate::metrics::{LINK_CONNECTS, LINK_UP};
 
-/// Between two looks at the connection.
+/// Interval of the checks of the connection.
 const LOOK: Duration = Duration::from_millis(250);
-/// A connection that brought nothing for so long is asked for a sign of life.
+/// A connection that brought nothing for this long is probed.
 const IDLE: Duration = Duration::from_secs(1);
-/// A connection that leaves every question open for so long is in doubt.
+/// A connection that leaves every command open for this long is suspect.
 const SILENCE: Duration = Duration::from_secs(2);
-/// A connection that was replaced and leaves every question open for so long answers none of them. Longer than
-/// `redis.answer_wait`, so that no answer that is waited for is lost.
+/// A replaced connection that leaves every command open for this long is given up. Longer than `redis.answer_wait`,
+/// so that no reply that a command waits for is lost.
 const GIVEN_UP: Duration = Duration::from_millis(3200);
-/// The same doubt is told again after so long.
+/// Time between two log lines about the same suspicion.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
-/// Reports that may wait: the first of them is enough, so what does not fit is dropped.
+/// Bound of the queued reports. The first one is enough, so reports that do not fit are dropped.
 const REPORTS: usize = 16;
 
-/// What users of a link tell its keeper.
+/// The reports of a link's users to its connection loop.
 pub(super) struct Reports(mpsc::Sender<Report>);
 
 pub(super) enum Report {
-    /// What an answer said of the connection of this generation.
+    /// A reply's verdict on the connection of this generation.
     Met(u64, Verdict),
-    /// An answer did not come in time.
+    /// A reply did not come in time.
     Late(u64),
-    /// There is reason to look.
+    /// There is a reason to check.
     Check,
 }
 
@@ -65,26 +65,27 @@ impl Reports {
 
 type Outcome = Result<Dialled, String>;
 
-/// See the module.
+/// The connection loop of a link.
 pub struct Keeper {
     link: Link,
     client: Client,
     inbox: mpsc::Receiver<Report>,
     machine: Machine,
+    /// The connection in use, which stays in use while it is only suspect.
     line: Option<Line>,
     generation: u64,
     breaks: u64,
-    /// Whether the connection was silent at the last look.
+    /// Whether the connection was silent at the last check.
     silent: bool,
-    /// Connections that were replaced, with questions that may be open. Few: each is gone within some seconds.
+    /// Replaced connections that may have open commands. Few: each is gone within seconds.
     retired: Vec<Arc<Flight>>,
-    /// The doubt that was told last, and when: a right that is missing raises the same one every two seconds.
+    /// The suspicion that was logged last, and when: a missing right raises the same one every two seconds.
     told: Option<(String, Instant)>,
-    /// Whether the next connection is news.
+    /// Whether the next connection is logged.
     news: bool,
     /// The attempt under way.
     attempt: Option<BoxFuture<'static, Outcome>>,
-    /// The sign of life under way.
+    /// The probe under way.
     sign: Option<BoxFuture<'static, RedisResult<Greeting>>>,
 }
 
@@ -94,7 +95,7 @@ impl std::fmt::Debug for Keeper {
     }
 }
 
-/// Waits for a future that may not be there, in which case it waits for ever; it is gone once it is done.
+/// Waits for a future and clears its slot. An empty slot waits for ever.
 async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let Some(future) = slot else { return std::future::pending().await };
     let outcome = future.await;
@@ -129,12 +130,13 @@ impl Keeper {
         }
     }
 
-    /// Keeps the link, for ever.
+    /// Runs the loop, for ever.
     pub async fn run(mut self) {
         self.show_up(false);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // One attempt at a time: its own timeout bounds it.
             let due = self.machine.due().filter(|_| self.attempt.is_none());
             tokio::select! {
                 dialled = done(&mut self.attempt) => self.dialled(dialled),
@@ -164,7 +166,7 @@ impl Keeper {
             }
             Err(problem) => {
                 self.machine.refused(now, rand::random());
-                // A connection in doubt serves until there is a better one.
+                // A suspect connection serves until there is a better one.
                 if self.machine.phase() == Phase::Connecting {
                     self.link.0.state.send_replace(State::Down(problem.into()));
                 }
@@ -172,17 +174,17 @@ impl Keeper {
         }
     }
 
-    /// Puts a new connection in the place of the old one. What is under way on the old one may still be answered there: it
-    /// may carry a large answer over a slow network.
+    /// Replaces the connection. Open commands may still be answered on the old one, which may be carrying a large
+    /// reply over a slow network.
     fn take_over(&mut self, dialled: Dialled) {
         let Dialled { connection, greeting, flight, driver } = dialled;
         self.generation += 1;
         let old = self.line.take();
-        // Of a server that does not say which it is, it is not known that it is the same.
+        // A server without a known id may be another one.
         let same = old.as_ref().is_some_and(|old| greeting.run_id.is_some() && old.greeting.run_id == greeting.run_id);
         self.breaks += u64::from(!same);
         match old.map(|old| old.flight) {
-            // A link that waits in Redis carries no answer that is worth a wait.
+            // The reply of a blocking command is not worth a wait.
             Some(flight) if !self.link.0.settings.block.is_zero() => flight.give_up(),
             flight => self.retired.extend(flight),
         }
@@ -201,16 +203,17 @@ impl Keeper {
     fn hear(&mut self, report: Report) {
         match report {
             Report::Met(generation, verdict) if generation == self.generation => self.judge(verdict),
-            // Others were answered meanwhile: Redis is slow, or this link has much to carry.
+            // Others were answered meanwhile: Redis is slow, or this link carries much.
             Report::Late(generation) if generation == self.generation && !self.has_timed_out() => {}
             Report::Late(generation) if generation == self.generation => {
                 self.lose("Redis did not answer in redis.response_timeout; see whether it is overloaded".to_owned());
             }
             Report::Check => {
+                // Another link's loss may have the same cause, so an attempt that waits is made at once.
                 self.machine.hurry(Instant::now());
                 self.ask_for_a_sign();
             }
-            // It is about a connection that was replaced.
+            // About a connection that was replaced.
             Report::Met(..) | Report::Late(_) => {}
         }
     }
@@ -229,13 +232,13 @@ impl Keeper {
 
     fn greeted(&mut self, greeted: RedisResult<Greeting>) {
         match greeted {
-            // What else a server says of itself does not change while a connection stands.
+            // The rest of a server's statement does not change during a connection.
             Ok(_) => {}
             Err(error) => self.judge(judge::<redis::Value>(&Err(error))),
         }
     }
 
-    /// Doubts a connection that is silent, trusts it again when it is not, and asks an idle one for a sign of life.
+    /// Suspects a silent connection, clears it when it is not silent any more, and probes an idle one.
     fn look(&mut self) {
         self.retired.retain(|flight| {
             let silent = flight.silence() >= GIVEN_UP;
@@ -253,6 +256,7 @@ impl Keeper {
             (true, true) | (false, false) => {}
         }
         self.silent = self.is_silent(&flight);
+        // An idle link would otherwise notice a lost server only at its next command.
         if flight.idle() >= IDLE {
             self.ask_for_a_sign();
         }
@@ -263,6 +267,7 @@ impl Keeper {
     }
 
     fn ask_for_a_sign(&mut self) {
+        // One probe at a time: a second one says nothing more.
         let (Some(line), None) = (&self.line, &self.sign) else { return };
         let (mut line, asked) = (line.clone(), line.flight.ask());
         self.sign = Some(Box::pin(async move {
@@ -274,6 +279,7 @@ impl Keeper {
 
     fn doubt(&mut self, problem: &str) {
         let known = self.told.as_ref().is_some_and(|(told, at)| told == problem && at.elapsed() < TELL_AGAIN);
+        // A suspicion that repeats every two seconds would fill the log.
         if self.machine.phase() == Phase::Up && !known {
             self.told = Some((problem.to_owned(), Instant::now()));
             self.news = true;
@@ -299,7 +305,7 @@ impl Keeper {
             problem,
             "a connection to Redis is lost; making another one"
         );
-        // Users wait for an attempt that is made at once, and are told at once of one that is not.
+        // Commands wait for an attempt that is made at once, and fail at once otherwise.
         let at_once = self.machine.due().is_none_or(|due| due <= now);
         let problem = Arc::from(remedy::said(self.name(), &problem));
         self.link.0.state.send_replace(if at_once { State::Connecting(problem) } else { State::Down(problem) });

@@ -1,30 +1,30 @@
-//! What a link does next: a calculation over the states, which the tasks of all links share. The clock and
-//! chance come in as arguments.
+//! The next step of a link: a calculation over its states, shared by the tasks of all links. Clock and chance are
+//! arguments.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The wait before the second attempt in a row; each further one waits twice as long.
+/// The wait before the second attempt in a row. Each further one waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// The longest wait: with an attempt that hangs for `redis.connect_timeout` before it, less than the five seconds in
-/// which a node has to be well again.
+/// The longest wait: with an attempt that hangs for `redis.connect_timeout` before it, below the five seconds within
+/// which a node has to recover.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// A connection that stood for so long proves that attempts need no wait.
+/// A connection that lasted this long proves that attempts need no wait.
 const PROVEN: Duration = Duration::from_secs(2);
 
-/// Where a link stands.
+/// The state of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// There is no connection.
     Connecting,
-    /// There is one.
+    /// There is a connection.
     Up,
-    /// There is one, and another is being made to see whether that would serve better.
+    /// There is a connection, and another one is being made to see whether it serves better.
     Suspect,
 }
 
-/// See the module.
+/// The state machine of a link.
 #[derive(Debug)]
 pub struct Machine {
     phase: Phase,
@@ -32,29 +32,30 @@ pub struct Machine {
     attempts: u32,
     /// When the next attempt is due; none while a connection is trusted.
     due: Option<Instant>,
+    /// When the last connection was made, to tell whether it has proven itself.
     up_since: Instant,
 }
 
 impl Machine {
-    /// A link without a connection, to be made at once.
+    /// A link without a connection, which is due at once.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { phase: Phase::Connecting, attempts: 0, due: Some(now), up_since: now }
     }
 
-    /// Where it stands.
+    /// The state.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// When to make a connection, if one is to be made.
+    /// When to connect, if at all.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// An attempt succeeded.
+    /// Records a successful attempt.
     pub fn connected(&mut self, now: Instant) {
         self.phase = Phase::Up;
         self.due = None;
@@ -62,22 +63,22 @@ impl Machine {
         self.attempts += 1;
     }
 
-    /// An attempt failed. `chance` from 0 to 1 spreads the attempts of many nodes.
+    /// Records a failed attempt. `chance`, from 0 to 1, spreads the attempts of many nodes.
     pub fn refused(&mut self, now: Instant, chance: f64) {
         self.attempts += 1;
         self.due = Some(now + wait(self.attempts, chance));
     }
 
-    /// The connection is gone, or leads to a server that serves nobody.
+    /// Records that the connection is gone, or leads to a server that serves no client.
     pub fn lost(&mut self, now: Instant, chance: f64) {
-        // An attempt that is due already keeps its time: the connection in doubt was to be replaced anyway.
+        // An attempt that is due already keeps its time: the suspect connection was to be replaced anyway.
         if self.phase == Phase::Up {
             self.due = Some(self.next_attempt(now, chance));
         }
         self.phase = Phase::Connecting;
     }
 
-    /// Something speaks against the connection.
+    /// Records that something speaks against the connection.
     pub fn doubted(&mut self, now: Instant, chance: f64) {
         if self.phase == Phase::Up {
             self.phase = Phase::Suspect;
@@ -85,7 +86,7 @@ impl Machine {
         }
     }
 
-    /// Nothing speaks against the connection any more.
+    /// Records that nothing speaks against the connection any more.
     pub fn cleared(&mut self) {
         if self.phase == Phase::Suspect {
             self.phase = Phase::Up;
@@ -93,23 +94,24 @@ impl Machine {
         }
     }
 
-    /// Has an attempt that waits made at once, because there is reason to think that it succeeds.
+    /// Makes a waiting attempt due at once, because there is reason to expect success.
     pub fn hurry(&mut self, now: Instant) {
         self.due = self.due.map(|due| due.min(now));
     }
 
-    /// At once behind a connection that has proven itself. One that was lost right after it was made is no
-    /// better than a refused attempt: without a wait, a server that accepts and hangs up would be asked without end.
+    /// The time of the next attempt: at once after a connection that has proven itself. One that was lost right after
+    /// it was made counts like a refused attempt; otherwise a server that accepts and hangs up would be contacted in
+    /// a tight loop.
     fn next_attempt(&mut self, now: Instant, chance: f64) -> Instant {
         if now.saturating_duration_since(self.up_since) >= PROVEN {
             self.attempts = 0;
         }
-        // The attempt that made the connection is the first one: losing that connection once is answered at once.
+        // The attempt that made the connection is the first one: a single loss is followed by an attempt at once.
         now + wait(self.attempts.saturating_sub(1), chance)
     }
 }
 
-/// The wait before the next attempt behind so many: none behind none.
+/// The wait before the next attempt after so many; none after none.
 fn wait(attempts: u32, chance: f64) -> Duration {
     let Some(doublings) = attempts.checked_sub(1) else { return Duration::ZERO };
     let longest = (FIRST_WAIT * 2_u32.saturating_pow(doublings.min(10))).min(LONGEST_WAIT);

@@ -1,15 +1,15 @@
-//! What an operator is told when Redis refuses or does not answer: what is wrong, and what mends it.
+//! Messages to operators about a Redis that refuses or does not answer: the failure and its remedy.
 
 use redis::{ErrorKind, RedisError};
 
 use super::trouble;
 
-/// What to look at when there is no answer: a server without TLS is silent to `rediss://`, and one with it hangs up on
+/// The remedy without an answer: a server without TLS is silent to `rediss://`, and one with TLS hangs up on
 /// `redis://`.
 pub const SEE_URL: &str =
     "see whether Redis runs, and redis.url: its host, its port, and rediss:// only where Redis speaks TLS";
 
-/// Says that Redis cannot be used for `what` because of `error`, and what to do about it.
+/// The sentence that Redis cannot be used for `what` because of `error`, with the remedy.
 #[must_use]
 pub fn problem(what: &str, error: &RedisError) -> String {
     if error.kind() == ErrorKind::AuthenticationFailed {
@@ -20,7 +20,7 @@ pub fn problem(what: &str, error: &RedisError) -> String {
     said(what, &trouble::text(error))
 }
 
-/// The same, of the text of an error. That of a transaction names the refusals of its commands in its text alone.
+/// The same for the text of an error. A transaction's error names the refusals of its commands in its text alone.
 #[must_use]
 pub fn said(what: &str, error: &str) -> String {
     if let Some((wrong, remedy)) = trouble::words(error).find_map(|word| refusal(&word)) {
@@ -34,14 +34,14 @@ pub fn said(what: &str, error: &str) -> String {
     if let Some(remedy) = of_tls(error) {
         return format!("there is no TLS with Redis for {what}: {error}; {remedy}");
     }
-    // The library's own words are of bytes, on several lines.
+    // The library's message quotes bytes over several lines.
     if error.contains("Parse error") {
         return "the server at redis.url does not speak the protocol of Redis; see its host and its port".to_owned();
     }
     format!("Redis is out of reach for {what}: {error}; {SEE_URL}")
 }
 
-/// What mends a failure of TLS, as the library words it.
+/// The remedy for a TLS failure, by the library's wording.
 fn of_tls(error: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if says(&["CertificateRequired", "BadCertificate", "fatal alert: UnknownCA", "AccessDenied"]) {
@@ -55,20 +55,21 @@ fn of_tls(error: &str) -> Option<&'static str> {
     says(&["InvalidContentType"]).then_some("it does not speak TLS there: see the scheme and the port in redis.url")
 }
 
-/// Said of a node of a cluster.
+/// The message about a cluster node.
 #[must_use]
 pub fn cluster() -> &'static str {
     "redis.url leads to a node of a Redis Cluster, which is not supported; name a Redis that runs with cluster mode off"
 }
 
-/// Whether a key holds something else than it should; a pipeline hides the code of its error.
+/// Whether a key holds another type. A pipeline hides the code of its error.
 #[must_use]
 pub fn is_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }
 
-/// What Redis refused, and what mends it; none when this is no code of a refusal.
+/// The refusal behind a code, with its remedy; none when the code is not a refusal.
 fn refusal(code: &str) -> Option<(&'static str, &'static str)> {
+    // By code: the text behind it is for humans.
     match code {
         "NOAUTH" | "WRONGPASS" => Some((
             "Redis refuses the password",

@@ -1,4 +1,4 @@
-//! The stream under a connection: whatever arrives on it is a sign of life, before the library has a whole answer of it.
+//! The stream under a connection: arriving bytes are a sign of life, before the library has a whole reply.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 
 use super::flight::Flight;
 
-/// A stream whose bytes are noted as they arrive.
+/// A stream that records arriving bytes.
 pub(super) struct Heard<S> {
     stream: S,
     flight: Arc<Flight>,
@@ -23,8 +23,8 @@ impl<S> Heard<S> {
     }
 }
 
-/// Connects to the first of a name's addresses that answers. All are tried at once: one that leads nowhere would take the
-/// whole time of an attempt.
+/// Connects to the first of a name's addresses that answers. All are tried at once: an address that leads nowhere
+/// would use up the whole attempt.
 pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let attempts: Vec<_> =
         lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
@@ -32,6 +32,7 @@ pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
     let (stream, _) = select_ok(attempts).await?;
+    // Commands are short, and their delay by Nagle's algorithm would add to every publish.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -40,6 +41,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        // A read that is pending or at its end is no sign of life.
         if buffer.filled().len() > before {
             self.flight.heard();
         }

@@ -1,26 +1,26 @@
-//! What an answer says of the connection that it came by.
+//! What a reply says about its connection.
 
 use redis::{RedisError, RedisResult, Value};
 
-/// Answers of a server that serves nobody from here: a primary that was demoted, one that has not begun to serve, or
-/// one that does not know this user any more.
+/// Replies of a server that serves no client: a demoted primary, a server that is still loading, or one that does not
+/// know this user any more.
 const ENDS: [&str; 7] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "UNBLOCKED"];
 
-/// Answers that may be this server's alone: one that took its place may have the rights, the memory or the replicas.
+/// Replies that may concern this server alone: its successor may have the rights, the memory or the replicas.
 const DOUBTS: [&str; 5] = ["NOPERM", "NOREPLICAS", "MISCONF", "OOM", "BUSY"];
 
-/// What an answer means for the connection.
+/// The meaning of a reply for the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Nothing.
     Fine,
     /// Another connection might serve better.
     Doubt(String),
-    /// This one is of no use.
+    /// This connection is of no use.
     End(String),
 }
 
-/// Anything that Redis answers with.
+/// A reply of Redis.
 pub(super) trait Answer {
     /// The refusals in it.
     fn refusals(&self) -> Vec<String>;
@@ -34,7 +34,7 @@ impl Answer for Value {
 }
 
 impl Answer for Vec<Value> {
-    /// A transaction's answers are one list in the list.
+    /// A transaction's replies are one list in the list.
     fn refusals(&self) -> Vec<String> {
         let inner = |value: &Value| {
             let Value::Array(answers) = value else { return value.refusals() };
@@ -44,7 +44,7 @@ impl Answer for Vec<Value> {
     }
 }
 
-/// Judges a connection by an answer.
+/// The verdict on a connection by a reply.
 pub(super) fn judge<T: Answer>(answer: &RedisResult<T>) -> Verdict {
     match answer {
         Ok(answer) => weigh(&answer.refusals()),
@@ -54,12 +54,12 @@ pub(super) fn judge<T: Answer>(answer: &RedisResult<T>) -> Verdict {
     }
 }
 
-/// Whether this error means that the server serves nobody from here.
+/// Whether the error means that the server serves no client.
 pub(super) fn is_end(error: &RedisError) -> bool {
     is_broken(error) || names(&text(error), &ENDS)
 }
 
-/// An error as Redis wrote it, where it was Redis.
+/// An error as Redis wrote it, if it came from Redis.
 pub(super) fn text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
@@ -74,18 +74,19 @@ fn is_broken(error: &RedisError) -> bool {
 fn weigh(refusals: &[String]) -> Verdict {
     let first = |codes: &[&str]| refusals.iter().find(|text| names(text, codes)).cloned();
     match (first(&ENDS), first(&DOUBTS)) {
+        // A server of no use decides, whatever else is in the reply.
         (Some(end), _) => Verdict::End(end),
         (None, Some(doubt)) => Verdict::Doubt(doubt),
         (None, None) => Verdict::Fine,
     }
 }
 
-/// Whether a text holds one of these codes as a word.
+/// Whether a text has one of these codes as a word.
 fn names(text: &str, codes: &[&str]) -> bool {
     words(text).any(|word| codes.contains(&word.as_str()))
 }
 
-/// The words of a text, as Redis writes its codes: the client library writes `NoPerm` for some of them.
+/// The words of a text in the spelling of Redis' codes. The client library writes `NoPerm` for some of them.
 pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric()).map(str::to_ascii_uppercase);
     words.map(|word| if word == "BUSYLOADING" { "LOADING".to_owned() } else { word })

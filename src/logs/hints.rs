@@ -1,5 +1,5 @@
-//! Hints: what a developer is told at info, of refusals that a node in production only counts. Each reason is said now and
-//! then, not each time, for a client that is refused comes back at once.
+//! Hints: refusals that are logged for a developer at info, and only counted in production. Each reason is logged at
+//! intervals and not each time, since a refused client retries at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// A reason that goes on is said this often: seldom enough to leave the log readable, often enough to be found at its end.
+/// The interval for a lasting reason: long enough to leave the log readable, short enough to be found at its end.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Reasons that are remembered: far more than there are, but for the names of hosts, which strangers may make up.
+/// Reasons that are remembered: far more than there are, except for host names, which strangers can make up.
 const REASONS: usize = 64;
 
-/// Says when a hint is due; a clone shares the memory.
+/// Decides when a hint is due. Clones share the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Hints(Option<Arc<Mutex<HashMap<String, Instant>>>>);
 
 impl Hints {
-    /// For `serve --dev`.
+    /// Hints for `serve --dev`.
     #[must_use]
     pub fn for_developers() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// None is ever due.
+    /// No hint is ever due.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Whether to say now why something was refused. If so, not again for a while.
+    /// Whether to log a reason. If so, it is not due again for a while.
     #[must_use]
     pub fn is_due(&self, reason: &str) -> bool {
         self.0.as_ref().is_some_and(|said| is_due(&mut said.lock(), reason, Instant::now()))
@@ -37,6 +37,7 @@ impl Hints {
 }
 
 fn is_due(said: &mut HashMap<String, Instant>, reason: &str, now: Instant) -> bool {
+    // Expired reasons make room, so that made-up ones block the log for a minute at most.
     said.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
     if said.contains_key(reason) || said.len() >= REASONS {
         return false;

@@ -1,4 +1,4 @@
-//! The values that labels can have: small closed sets, never names of rooms or users.
+//! The values of labels: small closed sets, never names of rooms or users.
 
 use hallway_rooms::close::{Close, Refusal};
 
@@ -14,7 +14,7 @@ pub(super) const CLOSES: &[&str] = &{
     codes
 };
 
-/// The limits that hold somebody back.
+/// The limits that refuse or delay clients.
 pub(super) const LIMITS: &[&str] = &{
     let (mut keys, mut at) = ([""; Limit::ALL.len()], 0);
     while at < keys.len() {
@@ -62,7 +62,7 @@ pub(super) const REFUSED_LOCATIONS: &[&str] = &[
     Refusal::Unavailable.code(),
 ];
 
-/// Why a command is not looked at: told so, or its transport closed.
+/// Why a command is not parsed: it is refused, or its transport is closed.
 pub(super) const REFUSED_COMMANDS: &[&str] = &[Refusal::RateLimited.code(), Close::TooManyCommands.code()];
 
 /// Why an entry of the ingest stream is put aside.
@@ -75,26 +75,26 @@ pub(super) const REJECTED_ENTRIES: &[&str] = &[
     Refusal::NotStored.code(),
 ];
 
-/// What becomes of a new token.
+/// The outcomes of a token refresh.
 pub(super) const REFRESHES: &[&str] =
     &["renewed", Refusal::Unauthorized.code(), Refusal::Forbidden.code(), Refusal::Unavailable.code()];
 
-/// What becomes of a request to revoke.
+/// The outcomes of a request to revoke.
 pub(super) const REVOKE_OUTCOMES: &[&str] =
     &["noted", Refusal::InvalidPayload.code(), Refusal::TooManyRevocations.code(), Refusal::Unavailable.code()];
 
-/// What becomes of a fetch of the JWKS.
+/// The outcomes of a fetch of the JWKS.
 pub(super) const JWKS_OUTCOMES: &[&str] =
     &["fetched", "unreachable", "timeout", "redirect", "status", "too-large", "no-jwks"];
 
-/// What becomes of a question to the authorizer.
+/// The outcomes of a question to the authorizer.
 pub(super) const AUTHORIZER_OUTCOMES: &[&str] =
     &["allowed", "denied", "busy", "timeout", "unreachable", "status", "too-large", "garbage"];
 
-/// Why a rule cannot be judged.
+/// Why a rule cannot be evaluated.
 pub(super) const POLICY_FAULTS: &[&str] = &["claims-too-large", "evaluation", "no-bool", "panicked"];
 
-/// What becomes of a request to the API.
+/// The outcomes of a request to the API.
 pub(crate) const API_OUTCOMES: &[&str] =
     &["ok", "refused", "failed", Refusal::Unauthorized.code(), Refusal::Forbidden.code(), Refusal::RateLimited.code()];
 

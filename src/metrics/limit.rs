@@ -1,5 +1,5 @@
-//! The limits of a deployment, as metrics and logs know them: each time one holds somebody back it is counted, and now and
-//! then told to the operator with the key that sets it.
+//! The limits of a deployment in metrics and logs. Each time one takes effect it is counted, and at intervals it is
+//! logged with the key that sets it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,10 +9,10 @@ use super::OVER_LIMIT;
 use crate::clock::now_ms;
 use crate::logs;
 
-/// One limit is logged this often at most, whatever its clients do.
+/// The least time between two log lines about one limit, in milliseconds.
 const LOG_EVERY_MS: u64 = 60_000;
 
-/// A limit that was reached.
+/// A limit that can take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// `limits.handshakes_per_second`
@@ -50,7 +50,7 @@ pub enum Limit {
 static LOGGED_MS: [AtomicU64; Limit::ALL.len()] = [const { AtomicU64::new(0) }; Limit::ALL.len()];
 
 impl Limit {
-    /// All of them, in the order of their declaration.
+    /// All limits, in the order of their declaration.
     pub const ALL: [Self; 15] = [
         Self::HandshakesPerSecond,
         Self::HandshakesPerIp,
@@ -69,7 +69,7 @@ impl Limit {
         Self::ReadsPerUser,
     ];
 
-    /// Its label, which is also its key in the section `limits`, but for that of the system.
+    /// The label, which is also the key in the section `limits`, except for the system's limit.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
@@ -91,26 +91,29 @@ impl Limit {
         }
     }
 
-    /// What an operator would have to raise.
+    /// The setting that an operator would have to raise.
     fn setting(self) -> String {
         let key = self.key();
         if self == Self::Descriptors {
             return "nofile".to_owned();
         }
-        // An address that is held back though no limit is set for it had its share of the other one.
+        // An address that is refused without a limit of its own has used up its fair share of the other one.
         if self == Self::HandshakesPerIp {
             return format!("limits.{key} or limits.{}", Self::HandshakesPerSecond.key());
         }
         format!("limits.{key}")
     }
 
-    /// Notes that it has held somebody back.
+    /// Counts that the limit took effect, and logs it at intervals.
     pub fn reached(self) {
         counter!(OVER_LIMIT, "limit" => self.key()).increment(1);
         let (now, last) = (now_ms(), &LOGGED_MS[self as usize]);
         let before = last.load(Ordering::Relaxed);
+        // A clock that was set back must not silence the log until it has caught up.
         let due = now >= before.saturating_add(LOG_EVERY_MS) || now < before;
+        // Of several threads at this moment one logs.
         if due && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // The key, as the label alone does not say where to raise it.
             let key = self.setting();
             tracing::warn!(
                 event = logs::LIMIT_REACHED,

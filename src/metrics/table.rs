@@ -1,4 +1,4 @@
-//! What is known of a metric, and the page of documentation that comes of it.
+//! The description of a metric, and the documentation page that is made from all of them.
 
 use std::fmt::Write as _;
 
@@ -7,39 +7,39 @@ use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_h
 /// Metrics of one theme.
 #[derive(Debug)]
 pub struct Group {
-    /// Its heading.
+    /// The heading.
     pub title: &'static str,
-    /// What belongs to it.
+    /// The metrics.
     pub metrics: &'static [Metric],
 }
 
-/// A metric: what is known of it before it moves.
+/// A metric's description.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name in `/metrics`; a histogram's has `_bucket`, `_sum` and `_count` behind it there.
+    /// Its name in `/metrics`. A histogram's series end in `_bucket`, `_sum` and `_count` there.
     pub name: &'static str,
-    /// How it moves.
+    /// Its kind.
     pub kind: Kind,
     /// What it counts or measures.
     pub unit: &'static str,
-    /// Its labels, each with every value it can have. None at all: those that the configuration or the build name.
+    /// Its labels, each with all values. An empty list stands for values from the configuration or the build.
     pub labels: &'static [(&'static str, &'static [&'static str])],
-    /// What it means, in lines.
+    /// Its meaning, line by line.
     pub meaning: &'static [&'static str],
 }
 
-/// How a metric moves.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Up only, from 0 at the node's start.
+    /// Only grows, from 0 at the node's start.
     Counter,
-    /// Up and down.
+    /// Rises and falls.
     Gauge,
-    /// By observations.
+    /// Counts observations by size.
     Histogram,
 }
 
-/// Makes a constant of each metric's name, and of all of them [`TABLE`](super::TABLE).
+/// Generates a constant of each metric's name, and [`TABLE`](super::TABLE) of all metrics.
 macro_rules! table {
     ($($title:literal { $(
         $(#[doc = $line:literal])+
@@ -64,14 +64,14 @@ macro_rules! table {
 pub(super) use table;
 
 impl Metric {
-    /// What it means.
+    /// The meaning in one line.
     #[must_use]
     pub fn help(&self) -> String {
         self.meaning.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Tells the recorder what it means. A counter starts at 0 with each value of its label, and a histogram without an
-    /// observation: of one that comes into being with its first step, that step is not seen by who looks at increases.
+    /// Describes the metric to the recorder. A counter starts at 0 with each value of its label, and a histogram
+    /// without observations: the first step of a series that begins with it is invisible to `increase`.
     pub(super) fn announce(&self) {
         let unit = match self.unit {
             "seconds" => Unit::Seconds,
@@ -85,10 +85,12 @@ impl Metric {
         }
         match (self.kind, self.labels) {
             (Kind::Counter, []) => counter!(self.name).increment(0),
+            // With one label its values are all series. Products of several labels would be mostly empty.
             (Kind::Counter, [(label, values)]) => {
                 values.iter().for_each(|value| counter!(self.name, vec![Label::new(*label, *value)]).increment(0));
             }
             (Kind::Histogram, []) => drop(histogram!(self.name)),
+            // A gauge has no steps, and labels without a closed set of values cannot be announced.
             _ => {}
         }
     }
@@ -104,7 +106,7 @@ fn labelled(label: &str, values: &[&str]) -> String {
     if values.is_empty() { format!("`{label}`") } else { format!("`{label}`: {}", values.join(", ")) }
 }
 
-/// The page of documentation.
+/// Renders the documentation page.
 #[must_use]
 pub fn page(groups: &[Group]) -> String {
     let mut page = HEAD.to_owned();

@@ -1,4 +1,4 @@
-//! Whether Redis can be relied on right now: every check must hold, and the first that does not says why.
+//! Whether Redis can be relied on: every check must hold, and the first failing one gives the reason.
 
 use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
@@ -8,31 +8,32 @@ use crate::link::{UNANSWERED, Unavailable};
 use crate::logs;
 use crate::metrics::BROKER_UP;
 
-/// What is looked at, what explains most first.
+/// The checks, in the order of how much they explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Whether it is a Redis of its own, and no node of a cluster.
+    /// Redis is a single server and not a cluster node.
     Mode,
-    /// `maxmemory-policy`.
+    /// `maxmemory-policy` does not evict histories.
     Policy,
-    /// The link for commands.
+    /// The command link works.
     Commands,
-    /// Whether this node's user may do what the work needs.
+    /// This node's Redis user has the rights that it needs.
     Rights,
-    /// The pub/sub link, canary included.
+    /// The pub/sub link receives, canaries included.
     PubSub,
 }
 
-/// How many checks there are.
+/// The number of checks.
 const CHECKS: usize = 5;
 
-/// What is wrong, by check; none where it holds.
+/// The failure of each check; none where it holds.
 type Problems = [Option<String>; CHECKS];
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Checks {
     problems: Mutex<Problems>,
+    /// Whether all hold; waited for by commands.
     up: watch::Sender<bool>,
     gauge: Gauge,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Checks {
 impl Checks {
     pub(crate) fn new() -> Self {
         let mut problems = Problems::default();
+        // Not ready until both links have proved to work. The other checks only ever report a failure.
         for waiting in [Check::Commands, Check::PubSub] {
             problems[waiting as usize] = Some(UNANSWERED.to_owned());
         }
@@ -75,7 +77,7 @@ impl Checks {
         let news = problem.clone().filter(|_| !known);
         problems[check as usize] = problem;
         let up = problems.iter().all(Option::is_none);
-        // Under the lock: of two checks at once, the later one's outcome must stand.
+        // Under the lock: of two concurrent checks the later outcome must win.
         let was = self.up.send_replace(up);
         drop(problems);
         if let Some(problem) = news {

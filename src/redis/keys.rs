@@ -1,10 +1,10 @@
-//! The names of things in Redis (design: "Redis contract"). The room is the hash tag, so that everything of a room
-//! lies in one slot of a cluster.
+//! The names of keys and channels in Redis (design: "Redis contract"). The room is the hash tag, so that all keys of
+//! a room are in one slot of a cluster.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use hallway_rooms::key::Room;
 
-/// Key names under one prefix.
+/// Key names with one prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     prefix: String,

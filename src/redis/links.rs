@@ -8,8 +8,8 @@ use ::redis::RedisError;
 use super::RedisSettings;
 use crate::link::{Keeper, Link, LinkSettings};
 
-/// How long a page of a history may take at the least: on a network that carries a hundredth of what is usual, so long is
-/// waited for sixteen of them. Whether anything comes at all is seen by the link itself, and much sooner.
+/// The least timeout for a page of history. It suffices for sixteen of them on a network with a hundredth of the
+/// usual speed. A connection without any traffic is detected by the link itself, and much sooner.
 const PAGE: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -41,6 +41,7 @@ impl Links {
             let settings_of = LinkSettings { name, connect_timeout, response_timeout, block: Duration::ZERO };
             Link::new(&settings.client, settings_of)
         };
+        // Short replies only: a late one means trouble. Pages may take long on a slow network.
         let (commands, first) = link("commands", answer)?;
         let (history, keeper) = link("history", answer.max(PAGE))?;
         let (healing, second) = link("healing", answer.max(PAGE))?;

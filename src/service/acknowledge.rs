@@ -1,4 +1,4 @@
-//! Acknowledging: a client says what became of an event.
+//! Acknowledgements: a client reports what its app did with an event.
 
 use hallway_rooms::event::EventId;
 use metrics::counter;
@@ -7,28 +7,28 @@ use super::{Answer, Service, reply};
 use crate::logs;
 use crate::session::Session;
 
-/// What became of an event at a client.
+/// The outcome of an event at a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It has arrived.
+    /// The event has arrived.
     Received,
-    /// The app has done what it asks for.
+    /// The app has finished the work that the event asks for.
     Processed,
-    /// The app could not.
+    /// The app could not do that work.
     Failed,
 }
 
-/// A client's word on an event.
+/// A client's report about one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
-    /// Which event.
+    /// The id of the event.
     pub event: EventId,
-    /// What became of it.
+    /// The outcome.
     pub status: Status,
 }
 
 impl Status {
-    /// As it stands on the wire and in the metric.
+    /// The spelling on the wire and in the metric's label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Status {
 }
 
 impl Service {
-    /// Takes a client's word on an event.
+    /// Counts a client's acknowledgement. The gateway keeps no state for it and publishes nothing.
     pub fn acknowledge(&self, session: &Session, acknowledgement: &Acknowledgement, answer: Answer) {
         let Acknowledgement { event, status } = acknowledgement;
         counter!(crate::metrics::ACKNOWLEDGEMENTS, "status" => status.as_str()).increment(1);

@@ -1,4 +1,4 @@
-//! The answer to a command: whether its client wants one, how its door writes it, and when the command came.
+//! The answer to a command: whether the client asked for one, how the door frames it, and when the command arrived.
 
 use std::fmt;
 use std::time::Instant;
@@ -10,9 +10,11 @@ use crate::session::Session;
 /// Turns the body of a reply into the frame of a door.
 pub type Frame = Box<dyn FnOnce(&str) -> Bytes + Send + Sync>;
 
-/// An answer that is yet to be given, at most once.
+/// An answer that is given at most once.
 pub struct Answer {
+    /// Frames the body; none when the client passed no ack callback, or when the answer has been given.
     frame: Option<Frame>,
+    /// Start of the wait budget, so that time spent in the queue counts.
     arrived: Instant,
 }
 
@@ -23,37 +25,38 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// To a command that arrived then; without a frame the client wants none.
+    /// An answer to a command that arrived at `arrived`. Without a frame the client did not ask for one.
     #[must_use]
     pub fn new(frame: Option<Frame>, arrived: Instant) -> Self {
         Self { frame, arrived }
     }
 
-    /// Whether it is wanted and has not been given.
+    /// Whether an answer was asked for and has not been given.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.frame.is_some()
     }
 
-    /// When its command came.
+    /// When the command arrived.
     #[must_use]
     pub fn arrived(&self) -> Instant {
         self.arrived
     }
 
-    /// Gives it, if it is wanted.
+    /// Sends the answer, if one was asked for.
     pub fn give(&mut self, session: &Session, body: &str) {
         if let Some(frame) = self.frame.take() {
             session.send(frame(body));
         }
     }
 
-    /// Gives it, if it is wanted, and does what it tells of in the same moment: no event goes out between the two. Nothing is
-    /// done where the transport is closed.
+    /// Sends the answer, if one was asked for, and runs `act` under the lock of the wire: no event goes out between
+    /// the two. `act` does not run when the transport is closed.
     pub fn give_as(&mut self, session: &Session, body: impl FnOnce() -> String, act: impl FnOnce()) {
         let frame = self.frame.take().map(|frame| frame(&body()));
         session.lane().push_if(|| {
             act();
+            // A kicked session is sent nothing behind its close notice, not even a reply.
             frame.filter(|_| !session.is_kicked())
         });
     }

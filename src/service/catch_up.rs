@@ -22,38 +22,38 @@ use crate::broker::Shared;
 use crate::hub::Watch;
 use crate::session::{Membership, Session, Standing};
 
-/// A member that is behind in some rooms.
+/// A member that is behind in some of its rooms.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    /// Its rooms, in the order of their keys, which is that of the reader.
+    /// The rooms that are caught up together, in the order of their keys. The reader numbers them the same way.
     pub(super) seats: Vec<Seat>,
-    /// What was read and told of them so far.
+    /// The merged histories, with how far each room has been read and sent.
     pub(super) reader: Reader,
-    /// What is to follow the histories.
+    /// The `latest` events that follow the histories.
     pub(super) current: Current,
 }
 
-/// One of its rooms.
+/// One of the rooms.
 #[derive(Debug)]
 pub(super) struct Seat {
-    /// Over the room since before the first read.
+    /// Watches the room since before the first read, so that no `latest` event is missed between read and delivery.
     pub(super) watch: Watch,
-    /// Its standing.
+    /// The membership that goes live at the end, and that records how far the member has been served.
     pub(super) membership: Arc<Membership>,
 }
 
-/// What came of a read.
+/// The outcome of one read.
 enum Read {
     Done,
-    /// The history no longer reaches back to where the member stands.
+    /// The history does not reach back to the member's position any more.
     Incomplete,
     Unavailable,
 }
 
-/// Bytes of event text that are composed and sent in one go.
+/// Bytes of event text that are framed before the task gives others a chance at the compose permit.
 const STRETCH: usize = 128 * 1024;
 
-/// Between two looks at a peer that lags, or at rooms that have moved on.
+/// Pause between two checks of a crowded socket, or of rooms that moved on.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Service {
@@ -68,6 +68,8 @@ impl Service {
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.step() {
                 Next::Read => {
+                    // The permit is for composing only: holding it across a read would stall every other large
+                    // answer.
                     drop(desk.take());
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(reading.take());
@@ -76,11 +78,17 @@ impl Service {
                     self.room_for_more(session).await;
                     (turn, sent) = (self.turn(session).await, Sent::default());
                     match self.read_next(session, &mut task).await {
+                        // A successful read ends the count of failures: only an unbroken one closes the transport.
                         Read::Done => unread = None,
                         Read::Unavailable if self.is_too_late(&mut unread) => {
+                            // The client cannot know that it misses events of this room. A reconnect makes it ask
+                            // again.
                             return session.close(Close::RoomUnreadable);
                         }
+                        // Another catch-up of this session, and other users, go on while this one waits for the
+                        // broker.
                         Read::Unavailable => _ = (reading.take(), turn.take()),
+                        // The transport is closing: the client starts over with the offset it has.
                         Read::Incomplete => return,
                     }
                 }
@@ -97,12 +105,15 @@ impl Service {
                         desk = self.0.turns.desk().await;
                         sent.unseen = 0;
                     }
+                    // Reading made progress, so the next look at the rooms needs no pause.
                     is_news = true;
                     sent.add(task.reader.merge.bytes(ready));
                     let told = task.reader.merge.take(ready);
                     told.into_iter().for_each(|told| send(session, &task, &told));
                 }
                 Next::Nothing => {
+                    // Everything that was read has been sent: release the permit and the turn before the locks of the
+                    // rooms are taken.
                     drop(desk.take());
                     self.end_turn(session, counted(turn.take(), sent.bytes));
                     task.note();
@@ -110,6 +121,8 @@ impl Service {
                     if task.go_live(session) {
                         return;
                     }
+                    // The last read brought nothing, and yet a position is ahead of it. Without a pause this loop
+                    // would spin.
                     if !std::mem::take(&mut is_news) {
                         drop(reading.take());
                         tokio::time::sleep(PAUSE).await;
@@ -119,15 +132,18 @@ impl Service {
         }
     }
 
-    /// Reads rooms on. Where that fails, the broker has been waited for.
+    /// Reads the next page of the rooms that are due. After a failure it waits until the broker can be reached or the
+    /// session ends.
     async fn read_next(&self, session: &Session, task: &mut CatchUp) -> Read {
         match self.read_on(&mut task.reader).await {
+            // A gap in a room that the member is still in cannot be reported by an event, so the transport is closed.
             Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
                 session.close(Close::HistoryLost);
                 Read::Incomplete
             }
-            // What was missed of a room that was left meanwhile is nobody's.
+            // A gap in a room that was left meanwhile concerns no member.
             Ok(_) => Read::Done,
+            // Retrying before the broker is back would burn the session's time for nothing.
             Err(_) => {
                 tokio::select! {
                     () = session.ended() => {}
@@ -138,8 +154,8 @@ impl Service {
         }
     }
 
-    /// Whether a room cannot be read for longer than a join waits, though the broker is well: its member would be deaf to it
-    /// and not know.
+    /// Whether a room could not be read for longer than `join_wait` although the broker is healthy. Its member would
+    /// miss events without knowing it.
     fn is_too_late(&self, unread: &mut Option<Instant>) -> bool {
         // While the broker is away it is not the room that cannot be read.
         if !self.0.broker.health().ready {
@@ -149,7 +165,7 @@ impl Service {
         unread.get_or_insert_with(Instant::now).elapsed() >= self.0.limits.join_wait
     }
 
-    /// Waits until little waits for a peer, so that what is read for it does not drive it over its bound.
+    /// Waits until the session's socket has little queued, so that a catch-up never drives it over its byte bound.
     pub(super) async fn room_for_more(&self, session: &Session) {
         while session.lane().wire().is_crowded() && !session.is_finished() {
             tokio::time::sleep(PAUSE).await;
@@ -157,14 +173,16 @@ impl Service {
     }
 }
 
-/// What was sent of what was read.
+/// Counters of one catch-up.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
+    /// Bytes sent in the current turn, which is weighed with them.
     bytes: usize,
-    /// Bytes and frames since there was room for more.
+    /// Bytes since the socket was last found uncrowded.
     page: usize,
+    /// Frames since the socket was last found uncrowded.
     frames: usize,
-    /// Bytes since others had their chance.
+    /// Bytes since the compose permit was last released.
     unseen: usize,
 }
 
@@ -177,7 +195,7 @@ impl Sent {
     }
 }
 
-/// A turn, counted with what was sent in it.
+/// A turn, weighed with the bytes that were sent in it.
 fn counted(mut turn: Option<Turn>, bytes: usize) -> Option<Turn> {
     turn.iter_mut().for_each(|turn| turn.count(bytes));
     turn
@@ -190,7 +208,7 @@ impl Seat {
 }
 
 impl CatchUp {
-    /// Lets go of the rooms that were left or joined anew. False when there are no others.
+    /// Drops the rooms that were left or joined again meanwhile. False when none is left to catch up with.
     fn goes_on(&mut self) -> bool {
         let mut behind = 0;
         for (room, seat) in self.seats.iter().enumerate() {
@@ -202,36 +220,41 @@ impl CatchUp {
         behind > 0
     }
 
-    /// Notes how far each room has been told.
+    /// Records in each membership how far its room has been sent.
     fn note(&self) {
         for (room, seat) in self.seats.iter().enumerate() {
             seat.membership.read_to(self.reader.merge.told(room));
         }
     }
 
-    /// Goes over to live events if nothing is missing, behind the newest of what came meanwhile. Rooms that have moved on are
-    /// read again.
+    /// Switches all rooms to live delivery if nothing is missing, after sending the `latest` events that came
+    /// meanwhile. Otherwise false, and the rooms that moved on are read again.
     pub(super) fn go_live(&mut self, session: &Session) -> bool {
         let behind: Vec<usize> = (0..self.seats.len()).filter(|room| self.seats[*room].is_behind()).collect();
-        // In the order of their keys, as whoever holds several does.
+        // In the order of their keys, the lock order of all code that holds several rooms.
         let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().hold())).collect();
         let mut level = true;
         for (room, seated) in &held {
             if seated.at().is_some_and(|at| at > self.reader.merge.told(*room)) {
+                // The hub has passed on events of this room that are not read yet. All of them are in its history.
                 self.reader.merge.reopen(*room);
                 level = false;
             }
         }
+        // All rooms go live together or none: a single live room would bring a shared event ahead of older events of
+        // another room.
         if !level {
             return false;
         }
         for (room, seated) in &held {
             self.current.update(&seated.came(), &self.reader.rooms()[*room]);
         }
+        // Before the switch, so that no live event overtakes them. The locks keep the hub out until then.
         self.current.send(session);
         for (room, seated) in &held {
             let membership = &self.seats[*room].membership;
             let stamps = self.current.stamps(&self.reader.rooms()[*room]);
+            // The hub has yet to pass these on: the membership must skip them, as they have just been sent.
             membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
             membership.set(Standing::Live(self.reader.merge.told(*room)));
         }
@@ -241,15 +264,19 @@ impl CatchUp {
 
 fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let entry = &told.entry;
+    // A second copy moves the rooms' positions but is not shown again.
     let envelope = if told.again { None } else { page::fit(entry) };
+    // An event of a single room cannot arrive by another one, so the lookup of copies is skipped.
     let alone = entry.places.len() + entry.earlier.len() == 1;
     session.lane().push_if(|| {
         let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.told(room));
         let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
+        // A room that was left meanwhile takes no part: the client must not be shown its offset.
         for (at, _) in told.places.iter().filter(|(_, room)| read_to(*room)) {
             shown.push(&entry.places[*at]);
             mask |= 1 << at;
         }
+        // Asked last, since the question itself records the event as delivered.
         let first = mask != 0 && (alone || session.first_copy(entry, mask));
         envelope.filter(|_| first).map(|envelope| session.dialect().frame(envelope, &shown))
     });

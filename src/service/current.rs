@@ -1,5 +1,5 @@
-//! What is current in some rooms: of their `latest` events the newest of each key, as whoever comes is told. One that is
-//! current in several of them is told once.
+//! The current state of some rooms: the last `latest` event of each key. A member is shown it after joining. An event
+//! that is current in several of the rooms is sent once.
 
 use hallway_rooms::entry::{Entry, Place, Stamp};
 use hallway_rooms::envelope::Envelope;
@@ -9,43 +9,52 @@ use hallway_rooms::key::Room;
 use super::page;
 use crate::session::Session;
 
-/// The newest event of each key, oldest first.
+/// The last event of each key, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Current(Vec<Known>);
 
 #[derive(Debug)]
 struct Known {
     id: EventId,
-    /// Where it is kept, of all rooms.
+    /// Where the broker keeps it: all its rooms with a stamp.
     places: Vec<Place>,
-    /// Those of the rooms in question of which it is the newest.
+    /// The rooms of this command in which it is the last event of its key. Empty means superseded everywhere.
     rooms: Vec<Room>,
+    /// Composed once, for the answer or the frame.
     envelope: Envelope,
+    /// Length of the event's text, for the page's byte bound.
     bytes: usize,
+    /// Whether the client has been sent it.
     told: bool,
 }
 
 impl Current {
-    /// Takes in what a broker keeps of a room, or what came later; what is newer of its key is still to be told.
+    /// Merges in the entries that a broker keeps of a room, or that came later. An entry that supersedes another one
+    /// of its key is pending again.
     pub(super) fn update(&mut self, entries: &[Entry], room: &Room) {
         for entry in entries {
+            // An event may be `latest` in one of its rooms and durable in another: without a stamp here it belongs to
+            // the history.
             let Some(stamp) = entry.stamp(room) else { continue };
             let older = |known: &&mut Known| known.of(room).is_some_and(|other| other.key == stamp.key);
             match self.0.iter_mut().find(older) {
+                // Reads and live delivery overlap, so an entry may arrive twice, or an older one last.
                 Some(older) if older.of(room).is_some_and(|other| other.at >= stamp.at) => continue,
+                // Superseded in this room only; it may still be current in another one.
                 Some(older) => older.rooms.retain(|other| other != room),
                 None => {}
             }
             self.0.retain(|known| !known.rooms.is_empty());
             match self.0.iter_mut().find(|known| known.id == entry.id) {
+                // Already taken in by another room of the command: one event, several offsets.
                 Some(same) => same.rooms.push(room.clone()),
                 None => self.0.extend(Known::of_entry(entry, room)),
             }
         }
     }
 
-    /// Gives up the oldest until the rest has at most so many events and bytes of event text. False, and all are kept, when
-    /// nothing would be left of what there is.
+    /// Drops the oldest until the rest has at most `events` events and `bytes` bytes of event text. False when not
+    /// even one fits; all are kept then.
     pub(super) fn fit(&mut self, events: usize, bytes: usize) -> bool {
         let mut left = bytes;
         let fits = |known: &&Known| {
@@ -61,7 +70,8 @@ impl Current {
         all == 0 || kept > 0
     }
 
-    /// Appends the bare events that have not been told to a JSON array without its brackets, to which they may be the first.
+    /// Appends the pending events to a JSON array without its brackets. `is_first` says whether the array is still
+    /// empty.
     pub(super) fn write(&self, out: &mut String, mut is_first: bool) {
         for known in self.0.iter().filter(|known| !known.told) {
             if !std::mem::take(&mut is_first) {
@@ -71,23 +81,23 @@ impl Current {
         }
     }
 
-    /// Where they stand in a room, those too that were taken in by another one.
+    /// The stamps of all its events in a room, including events that were taken in by another room.
     pub(super) fn stamps<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = Stamp> + 'a {
         let places = self.0.iter().flat_map(|known| &known.places);
         places.filter(move |place| place.room == *room).filter_map(Place::stamp)
     }
 
-    /// Notes that everything has been told.
+    /// Marks all events as sent.
     pub(super) fn told(&mut self) {
         self.0.iter_mut().for_each(|known| known.told = true);
     }
 
-    /// Notes those as told that came by another way.
+    /// Marks the events as sent that the client got another way, such as by a history.
     pub(super) fn told_by(&mut self, came: impl Fn(&EventId) -> bool) {
         self.0.iter_mut().filter(|known| came(&known.id)).for_each(|known| known.told = true);
     }
 
-    /// Sends what has not been told as ordinary events.
+    /// Sends the pending events as ordinary event frames.
     pub(super) fn send(&mut self, session: &Session) {
         for known in self.0.iter_mut().filter(|known| !known.told) {
             session.send(session.dialect().frame(&known.envelope, &known.shown()));
@@ -100,6 +110,7 @@ impl Known {
     fn of_entry(entry: &Entry, room: &Room) -> Option<Self> {
         Some(Self {
             id: entry.id.clone(),
+            // Every stamped place, not only the one asked for: the same event may be taken in by another room later.
             places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
             rooms: vec![room.clone()],
             envelope: page::composed(entry)?,
@@ -108,7 +119,7 @@ impl Known {
         })
     }
 
-    /// Where it is the newest of its key in a room.
+    /// Its stamp in a room, if it is the last event of its key there.
     fn of(&self, room: &Room) -> Option<Stamp> {
         let place = self.places.iter().find(|place| place.room == *room)?;
         self.rooms.contains(room).then(|| place.stamp()).flatten()

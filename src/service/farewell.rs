@@ -1,4 +1,4 @@
-//! A node on its way out: its sessions are told to come back elsewhere, and the other nodes to count without it.
+//! A node that shuts down: it tells its clients to reconnect elsewhere, and the other nodes to stop counting it.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::Service;
 use crate::broker::Unavailable;
 use crate::logs;
 
-/// Sessions told before other tasks get a turn.
+/// Sessions notified before the task yields.
 const AT_ONCE: usize = 128;
 
 impl Service {
-    /// Tells every session that this node stops and in how many milliseconds to come back: each another number from 0
-    /// to `spread`, so that they do not all come at once.
+    /// Sends every session the close notice `server.draining` with a random `reconnectInMs` of 0 to `spread`
+    /// milliseconds, so that the clients do not all reconnect at once.
     pub async fn announce_drain(&self, spread: Duration) {
         let longest = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         for sessions in self.0.sessions.all().chunks(AT_ONCE) {
@@ -21,11 +21,12 @@ impl Service {
                 let pause = rand::random_range(0..=longest);
                 session.notify("server.draining", &json!({"reconnectInMs": pause}));
             }
+            // A node may have tens of thousands of sessions: live delivery goes on between two batches.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes this node's sockets out of the counts of the fleet.
+    /// Removes this node's sockets from the fleet's counts.
     pub async fn resign(&self) {
         if let Err(Unavailable(error)) = self.0.hub.resign().await {
             tracing::warn!(

@@ -21,13 +21,16 @@ use crate::hub::{Seated, Watch};
 use crate::session::{Membership, Session, Standing};
 
 impl Service {
-    /// Lets a session into a room, with what it missed when it says from where on. A join without an answer that
-    /// cannot be carried out in time costs the transport, so that the client comes back and joins again.
+    /// Makes a session a member of a room, and answers with the missed events if `from` is given. A join without an
+    /// answer that cannot be carried out in time closes the transport, so that the client reconnects and joins again.
     pub async fn join(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
         let tried = self.try_join(session, key, from, &mut answer).await;
+        // A finished session has no reader for a refusal, and none to be closed.
         let (Err(refusal), false) = (tried, session.is_finished()) else { return };
         counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
         if refusal == Refusal::Unavailable && !answer.is_wanted() {
+            // The client has no ack callback, so a refusal would go unseen and the client would believe that it is a
+            // member.
             return session.close(Close::JoinUnavailable);
         }
         answer.give(session, &reply::refused(refusal));
@@ -44,29 +47,34 @@ impl Service {
         if from.is_some() && !self.0.classes.of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
+        // A join of a room that the session is already in takes no further slot.
         if session.joined(&room).is_none() && session.with_rooms(|r| r.len()) >= self.0.limits.rooms_per_socket {
             crate::metrics::limit::Limit::RoomsPerSocket.reached();
             return Err(Refusal::TooManyRooms);
         }
         let mut turn = None;
+        // The socket first: a client that does not read must not hold a turn while its queue drains.
         if from.is_some() {
             self.room_for_more(session).await;
             turn = self.turn_to_answer(session, answer).await;
         }
+        // From here on the old membership delivers nothing, so that no event is both live and in the answer.
         let parked = self.park(session, from.iter().map(|_| &room));
         let until = self.patience(answer);
         loop {
             let tried = attempt(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
+                // Behind the answer: the turn weighs its bytes until they have gone to the socket.
                 self.end_turn(session, turn);
+                // A refused join leaves the session where it was: its old membership delivers again.
                 self.resume_parked(session, parked);
                 return tried;
             }
         }
     }
 
-    /// Judges who asks to come in. An authorizer that gives no answer is told to a client at once, as it has waited for it;
-    /// who can be told nothing waits for it as for the broker.
+    /// Asks policy and authorizer whether a session may join. An authorizer that does not answer is reported to a
+    /// client at once, since its own timeout has passed. A join without an answer retries as it does for the broker.
     pub(super) async fn admitted(&self, session: &Session, key: &str, answer: &Answer) -> Result<Room, Refusal> {
         let claims = session.claims();
         if answer.is_wanted() {
@@ -74,6 +82,7 @@ impl Service {
         }
         let until = self.patience(answer);
         loop {
+            // The authorizer is tried again until the wait budget is spent: nothing can be reported to this client.
             let tried = attempt(until, self.entrance(&claims, key, Action::Join)).await;
             if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
                 return tried;
@@ -89,13 +98,16 @@ impl Service {
         answer: &mut Answer,
         turn: &mut Option<Turn>,
     ) -> Result<(), Refusal> {
+        // Every turn of the loop opens the room again, because the last one was closed between the read and its lock.
         while !session.is_finished() {
             let local = self.0.hub.open(room).await.map_err(|_| Refusal::Unavailable)?;
+            // Before the read: `latest` events that arrive during it must not be lost.
             let watch = Watch::over(&local);
             let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
             let (head, page) = looked?;
             turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
-            // The head of a room that has moved on meanwhile is caught up with.
+            // A head that has become old during the read is harmless: the member catches up from it.
+            // The answer is large only with a page; a plain join does not wait for the compose permit.
             let desk = if page.is_some() { self.0.turns.desk().await } else { None };
             let entered = self.enter(session, watch, head, page, answer);
             drop(desk);
@@ -107,14 +119,17 @@ impl Service {
         Ok(())
     }
 
-    /// The head, or the page that was asked for and its end. Who can be told nothing gets what it missed as events.
+    /// The room's head, or the requested page and its end. Without an answer the missed events are sent as event
+    /// frames.
     async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
             let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
         let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;
-        // A time is no offset, so nothing can be read behind it: who missed nothing goes on from the head.
+        // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at
+        // the head.
+        // The page is not sent but read again by the catch-up, as there is no reply to put it in.
         if !told && page.complete && !page.is_empty() {
             page.has_more = true;
             return Ok((from.exclusive(), Some(page)));
@@ -122,7 +137,7 @@ impl Service {
         Ok((page.offset, Some(page)))
     }
 
-    /// Seats the session and answers while the room stands still. False when the room was let go meanwhile.
+    /// Adds the member and answers while the room's lock is held. False when the room was closed meanwhile.
     fn enter(
         &self,
         session: &Arc<Session>,
@@ -140,15 +155,19 @@ impl Service {
         if let Some(page) = &mut page {
             page.update(&seated.came(), local.room());
         }
+        // More than a page was missed, or the room moved on during the read: the rest follows by the catch-up.
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
         let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
         let membership = if behind { Membership::behind(offset) } else { Membership::live(offset) };
         if behind {
+            // History and live delivery may both bring an event that is in several rooms.
             session.remember_ids();
         } else if since.is_some() && session.with_rooms(|rooms| rooms.keys().any(|other| other != local.room())) {
+            // Another room of the session may have brought an event of this page, or may bring it later.
             session.remember_places();
         }
+        // A second join replaces the first membership; two would deliver everything twice.
         session.joined(local.room()).iter().for_each(|before| seated.leave(before));
         let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
         self.0.hub.recount(local.room());
@@ -158,14 +177,16 @@ impl Service {
             session.take(local.room(), joined.clone(), since);
             is_taken = true;
         });
-        // Whoever ended it may have looked before it had this room.
+        // The code that ended the session may have run before the session had this room, and would never remove it.
         if !is_taken || session.is_finished() {
             seated.leave(&joined);
             return true;
         }
+        // The page holds the current events already. With more pages to come they follow the last one instead.
         page.iter_mut().filter(|page| is_wanted && !page.has_more).for_each(|page| page.current.told());
         let mut current = page.map(|page| page.current).unwrap_or_default();
         if !behind {
+            // Without a page in an answer they are sent as frames, before the lock lets the first live event in.
             current.send(session);
             membership.set_ahead(current.stamps(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
         }
@@ -179,9 +200,11 @@ impl Service {
         true
     }
 
-    /// A member that joins again without asking for anything keeps its place, and is told how far it has been served.
+    /// A repeated join without `from` keeps the membership, and reports the offset up to which it has been served.
     fn reassure(session: &Session, room: &Room, seated: &Seated<'_>, answer: &mut Answer) -> bool {
         let Some(joined) = session.joined(room) else { return false };
+        // A live member has been served at least as far as the room as a whole, and perhaps further by its own
+        // answer.
         let offset = match joined.membership.standing() {
             Standing::CatchingUp(offset) => offset,
             Standing::Live(to) => to.max(seated.served()),

@@ -1,4 +1,4 @@
-//! Joining several rooms in one act, so that what was missed of all of them comes in one order, and what is new behind it.
+//! Joining several rooms in one act: their missed events come in one order, and their live events after them.
 //!
 //! **What could go wrong.** An event of rooms A and B that was missed is in both histories. Read one after the other, it
 //! is told twice, and out of order against what one of them had before it. And while a client catches up in A, a live
@@ -41,53 +41,58 @@ use crate::session::Session;
 mod look;
 mod seats;
 
-/// How often rooms are looked at of which some can be read and others cannot, before those are given up: that is no
-/// outage but their own trouble.
+/// Attempts at rooms of which some can be read and others cannot. After that the unreadable ones are refused: the
+/// fault is theirs and not the broker's.
 const LOOKS: u32 = 4;
 
-/// One room of a command.
+/// One room of a join command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// Its key, as the client wrote it.
+    /// The key, as the client wrote it.
     pub room: String,
-    /// From where on, if what the client wrote of that can be read.
+    /// Where to begin, or the refusal of a `from` that cannot be parsed.
     pub from: Result<Option<From>, Refusal>,
 }
 
-/// A room that may be joined, with the place to begin at.
+/// A room that may be joined, with where to begin.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
     pub(super) room: Room,
     pub(super) from: Option<From>,
 }
 
-/// What is answered for each room of the command: which of those that are joined it is, or why it is not.
+/// The outcome per room of the command, under the name that the client used.
 type Verdicts = Vec<(String, Result<Room, Refusal>)>;
 
-/// A command that has been judged.
+/// A command whose rooms have been checked.
 #[derive(Debug)]
 struct Asked {
-    /// In the order of their keys.
+    /// In the order of their keys, the lock order.
     admitted: Vec<Admitted>,
+    /// In the order of the command, in which the answer lists them.
     verdicts: Verdicts,
-    /// Until when to wait for the broker.
+    /// End of the wait budget for the broker.
     until: Instant,
 }
 
 impl Service {
-    /// Lets a session into several rooms in one act, with what it missed in all of them. A room that is refused is said, and
-    /// keeps out none of the others. Without an answer as [`join`](Self::join).
+    /// Makes a session a member of several rooms in one act, with the missed events of all of them. A refused room is
+    /// reported and does not keep the session out of the others. Without an answer it behaves as
+    /// [`join`](Self::join).
     pub async fn join_rooms(&self, session: &Arc<Session>, wanted: Vec<Wanted>, mut answer: Answer) {
+        // Refused as a whole before any work: the list is the client's, and each entry costs a policy check.
         if wanted.len() > self.0.limits.rooms_per_socket {
             Limit::RoomsPerSocket.reached();
             return refuse(session, &mut answer, Refusal::TooManyRooms);
         }
         let (verdicts, admitted) = self.judge_all(session, wanted, &answer).await;
         let mut turn = None;
+        // Only histories are subject to the fair queue; a join at the heads costs next to nothing.
         if admitted.iter().any(|one| one.from.is_some()) {
             self.room_for_more(session).await;
             turn = self.turn_to_answer(session, &answer).await;
         }
+        // A room without `from` keeps its membership, so it goes on delivering during the reads.
         let again = admitted.iter().filter(|one| one.from.is_some());
         let parked = self.park(session, again.map(|one| &one.room));
         let asked = Asked { admitted, verdicts, until: self.patience(&answer) };
@@ -111,6 +116,8 @@ impl Service {
         let mut looks = 0;
         loop {
             let Err(failed) = self.look_and_seat(session, &asked, answer).await else { return Ok(()) };
+            // All rooms failing points at the broker, which is waited for. A join without an answer waits in any
+            // case: a refusal cannot be reported.
             let is_partial = failed.len() < asked.admitted.len() && answer.is_wanted();
             looks += u32::from(is_partial);
             if is_partial && looks >= LOOKS {
@@ -121,17 +128,20 @@ impl Service {
         }
     }
 
-    /// Judges every room of a command by itself. One that is named twice is joined once, from the earlier place.
+    /// Checks every room of a command by itself. A room that is named twice is joined once, from the earlier start.
     async fn judge_all(&self, session: &Session, wanted: Vec<Wanted>, answer: &Answer) -> (Verdicts, Vec<Admitted>) {
         let mut verdicts: Verdicts = Vec::with_capacity(wanted.len());
+        // In batches, so that one command with many rooms does not flood the authorizer.
         for some in wanted.chunks(AT_ONCE) {
             let judged = join_all(some.iter().map(|one| self.judge_one(session, one, answer))).await;
             verdicts.extend(some.iter().map(|one| one.room.clone()).zip(judged));
         }
         let mut admitted: Vec<Admitted> = Vec::new();
+        // Counted from the rooms that the session has: joining those again takes no further slot.
         let mut rooms: HashSet<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         for ((_, verdict), one) in verdicts.iter_mut().zip(&wanted) {
             let (Ok(room), Ok(from)) = (&*verdict, one.from) else { continue };
+            // A repetition: one membership, with the longer of the two histories.
             if let Some(known) = admitted.iter_mut().find(|known| known.room == *room) {
                 known.from = earlier(known.from, from);
             } else if rooms.contains(room) || rooms.len() < self.0.limits.rooms_per_socket {
@@ -145,6 +155,7 @@ impl Service {
         for refusal in verdicts.iter().filter_map(|(_, verdict)| verdict.as_ref().err()) {
             counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
         }
+        // The locks of several rooms are taken in this order, by all code.
         admitted.sort_by(|one, other| one.room.cmp(&other.room));
         (verdicts, admitted)
     }
@@ -164,7 +175,7 @@ fn refuse(session: &Session, answer: &mut Answer, refusal: Refusal) {
     answer.give(session, &reply::refused(refusal));
 }
 
-/// Of two places that a client wants a room from, the one that asks for more.
+/// Of two starts of one room, the one that covers more.
 fn earlier(one: Option<From>, other: Option<From>) -> Option<From> {
     [one, other].into_iter().flatten().min_by_key(|from| from.exclusive())
 }
@@ -174,7 +185,7 @@ impl Asked {
         self.admitted.iter().map(|one| one.room.clone()).collect()
     }
 
-    /// Goes on without rooms that cannot be read while others can.
+    /// Goes on without the rooms that cannot be read while others can.
     fn give_up(&mut self, failed: &[Room]) {
         self.admitted.retain(|one| !failed.contains(&one.room));
         for (_, verdict) in &mut self.verdicts {

@@ -1,4 +1,4 @@
-//! Leaving a room, or all of them at the end.
+//! Leaving one room, or all of them when the session ends.
 
 use std::sync::Arc;
 
@@ -8,13 +8,14 @@ use super::{Answer, Service, reply};
 use crate::session::{Joined, Session, Standing};
 
 impl Service {
-    /// Takes a session out of a room at once, and answers; behind the answer nothing of the room arrives. Not being in it
-    /// is fine.
+    /// Removes a session from a room and answers. No event of the room follows the answer. Leaving a room that the
+    /// session is not in succeeds.
     pub async fn leave(&self, session: &Arc<Session>, key: &str, answer: Answer) {
         let room = match self.room(key) {
             Ok(room) => room,
             Err(refusal) => return Self::respond(session, answer, &reply::refused(refusal)),
         };
+        // First at the session: from then on no event of the room is framed for it. The room's table follows.
         let joined = session.give_up(&room);
         if let Some(joined) = &joined {
             self.unseat(&room, joined);
@@ -26,8 +27,9 @@ impl Service {
         }
     }
 
-    /// Ends a session: it leaves all rooms at once. True the first time.
+    /// Ends a session: it leaves all rooms at once. True for the first call.
     pub fn finish(&self, session: &Session) -> bool {
+        // Close and shutdown may race; the quota must be given back once.
         if !session.finish() {
             return false;
         }
@@ -41,7 +43,9 @@ impl Service {
     }
 
     pub(super) fn unseat(&self, room: &Room, joined: &Joined) {
+        // A catch-up that is under way sees the standing and stops delivering.
         joined.membership.set(Standing::Left);
+        // The room is gone when its last member left: there is nothing to update.
         if let Some(local) = self.0.hub.find(room) {
             local.hold().leave(joined);
             self.0.hub.recount(room);

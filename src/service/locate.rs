@@ -1,4 +1,4 @@
-//! Locating: an agent reports where it is, to whoever watches the agent, all agents, or its zone.
+//! Locations: an agent reports its position to the members of its own room, of `agents:all` and of its zone.
 
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
@@ -13,15 +13,16 @@ use crate::logs;
 use crate::metrics::{self as names, limit::Limit};
 use crate::session::Session;
 
-/// Where the locations of an agent go.
+/// The rooms that an agent's locations go to.
 struct Audience {
-    /// The agent's id, fit for a room's key.
+    /// The agent's id, which is valid as a part of a room key.
     agent: String,
     rooms: Vec<Room>,
 }
 
 impl Service {
-    /// Publishes the location that a session reported. Whose it is says the token alone.
+    /// Publishes a location that a session reported. The agent's id comes from the token alone, never from the
+    /// message.
     pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
         let outcome = self.try_locate(session, location, &answer).await;
         match outcome {
@@ -38,18 +39,20 @@ impl Service {
         answer: &Answer,
     ) -> Result<(), Refusal> {
         let claims = session.claims();
+        // Before the report is looked at: a client without the role gets `forbidden` whatever it sends.
         if !self.0.policy.may_locate(&claims) {
             return Err(Refusal::Forbidden);
         }
         let Audience { agent, rooms } = self.audience(session, &claims).ok_or(Refusal::Forbidden)?;
         let text = location?.event(&agent).into_bytes();
+        // Behind the parse, so that an invalid report does not use up the rate.
         if !session.may_locate(self.0.limits.locations, answer.arrived()) {
             Limit::LocationsPerSecond.reached();
             return Err(Refusal::RateLimited);
         }
         let event = Publication { rooms, text, id: event_id(), requires_ack: false, delivery: None };
         let until = self.answer_by(answer);
-        // The same id with every try, so that it is published once.
+        // With the same id in every attempt, so that it is stored once.
         loop {
             let tried = attempt(until, self.publish_location(event.clone())).await;
             if !self.tries_again(session, until, tried.err()).await {
@@ -58,7 +61,7 @@ impl Service {
         }
     }
 
-    /// Whether the broker took it, which tells also that it is within reach.
+    /// Publishes once. The outer result drives the retry; an inner error is final, because the broker did answer.
     async fn publish_location(&self, event: Publication) -> Result<Result<(), Refusal>, Refusal> {
         match self.0.broker.publish(event).await {
             Ok(_) => Ok(Ok(())),
@@ -73,14 +76,16 @@ impl Service {
         }
     }
 
-    /// None for an agent whose id is not fit for a room's key.
+    /// The rooms of an agent; none when its id is not valid in a room key.
     fn audience(&self, session: &Session, claims: &Claims) -> Option<Audience> {
         let agent = claims.agent_id()?.into_owned();
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
+        // A deployment may configure no such class; the agent's own room remains.
         rooms.extend(self.0.classes.room("agents:all"));
         if let Some(zone) = claims.id("zoneId") {
             match self.room_of(&zone, "zone:", ":agents") {
                 Some(room) => rooms.push(room),
+                // A bad zone must not silence the agent: its other rooms get the location.
                 None => tracing::debug!(
                     event = logs::ZONE_UNFIT,
                     session = session.id(),
@@ -91,7 +96,7 @@ impl Service {
         Some(Audience { agent, rooms })
     }
 
-    /// The room of one id, which must not bring further parts of a key along.
+    /// The room of one id. A colon in the id would add parts to the key and could name a room of another class.
     fn room_of(&self, id: &str, before: &str, behind: &str) -> Option<Room> {
         if id.contains(':') {
             return None;

@@ -15,18 +15,19 @@ use crate::auth::policy::Action;
 use crate::broker::Portion;
 use crate::session::Session;
 
-/// Which part of a history is asked for.
+/// The requested part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// From where on.
+    /// Where to begin.
     pub from: From,
-    /// At most so many events, 1 to 1000.
+    /// The most events to return, 1 to 1000.
     pub limit: usize,
 }
 
 impl Service {
-    /// Answers with what a session missed in a room; the policy applies as to a join.
+    /// Answers with the events that a session missed in a room. The policy is asked as it is for a join.
     pub async fn missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: Answer) {
+        // Before the queue: a client that does not read its socket must not hold a turn.
         self.room_for_more(session).await;
         let mut turn = self.turn_to_answer(session, &answer).await;
         let page = match self.entrance(&session.claims(), key, Action::Missed).await {
@@ -34,6 +35,7 @@ impl Service {
             Err(refusal) => Err(refusal),
         };
         turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
+        // The permit covers composing and framing, the part that uses a core.
         let desk = self.0.turns.desk().await;
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
         Self::respond(session, answer, &body);
@@ -41,14 +43,15 @@ impl Service {
         self.end_turn(session, turn);
     }
 
-    /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`, for the bearer of the API key of
-    /// this name.
+    /// A part of a room's history as JSON: `{"room","events","offset","complete","hasMore"}`. It counts for the API
+    /// key of this name in the fair queue.
     ///
     /// # Errors
     /// `history-disabled` or `unavailable`.
     pub async fn events(&self, key: &str, room: &Room, window: Window) -> Result<Bytes, Refusal> {
         let mut turn = self.turn_of_key(key).await;
         let page = self.page(room, window).await?;
+        // Weighed as soon as the size is known, so that the queue's byte bound holds while the body is composed.
         turn.iter_mut().for_each(|turn| turn.count(page.size()));
         let desk = self.0.turns.desk().await;
         let Page { offset, complete, has_more, .. } = &page;
@@ -89,11 +92,13 @@ impl Service {
         self.read(room, window).await
     }
 
-    /// A part of a history with what is current behind it.
+    /// A part of a history, followed by the current `latest` events.
     pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         let broker = &self.0.broker;
         let bytes = self.0.limits.page_bytes;
         let portion = Portion { from: window.from, events: window.limit, bytes };
+        // Both at once: one round trip, and a failure of either refuses the answer, since half of it would look
+        // complete.
         let read = tokio::try_join!(broker.resume(room, portion), broker.latest(room));
         let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
         page::forget_the_future(&mut history, window.from);

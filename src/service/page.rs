@@ -1,4 +1,4 @@
-//! One page of a history, as clients get it: bounded in events and bytes, at least one event if there is any.
+//! One page of a history as clients get it: bounded in events and bytes, with at least one event if there is any.
 
 use hallway_rooms::draft::InvalidEvent;
 use hallway_rooms::entry::Entry;
@@ -18,26 +18,27 @@ use crate::metrics::EVENTS_REFUSED;
 #[derive(Debug)]
 pub(super) struct Page {
     room: Room,
-    /// What is fit for clients is composed, and shared with others that are told of the same.
+    /// The entries valid for clients, composed once and shared with other readers of the same entries.
     events: Vec<Shared>,
-    /// How many, and the bytes of their text.
+    /// Count and bytes of all entries that were read, including invalid ones: they fill the page too.
     taken: (usize, usize),
-    /// Where the reader stands behind it.
+    /// The offset to continue from.
     pub(super) offset: Offset,
-    /// Everything that came behind this is in it, as far as it goes.
+    /// The page has every event after this offset, as far as it goes.
     pub(super) since: Offset,
-    /// Whether nothing from the asked place on is missing.
+    /// Whether nothing after the requested start is missing.
     pub(super) complete: bool,
-    /// Whether more follow.
+    /// Whether more events follow.
     pub(super) has_more: bool,
-    /// What is current, which belongs behind the last of the history.
+    /// The `latest` events, which belong behind the end of the history.
     pub(super) current: Current,
+    /// Bound of the page's event text.
     bytes: usize,
 }
 
 impl Page {
-    /// Cuts a history to a page of `room`, of at most `bytes` of event text, with what is `latest` behind it. If the
-    /// history fills the page so that nothing of that fits, more follows.
+    /// Makes a page of `room` of a history, with at most `bytes` of event text and the `latest` events behind it. If
+    /// the history leaves no room for any of those, `has_more` is set.
     pub(super) fn of(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
         let since = since(&history, room, from);
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
@@ -45,25 +46,27 @@ impl Page {
         current.update(latest, room);
         let offset = history.offset(room);
         let Resumed { complete, has_more, entries, .. } = history;
+        // An entry without a link here cannot be given an offset, and an invalid one would break the client's parser.
         let events = entries.into_iter().filter(|entry| entry.link(room).is_some() && fit(entry).is_some()).collect();
         let mut page = Self { room: room.clone(), events, taken, offset, since, complete, has_more, current, bytes };
         if !page.has_more && !page.fit() && taken.0 > 0 {
+            // The client asks again, and gets the current events with an empty history.
             page.has_more = true;
         }
         page
     }
 
-    /// Bytes of its events' text.
+    /// Bytes of its events' text, the weight of a turn.
     pub(super) fn size(&self) -> usize {
         self.taken.1
     }
 
-    /// Whether nothing was missed of the history.
+    /// Whether the history has nothing after the requested start.
     pub(super) fn is_empty(&self) -> bool {
         self.taken.0 == 0 && !self.has_more
     }
 
-    /// Takes in what came while it was read.
+    /// Merges in the `latest` events that came while the page was read.
     pub(super) fn update(&mut self, came: &[Entry], room: &Room) {
         self.current.update(came, room);
         if !self.has_more {
@@ -71,9 +74,9 @@ impl Page {
         }
     }
 
-    /// Appends the events as a JSON array; of what is current nothing while more follows.
+    /// Appends the events as a JSON array. The `latest` events are left out while more history follows.
     pub(super) fn write(&self, out: &mut String) {
-        // Of each event beside its text: stamps, room and offset.
+        // Each event adds stamps, rooms and offset to its text: one allocation instead of many.
         out.reserve(self.taken.1 + self.events.len() * 256);
         out.push('[');
         for (at, event) in self.events.iter().enumerate() {
@@ -92,18 +95,19 @@ impl Page {
     }
 }
 
-/// From where on a history has everything: from the place that was asked for, or, where something is missing, from its
-/// first link.
+/// The offset after which a history has every event: the requested start or, after a gap, the start of its first
+/// link.
 pub(super) fn since(history: &Resumed, room: &Room, from: From) -> Offset {
     if history.complete {
         return from.exclusive();
     }
     let first = history.entries.first().and_then(|entry| entry.link(room));
+    // An incomplete history without entries says nothing about the past, so the answer holds from the head on.
     first.map_or(history.facts.head(), |link| link.prev)
 }
 
-/// Leaves out what stands behind a `since` that is ahead of the broker's clock: it was left there by a clock that was set
-/// back, and is not what this client missed.
+/// Drops the events of a page whose timestamp start lies ahead of the broker's clock. They were stored before that
+/// clock was set back, and the client has not missed them.
 pub(super) fn forget_the_future(history: &mut Resumed, from: From) {
     if history.facts.is_ahead(from) {
         history.entries.clear();
@@ -118,12 +122,12 @@ fn write_event(entry: &Shared, room: &Room, out: &mut String) {
     }
 }
 
-/// A stored event as clients get it; none when it is not fit for them, such as one that an older version took.
+/// A stored event as clients get it; none when it is not valid, such as one that an older version accepted.
 pub(super) fn composed(entry: &Entry) -> Option<Envelope> {
     Envelope::of(entry).inspect_err(|error| refused(entry, error)).ok()
 }
 
-/// As [`composed`], of an entry that others are told of as well.
+/// The same for an entry that other readers share.
 pub(super) fn fit(entry: &Shared) -> Option<&Envelope> {
     entry.envelope().inspect_err(|error| refused(entry, error)).ok()
 }

@@ -1,12 +1,16 @@
-//! Joining again, from a place on, a room that one is in.
+//! Joining a room from an offset although the session is a member already.
 //!
-//! **What could go wrong.** The answer tells what the history had when it was read. What comes between that and the answer
-//! would be brought live by the seat that the member has, and again behind the answer, by whatever reads on from there.
+//! **What could go wrong.** The answer has the events that were in the history when it was read. An event between
+//! that and the answer would come live by the existing membership, and a second time by the catch-up that continues
+//! from the read.
 //!
-//! **Why it does not.** Before the read the seat is parked: it keeps its place, and hears nothing. So what comes from then on
-//! is in the answer or behind it, once and in the order of the room. Parking is one act under the lock of the member's wire,
-//! for all rooms of a command: a frame is made under that lock too, so each event was brought by these rooms or by none.
-//! If the room is not joined after all, the parked seat goes on from its place, at once if nothing came, else by catching up.
+//! **Why it does not.** The membership is paused before the read: it keeps its position and gets no delivery. Events
+//! from then on are in the answer or follow it, once and in the order of the room. Pausing is one act under the lock
+//! of the member's wire, for all rooms of a command. Frames are made under that lock too, so each event was delivered
+//! by all of these rooms or by none.
+//!
+//! When the room is not joined after all, the paused membership goes on from its position: at once if nothing came,
+//! otherwise by catching up.
 
 use std::sync::Arc;
 
@@ -19,12 +23,13 @@ use super::reader::{Reader, Share};
 use crate::hub::{LocalRoom, Seated, Watch};
 use crate::session::{Membership, Session, Standing};
 
-/// Seats that hear nothing, in the order of their rooms' keys.
+/// Memberships whose delivery is paused, in the order of their rooms' keys.
 #[derive(Debug)]
 pub(super) struct Parked(Vec<Seat>);
 
 impl Service {
-    /// Parks a session's seats in those of these rooms that it is in, given in the order of their keys.
+    /// Pauses delivery in those of the rooms that the session is a member of. The rooms come in the order of their
+    /// keys.
     pub(super) fn park<'a>(&self, session: &Arc<Session>, rooms: impl Iterator<Item = &'a Room>) -> Parked {
         let mine = rooms.filter(|room| session.joined(room).is_some());
         let watches: Vec<Watch> = mine.filter_map(|room| Some(Watch::over(&self.0.hub.find(room)?))).collect();
@@ -33,40 +38,42 @@ impl Service {
         Parked(seats.filter_map(|(watch, seat)| Some(Seat { watch, membership: seat? })).collect())
     }
 
-    /// Has those seats go on that were not taken anew meanwhile.
+    /// Resumes the memberships that the command did not replace.
     pub(super) fn resume_parked(&self, session: &Arc<Session>, Parked(mut seats): Parked) {
         let place = |seat: &Seat| match seat.membership.standing() {
             Standing::CatchingUp(to) => Some(to),
+            // Replaced by the join, or left by another command: not this function's business any more.
             Standing::Live(_) | Standing::Left => None,
         };
         seats.retain(|seat| place(seat).is_some());
         if seats.is_empty() {
             return;
         }
+        // The catch-up and a live room may both bring a shared event.
         session.remember_ids();
         let mut reader = Reader::new(Share::of(seats.len(), self.0.limits.page_bytes));
         for seat in &seats {
-            // Taken to have been read up to there: where nothing came, no read is needed.
+            // Counts as read up to here: where nothing came, no read is needed.
             reader.add_at(seat.watch.room().room().clone(), place(seat).unwrap_or_default());
         }
         let mut task = CatchUp { seats, reader, current: Current::default() };
+        // The common case is a refusal with nothing missed, which needs no task.
         if !task.go_live(session) {
             self.spawn_catch_up(session.clone(), task);
         }
     }
 }
 
-/// Gives the parked seat of each room, where there is one.
+/// Pauses under the room locks. Returns the paused membership per room, where there is one.
 fn park_all(session: &Arc<Session>, watches: &[Watch]) -> Vec<Option<Arc<Membership>>> {
     let mut held: Vec<(&LocalRoom, Seated<'_>)> = watches.iter().map(|w| (&**w.room(), w.room().hold())).collect();
     let mut parked = Vec::new();
     session.lane().push_if(|| {
-        // A room that was closed has no seats to give.
         let park = |(local, seated): &(&LocalRoom, Seated<'_>)| seated.at().and_then(|_| session.succeed(local.room()));
         parked = held.iter().map(park).collect();
         None
     });
-    // Nothing is parked where the transport is closed.
+    // The closure does not run on a closed transport, and the result must line up with the rooms.
     parked.resize(watches.len(), None);
     let seats = parked.into_iter().zip(&mut held).map(|(parked, (_, seated))| {
         let (before, next) = parked?;

@@ -1,5 +1,5 @@
-//! Patience: what meets a broker out of reach waits for it a little, so that a blip costs time and not a room. One way to
-//! wait for all commands: no attempt and no wait outlasts the time that the command has, and both end with the session.
+//! Wait budgets: a command that meets an unreachable broker waits for a while, so that a short outage costs time and
+//! not a room. No attempt and no wait outlasts the command's budget, and both end with the session.
 
 use std::time::Duration;
 
@@ -10,29 +10,30 @@ use super::{Answer, Service};
 use crate::broker::Unavailable;
 use crate::session::Session;
 
-/// Between two tries, also where the broker seems to be within reach: it may be this one room that cannot be read.
+/// Pause before a retry, even when the broker looks healthy: this one room may be unreadable.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What a command is given in any case that spent its time behind others in the queue, unless the broker is known to be
-/// out of reach: longer than a healthy broker takes.
+/// The minimum for a command that spent its budget waiting in the queue, unless the broker is known to be out of
+/// reach: longer than a healthy broker takes.
 const LEAST: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Until when a join waits for the broker: counted from its arrival for one that is answered, so that those behind it
-    /// are not answered later and later; from now for one that is not.
+    /// The end of a join's wait budget. An answered join counts from its arrival, so that commands queued behind it
+    /// are not answered later and later. A join without an answer counts from now.
     pub(super) fn patience(&self, answer: &Answer) -> Instant {
         if answer.is_wanted() { self.answer_by(answer) } else { Instant::now() + self.0.limits.join_wait }
     }
 
-    /// As [`patience`](Self::patience), for what is done in vain when it is done late.
+    /// The end of the wait budget of a command whose result is worthless when it is late.
     pub(super) fn answer_by(&self, answer: &Answer) -> Instant {
         let until = Instant::from_std(answer.arrived()) + self.0.limits.answer_wait;
         let least = LEAST.min(self.0.limits.answer_wait);
+        // While the broker is down the minimum would only delay the refusal of every queued command.
         if self.0.broker.health().ready { until.max(Instant::now() + least) } else { until }
     }
 
-    /// Whether to try again, behind a wait until the broker seems to be within reach. Not when it was refused for another
-    /// reason, or not at all, when the time is up, or when the session ends.
+    /// Waits until the broker can be reached and says whether to retry. False for a success, for another refusal,
+    /// after the budget, or when the session ends.
     pub(super) async fn tries_again(&self, session: &Session, until: Instant, refusal: Option<Refusal>) -> bool {
         if refusal != Some(Refusal::Unavailable) || Instant::now() >= until {
             return false;
@@ -43,15 +44,16 @@ impl Service {
         }
     }
 
-    /// Waits until the broker seems to be within reach, and a moment in any case.
+    /// Waits until the broker can be reached, and at least `RETRY`.
     pub(super) async fn broker_back(&self) {
+        // Without it a room that alone is unreadable would be retried in a tight loop.
         sleep(RETRY).await;
         self.0.broker.health().recovered().await;
     }
 }
 
-/// One step of a longer attempt. Several that are answered one after the other may take longer together: a broker that
-/// answers is within reach.
+/// One step of a longer attempt, with a minimum time of its own. Steps that each succeed may exceed the budget
+/// together, because a broker that answers can be reached.
 pub(super) async fn step<T>(
     until: Instant,
     step: impl Future<Output = Result<T, Unavailable>>,
@@ -60,7 +62,7 @@ pub(super) async fn step<T>(
     timeout_at(until.max(Instant::now() + LEAST), step).await.unwrap_or_else(silent)
 }
 
-/// One attempt, given up when the time is up.
+/// One attempt, cut off at the end of the budget.
 pub(super) async fn attempt<T>(
     until: Instant,
     attempt: impl Future<Output = Result<T, Refusal>>,

@@ -1,4 +1,4 @@
-//! Publishing on behalf of a service that came by HTTP or by the ingest stream.
+//! Publishing for services, over HTTP or from the ingest stream.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ mod body;
 
 pub use body::compose;
 
-/// By which way an event came.
+/// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// `POST /v1/publish` and its like.
@@ -30,7 +30,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// As metrics know it.
+    /// The metric's label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Way {
         }
     }
 
-    /// The ingest stream says itself what it puts aside and what it waits for.
+    /// Logs an outage of an HTTP publish. The ingest reader reports its own failures, once for each outage.
     fn warn(self, error: &PublishError) {
         if self == Self::Http && matches!(error, PublishError::Unavailable(_) | PublishError::Failed(_)) {
             tracing::warn!(event = logs::PUBLISH_FAILED, %error, "an event could not be published");
@@ -50,40 +50,41 @@ impl Way {
 /// An event as a service wrote it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Its rooms; when empty, those that its type derives from the payload.
+    /// The rooms. When empty, they are derived from type and payload.
     pub rooms: Vec<String>,
-    /// The event's JSON: type, payload and what else the publisher set.
+    /// The event's JSON: `type`, `payload` and the optional members.
     pub text: String,
-    /// Whether receivers are asked to acknowledge it.
+    /// Whether receivers are asked for an acknowledgement.
     pub requires_ack: bool,
-    /// How it is to be delivered, if not as its type and rooms say.
+    /// The requested delivery; none leaves it to the type and the room classes.
     pub delivery: Option<Delivery>,
-    /// Its id where the event itself has none.
+    /// The id to use where the event has none. The ingest reader derives it from the entry, so that a second read
+    /// stores nothing.
     pub spare_id: Option<EventId>,
 }
 
-/// An event that has its places.
+/// An event that has been stored or sent.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// Its id, the publisher's or a new one.
+    /// The id: the publisher's, or a generated one.
     pub id: EventId,
-    /// Where it stands in each of its rooms.
+    /// The event's offset in each room.
     pub placed: Vec<Placed>,
 }
 
-/// Why an event was not published.
+/// A refused event.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// The code.
+    /// The error code.
     pub refusal: Refusal,
     /// A sentence for the publisher.
     pub message: String,
-    /// The id to try again with, where it may have been stored.
+    /// The id to retry with, when the event may have been stored.
     pub id: Option<EventId>,
 }
 
 impl Refused {
-    /// A refusal with its sentence.
+    /// A refusal with its message and without an id.
     #[must_use]
     pub fn new(refusal: Refusal, message: impl Into<String>) -> Self {
         Self { refusal, message: message.into(), id: None }
@@ -91,10 +92,10 @@ impl Refused {
 }
 
 impl Service {
-    /// Checks an event and hands it to the broker.
+    /// Validates an event and passes it to the broker.
     ///
     /// # Errors
-    /// When the event or a room is not valid, or the broker is out of reach.
+    /// When the event or a room is invalid, or the broker cannot be reached.
     pub async fn publish(&self, request: Request) -> Result<Published, Refused> {
         let began = Instant::now();
         let publication = self.publication(request)?;
@@ -111,9 +112,9 @@ impl Service {
         Ok(Published { id, placed })
     }
 
-    /// Checks events and hands them to the broker, in this order; what is refused before stays where it is. When the
-    /// broker is out of reach every other event is refused as `unavailable`, with its id: all of them are to be
-    /// published again, and none is stored twice or out of order.
+    /// Validates events and passes them to the broker in this order. An invalid event is refused in its position.
+    /// When the broker cannot be reached every other event is refused as `unavailable`, with its id: publishing all
+    /// of them again stores none twice and none out of order.
     pub async fn publish_all(
         &self,
         way: Way,
@@ -127,13 +128,16 @@ impl Service {
             publications.push(publication);
             Ok(id)
         };
+        // Invalid events are left out of the batch, and their refusals keep their position in the result.
         let ids: Vec<Result<EventId, Refused>> = requests.into_iter().map(&mut take).collect();
         let outcomes = self.0.broker.publish_all(publications).await;
+        // The ingest stream has its own lag metric; its batches would distort this one.
         if way == Way::Http {
             histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
         }
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
+            // Which of the batch were stored is unknown. A retry with the same ids stores the rest.
             Err(outage) => {
                 way.warn(&outage.into());
                 return ids.into_iter().map(|id| Err(unavailable(&id?))).collect();
@@ -155,6 +159,7 @@ impl Service {
         let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_its_publisher()))?;
         let keys = if request.rooms.is_empty() { derived_rooms(&draft)? } else { request.rooms };
         let rooms = self.rooms(&keys)?;
+        // The publisher's id wins, so that its own retries are recognized.
         let id = draft.id.clone().or(request.spare_id).unwrap_or_else(event_id);
         let delivery = self.delivery(request.delivery, &draft, &rooms)?;
         let text = request.text.into_bytes();
@@ -176,7 +181,8 @@ impl Service {
         Ok(rooms)
     }
 
-    /// A publisher may ask for live delivery only; more than its rooms and type give is not to be had.
+    /// Checks a requested delivery. A publisher may lower it to `ephemeral`, and may repeat what is configured
+    /// anyway.
     fn delivery(
         &self,
         asked: Option<Delivery>,
@@ -193,9 +199,10 @@ impl Service {
     }
 }
 
-/// Puts the broker's word about each event where the event stood.
+/// Puts the broker's outcomes back among the refused events, in the order of the request.
 fn settle(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> Vec<Result<Published, Refused>> {
     let mut outcomes = outcomes.into_iter();
+    // A missing outcome is taken for an outage: the publisher retries with the same id.
     let mut next = |id: &EventId| outcomes.next().ok_or_else(|| unavailable(id));
     let settled = ids.into_iter().map(|id| {
         let id = id?;
@@ -218,14 +225,15 @@ fn refused(error: PublishError, id: &EventId) -> Refused {
 }
 
 fn unavailable(id: &EventId) -> Refused {
+    // The id goes back with the refusal, as the event may have been stored before the connection broke.
     let message = "the broker is out of reach; try again with this id, and it is stored once";
     Refused { id: Some(id.clone()), ..Refused::new(Refusal::Unavailable, message) }
 }
 
-/// The rooms of the seed's four types, from the ids in their payload (nomor: "Event Types"): texts, and whole numbers.
+/// The rooms of the four built-in event types, derived from the ids in their payload: strings or whole numbers.
 ///
 /// # Errors
-/// When a text there is no id. What it holds beyond one must not name another class's room.
+/// When a string is not a valid id. An id with a colon would name a room of another class.
 fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
     let templates: &[(&str, &str, &str)] = match draft.kind.as_str() {
         "order.status_changed" => &[
@@ -243,6 +251,7 @@ fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
     let mut rooms = Vec::new();
     for (before, field, behind) in templates {
         let Some(id) = payload.get(*field).and_then(|raw| id_of(raw.get())) else { continue };
+        // Refused rather than skipped: the publisher would believe that the room got the event.
         if !is_id(&id) {
             let message = format!("`{field}` of the payload is no id of a room: name the rooms, in `rooms` or `room`");
             return Err(Refused::new(Refusal::InvalidRoom, message));
@@ -252,7 +261,7 @@ fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
     Ok(rooms)
 }
 
-/// A JSON text, or the digits of a whole number.
+/// The value of a JSON string, or the digits of a whole number.
 fn id_of(raw: &str) -> Option<String> {
     if raw.bytes().all(|byte| byte.is_ascii_digit()) { Some(raw.to_owned()) } else { serde_json::from_str(raw).ok() }
 }

@@ -1,5 +1,5 @@
-//! Reading the histories of several rooms as one: every event once, in an order that is every room's own
-//! (`rooms/src/merge.rs`). A room is read on when its turn comes, so that no more is held than a page of each.
+//! Reading the histories of several rooms as one: every event once, in an order that agrees with each room's own
+//! (`rooms/src/merge.rs`). A room is read further when its queue runs empty, so that at most a page of each is held.
 
 use futures_util::future::try_join_all;
 use hallway_rooms::history::From;
@@ -11,24 +11,27 @@ use hallway_rooms::offset::Offset;
 use super::{Service, page};
 use crate::broker::{Portion, Resumed, Shared, Unavailable};
 
-/// Rooms opened or read at once for one session: not so many that it holds up others.
+/// Rooms opened or read at once for one session: few enough that other sessions are not held up.
 pub(super) const AT_ONCE: usize = 8;
 
 /// The fewest events read of a room at once, however many rooms there are: what brokers fetch in one step.
 const FEWEST: usize = 64;
 
-/// The least that is kept of such a read: less would have the same events fetched again and again.
+/// The fewest bytes kept of such a read. With less the same events would be fetched again and again.
 const LEAST_BYTES: usize = 64 * 1024;
 
-/// See the module. Rooms have numbers, from 0, in the order in which they were added.
+/// The merged reader. Rooms have numbers from 0, in the order in which they were added.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// The order across rooms, and how far each is read and delivered.
     pub(super) merge: Merge<Shared>,
+    /// The room of each number.
     rooms: Vec<Room>,
+    /// Bound of one read.
     share: Share,
 }
 
-/// The most that is read of a room at once.
+/// A room's fair share of one page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     events: usize,
@@ -36,7 +39,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Of one of so many rooms, which make a page of at most `bytes` together.
+    /// The share of one of `rooms` rooms, which make a page of at most `bytes` together.
     pub(super) fn of(rooms: usize, bytes: usize) -> Self {
         let rooms = rooms.max(1);
         Self { events: (PAGE_EVENTS / rooms).max(FEWEST), bytes: (bytes / rooms).max(LEAST_BYTES.min(bytes)) }
@@ -48,29 +51,29 @@ impl Reader {
         Self { merge: Merge::default(), rooms: Vec::new(), share }
     }
 
-    /// Takes in a room of which everything up to `told` has been told. Gives its number.
+    /// Adds a room that has been delivered up to `told`. Returns its number.
     pub(super) fn add(&mut self, room: Room, told: Offset) -> usize {
         self.rooms.push(room.clone());
         self.merge.add(room, told)
     }
 
-    /// Takes in a room that begins at its head.
+    /// Adds a room that begins at its head.
     pub(super) fn add_at(&mut self, room: Room, head: Offset) -> usize {
         let number = self.add(room, head);
         self.merge.fill(number, Vec::new(), false, head);
         number
     }
 
-    /// Takes in a room with the first page behind what was told of it.
+    /// Adds a room with the first page after `told`.
     pub(super) fn add_read(&mut self, room: Room, told: Offset, history: Resumed) -> usize {
         let number = self.add(room, told);
-        // A place newer than the head was never given by this broker, or what it gave is lost.
+        // An offset above the head was never assigned by this broker, or the broker lost its newest events.
         self.merge.set_back(number, history.facts.head());
         self.fill(number, history);
         number
     }
 
-    /// Takes in what was read of a room.
+    /// Adds a page to a room.
     fn fill(&mut self, room: usize, history: Resumed) {
         let head = history.facts.head();
         self.merge.fill(room, history.entries, history.has_more, head);
@@ -82,7 +85,7 @@ impl Reader {
 }
 
 impl Service {
-    /// A page of a room's history, no larger than its share.
+    /// Reads a page of a room's history, no larger than its share.
     pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<Resumed, Unavailable> {
         let portion = Portion { from, events: share.events, bytes: share.bytes };
         let mut history = self.0.broker.resume(room, portion).await?;
@@ -90,7 +93,7 @@ impl Service {
         Ok(history)
     }
 
-    /// Reads the rooms on whose turn it is. Gives those of which something is missing.
+    /// Reads the rooms that are due. Returns the numbers of those with a gap.
     pub(super) async fn read_on(&self, reader: &mut Reader) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         for some in reader.merge.due().chunks(AT_ONCE) {
@@ -98,7 +101,9 @@ impl Service {
                 let from = From::After(reader.merge.known(*room));
                 self.read_share(&reader.rooms[*room], from, reader.share)
             });
+            // A failed batch adds nothing to the merge, so the same rooms are due again at the retry.
             for (room, history) in some.iter().zip(try_join_all(reads).await?) {
+                // Behind the first page a gap means that the history was trimmed between two reads.
                 torn.extend((!history.complete).then_some(*room));
                 reader.fill(*room, history);
             }

@@ -1,4 +1,5 @@
-//! Refreshing claims: a session goes on with new ones, and leaves the rooms that they do not open.
+//! Refreshing claims: a session continues with the claims of another token, and leaves the rooms that they do not
+//! open.
 
 use std::sync::Arc;
 
@@ -13,17 +14,18 @@ use crate::auth::claims::Claims;
 use crate::auth::policy::Action;
 use crate::session::Session;
 
-/// Rooms of one session that the authorizer is asked about at once: not so many that it holds up other sockets.
+/// Rooms of one session that the authorizer is asked about at once: few enough that other sockets are not held up.
 const AT_ONCE: usize = 8;
 
 impl Service {
-    /// Puts new claims of the same user in the place of the old ones and judges the session's rooms again. A room that
-    /// the authorizer gives no answer about is left, too: what let the session in were other claims.
+    /// Replaces a session's claims by others of the same user, and checks its rooms again. A room about which the
+    /// authorizer gives no answer is left as well: the session was admitted on the strength of other claims.
     ///
     /// # Errors
-    /// `forbidden` when they are somebody else's, `unauthorized` when their token has been revoked. One that is revoked at
-    /// this moment costs the session.
+    /// `forbidden` for claims of another user, `unauthorized` when their token has been revoked. A token that is
+    /// revoked at this very moment closes the session.
     pub async fn refresh(&self, session: &Session, claims: Arc<Claims>) -> Result<(), Refusal> {
+        // The quota and the index count sessions by user, so a session cannot change hands.
         if claims.subject != session.claims().subject {
             return Err(Refusal::Forbidden);
         }
@@ -31,6 +33,7 @@ impl Service {
             return Err(revoked());
         }
         session.renew(claims.clone());
+        // Listed first, checked second: a revocation that comes in between finds the session.
         self.0.sessions.relist(session);
         if self.kick_if_revoked(session) {
             return Err(revoked());
@@ -40,14 +43,15 @@ impl Service {
         let policy = &self.0.policy;
         let (mut open, closed): (Vec<Room>, Vec<Room>) =
             rooms.into_iter().partition(|room| policy.allows(&claims, room));
+        // What the local policy refuses needs no question to the authorizer.
         closed.iter().for_each(|room| self.expel(session, room));
         open.retain(|room| policy.is_guarded(room));
         self.ask_again(session, &claims, &open).await;
         Ok(())
     }
 
-    /// Has the authorizer judge rooms again. When it gives no answer at all, it is not asked about the others, so that a
-    /// session is not in them any longer than that takes.
+    /// Asks the authorizer about rooms again. When one batch gets no answer at all, the other rooms are left without
+    /// asking, so that a session stays in them no longer than one timeout.
     async fn ask_again(&self, session: &Session, claims: &Claims, rooms: &[Room]) {
         let mut is_down = false;
         for some in rooms.chunks(AT_ONCE) {
@@ -55,13 +59,14 @@ impl Service {
             let asking = asking.map(|room| self.0.policy.confirms(claims, room, Action::Join));
             let answers = join_all(asking).await;
             is_down = is_down || answers.iter().all(|answer| *answer == Err(Refusal::Unavailable));
+            // Rooms that were not asked about count as unanswered.
             let answers = answers.into_iter().chain(std::iter::repeat(Err(Refusal::Unavailable)));
             let closed = some.iter().zip(answers).filter(|(_, answer)| answer.is_err());
             closed.for_each(|(room, _)| self.expel(session, room));
         }
     }
 
-    /// Takes a session out of a room and says so; nothing of the room arrives behind the notice.
+    /// Removes a session from a room and notifies it. No event of the room follows the notice.
     fn expel(&self, session: &Session, room: &Room) {
         if let Some(joined) = session.give_up(room) {
             self.unseat(room, &joined);

@@ -1,4 +1,4 @@
-//! What commands are answered with: one map, `{"ok":true,…}` or `{"ok":false,"error":"…"}`.
+//! The replies to commands: one object, `{"ok":true,…}` or `{"ok":false,"error":"…"}`.
 
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
@@ -7,23 +7,24 @@ use hallway_rooms::offset::Offset;
 use super::page::Page;
 use super::row::Row;
 
-/// A refusal.
+/// The reply to a refused command.
 #[must_use]
 pub fn refused(refusal: Refusal) -> String {
     format!(r#"{{"ok":false,"error":"{}"}}"#, refusal.code())
 }
 
-/// A command that was carried out and gives nothing back.
+/// The reply to a command without a result.
 pub(super) const DONE: &str = r#"{"ok":true}"#;
 
-/// A token that took the place of an older one, with its end.
+/// The reply to a token refresh, with the token's expiry.
 #[must_use]
 pub fn renewed(expires_ms: u64) -> String {
     format!(r#"{{"ok":true,"data":{{"expiresAt":{expires_ms}}}}}"#)
 }
 
-/// A join; `page` when missed events were asked for.
+/// The reply to a join; with `page` when missed events were requested.
 pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Page>) -> String {
+    // Keys and offsets contain no character that JSON escapes, so they are written as they are.
     let mut body = format!(r#"{{"ok":true,"data":{{"room":"{room}","roomSize":{size},"offset":"{offset}""#);
     if let Some(page) = page {
         body.push_str(r#","events":"#);
@@ -37,17 +38,19 @@ pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Pag
     body
 }
 
-/// A room that was joined with others.
+/// A room of a joined list.
 #[derive(Debug)]
 pub(super) struct JoinedRoom {
     pub(super) room: Room,
+    /// Members on all nodes.
     pub(super) size: usize,
+    /// Where the member starts.
     pub(super) offset: Offset,
-    /// Where missed events were asked for: whether there are all of them.
+    /// Whether all missed events are there; none when no start was requested.
     pub(super) complete: Option<bool>,
 }
 
-/// A join of several rooms: `verdicts` in the order of the command, `joined` in that of their keys.
+/// The reply to a join of several rooms: `verdicts` in the order of the command, `joined` in the order of their keys.
 pub(super) fn joined_all(verdicts: &[(String, Result<Room, Refusal>)], joined: &[JoinedRoom], row: &Row) -> String {
     let mut body = r#"{"ok":true,"data":{"rooms":["#.to_owned();
     for (at, (name, verdict)) in verdicts.iter().enumerate() {
@@ -55,6 +58,7 @@ pub(super) fn joined_all(verdicts: &[(String, Result<Room, Refusal>)], joined: &
         let found = verdict.as_ref().map(|room| joined.binary_search_by(|one| one.room.cmp(room)));
         match found {
             Ok(Ok(at)) => body.push_str(&one_joined(&joined[at])),
+            // Admitted, yet not joined: the room could not be read.
             Ok(Err(_)) => body.push_str(&one_refused(name, Refusal::Unavailable)),
             Err(refusal) => body.push_str(&one_refused(name, *refusal)),
         }
@@ -70,17 +74,17 @@ fn one_joined(JoinedRoom { room, size, offset, complete }: &JoinedRoom) -> Strin
     format!(r#"{{"room":"{room}","roomSize":{size},"offset":"{offset}"{complete}}}"#)
 }
 
-/// The name is the client's own, which may hold anything.
+/// The name is the client's own text, so it is escaped.
 fn one_refused(name: &str, refusal: Refusal) -> String {
     format!(r#"{{"room":{},"error":"{}"}}"#, serde_json::Value::from(name), refusal.code())
 }
 
-/// A leave.
+/// The reply to a leave.
 pub(super) fn left(room: &Room, size: usize) -> String {
     format!(r#"{{"ok":true,"data":{{"room":"{room}","roomSize":{size}}}}}"#)
 }
 
-/// Missed events.
+/// The reply to a read of missed events.
 pub(super) fn missed(page: &Page) -> String {
     let Page { offset, complete, has_more, .. } = page;
     let mut body = r#"{"ok":true,"data":{"events":"#.to_owned();

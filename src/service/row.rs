@@ -1,5 +1,5 @@
-//! A row of missed events of several rooms, as one answer holds it: bounded in events and bytes, at least one event if
-//! there is any.
+//! The missed events of several rooms in one answer: bounded in events and bytes, with at least one event if there is
+//! any.
 
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::merge::{Next, Told};
@@ -11,18 +11,18 @@ use super::reader::Reader;
 use super::{Service, page};
 use crate::broker::{Shared, Unavailable};
 
-/// See the module.
+/// The events of one answer.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Bare events, a JSON array without its brackets.
+    /// The events as a JSON array without its brackets, written while reading so that no entry is held twice.
     events: String,
-    /// How many, and the bytes of their text.
+    /// Number of events and the bytes of their text.
     taken: (usize, usize),
-    /// Bytes of event text that it may have.
+    /// Bound of the event text.
     bytes: usize,
     /// Whether more was missed than fits.
     pub(super) has_more: bool,
-    /// What is current, which belongs behind the last of the histories.
+    /// The `latest` events, which belong behind the end of the histories.
     pub(super) current: Current,
 }
 
@@ -31,7 +31,8 @@ impl Row {
         Self { events: String::new(), taken: (0, 0), bytes, has_more: false, current }
     }
 
-    /// Appends the events to a JSON array without its brackets; of what is current nothing while more follows.
+    /// Appends the events to a JSON array without its brackets. The `latest` events are left out while more history
+    /// follows.
     pub(super) fn write(&self, out: &mut String) {
         out.push_str(&self.events);
         if !self.has_more {
@@ -39,7 +40,7 @@ impl Row {
         }
     }
 
-    /// Makes what is current fit behind the events. If nothing of it does, more follows.
+    /// Trims the `latest` events to the space behind the history. If none fits, `has_more` is set.
     pub(super) fn fit_current(&mut self) {
         let (events, bytes) = self.taken;
         let fits = self.current.fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes));
@@ -52,6 +53,7 @@ impl Row {
     }
 
     fn push(&mut self, told: &Told<Shared>) {
+        // A second copy, or an event whose rooms were all left: the client has it or must not see it.
         if told.again || told.places.is_empty() {
             return;
         }
@@ -66,7 +68,7 @@ impl Row {
 }
 
 impl Service {
-    /// Reads on until the row is full or nothing is left. Gives the rooms of which something is missing.
+    /// Reads until the answer is full or nothing is left. Returns the rooms with a gap.
     pub(super) async fn read_row(
         &self,
         reader: &mut Reader,
@@ -76,10 +78,12 @@ impl Service {
         let mut torn = Vec::new();
         loop {
             match reader.merge.step() {
+                // A minimum time for each step: many rooms may need many reads of a healthy broker.
                 Next::Read => torn.extend(step(until, self.read_on(reader)).await?),
                 Next::Ready(ready) if row.has_room_for(reader.merge.bytes(ready)) => {
                     reader.merge.take(ready).iter().for_each(|told| row.push(told));
                 }
+                // The event stays in the merge, where the catch-up finds it.
                 Next::Ready(_) => {
                     row.has_more = true;
                     return Ok(torn);

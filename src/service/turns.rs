@@ -1,9 +1,9 @@
-//! Turns: how many read histories for themselves at once, and how much is on its way to them.
+//! The fair queue for reads of histories: how many run at once, and how many bytes are on their way to clients.
 //!
-//! A turn lasts from before the read until the answer has gone to the socket, or its peer has proved to be slow: what waits for
-//! such a peer is bounded by other limits, and must not hold up those who take what they asked for. A turn counts with what
-//! the last answers had until its own is known. Users take turns, each with a few at once, so that one with a hundred sockets
-//! stands before nobody else a hundred times. Whoever has an API key is a user of that key.
+//! A turn lasts from before the read until the answer has gone to the socket, or until the peer has proved to be
+//! slow. Bytes queued for a slow peer are bounded elsewhere, and must not hold up peers that read. A turn is weighed
+//! by the average of the last answers until its own size is known. Users take turns, each with a few reads at once,
+//! so that a user with a hundred sockets counts once. An API key counts as a user.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -19,69 +19,77 @@ use super::{Answer, Service};
 use crate::metrics::limit::Limit;
 use crate::session::Session;
 
-/// Turns at once, however small: as many as make good use of a Redis that is some milliseconds away.
+/// Turns at once, whatever their size: enough to keep a Redis busy that is some milliseconds away.
 const AT_ONCE: usize = 128;
 
-/// Large answers written at the same time: one, so that a herd leaves all other cores to those who are there.
+/// Large answers composed at the same time: one, so that a herd of reconnecting clients leaves the other cores to
+/// live delivery.
 const DESKS: usize = 1;
 
-/// What a turn counts for at the least: a command and its answer have a size without any event.
+/// The smallest weight of a turn: a command and its answer have a size even without events.
 const LEAST: usize = 16 * 1024;
 
-/// A peer that has not taken its answer for so long does not hold a turn for it any more. Above what a healthy one on a mobile
-/// network takes for most answers.
+/// How long a turn is held for a peer that has not taken its answer. Longer than a healthy peer on a mobile network
+/// needs for most answers.
 const HELD: Duration = Duration::from_secs(1);
 
-/// Between two looks at a peer.
+/// Pause between two checks of a peer or of the broker.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Bounds of turns.
+/// The bounds of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnLimits {
-    /// Bytes on their way: `limits.read_bytes`.
+    /// Bytes on their way to clients: `limits.read_bytes`.
     pub bytes: usize,
-    /// At once for one user: `limits.reads_per_user`.
+    /// Turns at once for one user: `limits.reads_per_user`.
     pub per_user: usize,
 }
 
-/// See the module. Clones share it.
+/// The queue. Clones share it.
 #[derive(Clone)]
 pub struct Turns(Arc<Shared>);
 
 struct Shared {
     limits: TurnLimits,
     state: Mutex<State>,
+    /// Permits for composing large answers.
     desk: Semaphore,
 }
 
 #[derive(Default)]
 struct State {
+    /// Turns that are taken.
     inside: usize,
+    /// Their weight together.
     bytes: usize,
-    /// What an answer has, going by the last ones.
+    /// The expected size of an answer: a moving average of the last ones.
     guess: usize,
+    /// Users with a turn or a wait; removed with the last of both, so that the table cannot grow.
     users: HashMap<Arc<str>, User>,
-    /// Users of whom one waits who may come in, each once.
+    /// Users that may take another turn, each once, which makes the queue round-robin.
     order: VecDeque<Arc<str>>,
 }
 
-/// Kept while one of its sessions has a turn or waits for one. As many wait as commands are under way.
+/// One user, kept while a session of it has a turn or waits for one. Bounded by the commands under way.
 #[derive(Default)]
 struct User {
+    /// Turns that are taken.
     inside: usize,
+    /// In the order of arrival.
     waiting: VecDeque<oneshot::Sender<Turn>>,
-    /// Whether it stands in the order.
+    /// Whether the user is in `order`.
     stands: bool,
 }
 
-/// A turn, until it is dropped.
+/// A turn, which is returned when it is dropped.
 pub(super) struct Turn {
     turns: Turns,
     user: Arc<str>,
+    /// Its weight: the average first, the answer's size later.
     bytes: usize,
 }
 
-/// A text that says when it is not needed any more.
+/// A text that signals, by closing a channel, that hyper has dropped it.
 struct Text {
     text: String,
     _taken: oneshot::Sender<()>,
@@ -107,15 +115,15 @@ impl fmt::Debug for Turn {
 }
 
 impl Turns {
-    /// None taken.
+    /// An empty queue.
     #[must_use]
     pub fn new(limits: TurnLimits) -> Self {
         Self(Arc::new(Shared { limits, state: Mutex::default(), desk: Semaphore::new(DESKS) }))
     }
 
-    /// Waits for a desk to write a large answer at. It is given back with the permit.
+    /// Waits for a permit to compose a large answer.
     pub(super) async fn desk(&self) -> Option<SemaphorePermit<'_>> {
-        // What was woken meanwhile goes first.
+        // Tasks that were woken meanwhile, such as live deliveries, run first.
         tokio::task::yield_now().await;
         self.0.desk.acquire().await.ok()
     }
@@ -130,19 +138,21 @@ impl Turns {
 
     fn ask(&self, name: &str, to: oneshot::Sender<Turn>) {
         let mut state = self.0.state.lock();
+        // One allocation of the name per user, however many commands wait.
         let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
         let user = state.users.entry(key.clone()).or_default();
         if user.inside >= self.0.limits.per_user {
+            // Counted, not refused: the command waits for the user's earlier ones.
             Limit::ReadsPerUser.reached();
         }
         user.waiting.push_back(to);
         state.line_up(&key, self.0.limits.per_user);
     }
 
-    /// Gives turns to those who may have one.
+    /// Hands out turns while there are free ones.
     fn admit(&self) {
         while let Some((to, turn)) = self.next() {
-            // One that is not waited for any more ends here, and makes room for the next.
+            // A turn whose waiter is gone is dropped right here, and its place goes to the next.
             to.send(turn).ok();
         }
     }
@@ -150,6 +160,7 @@ impl Turns {
     fn next(&self) -> Option<(oneshot::Sender<Turn>, Turn)> {
         let mut state = self.0.state.lock();
         let guess = state.guess.max(LEAST);
+        // One turn is always allowed: an answer larger than the whole bound must be possible.
         let full = state.inside >= AT_ONCE || (state.inside > 0 && state.bytes + guess > self.0.limits.bytes);
         if full {
             return None;
@@ -158,25 +169,29 @@ impl Turns {
         let user = state.users.get_mut(&name)?;
         user.stands = false;
         let to = user.waiting.pop_front()?;
+        // Counted under the same lock, so that two admissions cannot exceed the bound.
         user.inside += 1;
         state.inside += 1;
         state.bytes += guess;
+        // Back to the end of the order: each user gets one turn per round.
         state.line_up(&name, self.0.limits.per_user);
         Some((to, Turn { turns: self.clone(), user: name, bytes: guess }))
     }
 }
 
 impl State {
-    /// Has a user stand in the order if one of its sessions waits and may come in.
+    /// Puts a user into the order if one of its sessions waits and may have a turn.
     fn line_up(&mut self, name: &Arc<str>, most: usize) {
         let Some(user) = self.users.get_mut(name) else { return };
+        // A waiter that gave up must not use up the user's place in the order.
         while user.waiting.front().is_some_and(oneshot::Sender::is_closed) {
             user.waiting.pop_front();
         }
         if user.waiting.is_empty() && user.inside == 0 {
+            // Without this the table would keep every user that ever read.
             self.users.remove(name);
         } else if user.waiting.is_empty() || user.stands {
-            // There is nothing to do, or it was done.
+            // Nothing waits, or the user is in the order already.
         } else if user.inside < most {
             user.stands = true;
             self.order.push_back(name.clone());
@@ -185,9 +200,10 @@ impl State {
 }
 
 impl Turn {
-    /// Counts it with what its answer has.
+    /// Replaces the estimated weight by the size of the answer.
     pub(super) fn count(&mut self, bytes: usize) {
         let mut state = self.turns.0.state.lock();
+        // Seven parts old, one part new: a single large page does not close the queue.
         state.guess = (state.guess * 7 + bytes) / 8;
         state.bytes = state.bytes - self.bytes + bytes;
         self.bytes = bytes;
@@ -202,25 +218,28 @@ impl Drop for Turn {
         if let Some(user) = state.users.get_mut(&self.user) {
             user.inside -= 1;
         }
+        // Before the lock is released: the user may be the next in line itself.
         state.line_up(&self.user, self.turns.0.limits.per_user);
+        // `admit` takes the lock again.
         drop(state);
         self.turns.admit();
     }
 }
 
 impl Service {
-    /// Waits for the turn of one who is to be answered. None, where the session ends, or the broker is out of reach for as long
-    /// as the command may wait for it.
+    /// Waits for the turn of a command. None when the session ends, or when the broker is out of reach at the end of
+    /// the command's budget: the command then fails without a turn.
     pub(super) async fn turn_to_answer(&self, session: &Session, answer: &Answer) -> Option<Turn> {
         let wait = if answer.is_wanted() { self.0.limits.answer_wait } else { self.0.limits.join_wait };
         let until = Instant::from_std(answer.arrived()) + wait;
         tokio::select! {
             turn = self.turn(session) => turn,
+            // A healthy broker means that the queue is moving, so the wait goes on.
             () = self.is_gone_at(until) => None,
         }
     }
 
-    /// Waits for a turn, as long as the session lasts.
+    /// Waits for a turn as long as the session lasts.
     pub(super) async fn turn(&self, session: &Session) -> Option<Turn> {
         let claims = session.claims();
         tokio::select! {
@@ -229,10 +248,10 @@ impl Service {
         }
     }
 
-    /// Waits for the turn of the bearer of an API key. None, where the broker is out of reach for as long as an answer may wait.
+    /// Waits for the turn of an API key. None when the broker is out of reach at the end of the answer's budget.
     pub(super) async fn turn_of_key(&self, key: &str) -> Option<Turn> {
         let until = Instant::now() + self.0.limits.answer_wait;
-        // No user has a control character in its name.
+        // Subjects contain no control character, so a key cannot share the turns of a user.
         let name = format!("\n{key}");
         tokio::select! {
             turn = self.0.turns.take(&name) => turn,
@@ -240,12 +259,13 @@ impl Service {
         }
     }
 
-    /// A text to send, with which the turn goes: until it was taken, or its reader has proved to be slow.
+    /// Wraps a body so that its turn is held until hyper has sent it, or until its reader has proved to be slow.
     pub(super) fn hand_over(&self, text: String, turn: Option<Turn>) -> Bytes {
+        // A small body is copied into the socket's buffer at once.
         let (Some(turn), true) = (turn, text.len() > LEAST) else { return text.into() };
         let (taken, is_taken) = oneshot::channel();
         self.0.tasks.spawn(async move {
-            // What comes is no answer: the text ends with its sender.
+            // Nothing is ever sent: the channel closes when the text is dropped.
             timeout(HELD, is_taken).await.ok();
             drop(turn);
         });
@@ -260,15 +280,17 @@ impl Service {
         }
     }
 
-    /// Ends a turn when its answer has gone to the socket.
+    /// Returns a turn when its answer has gone to the socket.
     pub(super) fn end_turn(&self, session: &Arc<Session>, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
+        // The common case: the socket took everything, and no task is needed.
         if !session.lane().wire().is_crowded() {
             return;
         }
         let session = session.clone();
         self.0.tasks.spawn(async move {
             let until = Instant::now() + HELD;
+            // A peer that is slow beyond `HELD` is limited by its queue's own bound.
             while session.lane().wire().is_crowded() && !session.is_finished() && Instant::now() < until {
                 sleep(LOOK).await;
             }

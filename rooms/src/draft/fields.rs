@@ -1,4 +1,4 @@
-//! The fields of an event's JSON object, each there once at most, whatever its name. Those of other names are passed over.
+//! The fields of an event's JSON object. Each name may be there once; unknown names are ignored.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use super::Meta;
 use crate::event::Priority;
 
-/// What [`Fields`] says of a name that stands twice. It does not repeat the name, which may be anything.
+/// The error for a repeated name. It does not quote the name, which may be anything.
 const DOUBLED: &str = "duplicate field: one of the event's own is given twice";
 
-/// What stands in an event; `null` is as good as nothing but in `payload`.
+/// The fields of an event. `null` counts as absent, except in `payload`.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub(super) id: Option<Cow<'a, str>>,
@@ -25,7 +25,7 @@ pub(super) struct Fields<'a> {
     pub(super) meta: Option<Meta<'a>>,
 }
 
-/// A text that is borrowed unless it has escapes.
+/// A string, borrowed unless it contains escapes.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
@@ -56,8 +56,10 @@ impl<'de> Visitor<'de> for Members {
                 "timestamp" => timestamp = map.next_value()?,
                 "payload" => payload = Some(map.next_value()?),
                 "meta" => meta = map.next_value()?,
+                // Clients are sent the fields above alone.
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
+            // JSON readers disagree about which of two values counts.
             if !names.insert(name) {
                 return Err(A::Error::custom(DOUBLED));
             }

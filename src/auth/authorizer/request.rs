@@ -1,4 +1,4 @@
-//! One question to the authorizer as an HTTP request: no redirects, no proxy, and only so much of an answer.
+//! One question to the authorizer as an HTTP request: no redirects, no proxy, and a bounded answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +12,28 @@ use url::Url;
 
 use super::AuthorizerSettings;
 
-/// Where questions go.
+/// The HTTP endpoint.
 pub(super) struct Endpoint {
     client: Client,
     url: Url,
+    /// Sent as a bearer token.
     secret: Option<Arc<str>>,
+    /// The most bytes of an answer.
     body_bytes: usize,
 }
 
-/// What an authorizer said.
+/// The authorizer's answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
     pub(super) allow: bool,
-    /// How long it may be remembered; nothing said, not at all.
+    /// How long it may be cached; without a `ttl`, not at all.
     pub(super) ttl: Duration,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    /// No request was free in time.
+    /// No request slot became free in time.
     #[error("all authorizer.concurrent requests were under way for authorizer.timeout")]
     Busy,
     /// It took longer than `authorizer.timeout`.
@@ -46,13 +48,13 @@ pub(super) enum RequestError {
     /// More than `authorizer.body_bytes`.
     #[error("its answer is longer than authorizer.body_bytes")]
     TooLarge,
-    /// No JSON of the right shape.
+    /// Not JSON of the expected form.
     #[error("its answer is not {{\"allow\":true|false,\"ttl\":seconds}}")]
     Garbage,
 }
 
 impl RequestError {
-    /// The error as metrics know it.
+    /// The error's name in metrics.
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::Busy => "busy",
@@ -76,14 +78,14 @@ impl Endpoint {
     /// When no TLS client can be made.
     pub(super) fn new(settings: &AuthorizerSettings) -> Result<Self, reqwest::Error> {
         let builder = Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(settings.timeout);
-        // Without TLS there is no need of the system's certificates, which may not be there.
+        // Without TLS the system's certificates are not needed, and may be absent.
         let builder = if settings.url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
         let client = builder.pool_max_idle_per_host(settings.concurrent).build()?;
         let (url, secret) = (settings.url.clone(), settings.secret.clone());
         Ok(Self { client, url, secret, body_bytes: settings.body_bytes })
     }
 
-    /// Asks; without any deadline.
+    /// Sends a question, without a deadline.
     pub(super) async fn post(&self, text: String) -> Result<Reply, RequestError> {
         let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(text);
         if let Some(secret) = &self.secret {
@@ -91,6 +93,7 @@ impl Endpoint {
         }
         let response = request.send().await.map_err(unreachable)?;
         match response.status().as_u16() {
+            // Any other status is a failure and no verdict: a 403 may be a proxy's.
             200 => parse(&self.body(response).await?),
             status => Err(RequestError::Status(status)),
         }
@@ -99,6 +102,7 @@ impl Endpoint {
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, RequestError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            // Before it is appended: the bound holds whatever length the server announces.
             if body.len() + chunk.len() > self.body_bytes {
                 return Err(RequestError::TooLarge);
             }
@@ -115,7 +119,7 @@ fn parse(body: &[u8]) -> Result<Reply, RequestError> {
     Ok(Reply { allow, ttl })
 }
 
-/// The innermost reason; the URL may hold a password.
+/// The innermost error. The URL is removed, as it may contain a password.
 fn unreachable(error: reqwest::Error) -> RequestError {
     let error = error.without_url();
     let mut inner: &dyn std::error::Error = &error;

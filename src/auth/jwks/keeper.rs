@@ -16,18 +16,22 @@ use crate::auth::keys::KeySet;
 use crate::clock::now_ms;
 use crate::metrics::{JWKS_FETCHED, JWKS_FETCHES, JWKS_KEYS};
 
-/// Longest pause after failures, unless `auth.jwks_refresh` is shorter: keys are needed soon after a provider is back.
+/// The longest pause after failures, unless `auth.jwks_refresh` is shorter: keys are needed soon after a provider is
+/// back.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Fetches, one at a time, until the gateway stops.
+/// The fetching task, one fetch at a time, until the gateway stops.
 pub(super) struct Keeper {
     refresh: Duration,
     cooldown: Duration,
     source: Source,
     held: watch::Sender<Held>,
     asked: Arc<Asked>,
+    /// When the last fetch began; pauses are counted from here.
     began: Instant,
+    /// Consecutive failures, which lengthen the pause.
     failures: u32,
+    /// The failures that have been logged.
     trouble: Trouble,
 }
 
@@ -45,7 +49,7 @@ impl Keeper {
         }
     }
 
-    /// Whoever waits for a fetch learns of the end by the sender being gone.
+    /// Fetches until `stop`. Dropping the sender then wakes the verifications that wait.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(async {
             loop {
@@ -69,7 +73,7 @@ impl Keeper {
         self.show();
     }
 
-    /// The keys count as old as the request: what was revoked meanwhile may still be among them.
+    /// Takes fetched keys over. They count as old as the request: a key withdrawn meanwhile may still be among them.
     fn take(&mut self, set: KeySet) {
         self.failures = 0;
         let changed = !self.held.borrow().set.as_ref().is_some_and(|old| old.is_same(&set));
@@ -80,6 +84,7 @@ impl Keeper {
         let began = self.began;
         self.held.send_modify(|held| {
             if changed {
+                // Kept when unchanged, so that waiting verifications recognize the same set.
                 held.set = Some(Arc::new(set));
             }
             held.fetched = Some(began);
@@ -97,23 +102,26 @@ impl Keeper {
         });
     }
 
-    /// How many keys are believed right now.
+    /// Publishes how many keys are trusted at this moment.
     fn show(&self) {
         let believed = self.held.borrow().keys().map_or(0, <[_]>::len);
         #[expect(clippy::cast_precision_loss, reason = "a few keys")]
         gauge!(JWKS_KEYS).set(believed as f64);
     }
 
-    /// Until somebody asks, the time has come or the keys become too old, but never shorter than the cooldown.
+    /// Waits for a request, for the next fetch, or until the keys are too old; never shorter than the cooldown.
     async fn pause(&mut self) {
         let (soonest, due) = (self.began + self.cooldown, self.began + self.until_next());
+        // Reported once: otherwise this branch would be ready at once in every pause.
         let stale_at = self.stale_at().filter(|_| !self.trouble.is_stale());
         let rung = async {
+            // A request before the cooldown is over is kept by the bell, and is served then.
             sleep_until(soonest).await;
             self.asked.bell.notified().await;
         };
         let stale = async {
             match stale_at {
+                // A millisecond later, since keys of exactly that age are still trusted.
                 Some(at) => sleep_until(at + Duration::from_millis(1)).await,
                 None => std::future::pending().await,
             }
@@ -124,6 +132,7 @@ impl Keeper {
             () = stale => {
                 self.trouble.stale();
                 self.show();
+                // The cooldown also holds for a fetch that this branch causes.
                 sleep_until(soonest).await;
             }
         }
@@ -134,15 +143,17 @@ impl Keeper {
         held.fetched.and_then(|at| at.checked_add(held.max_stale))
     }
 
-    /// Nodes that were started together come apart, and failures are followed by ever longer pauses, as long as there are
-    /// keys to serve with.
+    /// The time to the next fetch. Nodes that started together drift apart, and pauses grow with failures as long as
+    /// there are keys to serve with.
     fn until_next(&self) -> Duration {
         if self.failures == 0 {
             return self.refresh.mul_f64(rand::random_range(0.9..1.0)).max(self.cooldown);
         }
+        // Without keys no token can be verified, so nothing is gained by waiting longer.
         if self.held.borrow().keys().is_none() {
             return self.cooldown;
         }
+        // Shifts are capped, as the count of failures is not.
         let doubled = self.cooldown.saturating_mul(1 << (self.failures - 1).min(16));
         doubled.min(LONGEST_PAUSE).min(self.refresh).max(self.cooldown)
     }

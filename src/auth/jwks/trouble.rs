@@ -1,4 +1,4 @@
-//! What the log says of a JWKS: each trouble once, again from time to time while it lasts, and its end.
+//! The log lines about a JWKS: each failure once, again at intervals while it lasts, and its end.
 
 use std::time::Duration;
 
@@ -7,21 +7,25 @@ use tokio::time::Instant;
 use super::FetchError;
 use crate::logs;
 
-/// Between two lines about one trouble that lasts.
+/// Time between two log lines about a lasting failure.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// What was told.
+/// What has been logged.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
+    /// The kind of the open failure, and when it was logged.
     failing: Option<(&'static str, Instant)>,
+    /// The unusable keys that were logged.
     skipped: Vec<String>,
+    /// Whether it was logged that the keys are too old.
     stale: bool,
 }
 
 impl Trouble {
-    /// A fetch failed.
+    /// Logs a failed fetch.
     pub(super) fn told(&mut self, error: &FetchError) {
         let outcome = error.outcome();
+        // By kind and not by text, which may differ with every attempt.
         if self.failing.is_some_and(|(told, at)| told == outcome && at.elapsed() < AGAIN) {
             return;
         }
@@ -32,7 +36,7 @@ impl Trouble {
         );
     }
 
-    /// A fetch succeeded.
+    /// Logs a successful fetch, if it ends a failure or changes the keys.
     pub(super) fn over(&mut self, keys: usize, changed: bool) {
         self.stale = false;
         if self.failing.take().is_some() || changed {
@@ -40,7 +44,7 @@ impl Trouble {
         }
     }
 
-    /// Keys that are of no use.
+    /// Logs unusable keys, unless the same were logged last.
     pub(super) fn skipped(&mut self, skipped: &[String]) {
         if self.skipped != skipped {
             skipped.iter().for_each(|what| {
@@ -50,12 +54,12 @@ impl Trouble {
         }
     }
 
-    /// Whether it was told that the keys are too old.
+    /// Whether it was logged that the keys are too old.
     pub(super) fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// The keys have become too old.
+    /// Logs that the keys have become too old.
     pub(super) fn stale(&mut self) {
         self.stale = true;
         tracing::error!(

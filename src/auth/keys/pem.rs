@@ -25,7 +25,7 @@ pub enum KeyError {
         "auth.public_key_file {0:?} holds anything but one PEM public key of RSA, P-256, P-384 or Ed25519; `openssl pkey -pubout` makes one"
     )]
     Pem(PathBuf),
-    /// A public key that is too weak, or of a kind that is not known here.
+    /// A public key that is too weak, or of an unsupported kind.
     #[error("the key in auth.public_key_file {0:?} {1}; make another pair of keys")]
     Unusable(PathBuf, Unusable),
 }
@@ -34,7 +34,7 @@ impl Key {
     /// Reads a public key from a PEM file.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no key that is good enough.
+    /// When the file cannot be read, or holds no sufficient key.
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         let pem = std::fs::read(path).map_err(|error| KeyError::File { path: path.to_owned(), error })?;
         let key = from_pem(&pem).ok_or_else(|| KeyError::Pem(path.to_owned()))?;
@@ -42,15 +42,17 @@ impl Key {
     }
 }
 
-/// A public key alone: that of a certificate would be believed without the certificate being checked, and of several keys
-/// all but the first would be passed over.
+/// A public key alone. A certificate's key would be trusted without a check of the certificate, and of several keys
+/// all but the first would be ignored.
 fn from_pem(pem: &[u8]) -> Option<Result<Key, Unusable>> {
     let text = std::str::from_utf8(pem).ok()?;
     let blocks: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("-----BEGIN ")).collect();
+    // The decoders below would accept other blocks as well.
     if !matches!(blocks[..], ["-----BEGIN PUBLIC KEY-----" | "-----BEGIN RSA PUBLIC KEY-----"]) {
         return None;
     }
     let bytes = |key: DecodingKey| key.try_get_as_bytes().map(<[u8]>::to_vec).ok();
+    // The decoders know the kind: each refuses the others' keys.
     if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
         let (modulus, exponent) = components(&key)?;
         return Some(Key::rsa(&modulus, &exponent));

@@ -1,4 +1,4 @@
-//! A JWKS as it is published: which of its keys are of use, and why the others are not.
+//! A published JWKS: its usable keys, and why the others are not.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,25 +9,27 @@ use serde_json::Value;
 
 use super::{Key, Name, Unusable};
 
-/// Keys of one JWKS that are looked at. Issuers publish two or three; a token that names none is tried with each, which
-/// must stay cheap.
+/// The most keys that are considered. Issuers publish two or three; a token without a key name is tried with each,
+/// which must stay cheap.
 const MAX_KEYS: usize = 32;
 
-/// How much of a key's name a log line repeats, in characters.
+/// Characters of a key's name in a log line.
 const MAX_SHOWN: usize = 64;
 
-/// What a point begins with that has both of its coordinates.
+/// The first byte of a point with both coordinates.
 const UNCOMPRESSED: u8 = 4;
 
 /// The keys of a JWKS.
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
+    /// Why each unusable key is skipped.
     skipped: Vec<String>,
+    /// The document, to recognize an unchanged one.
     text: Vec<u8>,
 }
 
-/// The document is no JWKS.
+/// The document is not a JWKS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no JSON object with a list `keys`")]
 pub struct NoKeySet;
@@ -37,7 +39,7 @@ struct Document {
     keys: Vec<Value>,
 }
 
-/// A key as it is published (RFC 7517, RFC 7518, RFC 8037), as far as it matters here.
+/// A key as published (RFC 7517, RFC 7518, RFC 8037), with the members that matter here.
 #[derive(Deserialize)]
 struct Published {
     kty: String,
@@ -55,16 +57,17 @@ struct Published {
 }
 
 impl KeySet {
-    /// Reads a document. One without a single key of use is good: it says that none is to be believed.
+    /// Parses a document. One without a usable key is valid: it says that none is trusted.
     ///
     /// # Errors
-    /// When it is no JWKS.
+    /// When it is not a JWKS.
     pub fn read(text: &[u8]) -> Result<Self, NoKeySet> {
         let document: Document = std::str::from_utf8(text).ok().and_then(|text| object(text).ok()).ok_or(NoKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (at, value) in document.keys.iter().take(MAX_KEYS).enumerate() {
             match key(value) {
                 Ok(key) => keys.push(key),
+                // One bad key must not take the others down: issuers publish kinds that this gateway does not know.
                 Err(why) => skipped.push(format!("{} {why}", shown(at, value))),
             }
         }
@@ -75,19 +78,19 @@ impl KeySet {
         Ok(Self { keys, skipped, text: text.to_vec() })
     }
 
-    /// The keys of use.
+    /// The usable keys.
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The others, with the reason for each.
+    /// The unusable keys, each with the reason.
     #[must_use]
     pub fn skipped(&self) -> &[String] {
         &self.skipped
     }
 
-    /// Whether the document is the same, byte for byte.
+    /// Whether both documents are equal, byte for byte.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.text == other.text
@@ -108,6 +111,7 @@ fn key(value: &Value) -> Result<Key, Unusable> {
     if !published.is_to_verify() {
         return Err(Unusable::Purpose);
     }
+    // The key's own `alg` narrows what its kind allows, and never widens it.
     if let Some(named) = &published.alg {
         let algorithm: Algorithm = named.parse().map_err(|_| Unusable::Algorithm)?;
         key.algorithms.retain(|own| *own == algorithm);
@@ -125,6 +129,7 @@ impl Published {
     fn material(&self) -> Result<Key, Unusable> {
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("oct", _) => Err(Unusable::Shared),
+            // Before its kind: a leaked private key must be replaced, whatever it is for.
             _ if self.d.is_some() => Err(Unusable::Private),
             ("RSA", _) => Key::rsa(&bytes(self.n.as_ref())?, &bytes(self.e.as_ref())?),
             ("EC", Some("P-256")) => self.on_curve(Algorithm::ES256),
@@ -139,6 +144,7 @@ impl Published {
     fn on_curve(&self, algorithm: Algorithm) -> Result<Key, Unusable> {
         let (x, y) = (bytes(self.x.as_ref())?, bytes(self.y.as_ref())?);
         let key = Key::curve(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
+        // The point decides about the curve; a `crv` that names another one is a mistake.
         if key.is_for(algorithm) { Ok(key) } else { Err(Unusable::Curve) }
     }
 }

@@ -1,9 +1,10 @@
-//! How long a condition may take: the library counts no steps, so they are bounded before it runs, by the largest claims
-//! that are let in.
+//! An upper bound on a condition's run time. The CEL library counts no steps, so they are estimated before a
+//! condition is accepted, for the largest claims that are allowed.
 //!
-//! A step is a node judged or a value touched. Of each node we know how heavy its result can be (values in it, and texts
-//! by 32 bytes) and how many items it can have. The items of a list weigh together what the list weighs, and what a loop
-//! does for one of them grows at most convexly with its weight: so all of them together cost at most as much as one item
+//! A step is an evaluated node or a touched value. For each node the estimate knows how heavy its result can be (its
+//! values, and its strings by 32 bytes) and how many items it can have. The items of a list together weigh what the
+//! list weighs, and the cost of a loop's body grows at most convexly with the weight of its item. So all items
+//! together cost at most as much as one item that weighs everything and others that weigh nothing.
 //! that weighs everything and the others that weigh nothing.
 
 use cel::common::ast::{
@@ -13,13 +14,14 @@ use cel::common::ast::{
 use super::expression::ExpressionError;
 use super::values::{ITEMS, TEXT_BYTES, VALUES};
 
-/// Most steps: every item of one list with every item of another is two million, and takes some ten milliseconds.
+/// The most steps: every item of one list with every item of another takes two million, which is about ten
+/// milliseconds.
 pub(super) const STEPS: u64 = 2_500_000;
 
-/// Bytes of a text that weigh as much as a value.
+/// Bytes of a string that weigh as much as one value.
 const BYTES: usize = 32;
 
-/// What every iteration does beside its body: a name and a value bound, twice.
+/// The steps of an iteration beside its body: a name and a value, bound twice.
 const ITERATION: u64 = 4;
 
 const CLAIMS: Load =
@@ -36,14 +38,16 @@ pub(super) fn bound(expression: &IdedExpr) -> Result<(), ExpressionError> {
     if steps > STEPS { Err(ExpressionError::TooCostly(steps)) } else { Ok(()) }
 }
 
-/// How large a value can be.
+/// The largest possible size of a value.
 #[derive(Clone, Copy, Debug)]
 struct Load {
+    /// Values in it, and its strings by 32 bytes.
     weight: u64,
+    /// Items, if it is a list or object.
     items: u64,
-    /// A part of the claims, whose lists are bounded.
+    /// Whether it is a part of the claims, whose lists are bounded.
     claimed: bool,
-    /// A part of a loop's variable: it weighs as much as the item that the loop is at.
+    /// Whether it is a part of a loop's variable, and so weighs as much as the current item.
     looped: bool,
 }
 
@@ -65,8 +69,8 @@ impl Load {
         }
     }
 
-    /// A part may be all of it. That of a loop's variable has as many items as that can weigh, and no bound of its own:
-    /// else what a loop does would not grow convexly.
+    /// The load of a part, which may be all of it. A part of a loop's variable has as many items as it can weigh and
+    /// no bound of its own; otherwise the cost of a loop would not grow convexly.
     fn part(self) -> Self {
         let items = if self.claimed && !self.looped { self.weight.min(ITEMS as u64) } else { self.weight };
         Self { items, ..self }
@@ -82,12 +86,12 @@ fn sum(steps: impl IntoIterator<Item = u64>) -> u64 {
 }
 
 struct Estimate<'a> {
-    /// The variables of the loops around, innermost last.
+    /// The variables of the enclosing loops, innermost last.
     bound: Vec<(&'a str, Load)>,
 }
 
 impl<'a> Estimate<'a> {
-    /// Steps to judge a node, and what comes of it.
+    /// The steps to evaluate a node, and the load of its result.
     fn of(&mut self, node: &'a IdedExpr) -> (u64, Load) {
         match &node.expr {
             Expr::Literal(literal) => (1, constant(literal)),
@@ -101,11 +105,12 @@ impl<'a> Estimate<'a> {
             }
             Expr::Map(map) => self.map(map),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            // Rejected by `names` before; without an estimate the answer is no.
             Expr::Struct(_) | Expr::Unspecified => (u64::MAX, SCALAR),
         }
     }
 
-    /// Several nodes, with what comes of all of them.
+    /// Several nodes, with the load of all results.
     fn all(&mut self, nodes: impl Iterator<Item = &'a IdedExpr>) -> (u64, Load) {
         nodes.fold((1, Load::made(0, 0)), |(steps, load), node| {
             let (more, other) = self.of(node);
@@ -114,6 +119,7 @@ impl<'a> Estimate<'a> {
     }
 
     fn variable(&self, name: &str) -> Load {
+        // The innermost loop hides outer variables of the same name.
         let bound = self.bound.iter().rev().find(|(bound, _)| *bound == name);
         match (bound, name) {
             (Some((_, load)), _) => *load,
@@ -125,6 +131,7 @@ impl<'a> Estimate<'a> {
 
     fn select(&mut self, select: &'a SelectExpr) -> (u64, Load) {
         let (steps, of) = self.of(&select.operand);
+        // Claims are borrowed; a computed value is copied to take a member out.
         let taken_apart = if of.claimed { 1 } else { of.weight.saturating_add(1) };
         (sum([steps, taken_apart]), if select.test { SCALAR } else { of.part() })
     }
@@ -146,6 +153,7 @@ impl<'a> Estimate<'a> {
         let all = every.clone().fold(Load::made(0, 0), |all, (_, load)| all.with(*load));
         let steps = sum(every.map(|(steps, _)| *steps).chain([1, all.weight, compared(call, &arguments)]));
         let load = match (call.func_name.as_str(), arguments.as_slice()) {
+            // Strings and lists grow by `+`; everything else gives a scalar.
             (operators::ADD, _) => all,
             (operators::CONDITIONAL, [_, (_, yes), (_, no)]) => yes.or(*no),
             (operators::INDEX, [(_, of), _]) => of.part(),
@@ -158,10 +166,13 @@ impl<'a> Estimate<'a> {
     fn comprehension(&mut self, comprehension: &'a ComprehensionExpr) -> (u64, Load) {
         let (first, range) = self.of(&comprehension.iter_range);
         let (second, start) = self.of(&comprehension.accu_init);
+        // Twice: the body with an empty item, and with one that weighs everything; the header explains why these two
+        // suffice.
         let (light, small) = self.body(comprehension, Load { weight: 0, items: 0, looped: true, ..range }, start);
         let heaviest = Load { items: range.weight, looped: true, ..range };
         let (heavy, large) = self.body(comprehension, heaviest, start);
         let steps = sum([first, second, range.weight, heavy, light.saturating_mul(range.items)]);
+        // `all`, `exists` and the like reduce to a bool; only `map` and `filter` build a list.
         let load = if matches!(comprehension.accu_init.expr, Expr::Literal(_)) {
             SCALAR
         } else {
@@ -182,7 +193,7 @@ impl<'a> Estimate<'a> {
     }
 }
 
-/// `in` copies what it looks for at every number in the list: the library compares those by way of an error.
+/// `in` copies the sought value for every number in the list, since the library compares those by way of an error.
 fn compared(call: &CallExpr, arguments: &[(u64, Load)]) -> u64 {
     match (call.func_name.as_str(), arguments) {
         (operators::IN, [(_, sought), (_, within)]) => sought.weight.saturating_mul(within.items),

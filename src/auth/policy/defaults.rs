@@ -1,11 +1,11 @@
-//! The rules that hold where the configuration says nothing, as the CEL texts that an operator could have written.
+//! The default rules, as CEL texts that an operator could have written.
 
 use hallway_rooms::form::Form;
 
-/// Who may report a location.
+/// The condition for reporting a location.
 pub const UPDATE_LOCATION: &str = "agent != null";
 
-/// By form; every other class, an operator's own too, is for any signed-in user.
+/// By form. Every other class, an operator's own included, is open to any signed-in user.
 const RULES: [(&str, &str); 9] = [
     ("user:{userId}", "staff || claims.sub == room.userId"),
     ("store:{storeId}:orders", "staff || has(claims.storeId) && id(claims.storeId) == room.storeId"),
@@ -18,7 +18,7 @@ const RULES: [(&str, &str); 9] = [
     ("dashboard:admin", "has(claims.role) && claims.role == 'admin'"),
 ];
 
-/// Whether the default of a form keeps anybody out.
+/// Whether the default rule of a form denies some signed-in users.
 #[must_use]
 pub fn guard(form: &Form) -> bool {
     RULES.iter().filter_map(|(guarded, _)| guarded.parse().ok()).any(|guarded: Form| guarded.same_shape(form))

@@ -1,4 +1,4 @@
-//! Explaining a decision to people: the rule, what it saw, and what came of it.
+//! Explaining a policy decision to humans: the rule, its inputs, and the result.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::auth::claims::Claims;
 use crate::auth::token::{TokenError, Verifier};
 use crate::clock::now_ms;
 
-/// What is needed to explain the decision about a token.
+/// The parts that explain the decision about a token.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
-    /// Whose token it is.
+    /// Verifies the token.
     pub verifier: &'a Verifier,
-    /// What rooms there are.
+    /// The configured room classes.
     pub classes: &'a Classes,
-    /// Who may do what.
+    /// The rules.
     pub policy: &'a Policy,
     /// Whether a token has been revoked.
     pub revoked: &'a (dyn Fn(&Claims) -> bool + Sync),
@@ -29,17 +29,17 @@ impl fmt::Debug for Desk<'_> {
     }
 }
 
-/// A decision, for whoever wonders about it.
+/// A decision with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// Whether the token opens the room.
+    /// Whether the token permits a join of the room.
     pub allowed: bool,
-    /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when the authorizer
-    /// or the keys did.
+    /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when
+    /// the authorizer or the keys were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// What is wrong with the token, or why the rule could not be judged.
+    /// The fault of the token, or why the rule could not be evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The form of the room's class.
@@ -48,13 +48,14 @@ pub struct Explanation {
     /// The condition in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The claims that the rule names and the token has, the room's parts, the time, and what came of them.
+    /// The claims that the rule names and the token has, the room's parts, the time, and the values derived from
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub saw: Option<Map<String, Json>>,
-    /// What the authorizer said: `allowed`, `forbidden` or `unavailable`. Absent where it was not asked.
+    /// The authorizer's answer: `allowed`, `forbidden` or `unavailable`. Absent when it was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorizer: Option<&'static str>,
-    /// Whether dev mode lets in whomever the rule does not.
+    /// Whether the join is allowed only because of dev mode.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dev: bool,
 }
@@ -66,12 +67,13 @@ impl Explanation {
 }
 
 impl Desk<'_> {
-    /// Explains whether the bearer of `token` may join the room `key`, as if it came now.
+    /// Explains whether the token permits a join of the room `key`, as if it were presented at this moment.
     pub async fn explain(&self, token: &str, key: &str) -> Explanation {
         let claims = match self.verifier.verify(token, now_ms()).await {
             Ok(claims) => claims,
             Err(error) => return Explanation::denied(token_reason(&error), Some(error.to_string())),
         };
+        // As at a CONNECT: a revoked token is refused before the room matters.
         if (self.revoked)(&claims) {
             return Explanation::denied("token-revoked", None);
         }
@@ -103,6 +105,7 @@ impl Policy {
     async fn explain(&self, claims: &Claims, room: &Room) -> Explanation {
         let Some(rule) = self.rule(room) else { return Explanation::denied("forbidden", None) };
         let mut explanation = self.judged(claims, room, rule);
+        // As at a join: the authorizer is asked only about what the rule allows, and never in dev mode.
         if explanation.allowed && rule.authorized && !self.open {
             let answer = self.confirms(claims, room, Action::Join).await.map_err(Refusal::code);
             explanation.authorizer = Some(answer.err().unwrap_or("allowed"));
@@ -115,6 +118,7 @@ impl Policy {
     fn judged(&self, claims: &Claims, room: &Room, rule: &Rule) -> Explanation {
         let facts = self.facts(claims, Some((rule, room)));
         let judged = rule.join.judge(&facts);
+        // Judged in dev mode as well, so that the rule can be tested there.
         let allowed = self.open || judged == Ok(true);
         Explanation {
             allowed,

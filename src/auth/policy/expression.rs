@@ -1,4 +1,4 @@
-//! One condition: CEL text, compiled once and judged many times. Whatever goes wrong while judging denies.
+//! One condition: CEL text, compiled once and evaluated often. Every failure of an evaluation denies.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,22 +17,22 @@ use super::names::{Claimed, Names};
 use super::values::{self, ENVIRONMENT, TooLarge};
 use crate::auth::claims::Claims;
 
-/// Longest text of a condition.
+/// Bytes of a condition's text.
 const TEXT_BYTES: usize = 2048;
 
-/// The parser recurses per token; this is enough for the longest text, whatever stack the caller has left.
+/// Stack of the parsing thread: the parser recurses per token, and this suffices for the longest text.
 const PARSER_STACK: usize = 32 * 1024 * 1024;
 
-/// What a condition is about: the rooms of one form, or a user whatever the room.
+/// The subject of a condition: the rooms of one form, or a user in general.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
-    /// `room` has the form's parts, and `key` is known.
+    /// `room` has the form's parts, and `key` is the room's key.
     Room(&'a Form),
-    /// Neither `room` nor `key` means anything.
+    /// Neither `room` nor `key` is available.
     User,
 }
 
-/// What a condition is judged by.
+/// The inputs of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) claims: &'a Claims,
@@ -40,21 +40,23 @@ pub(super) struct Facts<'a> {
     pub(super) room: Option<(&'a Form, &'a str)>,
     /// Whether the role is one of `auth.staff_roles`.
     pub(super) staff: bool,
-    /// Seconds since the Unix epoch, as `exp` and `iat` count.
+    /// Seconds since the Unix epoch, like `exp` and `iat`.
     pub(super) now_s: i64,
 }
 
-/// A condition that has been checked. Cheap to clone; equal by its text.
+/// A checked condition. Cheap to clone; equal by its text.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
 
 struct Compiled {
+    /// For messages and comparison.
     text: String,
     program: Program,
+    /// The names it uses, which bound what each evaluation has to provide.
     names: Names,
 }
 
-/// Why a text is no condition.
+/// Why a text is not a valid condition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
     /// Over 2 KiB.
@@ -70,13 +72,13 @@ pub enum ExpressionError {
         /// The parser's words.
         message: String,
     },
-    /// A name that means nothing here.
+    /// A name that is unknown here.
     #[error("names `{0}`, which is not known here")]
     Unknown(String),
     /// A part that the form does not have, or has twice.
     #[error("names `room.{0}`, which is no part of this form, or more than one")]
     Part(String),
-    /// A loop's variable with the name of something else.
+    /// A loop's variable with a name that is taken.
     #[error("calls the variable of a loop `{0}`, which has a meaning already")]
     Taken(String),
     /// A function that does not exist here, or not with these arguments.
@@ -85,27 +87,27 @@ pub enum ExpressionError {
     /// Too many parentheses, or too long a chain.
     #[error("is nested more than {} deep", super::names::DEPTH)]
     TooDeep,
-    /// Loops in loops in loops.
+    /// Loops nested too deep.
     #[error("has loops more than {} deep", super::names::LOOPS)]
     TooManyLoops,
     /// It might take too long.
     #[error("might take {0} steps on the largest claims, and may take {max}", max = cost::STEPS)]
     TooCostly(u64),
-    /// A text, a number: nothing that could be true.
+    /// A constant that is neither true nor false.
     #[error("is no condition: it is never true or false")]
     NoCondition,
 }
 
-/// Why a condition gave neither true nor false; all of these deny.
+/// Why a condition gave neither true nor false. Each of these denies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// A claim that it names is too large to be judged.
+    /// A claim that it names is too large.
     #[error("the claims are too large to be judged: {0}")]
     TooLarge(#[from] TooLarge),
-    /// CEL says that something cannot be done, such as to look at a claim that is missing.
+    /// CEL reports an error, such as a missing claim.
     #[error("{0}")]
     Evaluation(String),
-    /// Something else than true or false came out.
+    /// The result is not a bool.
     #[error("the rule gave something else than true or false")]
     NoBool,
     /// A defect of the library.
@@ -114,7 +116,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The failure as metrics know it.
+    /// The failure's name in metrics.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -127,15 +129,16 @@ impl Failure {
 }
 
 impl Expression {
-    /// Compiles a condition, if it is one that can be judged in bounded time.
+    /// Compiles a condition, if it can be evaluated in bounded time.
     ///
     /// # Errors
-    /// When it is not CEL, names what is not known, or might take too long.
+    /// When it is not CEL, uses an unknown name, or might take too long.
     pub fn compile(text: &str, subject: Subject<'_>) -> Result<Self, ExpressionError> {
         if text.len() > TEXT_BYTES {
             return Err(ExpressionError::TooLong);
         }
         let stuck = |_| ExpressionError::TooDeep;
+        // A thread of its own: the parser recurses, and the caller's stack may be almost used up.
         thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(PARSER_STACK);
             let parsing =
@@ -144,14 +147,15 @@ impl Expression {
         })
     }
 
-    /// The text it was made from.
+    /// The text that it was compiled from.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// Whether it is true of these facts.
+    /// Whether it is true for these inputs.
     pub(super) fn judge(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
+        // A panic in the library must deny this one question and not end the task.
         catch_unwind(AssertUnwindSafe(|| self.evaluate(facts))).unwrap_or(Err(Failure::Panicked))
     }
 
@@ -162,11 +166,12 @@ impl Expression {
         value.downcast_ref::<CelBool>().map(|truth| *truth.inner()).ok_or(Failure::NoBool)
     }
 
-    /// The variables that it names, and no others.
+    /// The variables that the condition names, and no others: converting claims is the larger part of an evaluation.
     fn context<'v>(&self, facts: &Facts<'v>) -> Result<Context<'v, 'v>, Failure> {
         let names = &self.0.names;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         let mut add = |name: &str, value: Box<dyn Val + 'v>| context.add_variable_as_val(name, value);
+        // Each variable only where it is named; the rest would be converted for nothing.
         if let Some(claims) = self.claims(facts)? {
             add("claims", boxed(claims));
         }
@@ -202,9 +207,10 @@ impl Expression {
         }
     }
 
-    /// What it looked at, for people: the claims it names that the token has, and what came from them.
+    /// The inputs for an explanation: the named claims that the token has, and the values derived from them.
     pub(super) fn saw(&self, facts: &Facts<'_>) -> Map<String, Json> {
         let names = &self.0.names;
+        // These variables are computed from claims that the rule does not name itself.
         let derived: &[&str] = match (names.uses("staff"), names.uses("agent")) {
             (_, true) => &["role", "agentId", "sub"],
             (true, false) => &["role"],
@@ -246,7 +252,7 @@ fn syntax(errors: &cel::ParseErrors) -> ExpressionError {
     ExpressionError::Syntax { line: line.max(1), column: column.max(1), message }
 }
 
-/// A message may quote what it is about.
+/// Cuts a message, which may quote a long text.
 fn short(message: &str) -> String {
     const CHARS: usize = 200;
     message.chars().take(CHARS).collect()

@@ -1,5 +1,5 @@
-//! What a condition names: only what is known, so that a misspelt name stops the start and not a user; and which claims,
-//! so that no others need be looked at.
+//! The names in a condition: only known ones, so that a misspelt name stops the start and not a user; and the claims
+//! it uses, so that no others are converted.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 
 use super::expression::{ExpressionError, Subject};
 
-/// How deep a condition may be nested, as it is parsed: the judge recurses, and a level takes up to 40 KiB of a worker's
-/// 2 MiB of stack in a build without optimization. Chains of `&&` and `||` are no nesting.
+/// The deepest nesting of a parsed condition. The evaluation recurses, and a level takes up to 40 KiB of a worker's 2
+/// MiB of stack in a build without optimization. Chains of `&&` and `||` are not nested.
 pub(super) const DEPTH: usize = 20;
 
-/// How deep loops may stand in loops.
+/// The deepest nesting of loops.
 pub(super) const LOOPS: usize = 3;
 
 const VARIABLES: [&str; 6] = ["claims", "room", "key", "now", "staff", "agent"];
@@ -41,19 +41,19 @@ const OPERATORS: [&str; 19] = [
 /// Functions of one argument.
 const FUNCTIONS: [&str; 7] = ["id", "size", "string", "int", "uint", "double", "bool"];
 
-/// Functions of a text, by how many arguments they take beside it.
+/// Methods of a string, with the number of their arguments.
 const METHODS: [(&str, usize); 4] = [("contains", 1), ("startsWith", 1), ("endsWith", 1), ("size", 0)];
 
-/// Which claims a condition looks at.
+/// The claims that a condition uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Claimed {
     None,
     Some(BTreeSet<String>),
-    /// It looks at `claims` as a whole.
+    /// It uses `claims` as a whole.
     All,
 }
 
-/// What a condition names.
+/// The names in a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) claims: Claimed,
@@ -61,8 +61,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads a condition through.
+    /// Collects and checks the names of a condition.
     pub(super) fn read(expression: &IdedExpr, subject: Subject<'_>) -> Result<Self, ExpressionError> {
+        // Such a text is most likely a forgotten comparison; it would deny everybody.
         if matches!(&expression.expr, Expr::Literal(literal) if !matches!(literal, LiteralValue::Boolean(_))) {
             return Err(ExpressionError::NoCondition);
         }
@@ -88,7 +89,7 @@ impl Names {
 struct Reader<'a> {
     names: Names,
     subject: Subject<'a>,
-    /// The variables of the loops around.
+    /// The variables of the enclosing loops.
     bound: Vec<&'a str>,
 }
 
@@ -96,6 +97,7 @@ type Read = Result<(), ExpressionError>;
 
 impl<'a> Reader<'a> {
     fn read(&mut self, node: &'a IdedExpr, depth: usize) -> Read {
+        // Checked on the way down, since this function recurses as the evaluation does.
         if depth > DEPTH {
             return Err(ExpressionError::TooDeep);
         }
@@ -110,6 +112,7 @@ impl<'a> Reader<'a> {
                     self.read(&entry.key, depth + 1)?;
                     self.read(&entry.value, depth + 1)
                 }
+                // Claims have no messages, so neither this nor a struct below has a meaning.
                 EntryExpr::StructField(field) => Err(ExpressionError::Unknown(field.field.clone())),
             }),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
@@ -119,6 +122,7 @@ impl<'a> Reader<'a> {
     }
 
     fn variable(&mut self, name: &str) -> Read {
+        // A loop's variable hides nothing, as `comprehension` refuses taken names.
         if self.bound.contains(&name) {
             return Ok(());
         }
@@ -126,6 +130,7 @@ impl<'a> Reader<'a> {
         let of_rooms = ["room", "key"].contains(&name);
         let known = known.filter(|_| !of_rooms || matches!(self.subject, Subject::Room(_)));
         let known = known.ok_or_else(|| ExpressionError::Unknown(name.to_owned()))?;
+        // Not followed by a field: any claim may be looked at.
         if *known == "claims" {
             self.names.claims = Claimed::All;
         }
@@ -135,6 +140,7 @@ impl<'a> Reader<'a> {
 
     fn select(&mut self, select: &'a SelectExpr, depth: usize) -> Read {
         let of = if let Expr::Ident(name) = &select.operand.expr { name } else { "" };
+        // A single claim by name, so that the others need no conversion.
         if of == "claims" {
             self.names.claim(&select.field);
             return Ok(());
@@ -143,7 +149,8 @@ impl<'a> Reader<'a> {
         if of == "room" { self.part(&select.field) } else { Ok(()) }
     }
 
-    /// A part that is there twice would be the last of both: nobody should have to know.
+    /// Checks a part of the room. A part that occurs twice would have the value of the last one, which no operator
+    /// should have to know.
     fn part(&self, name: &str) -> Read {
         let Subject::Room(form) = self.subject else { return Ok(()) };
         let key = form.to_string();
@@ -155,6 +162,7 @@ impl<'a> Reader<'a> {
 
     fn call(&mut self, call: &'a CallExpr, depth: usize) -> Read {
         let (name, count) = (call.func_name.as_str(), call.args.len());
+        // A closed list: a function of the library that is not here has no known cost.
         let known = match &call.target {
             Some(_) => METHODS.contains(&(name, count)),
             None => OPERATORS.contains(&name) || FUNCTIONS.contains(&name) && count == 1,
@@ -163,6 +171,7 @@ impl<'a> Reader<'a> {
             return Err(ExpressionError::Function(name.to_owned()));
         }
         let claims = |node: &IdedExpr| matches!(&node.expr, Expr::Ident(name) if name == "claims");
+        // `claims['a b']` and `'a' in claims` name one claim as `claims.a` does; any other index may name all.
         let named = match call.args.as_slice() {
             [of, name] if call.func_name == operators::INDEX && claims(of) => literal(name),
             [name, of] if call.func_name == operators::IN && claims(of) => literal(name),
@@ -178,18 +187,21 @@ impl<'a> Reader<'a> {
 
     fn comprehension(&mut self, comprehension: &'a ComprehensionExpr, depth: usize) -> Read {
         let variables = [comprehension.iter_var.as_str(), comprehension.accu_var.as_str()];
+        // Macros would otherwise shadow `claims` and the like, and the collected names would be wrong.
         if let Some(taken) = variables.iter().find(|name| VARIABLES.contains(name)) {
             return Err(ExpressionError::Taken((*taken).to_owned()));
         }
         self.read(&comprehension.iter_range, depth + 1)?;
         self.read(&comprehension.accu_init, depth + 1)?;
         self.bound.extend(variables);
+        // Each loop binds two variables: the item and the accumulator.
         if self.bound.len() > LOOPS * variables.len() {
             return Err(ExpressionError::TooManyLoops);
         }
         for part in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
             self.read(part, depth + 1)?;
         }
+        // The variables are out of scope behind the loop.
         self.bound.truncate(self.bound.len() - variables.len());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Claims as CEL sees them: borrowed, and only so many, so large and so deep.
+//! Claims as CEL sees them: borrowed, and bounded in number, size and depth.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -10,26 +10,27 @@ use cel::common::value::{CowVal, Val};
 use cel::{Env, ExecutionError};
 use serde_json::{Number, Value as Json};
 
-/// Values in all claims that a condition names, lists and objects counted too.
+/// Values in all claims that a condition names, lists and objects included.
 pub(super) const VALUES: usize = 1024;
 
-/// Items of one list, and members of one object.
+/// Items of one list, or members of one object.
 pub(super) const ITEMS: usize = 256;
 
-/// Lists and objects inside each other.
+/// Nesting of lists and objects.
 const DEPTH: usize = 16;
 
-/// Bytes of all texts: what a token of 8 KiB can hold.
+/// Bytes of all strings: what a token of 8 KiB can hold.
 pub(super) const TEXT_BYTES: usize = 6 * 1024;
 
-/// Functions and macros; `id` is ours. Nothing in it depends on a configuration.
+/// The functions and macros of conditions. `id` is the gateway's own. Nothing in it depends on the configuration, so
+/// it is made once.
 pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib().with_optional_support(false);
     env.add_overload("id", "dyn_to_id", vec![DYN_TYPE], id).expect("the library has no `id`");
     Arc::new(env)
 });
 
-/// Claims are too many, too large or too deep.
+/// The claims are too many, too large or too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
     /// More than 1024 values.
@@ -46,13 +47,13 @@ pub enum TooLarge {
     Text,
 }
 
-/// What may still come.
+/// The remaining allowance while claims are converted.
 struct Budget {
     values: usize,
     text: usize,
 }
 
-/// An object of these members.
+/// A CEL object of these members.
 pub(super) fn map<'v>(members: impl Iterator<Item = (&'v String, &'v Json)>) -> Result<CelMap<'v>, TooLarge> {
     object(members, 0, &mut Budget { values: VALUES, text: TEXT_BYTES })
 }
@@ -64,6 +65,7 @@ fn object<'v>(
 ) -> Result<CelMap<'v>, TooLarge> {
     let mut map: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = HashMap::new();
     for (name, member) in members {
+        // Checked before the insert, so that a huge object is never built.
         if map.len() == ITEMS {
             return Err(TooLarge::Items);
         }
@@ -101,6 +103,7 @@ fn value<'v>(json: &'v Json, depth: usize, left: &mut Budget) -> Result<Box<dyn 
 
 fn scalar(number: &Number) -> Box<dyn Val> {
     match (number.as_i64(), number.as_u64()) {
+        // As CEL counts: integers stay integers, so that `==` compares them exactly.
         (Some(int), _) => Box::new(CelInt::from(int)),
         (None, Some(uint)) => Box::new(CelUInt::from(uint)),
         (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
@@ -114,7 +117,8 @@ impl Budget {
     }
 }
 
-/// `id(x)`: a text as it is, a whole number from 0 as many issuers write ids as its digits, anything else null.
+/// `id(x)`: a string as it is, a whole number from 0 as its digits (many issuers write ids so), and null for anything
+/// else.
 fn id<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)?;
     if value.downcast_ref::<CelString<'_>>().is_some() {

@@ -1,4 +1,4 @@
-//! Whether what a token says makes it good here and at this time: a calculation.
+//! Whether a token's claims are acceptable here and at this time: a calculation.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::{TokenError, TokenRules};
 use crate::auth::claims::{Claims, id_of};
 
-/// The end of the year 9999, seconds: what lies behind is a mistake.
+/// The end of the year 9999, in seconds: later times are a mistake.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
-/// Judges the claims of a token.
+/// Checks the claims of a token.
 pub(super) fn claims(mut all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
     let subject = id(&mut all, "sub")?.ok_or(TokenError::Claim("sub"))?;
     let token_id = id(&mut all, "jti")?;
@@ -20,7 +20,8 @@ pub(super) fn claims(mut all: Map<String, Value>, rules: &TokenRules, now_ms: u6
     Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
 }
 
-/// An id that is an integer becomes its decimal text, so that rules, rooms, revocations and authorizers see the same one.
+/// A `sub` or `jti`. An integer is replaced by its decimal text, so that rules, rooms, revocations and authorizers
+/// see the same id.
 fn id(all: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
     let Some(value) = all.get_mut(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let id = id_of(value).ok_or(TokenError::Claim(name))?;
@@ -41,11 +42,13 @@ fn audience(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenErr
     if named { Ok(()) } else { Err(TokenError::Audience) }
 }
 
-/// When it ends and when it was made. A token from the future is refused: "revoke all issued before now" would miss it.
+/// The expiry and the issue time. A token from the future is refused, because "revoke all issued before now" would
+/// miss it.
 fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u64, Option<u64>), TokenError> {
     let leeway_ms = millis(rules.leeway);
     let expires_ms = time(all, "exp")?.ok_or(TokenError::Claim("exp"))?;
     let (begins_ms, issued_ms) = (time(all, "nbf")?, time(all, "iat")?);
+    // The leeway favours the client at both ends: a clock may differ in either direction.
     if expires_ms.saturating_add(leeway_ms) <= now_ms {
         return Err(TokenError::Expired);
     }
@@ -54,16 +57,18 @@ fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u
             return Err(TokenError::NotYetValid(name));
         }
     }
+    // Without `iat` no revocation by time could spare the user's later tokens.
     if rules.require_iat && issued_ms.is_none() {
         return Err(TokenError::Claim("iat"));
     }
+    // Without `iat` its life counts from `nbf`, or from now: at least the rest of it is bounded.
     if expires_ms.saturating_sub(issued_ms.or(begins_ms).unwrap_or(now_ms)) > millis(rules.max_ttl) {
         return Err(TokenError::LivesTooLong);
     }
     Ok((expires_ms, issued_ms))
 }
 
-/// A time in seconds, with or without a fraction.
+/// A time in seconds, possibly with a fraction, as milliseconds.
 fn time(all: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, TokenError> {
     let value = match all.get(name) {
         None | Some(Value::Null) => return Ok(None),

@@ -1,5 +1,5 @@
-//! A part of a token: a JSON object in base64url, in which no member is named twice. Of two, the issuer may have meant
-//! the one and this gateway read the other.
+//! A part of a token: a JSON object in base64url without repeated members. Of two values the issuer may have meant
+//! one, and the gateway would read the other.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::TokenError;
 
-/// Reads a part. Padding, bits left over, white space and letters of other alphabets are refused.
+/// Decodes a part. Padding, leftover bits, white space and other alphabets are refused, so that a token has one
+/// spelling.
 pub(super) fn read(part: &str) -> Result<Map<String, Value>, TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed("a part is not base64url"))?;
     let object: Distinct = serde_json::from_slice(&bytes)

@@ -1,18 +1,19 @@
-//! Why a token is refused: a sentence for the log, and a word for the metric. Clients hear `unauthorized`, whatever it is.
+//! The reasons for refusing a token: a sentence for the log and a label for the metric. Clients get `unauthorized`
+//! for all of them.
 
-/// Why a token is refused; for logs, never for clients.
+/// Why a token is refused. For logs, never for clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Over 8 KiB.
     #[error("the token is longer than 8 KiB")]
     TooLong,
-    /// Not three parts, not base64url, not JSON, a member named twice, or a header that asks for what is not done here.
+    /// Not three parts, not base64url, not JSON, a repeated member, or an unsupported header.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// An algorithm that no key is meant for.
+    /// An algorithm without a configured key.
     #[error("no key is configured for the token's algorithm")]
     Algorithm,
-    /// No key signed it.
+    /// None of the keys signed it.
     #[error("the signature is of none of the keys")]
     Signature,
     /// It names a key that the JWKS does not have.
@@ -33,7 +34,7 @@ pub enum TokenError {
     /// `aud` does not name `auth.audience`.
     #[error("the token's aud does not name auth.audience")]
     Audience,
-    /// A claim that is needed is missing or of the wrong kind.
+    /// A required claim is missing or of the wrong kind.
     #[error("the token's {0} is missing or no use")]
     Claim(&'static str),
     /// Lives longer than `auth.max_token_ttl`.
@@ -42,7 +43,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The reason as a metric's label: one of a closed set.
+    /// The reason as a metric's label, one of a closed set.
     #[must_use]
     pub const fn why(&self) -> &'static str {
         match self {

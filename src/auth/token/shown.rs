@@ -1,21 +1,23 @@
-//! A token as it was shown: in three parts, with what its header says of it. Nothing of it is believed yet.
+//! A token as presented: its three parts, with the facts of its header. None of it is trusted yet.
 //!
-//! Of the header only `alg` and `kid` mean anything here, and those only pick among keys that are known already. What
-//! would bring a key along or say where to fetch one (`jwk`, `jku`, `x5c`, `x5u`) is not looked at.
+//! Of the header only `alg` and `kid` are used, and only to choose among known keys. Members that would bring a key
+//! along, or name a URL for one (`jwk`, `jku`, `x5c`, `x5u`), are ignored.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::{TokenError, object};
 
-/// Longer tokens are refused unread.
+/// Bytes of the longest token; longer ones are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// A token of three parts.
 pub struct Shown<'a> {
+    /// Header and payload as they were signed.
     message: &'a str,
     payload: &'a str,
     signature: &'a str,
+    /// Claimed by the header; compared with each key's own algorithms.
     algorithm: Algorithm,
     key_id: Option<String>,
 }
@@ -27,15 +29,16 @@ impl std::fmt::Debug for Shown<'_> {
 }
 
 impl<'a> Shown<'a> {
-    /// Takes a token apart and reads its header.
+    /// Splits a token and parses its header.
     ///
     /// # Errors
-    /// When it has no such form, or its header asks for what is not done here.
+    /// When it has another form, or an unsupported header.
     pub fn read(token: &'a str) -> Result<Self, TokenError> {
         let token = bare(token);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
+        // Four at most: a fifth part would not change the verdict.
         let parts: Vec<&str> = token.splitn(4, '.').collect();
         let [header, payload, signature] = parts[..] else {
             return Err(TokenError::Malformed("it has not three parts"));
@@ -46,25 +49,25 @@ impl<'a> Shown<'a> {
         Ok(Self { message, payload, signature, algorithm, key_id })
     }
 
-    /// What it says that it was signed with.
+    /// The algorithm that the header claims.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Whether it was signed with the private half of a key pair, as keys of a JWKS are.
+    /// Whether it claims to be signed with the private half of a key pair, like the keys of a JWKS.
     #[must_use]
     pub fn is_asymmetric(&self) -> bool {
         !crate::auth::keys::HMAC.contains(&self.algorithm)
     }
 
-    /// The name of its key (`kid`): only ever compared with the names of known keys.
+    /// The name of its key (`kid`), which is only compared with the names of known keys.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
     }
 
-    /// What was signed.
+    /// The signed bytes.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         self.message.as_bytes()
@@ -76,16 +79,16 @@ impl<'a> Shown<'a> {
         self.signature
     }
 
-    /// The claims.
+    /// The claims, not verified yet.
     ///
     /// # Errors
-    /// When they are no JSON object, or one is there twice.
+    /// When they are not a JSON object, or have a repeated member.
     pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
         object::read(self.payload)
     }
 }
 
-/// The token without the scheme `Bearer`, in any case, and without white space around it.
+/// The token without a `Bearer` scheme, in any case, and without white space around it.
 fn bare(token: &str) -> &str {
     let token = token.trim();
     match token.split_once(char::is_whitespace) {
@@ -94,8 +97,8 @@ fn bare(token: &str) -> &str {
     }
 }
 
-/// Extensions that a reader must understand (`crit`) are understood by nobody here, and a payload that is not encoded
-/// (`b64`) would be another one than is read.
+/// The header's algorithm. Extensions that a reader must understand (`crit`) are not supported, and with an unencoded
+/// payload (`b64`) the signed text would differ from the parsed one.
 fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {
     if header.contains_key("crit") {
         return Err(TokenError::Malformed("its header has crit"));
@@ -111,6 +114,7 @@ fn key_id(header: &Map<String, Value>) -> Result<Option<String>, TokenError> {
     match header.get("kid") {
         None => Ok(None),
         Some(Value::String(id)) => Ok(Some(id.clone())),
+        // Refused and not ignored: the issuer meant a particular key.
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             Err(TokenError::Malformed("its kid is no string"))
         }

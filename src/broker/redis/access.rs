@@ -1,10 +1,10 @@
-//! What a Redis user needs, and nothing besides: that of a publishing service, and a node's own. The one place where these
-//! lines stand.
+//! The Redis rights of a node and of a publishing service, and nothing more. The only place where these lines are
+//! kept.
 
-/// The commands that a publisher runs, itself or inside of the function.
+/// The commands that a publisher runs, directly or through the function.
 const COMMANDS: &str = "+fcall +time +mget +xrevrange +xadd +pexpire +set +publish +spublish +cluster|myid +hget +hset +hdel +hgetall +hlen";
 
-/// The commands that a node runs, itself or inside of functions and scripts.
+/// The commands that a node runs, directly or through functions and scripts.
 const NODE_COMMANDS: &str = "+ping +hello +select +info +time +subscribe +unsubscribe +publish +spublish +cluster|myid +function|load \
     +fcall +fcall_ro +eval +evalsha +script|load +multi +exec +get +mget +set +setnx +del +pexpire +pttl \
     +hget +hset +hsetnx +hdel +hgetall +hkeys +hlen +hincrby +xadd +xrange +xrevrange +xlen +xread +xreadgroup +xack +xdel +xgroup|create \
@@ -20,7 +20,7 @@ fn publisher(prefix: &str) -> String {
     format!("ACL SETUSER svc on >secret resetkeys ~{prefix}:{{* resetchannels &{prefix}:{{* -@all {COMMANDS}")
 }
 
-/// The lines as a comment in the library.
+/// Both lines as a comment for the library.
 pub(super) fn comment(prefix: &str) -> String {
     let (publisher, node) = (publisher(prefix), node(prefix));
     format!(

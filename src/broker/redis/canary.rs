@@ -1,7 +1,8 @@
-//! The canary: every few seconds a message goes the way of every event, from this node through Redis and back.
+//! The canary: every few seconds a message takes the path of every event, from this node through Redis and back.
 //!
-//! Redis' answer to `PUBLISH` says that the message is on its way to the subscribers, so what is waited for behind it
-//! is the way alone. A connection that brings other messages meanwhile is slow and not deaf, and gets more time.
+//! Redis replies to `PUBLISH` when the message is on its way to the subscribers, so the wait after the reply measures
+//! that path alone. A connection that brings other messages meanwhile is slow and still receiving, and gets more
+//! time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,20 +15,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::RedisBroker;
 use crate::metrics::CANARY;
 
-/// A connection that brings nothing for so long behind the answer to a `PUBLISH` is deaf.
+/// A connection that brings nothing for this long after the reply to a `PUBLISH` is not receiving.
 const DEAF: Duration = Duration::from_millis(1500);
-/// One that brings other messages has so long to bring the canary: what it has to carry before that is less than Redis
-/// lets wait for a subscriber.
+/// The bound for a connection that brings other messages first: they are less than the output buffer that Redis
+/// allows a subscriber.
 const LATE: Duration = Duration::from_secs(8);
 
-/// See the module.
+/// The canaries of a node.
 #[derive(Debug)]
 pub(super) struct Canary {
     /// This node's own channel.
     channel: String,
+    /// Number of the last canary.
     sent: AtomicU64,
-    /// Messages of any kind that came through pub/sub.
+    /// Messages of any kind received through pub/sub.
     heard: AtomicU64,
+    /// Highest number that came back.
     back: watch::Sender<u64>,
 }
 
@@ -40,17 +43,17 @@ impl Canary {
         &self.channel
     }
 
-    /// Notes that something came.
+    /// Records a received message.
     pub(super) fn heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that the canary of this number came back.
+    /// Records that a canary came back.
     pub(super) fn came(&self, number: u64) {
         self.back.send_modify(|back| *back = number.max(*back));
     }
 
-    /// Waits for a canary that Redis has sent. False when the connection is deaf.
+    /// Waits for a canary that Redis has sent. False when the connection is not receiving.
     async fn is_back(&self, number: u64) -> bool {
         let sent = Instant::now();
         let mut back = self.back.subscribe();
@@ -60,6 +63,7 @@ impl Canary {
                 histogram!(CANARY).record(sent.elapsed().as_secs_f64());
                 return true;
             }
+            // Other messages arrived since the last check: the canary may be queued behind them.
             if self.heard.load(Ordering::Relaxed) == heard || sent.elapsed() >= LATE {
                 return false;
             }
@@ -67,8 +71,8 @@ impl Canary {
     }
 }
 
-/// Sends canaries for as long as they come back; then says what is wrong with the pub/sub connection. What is wrong with
-/// the link for probes is not its matter: it waits for that.
+/// Sends canaries as long as they come back, then returns the failure of the pub/sub connection. A failure of the
+/// probe link is waited out: it is reported by the probe.
 pub(super) async fn watch(broker: &RedisBroker, every: Duration) -> String {
     let canary = &broker.canary;
     let mut turns = interval(every);
@@ -79,14 +83,17 @@ pub(super) async fn watch(broker: &RedisBroker, every: Duration) -> String {
         let number = canary.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let told = broker.links.probe.clone().publish::<_, _, usize>(&canary.channel, number.to_string()).await;
         match told {
-            // The server that answers probes has no subscriber of this channel, though one was confirmed.
+            // The server that answered has no subscriber of this channel, although the subscription was confirmed.
             Ok(0) => {
                 return "commands and pub/sub lead to different servers, or Redis dropped the subscriptions".to_owned();
             }
             Ok(_) if canary.is_back(number).await => {}
             Ok(_) => return "canaries do not come back through pub/sub".to_owned(),
+            // The probe link failed and not the pub/sub connection, which goes on being trusted.
             Err(_) => {}
         }
+        // A fresh probe connection may lead to another server, which shows at once whether pub/sub is on the same
+        // one.
         tokio::select! {
             _ = turns.tick() => {}
             _ = broker.links.probe.connected_after(generation) => turns.reset(),

@@ -1,5 +1,5 @@
-//! The function library `hallway_publish` lives in: rendered with this node's settings, and loaded into Redis where it
-//! is absent, older, or was rendered from other settings; never over a newer version.
+//! The function library with `hallway_publish`: rendered with this node's settings, and loaded into Redis where it is
+//! absent, older, or rendered from other settings. A newer version is never replaced.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,22 +14,24 @@ use crate::link::Link;
 use crate::logs;
 use crate::metrics::FUNCTION_DIFFERS;
 
-/// The library as it stands in the repository, with the default settings.
+/// The library's source in the repository, with the default settings.
 const SOURCE: &str = include_str!("../../../deploy/redis/hallway.lua");
-/// Raised with every change of the library that is not its settings.
+/// Version of the library, raised with every change that is not a setting.
 const VERSION: i64 = 4;
 const BEGIN: &str = "-- <settings>\n";
 const END: &str = "-- </settings>\n";
 
-/// The library with a deployment's settings in it.
+/// The library with a deployment's settings.
 #[derive(Clone, Debug)]
 pub struct Function {
     prefix: String,
+    /// The whole library text.
     code: String,
+    /// Digest of the settings, by which two tables are told apart.
     table: String,
 }
 
-/// What Redis holds, as seen from this node.
+/// The library in Redis, compared with this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loaded {
     Absent,
@@ -40,7 +42,7 @@ enum Loaded {
 }
 
 impl Function {
-    /// Writes the settings of a deployment into the library.
+    /// Renders the library with the settings of a deployment.
     #[must_use]
     pub fn render(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: usize) -> Self {
         let body = settings(prefix, classes, id_window, event_bytes);
@@ -50,29 +52,30 @@ impl Function {
         let (_, after) = rest.split_once(END).unwrap_or(("", ""));
         let user = access::comment(prefix);
         let code = format!("{before}{user}{BEGIN}{block}{END}{after}");
+        // One library per prefix, so that two deployments can share a server.
         let code = code.replacen("name=hallway\n", &format!("name={prefix}\n"), 1);
         Self { prefix: prefix.to_owned(), code, table }
     }
 
-    /// The whole library, as `FUNCTION LOAD` takes it.
+    /// The library's text, as `FUNCTION LOAD` takes it.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code
     }
 
-    /// The name that services call.
+    /// The name of the function that services call.
     #[must_use]
     pub fn publish(&self) -> String {
         format!("{}_publish", self.prefix)
     }
 
-    /// The name under which nodes read a room.
+    /// The name of the function that reads a room.
     pub(super) fn read(&self) -> String {
         format!("{}_read", self.prefix)
     }
 
-    /// The call that notes the time, and mends the marks that `complete` rests on. `passed` has gone by since this node
-    /// did so before.
+    /// The call that records the time and repairs the marks that `complete` relies on. `passed` is the time since
+    /// this node's last call.
     pub(super) fn note(&self, passed: Option<Duration>) -> Cmd {
         let prefix = &self.prefix;
         let mut call = cmd("FCALL");
@@ -82,10 +85,12 @@ impl Function {
         call
     }
 
-    /// Makes sure that Redis holds a library this node can work with. To load it and to note since when it is there is one act.
+    /// Makes sure that Redis holds a library that this node can use. Loading it, and recording since when it is
+    /// there, is one transaction.
     pub(super) async fn ensure(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Same => {}
+            // A newer node loaded it, as in a rolling upgrade. Replacing it would take its features from that node.
             Loaded::Newer => {
                 tracing::warn!(event = logs::FUNCTION_NEWER, "Redis holds a newer version of the function; it stays")
             }
@@ -103,17 +108,18 @@ impl Function {
                 );
             }
         }
+        // Behind a load both tables are the same; a newer one is not this node's to compare.
         gauge!(FUNCTION_DIFFERS).set(0.0);
         Ok(())
     }
 
-    /// Whether Redis holds a library of this version or a newer one.
+    /// Whether Redis holds this version of the library or a newer one.
     pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
         Ok(matches!(self.loaded(redis).await?, Loaded::OtherTable | Loaded::Same | Loaded::Newer))
     }
 
-    /// What is noted with another library in the place of the one that was found: the memory of a library that is absent, or
-    /// of a version that noted none, is not known.
+    /// The record to write with a load. The memory of an absent library, or of a version that recorded none, is
+    /// unknown.
     fn note_of(&self, found: Loaded) -> Cmd {
         let mut note = self.note(None);
         if matches!(found, Loaded::Absent | Loaded::Older) {
@@ -122,7 +128,7 @@ impl Function {
         note
     }
 
-    /// Loads the library where there is none that a node can work with.
+    /// Loads the library where Redis holds none that a node can use.
     pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
         match self.loaded(redis).await? {
             Loaded::Absent | Loaded::Older => self.ensure(redis).await,
@@ -130,15 +136,17 @@ impl Function {
         }
     }
 
-    /// Looks whether another node loaded another table meanwhile; loads only what is absent, or so old
-    /// that this node cannot read by it.
+    /// Checks whether another node loaded other settings. Loads only when the library is absent, or too old for this
+    /// node to read with.
     pub(super) async fn watch(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
         let found = self.loaded(redis).await?;
+        // Other settings are not replaced: two nodes with different ones would reload it in turns.
         if matches!(found, Loaded::Absent | Loaded::Older) {
             return self.ensure(redis).await;
         }
         let differs = found == Loaded::OtherTable;
         gauge!(FUNCTION_DIFFERS).set(if differs { 1.0 } else { 0.0 });
+        // Once per divergence; the gauge stays up for as long as it lasts.
         if differs && !std::mem::replace(warned, true) {
             tracing::warn!(
                 event = logs::FUNCTION_DIFFERS,
@@ -212,7 +220,7 @@ const fn word(delivery: Delivery) -> &'static str {
     }
 }
 
-/// FNV-1a: names a table, protects nothing.
+/// FNV-1a: an identifier, not a protection.
 fn digest(text: &str) -> String {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))

@@ -1,4 +1,4 @@
-//! A plain `PUBLISH` of an event's JSON: live only, nothing of it is kept.
+//! A plain `PUBLISH` of an event's JSON: delivered live, never stored.
 
 use hallway_rooms::draft::{Draft, InvalidEvent};
 use hallway_rooms::entry::{Entry, Keep, Place};
@@ -6,10 +6,10 @@ use hallway_rooms::key::Room;
 
 use crate::broker::event_id;
 
-/// Makes an entry without a place in any history; a missing id is made here, for this node alone.
+/// Makes an entry without offsets. A missing id is generated for this node alone, so other nodes use another one.
 ///
 /// # Errors
-/// When the text is no valid event.
+/// When the text is not a valid event.
 pub(super) fn entry(room: Room, text: &[u8], now_ms: u64) -> Result<Entry, InvalidEvent> {
     let draft = Draft::parse(text)?;
     let id = draft.id.unwrap_or_else(event_id);

@@ -1,5 +1,5 @@
-//! The probe: what readiness rests on beside the canary. It looks every few seconds, and at once when its own link or that
-//! for commands has lost its connection or has another one.
+//! The probe: what readiness depends on beside the canary. It runs every few seconds, and at once when its own link
+//! or the command link reconnects or breaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use crate::broker::feed::FeedSender;
 use crate::link::remedy;
 use crate::redis::checks::Check;
 
-/// What the probe remembers from turn to turn.
+/// State of the probe between two runs.
 #[derive(Default)]
 struct Memory {
-    /// Whether the function was loaded by this node, or found.
+    /// Whether the function has been found or loaded.
     loaded: bool,
-    /// Whether another table than this node's was told.
+    /// Whether another node's settings have been reported.
     warned: bool,
+    /// Breaks of the command link that have been dealt with.
     breaks: u64,
-    /// When it last noted the time.
+    /// When the time was last recorded in Redis.
     noted: Option<Instant>,
 }
 
@@ -31,6 +32,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, ever
     loop {
         tokio::select! {
             _ = turns.tick() => {}
+            // A changed connection is probed at once: readiness must not lag behind by an interval.
             () = broker.links.commands.replaced(seen.0) => turns.reset(),
             () = broker.links.probe.replaced(seen.1) => turns.reset(),
         }
@@ -41,7 +43,8 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, ever
 
 async fn turn(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
     let breaks = broker.links.commands.breaks();
-    // Behind a break Redis may hold what never came through pub/sub: a replica that was promoted has it from a sync.
+    // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
+    // The first connection is no break.
     if breaks > memory.breaks.max(1) {
         feed.restored();
     }
@@ -51,19 +54,19 @@ async fn turn(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender
         Some(problem) => Err(problem),
         None => look(broker, settings, memory).await.map_err(|error| remedy::problem("commands", &error)),
     };
-    // What failed on a connection that was replaced meanwhile says nothing of the new one, which is looked at next.
+    // A failure on a connection that was replaced meanwhile says nothing about its successor, which is probed next.
     if outcome.is_ok() || generations(broker) == seen {
         broker.checks.set(Check::Commands, outcome.err());
     }
 }
 
-/// Of the connections that readiness rests on.
+/// The generations of the connections that readiness depends on.
 fn generations(broker: &RedisBroker) -> (u64, u64) {
     (broker.links.commands.generation(), broker.links.probe.generation())
 }
 
-/// What must be in Redis before this node relies on it: the birth, and then the function, so that nothing is stored
-/// before the birth. A Redis that restarted may have lost both. One round trip where it has not.
+/// Puts into Redis what must be there before this node relies on it: first the birth, then the function, so that
+/// nothing is stored before the birth. A restarted Redis may have lost both. One round trip when it has not.
 pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
     let mut redis = broker.links.probe.clone();
     let (begun, holds) = tokio::join!(marks::begin(broker), broker.function.is_held(&mut redis));
@@ -75,9 +78,11 @@ pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
 async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
+    // Before the function: an event stored without a birth could not prove its history complete.
     marks::begin(broker).await?;
     let mut redis = broker.links.probe.clone();
     if memory.loaded {
+        // Once this node has loaded its library, a different one is reported and not replaced again.
         broker.function.watch(&mut redis, &mut memory.warned).await?;
     } else {
         broker.function.ensure(&mut redis).await?;
@@ -86,7 +91,7 @@ async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memo
     let missing = rights::missing(broker).await?;
     let lacks_a_right = missing.is_some();
     broker.checks.set(Check::Rights, missing);
-    // The functions need the same rights, and do not say which of them is missing.
+    // The functions need the same rights, and their error does not name the missing one.
     if lacks_a_right {
         return Ok(());
     }
@@ -97,8 +102,9 @@ async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memo
     Ok(())
 }
 
-/// What is wrong with the eviction policy. Managed servers take `CONFIG` away, so it is read from `INFO` first.
+/// The failure of the eviction policy. Managed servers disable `CONFIG`, so `INFO` is read first.
 async fn eviction(broker: &RedisBroker) -> Option<String> {
+    // An unknown policy counts as a failure: a history that is evicted in silence cannot be reported as incomplete.
     let Some(policy) = eviction_policy(broker).await else {
         return Some(
             "maxmemory-policy cannot be seen, and an evicting one would forget histories: give the user of Redis \

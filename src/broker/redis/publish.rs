@@ -1,4 +1,4 @@
-//! Publishing: one call of the function, or plain `PUBLISH`es for what is stored nowhere.
+//! Publishing: one call of the function, or plain `PUBLISH` commands for events that are stored nowhere.
 
 use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
 use hallway_rooms::class::Delivery;
@@ -10,7 +10,7 @@ use super::{RedisBroker, function, tell, unavailable};
 use crate::broker::{Placed, Publication, PublishError};
 use crate::clock::now_ms;
 
-/// Error codes that say something about Redis, or about this gateway's user there, and nothing about the event.
+/// Error codes that concern Redis, or this gateway's user, and not the event.
 const NOT_THE_EVENT: [&str; 16] = [
     "OOM",
     "READONLY",
@@ -40,6 +40,7 @@ pub(super) async fn publish(broker: &RedisBroker, event: Publication) -> Result<
     }
     let placed = match query(broker, &event).await {
         Err(error) if function::is_absent(&error) => {
+            // Redis was restarted without its data, or its functions were flushed: load and try once more.
             broker.function.ensure(&mut broker.connection()).await.map_err(|e| refused(&e))?;
             query(broker, &event).await
         }
@@ -52,12 +53,12 @@ async fn query(broker: &RedisBroker, event: &Publication) -> Result<Vec<Placed>,
     placed(event, call(broker, event).query_async(&mut broker.connection()).await?)
 }
 
-/// Whether nothing of it is to be stored, whatever its rooms and type say.
+/// Whether the event is stored nowhere, whatever its rooms and type say.
 pub(super) fn is_plain(event: &Publication) -> bool {
     event.delivery == Some(Delivery::Ephemeral)
 }
 
-/// The rooms' short keys come in one call: one primary has them all.
+/// The call for an event. All rooms' short keys go into one call, because one primary has them all.
 pub(super) fn call(broker: &RedisBroker, event: &Publication) -> Cmd {
     let mut call = cmd("FCALL");
     call.arg(broker.function.publish()).arg(event.rooms.len());
@@ -71,18 +72,19 @@ pub(super) fn call(broker: &RedisBroker, event: &Publication) -> Cmd {
     call
 }
 
-/// Reads the function's reply.
+/// Parses the function's reply.
 pub(super) fn placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, RedisError> {
     let reply: Vec<Value> = from_redis_value(reply)?;
     let place = |(room, place): (&Room, Value)| {
         let (_, offset, duplicate): Place = from_redis_value(place)?;
         Ok(Placed { room: room.clone(), offset: offset.parse().ok(), duplicate: duplicate == 1 })
     };
+    // The reply begins with the event's id.
     event.rooms.iter().zip(reply.into_iter().skip(1)).map(place).collect()
 }
 
-/// The function's own refusals begin with their code. An error of Redis that is not the event's fault may pass; any
-/// other stays with this event, such as a room's key that somebody made something else.
+/// Classifies an error. The function's own refusals begin with their code. Errors that concern Redis may pass and are
+/// worth a retry; any other is final for this event, such as a room's key of another type.
 pub(super) fn refused(error: &RedisError) -> PublishError {
     let detail = error.detail().unwrap_or_default().to_owned();
     match detail.split(' ').next() {
@@ -109,7 +111,7 @@ pub(super) fn message(event: &Publication) -> Vec<u8> {
     Entry { id, timestamp, requires_ack, places, earlier: Vec::new(), text }.encode()
 }
 
-/// Where such an event stands: nowhere.
+/// The outcome for such an event: no offset in any room.
 pub(super) fn unplaced(event: &Publication) -> Vec<Placed> {
     event.rooms.iter().map(|room| Placed { room: room.clone(), offset: None, duplicate: false }).collect()
 }

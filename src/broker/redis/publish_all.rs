@@ -1,8 +1,8 @@
-//! Publishing many events: some calls of the function at a time, each such portion in one transaction.
+//! Publishing many events: a batch of function calls at a time, each batch in one transaction.
 //!
-//! Redis judges a transaction at once, so no error of its own (a full memory, a replica) strikes between two events of a
-//! portion, and the next portion is sent when the one before it is stored. What is stored when something fails is
-//! therefore always the beginning.
+//! Redis decides about a transaction as a whole, so none of its own errors (full memory, a replica) strikes between
+//! two events of a batch, and the next batch is sent when the one before is stored. After a failure the stored events
+//! are therefore always a prefix.
 
 use ::redis::{Pipeline, RedisError, Value, pipe};
 
@@ -10,9 +10,9 @@ use super::publish::{call, is_plain, message, placed, refused, unplaced};
 use super::{RedisBroker, function, unavailable};
 use crate::broker::{Outcomes, Placed, Publication, PublishError, Unavailable};
 
-/// Events of one portion. Redis serves nobody else meanwhile: some milliseconds.
+/// Events of one batch. Redis serves no other client meanwhile: a few milliseconds.
 const PORTION: usize = 128;
-/// Bytes of one portion, unless one event has more.
+/// Bytes of one batch, unless a single event is larger.
 const PORTION_BYTES: usize = 1024 * 1024;
 
 type Reply = Result<Value, RedisError>;
@@ -30,7 +30,7 @@ pub(super) async fn publish_all(broker: &RedisBroker, events: &[Publication]) ->
     Ok(outcomes)
 }
 
-/// How many of these events go together: one at least.
+/// The number of events in the next batch, at least one.
 fn portion(events: &[Publication]) -> usize {
     let sizes = events.iter().take(PORTION).scan(0, |sum, event| {
         *sum += event.text.len();
@@ -42,10 +42,12 @@ fn portion(events: &[Publication]) -> usize {
 async fn act(broker: &RedisBroker, events: &[Publication]) -> Result<Vec<Reply>, RedisError> {
     let transaction = transaction(broker, events);
     let replies: Vec<Reply> = transaction.query_async(&mut broker.connection()).await?;
+    // The function is absent for all calls of a transaction or for none.
     if !replies.iter().any(|reply| reply.as_ref().is_err_and(function::is_absent)) {
         return Ok(replies);
     }
     broker.function.ensure(&mut broker.connection()).await?;
+    // Repeated as a whole: no call stored anything. A plain message in it goes out twice, with the same id.
     transaction.query_async(&mut broker.connection()).await
 }
 
@@ -53,6 +55,7 @@ fn transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
     let mut pipe = pipe();
     pipe.atomic().ignore_errors();
     for event in events {
+        // Stored events go through the function, the rest is published directly.
         if !is_plain(event) {
             pipe.add_command(call(broker, event));
             continue;
@@ -68,6 +71,7 @@ fn transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
 fn judge(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes, Unavailable> {
     let mut replies = replies.into_iter();
     let outcomes = events.iter().map(|event| match outcome(event, &mut replies) {
+        // An outage in one outcome makes the whole batch uncertain, so it is reported for all.
         Err(PublishError::Unavailable(outage)) => Err(outage),
         outcome => Ok(outcome),
     });

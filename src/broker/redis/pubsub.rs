@@ -1,6 +1,6 @@
-//! The pub/sub link: made anew whenever it breaks or falls silent, with every channel subscribed again before the
-//! event channel is told that it is back. When it is made anew is said by the machine of all links
-//! ([`machine`](crate::link::machine)); whether it hears is said by the canary.
+//! The pub/sub link: reconnected whenever it breaks or falls silent, with every channel resubscribed before the event
+//! channel is told. The timing is decided by the machine of all links ([`machine`](crate::link::machine)), and the
+//! canary proves that it receives.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::metrics as names;
 use crate::redis::checks::Check;
 use crate::redis::{Dispatcher, RedisSettings};
 
-/// What this link is called in metrics and logs.
+/// This link's name in metrics and logs.
 pub(super) const NAME: &str = "pubsub";
 
 type Connection = (PubSubSink, PubSubStream);
@@ -45,6 +45,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, dispa
                 counter!(names::LINK_CONNECTS, "link" => NAME).increment(1);
                 up.set(1.0);
                 tracing::info!(event = logs::LINK_UP, link = NAME, "connected to Redis");
+                // Behind the subscriptions: events published in the meantime are read from the histories.
                 feed.restored();
                 dispatcher.restored();
                 let problem = serve(&broker, connection, &mut requests, (&settings, &dispatcher)).await;
@@ -56,11 +57,12 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, dispa
                     "a connection to Redis is lost; making another one"
                 );
                 machine.lost(Instant::now(), rand::random());
-                // What ended it may have ended the other links too, which learn of it only when they are used.
+                // The cause may have ended the other links too, which notice it only when they are used.
                 broker.links.check();
                 problem
             }
             Err(problem) => {
+                // A refused attempt waits longer each time, so that a struggling Redis is not flooded.
                 machine.refused(Instant::now(), rand::random());
                 problem
             }
@@ -69,8 +71,8 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, dispa
     }
 }
 
-/// Waits for the time of the next attempt, or for a new connection of the probes, which is a reason to try at once. Without
-/// them an attempt is of no use: the canary goes by them.
+/// Waits for the next attempt, or for a fresh probe connection, which is a reason to try at once. Without a probe
+/// connection an attempt is useless, because the canary needs it.
 async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     let known = broker.links.probe.generation();
     let due = machine.due().unwrap_or_else(Instant::now);
@@ -105,6 +107,7 @@ async fn connect(
         confirmed.next().await.transpose()?;
         Ok((sink, stream, confirmed))
     };
+    // Covers the connect and the first confirmation together.
     let connected = timeout(settings.connect_timeout, connecting).await;
     let connected = connected.map_err(|_| crate::link::unanswered(settings.connect_timeout))?;
     let (sink, stream, mut confirmed) = connected.map_err(describe)?;
@@ -118,7 +121,7 @@ async fn connect(
     }
 }
 
-/// Serves until something is wrong, and says so.
+/// Serves a connection until it fails, and returns the reason.
 async fn serve(
     broker: &RedisBroker,
     (mut sink, mut stream): Connection,
@@ -131,6 +134,7 @@ async fn serve(
             dispatcher.dispatch(message.get_channel_name(), message.get_payload_bytes());
         }
     };
+    // Whichever fails first ends the connection; the rest is abandoned with it.
     tokio::select! {
         () = hear => "the pub/sub connection to Redis broke".to_owned(),
         () = broker.subscriptions.carry_out_all(&mut sink, requests) => "Redis did not confirm a subscription in time".to_owned(),
@@ -173,9 +177,11 @@ fn take(broker: &RedisBroker, key: &str, payload: &[u8], feed: &FeedSender) {
 }
 
 fn read(broker: &RedisBroker, room: Room, payload: &[u8]) -> Result<Entry, String> {
+    // Checked by the function when it was published.
     if payload.first() == Some(&b'1') {
         return Entry::parse(payload, &broker.classes).map_err(|error| error.to_string());
     }
+    // The function did not see it, so its bounds are checked here.
     if payload.len() > broker.event_bytes {
         return Err(format!("it has {} bytes, more than limits.event_bytes", payload.len()));
     }

@@ -1,5 +1,5 @@
-//! Reading: one call of the function gives the clock, what `complete` is judged from and the entries of a room as of one
-//! instant, cut by bytes before they travel.
+//! Reading: one function call returns the clock, the marks that `complete` is judged from, and the entries of a room
+//! as of one instant, cut by bytes before they travel.
 
 use std::time::Duration;
 
@@ -19,29 +19,30 @@ type Stored = (String, Option<Vec<u8>>);
 /// Last offset, birth, memory, clock, the function's memory, time, whether more follow, entries.
 type Answer = (Option<String>, Option<String>, Option<String>, Option<String>, u64, (u64, u64), u8, Vec<Stored>);
 
-/// The greatest of all offsets, which nothing follows; Redis takes it for no beginning.
+/// The greatest of all offsets, which nothing follows. Redis does not accept it as a start.
 const END: Offset = Offset { ms: u64::MAX, n: u64::MAX };
 
-/// A part of a room's history, and the room as of the same instant.
+/// A part of a room's history, with the room's facts as of the same instant.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
-    /// What is known of the room.
+    /// The room's facts.
     pub(super) facts: Facts,
-    /// What could be read, oldest first.
+    /// The valid entries, oldest first.
     pub(super) entries: Vec<Entry>,
-    /// Whether more follow.
+    /// Whether more entries follow.
     pub(super) has_more: bool,
 }
 
 impl Page {
-    /// What a reader that asks for `from` gets of it. Its place must lie at the page's start or behind it.
+    /// The part of the page that follows `from`, which must lie at the page's start or after it.
     pub(super) fn history(&self, room: &Room, from: From, limit: usize) -> History {
         let wanted = |entry: &&Entry| entry.link(room).is_none_or(|link| from.wants(link.offset));
         let mut entries: Vec<Entry> = self.entries.iter().filter(wanted).cloned().collect();
         let has_more = self.has_more || entries.len() > limit;
         entries.truncate(limit);
         let links: Vec<Link> = entries.iter().filter_map(|entry| entry.link(room)).collect();
-        // An entry under this room that names no place in it stands for one that cannot be told.
+        // An entry of this room that names no offset in it replaced one that cannot be returned, so the history has a
+        // gap.
         let complete = links.len() == entries.len() && self.facts.complete(from, &links, has_more);
         History { facts: self.facts, complete, entries, has_more }
     }
@@ -54,7 +55,8 @@ pub(super) async fn facts(broker: &RedisBroker, link: &mut link::Link, room: &Ro
     Ok(facts)
 }
 
-/// The last offsets by one command, and beside them what is the same for every room, read as for one that there is not.
+/// The last offsets by one command, with the facts that all rooms share. Those are read as if for a room that does
+/// not exist.
 pub(super) async fn facts_of(
     broker: &RedisBroker,
     link: &mut link::Link,
@@ -80,7 +82,7 @@ pub(super) async fn history(
     Ok(page(broker, link, room, (from, limit, PAGE_BYTES)).await?.history(room, from, limit))
 }
 
-/// At most `limit` entries from a place on, and at most `bytes` of them, but one at least.
+/// At most `limit` entries from a start, and at most `bytes` of them, but one at least.
 pub(super) async fn page(
     broker: &RedisBroker,
     link: &mut link::Link,
@@ -93,8 +95,8 @@ pub(super) async fn page(
     Ok(page)
 }
 
-/// A last offset that is far ahead was set by hand, or by a clock that was. The room goes on behind it, so it is the head
-/// all the same: whoever joined at another place would not be told of what comes next.
+/// Logs a last offset far ahead of the clock, set by hand or by a wrong clock. The room continues after it, so it is
+/// the head nevertheless: a client that joined elsewhere would not get the next events.
 fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
     let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
     if facts.last.is_some_and(|last| last.ms > bound) && broker.complaints.may_complain() {
@@ -107,13 +109,14 @@ fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
     }
 }
 
-/// The call that reads a page, or with a limit of 0 no more than the facts.
+/// The call that reads a page, or only the facts when the limit is 0.
 pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, most: (usize, usize)) -> Cmd {
     call_on(broker, (&broker.keys.history(room), &broker.keys.last(room)), from, most)
 }
 
 fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (limit, bytes): (usize, usize)) -> Cmd {
     let (start, limit) = match from {
+        // `(max` is an error for Redis; with a limit of 0 the start does not matter.
         From::After(END) => ("-".to_owned(), 0),
         From::After(offset) => (format!("({offset}"), limit),
         From::Since(ms) => (format!("{ms}-0"), limit),
@@ -125,7 +128,7 @@ fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (lim
     call
 }
 
-/// Reads the function's answer.
+/// Parses the function's reply.
 pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, RedisError> {
     let (last, birth, memory, clock, in_force, (seconds, micros), more, stored) = from_redis_value::<Answer>(answer)?;
     let now_ms = seconds * 1000 + micros / 1000;
@@ -134,6 +137,7 @@ pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, Redis
         now_ms,
         birth_ms: birth.and_then(|text| text.parse().ok()),
         last: last.and_then(|text| text.parse().ok()),
+        // The shorter of both: an offset that either side forgets may be missing.
         memory: recorded.min(broker.classes.memory()),
         memory_since_ms,
         twice: twice(clock.as_deref(), now_ms),
@@ -142,8 +146,8 @@ pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, Redis
     Ok(Page { facts, entries, has_more: more == 1 })
 }
 
-/// The shortest memory in force and since when that is so. Of a function that was loaded without a note of it, it is not
-/// known since when it has been there.
+/// The shortest memory in force, and since when. A function that was loaded without a record counts as loaded at this
+/// moment.
 fn remembered(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64) {
     let noted = noted.and_then(|text| text.split_once(' '));
     let noted = noted.and_then(|(memory, since)| Some((memory.parse::<u64>().ok()?, since.parse().ok()?)));
@@ -151,20 +155,21 @@ fn remembered(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64
     (Duration::from_millis(in_force), since)
 }
 
-/// What the clock went through twice. Behind a time that was seen already, and of which nothing is noted yet, that may be
-/// all the time until then; of a clock that nothing is noted of, all time until now.
+/// The time that the clock went through twice. Before a recorded highest time, and as long as nothing is recorded
+/// about the setback, that may be all time up to it. Without any record it is all time until now.
 fn twice(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
     let mut words = noted.unwrap_or_default().split(' ').map_while(|word| word.parse::<u64>().ok());
     let (Some(highest), Some(from_ms), Some(to_ms)) = (words.next(), words.next(), words.next()) else {
         return Some(Twice { from_ms: 0, to_ms: now_ms });
     };
+    // The clock was set back and has not caught up: any offset up to the old time may be assigned again.
     if now_ms < highest {
         return Some(Twice { from_ms: 0, to_ms: to_ms.max(highest) });
     }
     Some(Twice { from_ms, to_ms })
 }
 
-/// An entry that nobody of ours wrote is passed over, and said.
+/// Parses an entry. One that was not written by the function is skipped and logged.
 fn entry(broker: &RedisBroker, (id, message): Stored) -> Option<Entry> {
     let entry = Entry::parse(&message?, &broker.classes);
     entry.inspect_err(|error| tracing::warn!(event = logs::ENTRY_STRANGE, %id, %error, "a stream holds an entry that is not ours")).ok()

@@ -1,20 +1,22 @@
-//! Reading histories for clients: of each room one read at a time, whose result all get who have waited for it.
+//! Reading histories for clients: one read per room at a time, whose result goes to every command that has waited for
+//! it.
 //!
-//! A thousand clients that come back to one room ask for the same megabytes. Each read of them by itself is a thousand times
-//! the bytes on the way from Redis, whose answers then come too late to be waited for, and are asked for again.
+//! A thousand clients that return to one room ask for the same megabytes. A read for each would be a thousand times
+//! the bytes from Redis, whose replies would come too late and would be requested again.
 //!
-//! **What is shared, and why that is true.** An asker has subscribed before it asks, and needs a look that is younger than
-//! that. So one that comes while a read is under way waits for the next. A read begins at a place that one of them asked for;
-//! each is given what stands behind its own place, and whether that is complete is judged for each from the facts of the
-//! read and from every link that it is given (`stretch.rs`).
+//! **What is shared, and why it is correct.** A command has subscribed before it asks, and needs a read that is
+//! younger than that. So a command that comes during a read waits for the next one. A read begins at the start of one
+//! of the waiting commands. Each gets the entries behind its own start, and `complete` is judged for each from the
+//! facts of the read and from every link that it gets (`stretch.rs`).
 //!
-//! **What is kept.** Pages stay for some seconds (`kept.rs`), so that an answer which came too late for its asker serves the
-//! next try, and the last of a herd cost no more than the first. A kept page stands for the past alone: behind its end is
-//! read anew each time, facts and all, and where its end is no link of what is found there, it is forgotten.
+//! **What is kept.** Pages stay for some seconds (`kept.rs`), so that a reply which came too late serves the retry,
+//! and the last client of a herd costs no more than the first. A kept page covers the past alone: the entries after
+//! its end are read each time, with the facts, and a page whose end is not the link of what is found there is
+//! dropped.
 //!
-//! **Whose turn it is.** A room stands in the queue once, however many ask for it, and goes to the end when it was read. In a
-//! room the reads go through the places that are asked for from the oldest to the newest, and then from the oldest again, so
-//! that neither those far behind nor those close to the head are passed over.
+//! **The order.** A room is in the queue once, however many commands wait for it, and goes to the end after a read.
+//! Within a room the reads go through the requested starts from the oldest to the newest, and then begin again, so
+//! that neither clients far behind nor those close to the head are passed over.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,28 +44,32 @@ mod line;
 mod look;
 mod stretch;
 
-/// Of reading histories for clients.
+/// Bounds of reading histories for clients.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
-    /// Rooms read at once.
+    /// Rooms read at the same time.
     pub at_once: usize,
-    /// Bytes of pages kept.
+    /// Bytes of pages kept for later reads.
     pub kept_bytes: usize,
 }
 
-/// See the module.
+/// The shared reads.
 pub(super) struct Reads {
     state: Mutex<State>,
+    /// Pages of the last seconds.
     kept: Mutex<Kept>,
+    /// Permits for concurrent reads.
     budget: Arc<Semaphore>,
+    /// Signals that a room was queued.
     asked: Notify,
 }
 
-/// Who waits for what. As many wait as commands are under way, which every session has few of.
+/// The waiting commands. Bounded by the commands under way, of which every session has few.
 #[derive(Default)]
 struct State {
+    /// Per room; removed when no command waits.
     lines: HashMap<Room, Line>,
-    /// Rooms whose turn comes, each once.
+    /// Rooms to read, each once.
     order: VecDeque<Room>,
 }
 
@@ -77,14 +83,14 @@ impl Reads {
         }
     }
 
-    /// A part of a room's history, of a read that begins from here on.
+    /// A part of a room's history, from a read that begins after this call.
     pub(super) async fn page(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
         let (to, answer) = oneshot::channel();
         self.ask(room, |line| line.ask(portion, to));
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    /// What is current in a room, of a read that begins from here on.
+    /// The `latest` events of a room, from a read that begins after this call.
     pub(super) async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
         let (to, answer) = oneshot::channel();
         self.ask(room, |line| line.ask_newest(to));
@@ -95,6 +101,7 @@ impl Reads {
         let mut state = self.state.lock();
         let line = state.lines.entry(room.clone()).or_default();
         ask(line);
+        // A room that is queued or being read is not queued again: two reads would ask for the same.
         if !std::mem::replace(&mut line.stands, true) {
             state.order.push_back(room.clone());
             self.asked.notify_one();
@@ -110,12 +117,12 @@ impl Reads {
         }
     }
 
-    /// Those who wait for a room, who are those of the read that begins.
+    /// Takes the commands that wait for a room: the read that begins is theirs.
     fn begin(&self, room: &Room) -> Batch {
         self.state.lock().lines.get_mut(room).map(Line::take).unwrap_or_default()
     }
 
-    /// Lets a room that was read stand in the queue again if it is still asked for.
+    /// Queues a room again after a read if commands still wait for it.
     fn end(&self, room: &Room) {
         let mut state = self.state.lock();
         let Some(line) = state.lines.get(room) else { return };
@@ -127,7 +134,7 @@ impl Reads {
         }
     }
 
-    /// Has those wait on whose places the read did not reach.
+    /// Puts commands back whose starts the read did not reach.
     fn put_back(&self, room: &Room, left: Batch, cursor: Offset) {
         if let Some(line) = self.state.lock().lines.get_mut(room) {
             line.put_back(left, cursor);
@@ -139,10 +146,11 @@ fn given_up() -> Unavailable {
     Unavailable("the read was given up".to_owned())
 }
 
-/// Reads what is asked for, for ever. A read goes on though nobody waits for it any more: its page is kept for those who ask
-/// again.
+/// Reads requested rooms, for ever. A read goes on even if no command waits for it any more: its page serves the
+/// retries.
 pub(super) async fn run(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: CancellationToken) {
     loop {
+        // Before a room is taken from the queue: it collects waiting commands for as long as possible.
         let Ok(permit) = broker.reads.budget.clone().acquire_owned().await else { return };
         let room = broker.reads.next().await;
         let reading = broker.clone();
@@ -155,7 +163,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: Canc
     }
 }
 
-/// The turn of one room, which ends however the read does.
+/// The read of one room. Dropping it queues the room again, however the read ended.
 struct Turn<'a> {
     broker: &'a RedisBroker,
     room: &'a Room,
@@ -171,10 +179,12 @@ impl Turn<'_> {
     async fn read(&self) {
         let mut batch = self.broker.reads.begin(self.room);
         let newest = batch.take_newest();
+        // Both reads at once: a join waits for both.
         tokio::join!(self.read_pages(batch), self.read_newest(newest));
     }
 
     async fn read_newest(&self, waiting: Vec<Newest>) {
+        // Most rooms have no `latest` events requested; no command is sent for nothing.
         if waiting.is_empty() {
             return;
         }
@@ -192,6 +202,7 @@ impl Turn<'_> {
                 counter!(HISTORY_READS_SHARED).increment(others as u64);
                 self.broker.reads.put_back(self.room, left, place);
             }
+            // A failed read fails all of its commands, each of which decides about a retry by its own budget.
             Err(error) => batch.fail(&unreadable(self.broker, self.room, &error)),
         }
     }

@@ -1,33 +1,34 @@
-//! Whether this node's user may do what the work needs: every command of it, tried on keys of no room. A right that is
-//! missing would otherwise show only when a client needs it, behind a node that says it is ready.
+//! Whether this node's Redis user has every right that the work needs: each command is tried on keys of no room. A
+//! missing right would otherwise show only at a client's command, behind a node that claims to be ready.
 
 use ::redis::{Pipeline, RedisError, RedisResult, Value, pipe};
 
 use super::RedisBroker;
 use crate::link::remedy;
 
-/// What was written to try it is gone by then.
+/// Expiry of the keys that the trial writes.
 const KEPT_MS: u64 = 60_000;
 
-/// The first refusal, with what mends it; none where everything is allowed.
+/// The first refusal with its remedy; none when everything is allowed.
 pub(super) async fn missing(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
     let answers: Vec<RedisResult<Value>> = trial(broker).query_async(&mut broker.links.probe.clone()).await?;
     let refusal = answers.into_iter().filter_map(Result::err).find(|error| !is_no_matter_of_rights(error));
     Ok(refusal.map(|error| remedy::problem("commands", &error)))
 }
 
-/// The function refuses to be called without keys, but it can be called; and a key that holds something else than it should
-/// is told by the task that needs it.
+/// Whether an error is not about rights. The function refuses to be called without keys, which shows that it may be
+/// called; and a key of another type is reported by the task that needs it.
 fn is_no_matter_of_rights(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.starts_with("usage")) || remedy::is_wrong_type(error)
 }
 
-/// Reads as histories are read, be it here or inside of the function, whose commands are this user's too; writes as the
-/// function writes, counts as the fleet counts, notes as revocations are noted.
+/// Every command of the work: reads and writes of histories as the function runs them with this user's rights, the
+/// fleet's counts, and the revocation list.
 fn trial(broker: &RedisBroker) -> Pipeline {
     let [history, last, latest, members] = broker.keys.trial();
     let sockets = broker.keys.sockets("");
     let mut trial = pipe();
+    // Every command is tried, whatever the ones before returned.
     trial.ignore_errors();
     trial.cmd("FCALL").arg(broker.function.publish()).arg(0);
     trial.cmd("XADD").arg(&history).arg("MAXLEN").arg(1).arg("*").arg("m").arg("");

@@ -1,5 +1,5 @@
-//! Which channels this node wants to hear, and the bounded queue of requests for more or fewer of them. Many travel in
-//! one command.
+//! The channels that this node wants, and the bounded queue of requests to subscribe and unsubscribe. Many requests
+//! travel in one command.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,18 +13,23 @@ use tokio::time::timeout;
 
 use crate::link::Unavailable;
 
-/// Requests that may wait for the connection.
+/// Bound of the queue: a full one refuses an unsubscribe, which the hub retries.
 const REQUESTS: usize = 4096;
 /// Channels in one command.
 const BATCH: usize = 512;
-/// Commands whose confirmations may be under way: together some megabytes, below what Redis lets wait for a subscriber for long.
+/// Commands that may be unconfirmed: together some megabytes, below the output buffer that Redis tolerates for a
+/// subscriber.
 const UNDER_WAY: usize = 64;
 
-/// See the module.
+/// The subscriptions of a node.
 pub(super) struct Subscriptions {
+    /// Resubscribed after every reconnect.
     wanted: Mutex<HashSet<String>>,
+    /// Requests for the task of the connection.
     requests: mpsc::Sender<Request>,
+    /// The receiving end, until that task takes it.
     taken: Mutex<Option<mpsc::Receiver<Request>>>,
+    /// Bound of a confirmation: the response timeout.
     patience: Duration,
 }
 
@@ -39,13 +44,13 @@ impl Subscriptions {
         Self { wanted: Mutex::default(), requests, taken: Mutex::new(Some(taken)), patience }
     }
 
-    /// The requests, for the one task that carries them out.
+    /// The receiving end, for the one task that carries requests out.
     pub(super) fn requests(&self) -> Option<mpsc::Receiver<Request>> {
         self.taken.lock().take()
     }
 
-    /// Subscribes to `first` and to every channel that is wanted, without a wait for one confirmation before the next
-    /// command: however many they are, it is one round trip.
+    /// Subscribes to `first` and to every wanted channel without waiting for one confirmation before the next
+    /// command: one round trip, however many there are.
     pub(super) fn subscribe_all(
         &self,
         sink: &PubSubSink,
@@ -72,7 +77,7 @@ impl Subscriptions {
         in_time.ok_or_else(|| Unavailable("Redis did not confirm a subscription in time".to_owned()))
     }
 
-    /// Unsubscribes behind all earlier requests; false when the queue is full.
+    /// Unsubscribes after all earlier requests. False when the queue is full.
     pub(super) fn remove(&self, channel: String) -> bool {
         self.requests.try_send(Request::Remove(channel)).is_ok()
     }
@@ -87,7 +92,7 @@ impl Subscriptions {
         }
     }
 
-    /// Carries requests out in their order: a run of the same kind is one command.
+    /// Carries requests out in order: consecutive ones of a kind become one command.
     async fn carry_out(&self, sink: &mut PubSubSink, batch: &mut Vec<Request>) {
         let mut requests = batch.drain(..).peekable();
         while let Some(first) = requests.next() {
@@ -97,9 +102,10 @@ impl Subscriptions {
             while let Some(next) = requests.next_if(|next| matches!(next, Request::Add(..)) == adds) {
                 sort(next, &mut channels, &mut waiting);
             }
-            // Before Redis is asked: a connection that is made meanwhile subscribes to what is noted here.
+            // Recorded before the command: a connection made meanwhile subscribes to everything recorded.
             self.note(&channels, adds);
             let done = if adds { sink.subscribe(&channels).await } else { sink.unsubscribe(&channels).await };
+            // A failed command means a broken connection. The waiting commands get no confirmation and time out.
             if done.is_ok() {
                 for waiter in waiting {
                     waiter.send(()).ok();

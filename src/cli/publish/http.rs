@@ -1,4 +1,4 @@
-//! Publishing by `POST /v1/publish`.
+//! Publishing with `POST /v1/publish`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::{Event, Problem, quoted};
 use crate::cli::local::{innermost, nearby};
 use crate::config::Config;
 
-/// For the whole request: above `redis.response_timeout`, within which a gateway answers.
+/// Timeout of the whole request: above `redis.response_timeout`, within which a gateway answers.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For the connection alone.
+/// Timeout of the connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the configured gateway listens for services, as seen from this machine.
+/// The configured gateway's address for services, as seen from this machine.
 pub(super) fn configured(config: &Config) -> String {
     let address = config.api.listen.or_else(|| config.server.listen.first().copied());
     let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
@@ -31,13 +31,14 @@ pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Valu
         Problem::Failed(format!("no gateway can be reached at {shown}: {why}; start one, or name another with --http"))
     };
     let builder = Client::builder().timeout(PATIENCE).connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none());
-    // Without TLS there is no need of the system's certificates, which may not be there.
+    // Without TLS the system's certificates are not needed, and may be absent.
     let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
     let request = builder.build().map_err(unreachable)?.post(url).bearer_auth(key);
     let request = request.header("content-type", "application/json").body(body(event));
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
     let reply = serde_json::from_str::<Value>(&response.text().await.map_err(unreachable)?).unwrap_or_default();
+    // Another server may answer with 200 as well; only a gateway returns an id.
     if status == 200 && reply["id"].is_string() {
         return Ok(reply);
     }
@@ -50,7 +51,7 @@ fn endpoint(base: &str) -> Result<url::Url, Problem> {
     url.ok_or_else(|| Problem::Usage("--http is no URL of a gateway; write it as http://127.0.0.1:8080".to_owned()))
 }
 
-/// Scheme, host and port, without what may be secret.
+/// Scheme, host and port: a user or a path may be secret.
 fn shown(url: &url::Url) -> String {
     url.origin().ascii_serialization()
 }
@@ -71,6 +72,7 @@ fn refusal(shown: &str, status: u16, error: &Value) -> String {
     let remedy = match code {
         "unauthorized" => "; pass its api.key with --key, or set HALLWAY_API__KEY".to_owned(),
         "not-found" => "; the API may have an address of its own (api.listen): name it with --http".to_owned(),
+        // The event may have been stored; with this id a retry cannot store it twice.
         "unavailable" => {
             error["id"].as_str().map_or_else(String::new, |id| format!("; the id is {id}: repeat with --id {id}"))
         }

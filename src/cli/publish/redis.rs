@@ -1,4 +1,4 @@
-//! Publishing by the function in Redis, with the short form of keys.
+//! Publishing through the function in Redis, with the short form of keys.
 
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value as Reply, cmd, from_redis_value};
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::{Event, Problem};
 use crate::config::Config;
 use crate::gateway;
 
-/// Room, offset, whether the id was known there.
+/// Room, offset, and whether the id was known there.
 type Place = (String, String, i64);
 
 pub(super) async fn publish(client: &Client, config: &Config, event: &Event) -> Result<Value, Problem> {
@@ -20,6 +20,7 @@ pub(super) async fn publish(client: &Client, config: &Config, event: &Event) -> 
 }
 
 async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Reply>, RedisError> {
+    // The configured timeouts, as for a node: the library has defaults of its own.
     let patience = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.redis.connect_timeout))
         .set_response_timeout(Some(config.redis.response_timeout));
@@ -27,6 +28,7 @@ async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Rep
     let prefix = &config.redis.prefix;
     let mut call = cmd("FCALL");
     call.arg(gateway::function(config).publish()).arg(event.rooms.len());
+    // The short key is the room's channel; the function derives all others from it.
     for room in &event.rooms {
         call.arg(format!("{prefix}:{{{room}}}"));
     }
@@ -52,6 +54,7 @@ fn outcome(reply: Vec<Reply>) -> Option<Value> {
 
 fn sentence(error: &RedisError, config: &Config) -> String {
     let detail = error.detail().unwrap_or_default();
+    // The usual cause: no gateway, which loads the function, has run on this Redis yet.
     if gateway::function_is_absent(error) {
         return format!(
             "no gateway has loaded the function {} into this Redis; start one, or load it with `hallway redis-function | \
@@ -59,6 +62,7 @@ fn sentence(error: &RedisError, config: &Config) -> String {
             gateway::function(config).publish()
         );
     }
+    // A server before version 7 has no functions at all.
     if detail.contains("unknown command") {
         return "Redis does not know FCALL; use Redis 7 or newer, or Valkey".to_owned();
     }
@@ -70,6 +74,7 @@ fn sentence(error: &RedisError, config: &Config) -> String {
         return "the user of Redis lacks a right; `hallway redis-function` prints the ACL line that publishing needs"
             .to_owned();
     }
+    // Refusals of the function begin with their code; anything else is an error of Redis.
     match detail.split(' ').next().unwrap_or_default() {
         "invalid-event" | "invalid-room" | "usage" => format!("the function refused the event: {detail}"),
         "event-too-large" => format!("the function refused the event: {detail} (limits.event_bytes)"),

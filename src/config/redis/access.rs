@@ -1,4 +1,4 @@
-//! From the section `redis` to a client: the one place where it is made, for `serve`, `check-config` and `publish`.
+//! From the section `redis` to a client: the only place that makes one, for `serve`, `check-config` and `publish`.
 
 use std::{error::Error, fmt};
 
@@ -15,21 +15,22 @@ const CLIENT_KEY: &str = "redis.client_key_file";
 #[derive(Debug)]
 pub struct AccessErrors(Vec<Wrong>);
 
-/// What some keys of the section do not agree on; the first of them is to blame.
+/// Keys of the section that do not agree; the complaint is about the first.
 #[derive(Debug)]
 struct Wrong {
+    /// The first one is named; the others only have to be sound.
     keys: Vec<&'static str>,
     complaint: Complaint,
 }
 
 impl Redis {
-    /// A client for the Redis of these settings, if they name one. It has not connected. From here on the process uses
-    /// one provider of cryptography.
+    /// A client for the Redis of these settings, if they name one. It has not connected. From here on the process
+    /// uses one provider of cryptography.
     ///
     /// # Errors
-    /// Everything on which the keys do not agree; [`Config::load`](crate::config::Config::load) has checked that before.
+    /// All disagreements between the keys. [`Config::load`](crate::config::Config::load) has reported them before.
     pub fn client(&self) -> Result<Option<Client>, AccessErrors> {
-        // `rediss://` asks for a process-wide choice; a second call finds it made.
+        // `rediss://` needs a process-wide choice; a second call finds it made.
         aws_lc_rs::default_provider().install_default().ok();
         let Some(given) = &self.url else { return Ok(None) };
         let info = url::parse(given).map_err(|complaint| AccessErrors(vec![self.of_url(complaint)]))?;
@@ -44,7 +45,8 @@ impl Redis {
         })
     }
 
-    /// The same prefix and times at another URL. No password or certificate of the configured Redis is shown to that one.
+    /// The same prefix and timeouts with another URL. That server is sent no password or certificate of the
+    /// configured one.
     #[must_use]
     pub fn at(&self, url: &str) -> Self {
         Self {
@@ -62,6 +64,7 @@ impl Redis {
 
     fn connect_to(&self, info: ConnectionInfo) -> ::redis::RedisResult<Client> {
         let mut settings = info.redis_settings().clone();
+        // `user` has checked that the URL does not name another.
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
         }
@@ -69,6 +72,7 @@ impl Redis {
             settings = settings.set_password(password.expose());
         }
         let info = info.set_redis_settings(settings);
+        // Without TLS there is no use for the certificates.
         if !url::is_tls(&info) {
             return Client::open(info);
         }
@@ -82,7 +86,7 @@ impl Redis {
         self.password.as_ref().or(self.password_file.as_ref().map(SecretFile::secret))
     }
 
-    /// The key that the URL came by.
+    /// The key that the URL was set by.
     fn url_key(&self) -> &'static str {
         if self.url_file.is_some() { "redis.url_file" } else { "redis.url" }
     }
@@ -91,7 +95,8 @@ impl Redis {
         Wrong { keys: vec![self.url_key()], complaint }
     }
 
-    /// Channels and functions are of all databases, so the prefix alone keeps two fleets apart.
+    /// Refuses a database without a prefix of its own: channels and functions are shared by all databases, so the
+    /// prefix alone keeps two fleets apart.
     fn database(&self, info: &ConnectionInfo) -> Vec<Wrong> {
         let number = info.redis_settings().db();
         if number == 0 || self.prefix != Self::default().prefix {
@@ -105,7 +110,8 @@ impl Redis {
         vec![Wrong { keys: vec![self.url_key(), "redis.prefix"], complaint: Complaint::new(problem, remedy) }]
     }
 
-    /// A user and a password, each in one place, and no user without a password, who would be passed over in silence.
+    /// Checks that user and password are set in one place each, and that no user comes without a password, who would
+    /// be ignored.
     fn user(&self, info: &ConnectionInfo) -> Vec<Wrong> {
         let (username, password) = (info.redis_settings().username(), info.redis_settings().password());
         let mut wrong = Vec::new();
@@ -122,6 +128,7 @@ impl Redis {
             say(vec![own, self.url_key()], problem, "keep one of the two");
         }
         let user = if self.username.is_some() { Some("redis.username") } else { username.map(|_| self.url_key()) };
+        // Only with a password does the client log in at all, so the named user would have no effect.
         if let Some(key) = user.filter(|_| password.is_none() && self.own_password().is_none()) {
             let keys = vec![key, "redis.password", "redis.password_file", self.url_key()];
             say(keys, "names a user without a password".to_owned(), "set redis.password or redis.password_file");
@@ -129,7 +136,7 @@ impl Redis {
         wrong
     }
 
-    /// Certificates for a connection that is encrypted, and a key that belongs to its certificate.
+    /// Checks that certificates come with an encrypted connection, and that the key belongs to its certificate.
     fn encryption(&self, info: &ConnectionInfo) -> Vec<Wrong> {
         let mut wrong = Vec::new();
         let files = [
@@ -142,6 +149,7 @@ impl Redis {
             let complaint = Complaint::new(problem, "write rediss:// for TLS, or leave the file out");
             wrong.push(Wrong { keys: vec![key, self.url_key()], complaint });
         }
+        // Both or none: half a pair cannot authenticate.
         let pair = match (&self.client_cert_file, &self.client_key_file) {
             (Some(_), None) => {
                 Some((CLIENT_CERT, CLIENT_KEY, Complaint::new("has no key", format!("set {CLIENT_KEY} too"))))
@@ -164,7 +172,7 @@ fn mismatch(cert: &PemFile, key: &PemFile) -> Option<Complaint> {
     Some(key.complaint(&problem, "give the key that belongs to that certificate"))
 }
 
-/// Reports what the keys of the section do not agree on; a key already complained about is left alone.
+/// Reports disagreements between the section's keys. A key that has a complaint already is skipped.
 pub(in crate::config) fn check(redis: &Redis, report: &mut Report) {
     if redis.password.is_some() && redis.password_file.is_some() {
         let complaint = Complaint::new("is set, and redis.password too", "set one of them only");
@@ -176,7 +184,7 @@ pub(in crate::config) fn check(redis: &Redis, report: &mut Report) {
     }
 }
 
-/// Reports keys that say how to reach a Redis which nothing names: the gateway would keep its rooms in its own memory.
+/// Reports keys for reaching a Redis that nothing names: the gateway would keep its rooms in memory instead.
 pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
     if redis.url.is_some() || !report.sound(&["redis.url", "redis.url_file"]) {
         return;
@@ -192,7 +200,7 @@ pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
 }
 
 impl AccessErrors {
-    /// One sentence a line, with the URL called `url`: an option of a command may have taken the place of the key.
+    /// One sentence a line, with the URL called `url`: a command's option may have replaced the key.
     #[must_use]
     pub fn told(&self, url: &str) -> String {
         let sentence = |Wrong { keys, complaint }: &Wrong| {

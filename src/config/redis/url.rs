@@ -1,4 +1,4 @@
-//! The URL of a Redis: all of it is understood, or it is refused.
+//! The URL of a Redis. Every part of it has a meaning, or it is refused.
 
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use rustls::pki_types::ServerName;
@@ -9,15 +9,15 @@ use crate::config::{
     secret::Secret,
 };
 
-/// What a query may say of a socket in the file system; a URL with a host has all of it elsewhere.
+/// The query's members for a Unix socket. A URL with a host has all of them elsewhere.
 const OF_A_SOCKET: [&str; 3] = ["db", "user", "pass"];
 
-/// A URL of which every part has a meaning.
+/// Checks that every part of a URL has a meaning.
 pub(in crate::config) fn redis_url(url: &Secret) -> Verdict {
     parse(url).map(|_| ())
 }
 
-/// Reads a URL; what is said of a bad one never repeats it.
+/// Parses a URL. A complaint never quotes it.
 pub(super) fn parse(url: &Secret) -> Result<ConnectionInfo, Complaint> {
     let text = url.expose();
     if let Some(character) = reserved(text) {
@@ -31,7 +31,7 @@ pub(super) fn parse(url: &Secret) -> Result<ConnectionInfo, Complaint> {
     if info.redis_settings().db() < 0 { Err(no_database()) } else { Ok(info) }
 }
 
-/// A character that ends the part with the user and the password before its `@` comes.
+/// A character that ends the user and password part before its `@`.
 fn reserved(text: &str) -> Option<char> {
     let (scheme, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#'])?;
@@ -41,16 +41,17 @@ fn reserved(text: &str) -> Option<char> {
 
 fn has_place(url: &Url) -> bool {
     match url.scheme() {
+        // `url` accepts port 0, to which nothing can connect.
         "redis" | "rediss" if url.port() == Some(0) => false,
         "redis" => url.host_str().is_some_and(|host| !host.is_empty()),
-        // No certificate is made out to anything else.
+        // Certificates are issued for nothing else.
         "rediss" => url.host_str().is_some_and(|host| ServerName::try_from(host.trim_matches(['[', ']'])).is_ok()),
         "unix" => url.path().len() > 1,
         _ => false,
     }
 }
 
-/// A part that would be passed over in silence, such as a database number in the wrong place.
+/// Refuses a part that would be ignored, such as a database number in the wrong place.
 fn extras(url: &Url) -> Verdict {
     if url.fragment() == Some("insecure") {
         let remedy = "name the authority that signed the certificate of Redis in redis.ca_file";
@@ -71,7 +72,7 @@ fn extras(url: &Url) -> Verdict {
     Err(Complaint::new("has a part behind ? that means nothing", remedy))
 }
 
-/// What is wrong with a URL that has a place and no extras.
+/// The fault of a URL that has a host or path and no extras.
 fn unusable(url: &Url) -> Complaint {
     let number = match url.scheme() {
         "unix" => url.query_pairs().find(|(name, _)| name == "db").map(|(_, number)| number.into_owned()),

@@ -1,4 +1,4 @@
-//! Looking at the rooms of one command: each is subscribed, then read; what was missed is merged.
+//! Reading the rooms of one command: each is subscribed first and read second, and the histories are merged.
 
 use std::sync::Arc;
 
@@ -21,29 +21,29 @@ use crate::service::row::Row;
 use crate::service::{Answer, Service};
 use crate::session::Session;
 
-/// How often rooms that moved on while they were read are read again before the member is seated as one that is behind.
+/// Reads of rooms that keep moving on, before the member is added as one that is behind.
 const READS: u32 = 4;
 
-/// What was seen of one room.
+/// The result of reading one room.
 struct Look {
     watch: Watch,
     seen: Seen,
 }
 
 enum Seen {
-    /// The member is in it, and asks for nothing.
+    /// The session is a member already and asks for no history.
     Kept,
-    /// Where it stands.
+    /// The head of a room joined without a start.
     Head(Offset),
-    /// What was missed, and what is current.
+    /// The missed events, and the `latest` ones.
     Missed(Resumed, Vec<Entry>),
 }
 
 impl Service {
-    /// Looks at the rooms, and seats the session in all of them with its answer.
+    /// Reads the rooms, then adds the session to all of them with its answer.
     ///
     /// # Errors
-    /// The rooms that could not be looked at; none has a seat then.
+    /// The rooms that could not be read. The session has joined none of the rooms then.
     pub(super) async fn look_and_seat(
         &self,
         session: &Arc<Session>,
@@ -55,6 +55,7 @@ impl Service {
             let mut joining = Box::new(self.begin_joining(&asked.admitted, looks, answer.is_wanted()));
             let mut reads = 0;
             loop {
+                // Without an answer there is no page to fill: everything missed is sent by the catch-up.
                 if answer.is_wanted() {
                     let read = self.read_row(&mut joining.reader, &mut joining.row, asked.until).await;
                     joining.torn.extend(read.map_err(|_| asked.rooms())?);
@@ -63,6 +64,7 @@ impl Service {
                 joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
                     Entered::Seated => return Ok(()),
                     Entered::Moved(again) => again,
+                    // A room was closed between the read and the lock: everything is opened and read again.
                     Entered::Gone => break,
                 };
                 reads += 1;
@@ -72,10 +74,12 @@ impl Service {
     }
 
     async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
+        // Only rooms with a history share the page's bytes.
         let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
         let share = Share::of(missed, self.0.limits.page_bytes);
         let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
         for some in asked.admitted.chunks(AT_ONCE) {
+            // Each batch has the minimum step time: a broker that answers the first ones slowly is alive.
             let looked = some.iter().map(|one| step(asked.until, self.look_at(session, one, share)));
             for (one, look) in some.iter().zip(join_all(looked).await) {
                 match look {
@@ -93,6 +97,7 @@ impl Service {
 
     async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
         let watch = Watch::over(&self.0.hub.open(&one.room).await?);
+        // Others' member counts ride along with each read and never fail the join.
         let others = self.others(&one.room);
         let seen = match one.from {
             Some(from) => {
@@ -121,6 +126,8 @@ impl Service {
         for (one, look) in admitted.iter().zip(looks) {
             let stand = match look.seen {
                 Seen::Kept => Stand::Kept,
+                // A room with a history goes through the merge, so that events shared with other rooms are delivered
+                // once.
                 Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
                     Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
@@ -137,20 +144,23 @@ impl Service {
     }
 }
 
-/// Takes what was missed of a room into the reader. Who can be told nothing gets all of it as events, and none of a history
-/// with a gap, which could not be said.
+/// Adds the missed events of a room to the reader. Without an answer all of them are sent as event frames, and an
+/// incomplete history is left out, since its gap could not be reported.
 fn come_back(reader: &mut Reader, one: &Admitted, history: Resumed, told: bool) -> Stand {
     let complete = history.complete;
     let asked = one.from.map(From::exclusive).unwrap_or_default();
+    // The history goes into the reply, so the page that was read is the first part of the merge.
     if told {
         let since = page::since(&history, &one.room, From::After(asked));
         return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
-    // A time is no offset, so nothing can be read behind it: who missed nothing goes on from the head.
+    // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at the
+    // head.
     if complete && history.entries.is_empty() && !history.has_more {
         let number = reader.add_at(one.room.clone(), history.facts.head());
         return Stand::Back { number, since: asked, complete };
     }
+    // Read anew by the catch-up, from the requested start or, after a gap, from the end of what is there.
     let since = if complete { asked } else { history.offset(&one.room) };
     Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
 }

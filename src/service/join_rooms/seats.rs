@@ -1,4 +1,4 @@
-//! Taking the seats of several rooms, with the answer, while all of them stand still.
+//! Adding the member to several rooms, with the answer, while the locks of all of them are held.
 
 use std::sync::Arc;
 
@@ -15,21 +15,25 @@ use crate::service::row::Row;
 use crate::service::{Answer, Service};
 use crate::session::{Joined, Membership, Session, Standing};
 
-/// Rooms that have been looked at, in the order of their keys.
+/// Rooms that have been read, in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Joining {
+    /// One per room, in that order.
     pub(super) parts: Vec<Part>,
+    /// The merged histories of the rooms that have one.
     pub(super) reader: Reader,
+    /// The events of the answer.
     pub(super) row: Row,
-    /// Rooms of the reader of which something is missing between two reads.
+    /// Numbers of the rooms with a gap between two reads, reported as incomplete.
     pub(super) torn: Vec<usize>,
-    /// Whether to read rooms again that have moved on, rather than to catch up in them.
+    /// Whether rooms that moved on are read again; otherwise the catch-up deals with them.
     pub(super) may_wait: bool,
 }
 
-/// One of them.
+/// One room.
 #[derive(Debug)]
 pub(super) struct Part {
+    /// Held since before the read: no `latest` event is missed.
     pub(super) watch: Watch,
     pub(super) stand: Stand,
 }
@@ -37,27 +41,29 @@ pub(super) struct Part {
 /// How a member comes into a room.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stand {
-    /// It keeps its place.
+    /// It is a member already and keeps its offset.
     Kept,
-    /// It begins at the head of a room that has no history.
+    /// It starts at the head of a room without a history.
     Plain(Offset),
-    /// It begins at the head of a room with this number in the reader. Everything that came behind `since` is told.
+    /// It starts at the head of a room, which has this number in the reader. All events after `since` are delivered.
     New { number: usize, since: Offset },
-    /// It has had everything up to a place in a room with this number in the reader.
+    /// It resumes from an offset in a room, which has this number in the reader.
     Back {
         number: usize,
-        /// Everything that came behind this is told.
+        /// All events after this offset are delivered.
         since: Offset,
+        /// Whether the history reaches back to the requested start.
         complete: bool,
     },
 }
 
-/// What came of an attempt to take the seats.
+/// The outcome of an attempt to add the member.
+/// Also when the session ended meanwhile: there is nothing left to do.
 pub(super) enum Entered {
     Seated,
-    /// A room has moved on, and is to be read again.
+    /// A room has moved on and is read again.
     Moved(Box<Joining>),
-    /// A room was let go, and is to be opened anew.
+    /// A room was closed and is opened again.
     Gone,
 }
 
@@ -75,18 +81,19 @@ impl Stand {
 }
 
 impl Joining {
-    /// The rooms, which outlive the locks on them.
+    /// The rooms. Held apart, since they must outlive the locks on them.
     fn locals(&self) -> Vec<Arc<LocalRoom>> {
         self.parts.iter().map(|part| part.watch.room().clone()).collect()
     }
 
-    /// Has rooms begin where they stand that the member has no place in. Gives the rooms that have moved on beyond what was
-    /// read of them.
+    /// Moves rooms that the member joins without a history forward to their positions. Returns the rooms that have
+    /// moved on beyond what was read of them.
     fn level(&mut self, held: &[Seated<'_>]) -> Vec<usize> {
         let mut behind = Vec::new();
         for (part, seated) in self.parts.iter_mut().zip(held) {
+            // A room outside the merge has no history to fall behind in.
             let (Some(number), Some(at)) = (part.stand.number(), seated.at()) else { continue };
-            // Of one that something was told of already nothing is passed over: what is told of a room has no holes.
+            // Not once something of the room is in the answer: the delivered events of a room have no gaps.
             if let Stand::New { since, .. } = &mut part.stand
                 && self.reader.merge.told(number) == *since
                 && self.reader.merge.pass_over(number, at)
@@ -100,19 +107,21 @@ impl Joining {
         behind
     }
 
-    /// Takes in the `latest` events that came while the rooms were read.
+    /// Merges in the `latest` events that came while the rooms were read.
     fn update_current(&mut self, held: &[Seated<'_>], told: bool) {
         for (part, seated) in self.parts.iter().zip(held).filter(|(part, _)| part.stand.is_back()) {
             self.row.current.update(&seated.came(), part.watch.room().room());
         }
+        // With more to follow they belong behind the last page, which the catch-up sends.
         if told && !self.row.has_more {
             let merge = &self.reader.merge;
+            // An event may be durable in one room and `latest` in another: the history has shown it already.
             self.row.current.told_by(|id| merge.has_gone(id));
             self.row.fit_current();
         }
     }
 
-    /// How the member stands in a room from now on; none where it keeps its place.
+    /// The membership that a room gets; none where the existing one stays.
     fn membership(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
         match stand {
             Stand::Kept => None,
@@ -124,7 +133,7 @@ impl Joining {
         }
     }
 
-    /// From where on the answer tells everything of a room; nothing where something is missing between two reads of it.
+    /// The offset after which the answer has every event of a room; none after a gap between two reads.
     fn since(&self, stand: Stand) -> Option<Offset> {
         match stand {
             Stand::Kept | Stand::Plain(_) => None,
@@ -134,7 +143,7 @@ impl Joining {
         }
     }
 
-    /// Whether nothing is missing in a room that was asked for from a place on.
+    /// Whether the answer has every event since the requested start; none where no start was requested.
     fn complete(&self, stand: Stand) -> Option<bool> {
         match stand {
             Stand::Kept | Stand::Plain(_) | Stand::New { .. } => None,
@@ -144,7 +153,7 @@ impl Joining {
 }
 
 impl Service {
-    /// Seats the session and answers while all rooms stand still.
+    /// Adds the session to the rooms and answers, while the locks of all rooms are held.
     pub(super) fn enter_all(
         &self,
         session: &Arc<Session>,
@@ -158,31 +167,39 @@ impl Service {
             return Entered::Gone;
         }
         let (told, lag) = (answer.is_wanted(), joining.level(&held));
+        // Reading once more is cheaper than a catch-up, and the answer stays whole. A full page ends that: the rest
+        // follows anyway.
         if told && joining.may_wait && !joining.row.has_more && !lag.is_empty() {
             lag.into_iter().for_each(|number| joining.reader.merge.reopen(number));
             return Entered::Moved(joining);
         }
         joining.update_current(&held, told);
+        // Without an answer the missed events go out as frames, which is the catch-up's work.
         let untold = !told && joining.parts.iter().any(|part| part.stand.is_back());
         let behind = joining.row.has_more || !lag.is_empty() || untold;
         remember(session, &locals, &joining, behind);
+        // Members before the answer: the reply states the room sizes with this session in them.
         let seats = self.seat_all(session, &joining, &mut held, behind);
         let rooms = answer_for(session, &joining, (&seats, &held), &locals);
         let (mut is_taken, reply) = (false, || reply::joined_all(verdicts, &rooms, &joining.row));
         answer.give_as(session, reply, || {
             let taken = joining.parts.iter().zip(&seats).zip(&locals);
             for ((part, joined), local) in taken.filter_map(|((part, joined), l)| Some(((part, joined.as_ref()?), l))) {
+                // Only an answer delivers the stretch after `since`; without one the memberships record it as they
+                // catch up.
                 session.take(local.room(), joined.clone(), joining.since(part.stand).filter(|_| told));
             }
             is_taken = true;
         });
         if !is_taken || session.is_finished() {
-            // Whoever ended it may have looked before it had these rooms.
+            // The code that ended the session may have run before the session had these rooms, and would never remove
+            // it from them.
             let given = seats.iter().zip(&mut held);
             given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.leave(joined)));
             return Entered::Seated;
         }
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
+        // The answer holds the current events, unless pages follow.
         if told && !joining.row.has_more {
             joining.row.current.told();
         }
@@ -191,6 +208,7 @@ impl Service {
             self.catch_up_in_all(session, *joining, seats);
         } else {
             let seated = seats.iter().zip(&held).zip(&locals);
+            // The answer has these events: the memberships must skip them when the hub passes them on.
             for ((seat, seated), local) in seated.filter_map(|((s, h), l)| Some(((s.as_ref()?, h), l))) {
                 let stamps = joining.row.current.stamps(local.room());
                 seat.membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
@@ -199,7 +217,8 @@ impl Service {
         Entered::Seated
     }
 
-    /// Gives the session its seats, which it has yet to take; none where it keeps the one it has.
+    /// Enters the session into the rooms. It takes the memberships over with its answer. None where it keeps the one
+    /// it has.
     fn seat_all(
         &self,
         session: &Arc<Session>,
@@ -212,6 +231,7 @@ impl Service {
             let room = part.watch.room().room();
             let membership = joining.membership(part.stand, seated.at().unwrap_or_default(), behind);
             seats.push(membership.and_then(|membership| {
+                // A repeated join replaces the first membership; two would deliver everything twice.
                 session.joined(room).iter().for_each(|before| seated.leave(before));
                 let joined = seated.enter(session.clone(), membership);
                 self.0.hub.recount(room);
@@ -230,7 +250,8 @@ impl Service {
     }
 }
 
-/// Has a session tell second copies where two ways may bring one: what it catches up with, and rooms of earlier commands.
+/// Turns on the session's detection of second copies, where two paths may bring an event: a catch-up, or rooms of
+/// earlier commands.
 fn remember(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, behind: bool) {
     if behind {
         return session.remember_ids();
@@ -239,13 +260,14 @@ fn remember(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, beh
         let at = locals.binary_search_by(|local| local.room().cmp(room));
         at.is_ok_and(|at| !matches!(joining.parts[at].stand, Stand::Kept))
     };
+    // Only history events can overlap with rooms that are not part of this command.
     let is_told = joining.parts.iter().any(|part| part.stand.is_back());
     if is_told && session.with_rooms(|rooms| rooms.keys().any(|room| !comes(room))) {
         session.remember_places();
     }
 }
 
-/// What is said of each room that was joined.
+/// What the answer says of each room that was joined.
 fn answer_for(
     session: &Session,
     joining: &Joining,
@@ -257,8 +279,10 @@ fn answer_for(
         let joined = seat.clone().or_else(|| session.joined(local.room()));
         let standing = joined.map(|joined| joined.membership.standing());
         let offset = match (standing, part.stand) {
+            // A kept live membership has been served as far as the room is, though its own record may lag.
             (Some(Standing::Live(to)), Stand::Kept) => to.max(seated.served()),
             (Some(Standing::Live(to) | Standing::CatchingUp(to)), _) => to,
+            // The session ended meanwhile; the answer is dropped, so any offset will do.
             (Some(Standing::Left) | None, _) => seated.served(),
         };
         JoinedRoom {

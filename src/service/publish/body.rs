@@ -1,4 +1,4 @@
-//! The JSON in which services name an event together with its rooms: the body of `POST /v1/publish`.
+//! The JSON in which services name an event and its rooms: the body of `POST /v1/publish`.
 
 use hallway_rooms::class::Delivery;
 use hallway_rooms::close::Refusal;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Refused, Request};
 
-/// The fields around an event; the event's own are passed on as they stand.
+/// The fields around an event. The event's own fields are kept as raw JSON, so that they are passed on byte for byte.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body<'a> {
@@ -35,10 +35,10 @@ struct Body<'a> {
 }
 
 impl Request {
-    /// Reads an event with its rooms.
+    /// Parses an event with its rooms.
     ///
     /// # Errors
-    /// `invalid-event` when it is no JSON of that form.
+    /// `invalid-event` when the text is not JSON of this form.
     pub fn parse(text: &str) -> Result<Self, Refused> {
         let body = json::object::<Body<'_>>(text);
         body.map(Body::into_request).map_err(|e| Refused::new(Refusal::InvalidEvent, e.to_string()))
@@ -63,7 +63,7 @@ impl Body<'_> {
     }
 }
 
-/// Writes an event's JSON from members that are there; each value must be known to be JSON.
+/// Writes an event's JSON from the members that are present. The caller guarantees that each value is JSON.
 #[must_use]
 pub fn compose(members: &[(&str, Option<&str>)]) -> String {
     let size = members.iter().map(|(name, value)| name.len() + value.map_or(0, str::len) + 4).sum::<usize>();

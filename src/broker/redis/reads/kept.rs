@@ -1,5 +1,5 @@
-//! Pages that were read a moment ago. Bounded in bytes for the node and in time: they are the past of a history, which does not
-//! change, and whether it is still the past of what Redis holds is looked at whenever they are used.
+//! Recently read pages. Bounded in bytes and in time. They are the past of a history, which does not change; whether
+//! Redis still holds that past is checked at each use.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -12,28 +12,33 @@ use tokio::time::Instant;
 use super::stretch::Run;
 use crate::broker::Shared;
 
-/// A room's pages are kept for so long behind their last use: longer than a client waits before it asks again, far shorter
-/// than anything would expect of a cache.
+/// How long a room's pages are kept after their last use: longer than a client waits before it retries, and far
+/// shorter than a cache would.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Of an entry beside its text.
+/// Bytes of an entry beside its text.
 const OVERHEAD: usize = 256;
 
-/// The broker that something was read of: its data have the same birth, and no other server may have answered since.
+/// The data that a page was read from: identified by their birth, as long as no other server may have answered since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Era {
+    /// When the data began.
     birth_ms: Option<u64>,
+    /// Breaks of the link at the time.
     breaks: u64,
+    /// Redis' clock at the time.
     now_ms: u64,
 }
 
-/// See the module.
+/// The kept pages of all rooms.
 #[derive(Debug)]
 pub(super) struct Kept {
     rooms: HashMap<Room, Pages>,
-    /// Rooms by their last use, which may have been later than is said here.
+    /// Rooms by their last use, as recorded when queued; a later use is noticed when the room comes up.
     order: VecDeque<(Room, Instant)>,
+    /// Weight of all pages.
     bytes: usize,
+    /// Bound of the weight.
     most: usize,
 }
 
@@ -42,6 +47,7 @@ struct Pages {
     /// Oldest first, with gaps between them.
     runs: Vec<Run>,
     era: Era,
+    /// Last use.
     used: Instant,
     bytes: usize,
 }
@@ -51,7 +57,7 @@ impl Era {
         Self { birth_ms: facts.birth_ms, breaks, now_ms: facts.now_ms }
     }
 
-    /// Whether what is read now is of this era. A clock that was set back ends it too.
+    /// Whether a later read is of the same era. A clock that was set back ends the era too.
     pub(super) fn is_of(&self, facts: &Facts, breaks: u64) -> bool {
         let same = self.birth_ms.is_some() && self.birth_ms == facts.birth_ms && self.breaks == breaks;
         same && facts.now_ms >= self.now_ms
@@ -63,7 +69,7 @@ impl Kept {
         Self { rooms: HashMap::new(), order: VecDeque::new(), bytes: 0, most }
     }
 
-    /// The page that has what stands behind a place.
+    /// The page that covers the entries behind an offset, with its era.
     pub(super) fn find(&mut self, room: &Room, place: Offset) -> Option<(Run, Era)> {
         self.expire();
         let pages = self.rooms.get_mut(room)?;
@@ -72,16 +78,17 @@ impl Kept {
         Some((run.clone(), pages.era))
     }
 
-    /// Keeps what was read of a room, beside what there is of it.
+    /// Keeps a read, joined with the pages that exist of the room.
     pub(super) fn put(&mut self, room: &Room, runs: Vec<Run>, era: Era) {
         self.expire();
         let now = Instant::now();
+        // Pages of other data must not be joined with these.
         let mut pages =
             self.take(room).filter(|pages| pages.era.birth_ms == era.birth_ms && pages.era.breaks == era.breaks);
         let known = pages.as_mut().map(|pages| std::mem::take(&mut pages.runs)).unwrap_or_default();
         let runs = joined(room, known, runs);
         let mut pages = Pages { bytes: 0, runs, era, used: now };
-        // One room must not have all of it, so that a long history leaves something to the others.
+        // At most half of the bound for one room, so that a long history leaves space for others.
         while let Some(extra) = Some(pages.weigh()).filter(|bytes| *bytes > self.most / 2) {
             pages.shorten(room, extra - self.most / 2);
         }
@@ -105,15 +112,16 @@ impl Kept {
         Some(pages)
     }
 
-    /// Lets go of what was not used for long.
+    /// Drops rooms that were not used for `KEPT`.
     pub(super) fn expire(&mut self) {
         while self.order.front().is_some_and(|(_, used)| used.elapsed() >= KEPT) && self.drop_oldest() {}
     }
 
-    /// Lets go of the room at the front, unless it was used meanwhile. False when there is none.
+    /// Drops the first room, unless it was used meanwhile. False when there is none.
     fn drop_oldest(&mut self) -> bool {
         let Some((room, noted)) = self.order.pop_front() else { return false };
         match self.rooms.get(&room) {
+            // Used since it was queued: to the end with its true time.
             Some(pages) if pages.used > noted => self.order.push_back((room, pages.used)),
             Some(_) | None => _ = self.take(&room),
         }
@@ -127,7 +135,7 @@ impl Pages {
         self.bytes
     }
 
-    /// Lets go of so many bytes of the oldest.
+    /// Drops the oldest entries worth at least so many bytes.
     fn shorten(&mut self, room: &Room, mut bytes: usize) {
         let Some(run) = self.runs.first_mut() else { return };
         let mut gone = 0;
@@ -135,28 +143,31 @@ impl Pages {
             bytes = bytes.saturating_sub(weight(&run.entries[gone]));
             gone += 1;
         }
+        // A run without entries would claim a stretch that was never seen.
         if gone == run.entries.len() {
             self.runs.remove(0);
             return;
         }
+        // The run begins behind the dropped entries, or a read of an older offset would find a hole.
         let cut = run.entries[gone - 1].link(room);
         run.entries.drain(..gone);
         run.floor = cut.map_or(run.floor, |link| link.offset);
     }
 }
 
-/// An entry and what is composed of it.
+/// The weight of an entry with its composed form.
 fn weight(entry: &Shared) -> usize {
     entry.text.len() * 2 + OVERHEAD
 }
 
-/// Old and new runs of a room in one row, where those are one that continue or overlap each other.
+/// Existing and further runs of a room in one list; runs that touch or overlap become one.
 fn joined(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
     let mut all: Vec<Run> = known.into_iter().chain(read).collect();
     all.sort_by_key(|run| (run.floor, std::cmp::Reverse(run.end)));
     let mut row: Vec<Run> = Vec::new();
     for run in all {
         match row.last_mut() {
+            // Contained in the one before.
             Some(before) if run.end <= before.end => {}
             Some(before) if run.floor <= before.end => before.go_on(room, run),
             _ => row.push(run),
@@ -166,7 +177,8 @@ fn joined(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
 }
 
 impl Run {
-    /// Takes in what another run has beyond this one, if its link there is this one's end; else that is let go.
+    /// Appends what another run has beyond this one, if its link there points at this one's end. Otherwise that run
+    /// is dropped.
     fn go_on(&mut self, room: &Room, other: Self) {
         let links = |entry: &Shared| entry.link(room);
         let at = other.entries.partition_point(|entry| links(entry).is_none_or(|link| link.offset <= self.end));

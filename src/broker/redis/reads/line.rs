@@ -1,4 +1,4 @@
-//! Those who wait for one room.
+//! The commands that wait for one room.
 
 use hallway_rooms::entry::Entry;
 use hallway_rooms::key::Room;
@@ -8,27 +8,27 @@ use tokio::sync::oneshot;
 use super::stretch::{Run, Stretch};
 use crate::broker::{Portion, Resumed, Unavailable};
 
-/// Who waits for what is current.
+/// Waits for the `latest` events.
 pub(super) type Newest = oneshot::Sender<Result<Vec<Entry>, Unavailable>>;
 
-/// Who waits for a part of the history.
+/// Waits for a part of the history.
 struct Asker {
     portion: Portion,
     to: oneshot::Sender<Result<Resumed, Unavailable>>,
 }
 
-/// See the module.
+/// The commands of one room.
 #[derive(Default)]
 pub(super) struct Line {
     askers: Vec<Asker>,
     newest: Vec<Newest>,
     /// Where the last read began.
     cursor: Offset,
-    /// Whether the room stands in the queue, or is being read.
+    /// Whether the room is queued or being read.
     pub(super) stands: bool,
 }
 
-/// Those who are served by one read.
+/// The commands of one read.
 #[derive(Default)]
 pub(super) struct Batch {
     askers: Vec<Asker>,
@@ -38,7 +38,8 @@ pub(super) struct Batch {
 
 impl Line {
     pub(super) fn ask(&mut self, portion: Portion, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
-        // Of those who do not wait any more at most as many stay as of those who do.
+        // Commands that gave up are removed at each doubling: they never outnumber the waiting ones, and the cost
+        // stays constant on average.
         if self.askers.len().is_power_of_two() {
             self.askers.retain(|asker| !asker.to.is_closed());
         }
@@ -74,33 +75,33 @@ impl Batch {
         std::mem::take(&mut self.newest)
     }
 
-    /// The place at which to begin: the oldest behind the last read's, or the oldest of all.
+    /// The start of the read: the oldest one after the last read's, or the oldest of all.
     pub(super) fn place(&self) -> Option<Offset> {
         let places = || self.askers.iter().map(|asker| asker.portion.from.exclusive());
         places().filter(|place| *place > self.cursor).min().or_else(|| places().min())
     }
 
-    /// How many ask for a part of the history.
+    /// The number of commands that wait for a part of the history.
     pub(super) fn size(&self) -> usize {
         self.askers.len()
     }
 
-    /// The most that one of them wants.
+    /// The largest request among them, in events and bytes.
     pub(super) fn most(&self) -> (usize, usize) {
         let portions = || self.askers.iter().map(|asker| asker.portion);
         let events = portions().map(|portion| portion.events).max().unwrap_or(1);
         (events.max(1), portions().map(|portion| portion.bytes).max().unwrap_or(1))
     }
 
-    /// The most that one of them wants beyond a kept page; none when it has enough for all of those whose places are in it.
+    /// The largest request that a kept page does not cover; none when it covers every command whose start is in it.
     pub(super) fn wanting(&self, room: &Room, run: &Run) -> Option<(usize, usize)> {
         let inside = self.askers.iter().filter(|asker| run.contains(asker.portion.from.exclusive()));
         let wanting = inside.filter_map(|asker| run.leaves_wanting(room, asker.portion));
         wanting.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
     }
 
-    /// Gives each its part. Those whose place is not reached are left; not the one for whom it was read, so that each read
-    /// serves one at least.
+    /// Answers the commands that the read reaches, and returns the others. The command whose start was used is always
+    /// answered, so that each read serves at least one.
     pub(super) fn answer(self, room: &Room, stretch: &Stretch, place: Offset) -> Self {
         let mut left = Vec::new();
         for asker in self.askers {

@@ -1,4 +1,5 @@
-//! One look at a room for all who wait for it: from a kept page on where there is one, else from the place that was asked for.
+//! One read of a room for all waiting commands: continuing a kept page where there is one, otherwise from the
+//! requested start.
 
 use hallway_rooms::history::Facts;
 use hallway_rooms::key::Room;
@@ -10,37 +11,38 @@ use super::line::Batch;
 use super::stretch::{Run, Stretch};
 use crate::broker::Resumed;
 
-/// Where a room is read.
+/// The source of a room's history; a trait, so that tests can use a model.
 pub(super) trait Source {
     type Error;
 
     /// The room.
     fn room(&self) -> &Room;
 
-    /// How often another server may have answered so far.
+    /// Breaks so far, after each of which another server may answer.
     fn breaks(&self) -> u64;
 
-    /// What is known of it.
+    /// The room's facts.
     async fn facts(&self) -> Result<Facts, Self::Error>;
 
-    /// So many events and bytes of what stands behind a place: one event at least, if there is any.
+    /// At most so many events and bytes after an offset: at least one event, if there is any.
     async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, Self::Error>;
 }
 
-/// What stands behind a place, and in front of it as far as that is kept.
+/// The history after an offset, and before it as far as that is kept.
 pub(super) async fn look<S: Source>(
     source: &S,
     kept: &Mutex<Kept>,
     batch: &Batch,
     place: Offset,
 ) -> Result<Stretch, S::Error> {
-    // Before anything is asked: what another server says behind a break is of another era.
+    // Before any request: a reply after a break belongs to another era.
     let breaks = source.breaks();
     let found = kept.lock().find(source.room(), place);
     if let Some((run, era)) = found {
         if let Some(stretch) = read_on(source, batch, run, Known { kept, era, breaks }).await? {
             return Ok(stretch);
         }
+        // The page is not the past of these data, so it must not be used again.
         kept.lock().forget(source.room());
     }
     let (events, bytes) = batch.most();
@@ -50,14 +52,14 @@ pub(super) async fn look<S: Source>(
     Ok(stretch)
 }
 
-/// What a kept page was read of, and what has happened since.
+/// The origin of a kept page, and the breaks so far.
 struct Known<'a> {
     kept: &'a Mutex<Kept>,
     era: Era,
     breaks: u64,
 }
 
-/// A kept page with what has come behind it; none where the one is no past of the other.
+/// Continues a kept page. None when Redis does not hold its continuation.
 async fn read_on<S: Source>(
     source: &S,
     batch: &Batch,
@@ -66,12 +68,15 @@ async fn read_on<S: Source>(
 ) -> Result<Option<Stretch>, S::Error> {
     let Known { kept, era, breaks } = known;
     let Some((events, bytes)) = batch.wanting(source.room(), &run) else {
+        // The page covers everybody: the facts alone prove that it is still true.
         let facts = source.facts().await?;
         let goes_on = era.is_of(&facts, breaks) && facts.last.is_some_and(|last| last >= run.end);
+        // The head has moved on behind the page; the rest is read when it is asked for.
         let has_more = facts.last != Some(run.end);
         return Ok(goes_on.then_some(Stretch { start: run.floor, entries: run.entries, facts, has_more }));
     };
     let page = source.page(run.end, events, bytes).await?;
+    // The continuation must link to the page's end, or the page belongs to a history that was lost.
     let follows = match page.entries.first().and_then(|entry| entry.link(source.room())) {
         Some(link) => link.prev == run.end,
         None => page.facts.last == Some(run.end),

@@ -1,4 +1,4 @@
-//! What a read gave, and the part of it that each asker gets.
+//! The result of a read, and the part of it that each command gets.
 
 use hallway_rooms::entry::Link;
 use hallway_rooms::history::Facts;
@@ -8,31 +8,32 @@ use hallway_rooms::offset::Offset;
 use crate::broker::shared::fitting;
 use crate::broker::{Portion, Resumed, Shared};
 
-/// What stands in a history behind a place.
+/// A range of a history after an offset.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
-    /// The place.
+    /// The offset that it begins after.
     pub(super) start: Offset,
     /// Oldest first.
     pub(super) entries: Vec<Shared>,
-    /// What was known of the room when its end was read.
+    /// The room's facts when the end was read.
     pub(super) facts: Facts,
-    /// Whether more stands behind the last of them.
+    /// Whether more entries follow the last one.
     pub(super) has_more: bool,
 }
 
-/// Entries that follow each other without a gap.
+/// Entries that link to each other without a gap.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// Nothing was found between this place and the first of them. What that one names as its predecessor may be newer, and gone.
+    /// No entry was found between this offset and the first entry. The predecessor that the first entry names may be
+    /// newer, and trimmed.
     pub(super) floor: Offset,
-    /// The offset of the last.
+    /// The offset of the last entry.
     pub(super) end: Offset,
     pub(super) entries: Vec<Shared>,
 }
 
 impl Stretch {
-    /// Whether it says something about what stands behind this place.
+    /// Whether the range covers what follows an offset.
     pub(super) fn reaches(&self, room: &Room, place: Offset) -> bool {
         self.start <= place && (!self.has_more || self.end(room).is_some_and(|end| end > place))
     }
@@ -41,23 +42,25 @@ impl Stretch {
         self.entries.iter().rev().find_map(|entry| entry.link(room)).map(|link| link.offset)
     }
 
-    /// The part that was asked for, judged by itself.
+    /// The requested part, with its own `complete`.
     pub(super) fn part(&self, room: &Room, portion: Portion) -> Resumed {
         let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
         let count = fitting(wanted, portion.bytes).min(portion.events);
         let has_more = self.has_more || count < wanted.len();
         let links: Vec<Link> = wanted[..count].iter().filter_map(|entry| entry.link(room)).collect();
-        // An entry under this room that names no place in it stands for one that cannot be told.
+        // An entry of this room that names no offset in it replaced one that cannot be returned, so the history has a
+        // gap.
         let complete = links.len() == count && self.facts.complete(portion.from, &links, has_more);
         Resumed { facts: self.facts, entries: wanted[..count].to_vec(), complete, has_more }
     }
 
-    /// The runs in it, oldest first: one, where nothing is missing.
+    /// The runs in it, oldest first: a single one where nothing is missing.
     pub(super) fn runs(&self, room: &Room) -> Vec<Run> {
         let (mut runs, mut floor): (Vec<Run>, _) = (Vec::new(), self.start);
         for entry in &self.entries {
             let Some(Link { offset, prev }) = entry.link(room) else { continue };
             match runs.last_mut() {
+                // Linked to the last entry; anything else begins another run, since something between was trimmed.
                 Some(run) if run.end == prev => {
                     run.end = offset;
                     run.entries.push(entry.clone());
@@ -71,26 +74,27 @@ impl Stretch {
 }
 
 impl Run {
-    /// Whether it has everything that was found from this place on, as far as it goes.
+    /// Whether it has every entry found after this offset, as far as it goes.
     pub(super) fn contains(&self, place: Offset) -> bool {
         self.floor <= place && place <= self.end
     }
 
-    /// How many events and bytes more a part of it should have; none when it is as large as was asked for.
+    /// The events and bytes that a part of it lacks; none when it is as large as requested.
     pub(super) fn leaves_wanting(&self, room: &Room, portion: Portion) -> Option<(usize, usize)> {
         let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
         let count = fitting(wanted, portion.bytes).min(portion.events);
+        // The part ended within the run, so the request is met.
         if count < wanted.len() {
             return None;
         }
         let bytes: usize = wanted.iter().map(|entry| entry.text.len()).sum();
         let left = (portion.events - count, portion.bytes.saturating_sub(bytes));
-        // What is full to the last event is asked for once more with the next.
+        // At least one more of each: a full part still needs to know whether more follow.
         Some((left.0.max(1), left.1.max(1)))
     }
 }
 
-/// How many entries stand at or before a place.
+/// The number of entries at or before an offset.
 fn behind(entries: &[Shared], room: &Room, place: Offset) -> usize {
     entries.iter().rposition(|entry| entry.link(room).is_some_and(|link| link.offset <= place)).map_or(0, |at| at + 1)
 }
