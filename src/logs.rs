@@ -33,9 +33,9 @@ pub struct Event {
 /// How loud a log event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Somebody has to act.
+    /// An operator has to act.
     Error,
-    /// Somebody should look.
+    /// An operator should look.
     Warn,
     /// What the node does.
     Info,
@@ -69,7 +69,7 @@ table! {
         OPEN_FILES = Info("open-files");
         /// The limit on open descriptors could not be raised.
         OPEN_FILES_FIXED = Warn("open-files-fixed");
-        /// Dev mode, whose secrets everybody knows, listens beyond this machine.
+        /// Dev mode, whose secrets are public, listens beyond this machine.
         DEV_EXPOSED = Warn("dev-exposed");
         /// A listener is open.
         LISTENING = Info("listening");
@@ -135,7 +135,7 @@ table! {
         JWKS_FETCH_FAILED = Warn("jwks-fetch-failed");
         /// The JWKS has a key that is not believed.
         JWKS_KEY_SKIPPED = Warn("jwks-key-skipped");
-        /// The JWKS is older than `auth.jwks_max_stale`: its keys let nobody in.
+        /// The JWKS is older than `auth.jwks_max_stale`: its keys admit no client.
         JWKS_TOO_OLD = Error("jwks-too-old");
     }
 

@@ -1,6 +1,7 @@
 //! The house rules as tests: how long a file may be, who may import whom, and that what is generated is fresh.
 
 mod dependencies;
+mod english;
 mod measures;
 
 use std::collections::BTreeSet;

@@ -17,7 +17,7 @@ section! {
     pub struct Auth for mode {
         /// The secret of tokens signed with HS256, HS384 or HS512, 32 bytes at least: a shorter one can be guessed
         /// offline from a single token. A list of them, so that a new one can be trusted before the old one is retired;
-        /// `hallway token` signs with the first. A variable has one. No default; with --dev a fixed one that everybody knows.
+        /// `hallway token` signs with the first. A variable has one. No default; with --dev a fixed one that is public.
         hs256_secret: Secrets = mode.is_dev().then(|| Secret::new(Config::DEV_SECRET)).into_iter().collect(),
             check each(shared_secret), eg r#""<output of: openssl rand -base64 48>""#;
 
@@ -36,7 +36,7 @@ section! {
         jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
 
-        /// Whether the keys may come over plain http from beyond this machine, where whoever sits in between can put in
+        /// Whether the keys may come over plain http from beyond this machine, where an attacker on the way can put in
         /// keys of their own. For a network that encrypts by itself, such as a service mesh.
         jwks_insecure: bool = false;
 
@@ -45,7 +45,7 @@ section! {
         jwks_refresh: Duration = Duration::from_mins(10),
             check between(Duration::from_secs(1), Duration::from_hours(24));
 
-        /// Shortest time between two fetches, 100ms to 1m. A token with an unknown `kid` asks for one, and anybody can make
+        /// Shortest time between two fetches, 100ms to 1m. A token with an unknown `kid` asks for one, and any client can make
         /// such tokens.
         jwks_cooldown: Duration = Duration::from_secs(5),
             check between(Duration::from_millis(100), Duration::from_mins(1));
@@ -69,7 +69,7 @@ section! {
         /// The `aud` that every token must name. Without one a token made for another service is good here too.
         audience: Option<String> = None, eg r#""hallway""#;
 
-        /// How far the clock of whoever signs may be off when a client connects, 0s to 1m: for `exp`, `nbf` and `iat`. A
+        /// How far the issuer's clock may be off when a client connects, 0s to 1m: for `exp`, `nbf` and `iat`. A
         /// live socket gets no leeway: it is closed when its token expires.
         leeway: Duration = Duration::from_secs(2), check between(Duration::ZERO, Duration::from_mins(1));
 
@@ -84,7 +84,7 @@ section! {
         /// revocation may be forgotten.
         require_iat: bool = false;
 
-        /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s tells nobody. A
+        /// How long before its token expires a socket is told so (`auth.expiring`), 0s to 1h; 0s sends no notice. A
         /// minute is enough to fetch a new one on a bad network. Each end is told once, and no two within 10 seconds.
         expiring_lead: Duration = Duration::from_mins(1), check between(Duration::ZERO, Duration::from_hours(1));
 

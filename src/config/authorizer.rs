@@ -19,7 +19,7 @@ use super::{
 const SECOND: Duration = Duration::from_secs(1);
 
 section! {
-    /// A service of yours that is asked, over HTTP, what claims cannot know: about whomever `join` lets in, in the classes
+    /// A service of yours that is asked, over HTTP, what claims cannot know: about users that `join` admits, in the classes
     /// of rooms that say `authorizer = true`. It gets POST {"claims":{…},"room":"order:7","action":"join"}, where the action
     /// is "join" or "missed", and answers with status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds, its
     /// answer holds for this once. Anything else is no answer: the client is told `unavailable`, and leaves a room that
@@ -43,7 +43,7 @@ section! {
         /// bytes.
         cache_entries: u64 = 10_000, check between(1, 1_000_000);
 
-        /// The longest that an answer is remembered, whatever its `ttl`, 0s to 1h. Never longer than the token lives.
+        /// The longest that an answer is remembered, also if its `ttl` is longer, 0s to 1h. Never longer than the token lives.
         max_ttl: Duration = SECOND * 60, check between(Duration::ZERO, SECOND * 3600);
 
         /// Largest answer, 64 bytes to 1MiB.
