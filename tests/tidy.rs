@@ -1,5 +1,9 @@
 //! The house rules as tests: how long a file may be, who may import whom, and that what is generated is fresh.
 
+mod dependencies;
+mod english;
+mod measures;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -334,6 +338,7 @@ fn the_documents_are_short_and_name_files_that_exist() {
         "docs/publishing.md",
         "docs/access.md",
         "docs/delivery.md",
+        "docs/dependencies.md",
         "docs/limits.md",
         "docs/load-balancers.md",
         "docs/operating.md",
