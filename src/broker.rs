@@ -1,6 +1,6 @@
 //! The broker: where events get their place, and from where every node hears of them.
 //!
-//! What an implementation promises, and `tests/broker.rs` holds both of them to:
+//! What nodes tell each other beside events is the fleet's ([`fleet`](crate::fleet)). What an implementation promises, and `tests/broker.rs` holds both of them to:
 //!
 //! - **One act.** A publish checks, dedupes, assigns offsets, stores and passes on, or does nothing.
 //! - **Order.** Offsets of a room only grow, and every entry names the offset before it (`prev`).
@@ -10,16 +10,10 @@
 //!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
-//! - **A counted fleet.** What nodes tell of their rooms and users is known to the others at once, and a dead node's word is not
-//!   believed for longer than 30 s.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
-//! - **A list that lasts.** A revocation is in this node's copy at once, reaches every node's copy in a moment, and stays
-//!   there until its end, as long as one node or the broker's store remembers it: what one of them lost comes back from
-//!   the others. A copy is read whole before it counts as loaded.
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use hallway_rooms::class::Delivery;
@@ -28,15 +22,14 @@ use hallway_rooms::event::EventId;
 use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
-use hallway_rooms::revocation::Mark;
+use tokio::sync::watch;
 
-pub mod control;
 pub mod feed;
 pub mod memory;
 pub mod redis;
 mod shared;
 
-use control::{Control, Noted};
+pub use crate::link::Unavailable;
 pub use shared::Shared;
 
 /// An event on its way in, checked by whoever took it.
@@ -94,10 +87,24 @@ pub enum PublishError {
 /// What became of each event of several.
 pub type Outcomes = Vec<Result<Vec<Placed>, PublishError>>;
 
-/// The broker is out of reach.
+/// Why a room's history was not read.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the broker is out of reach: {0}")]
-pub struct Unavailable(pub String);
+pub enum ReadError {
+    /// The broker is out of reach, or the way to its histories is.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+    /// Other rooms can be read by the same way: this one has trouble of its own.
+    #[error(transparent)]
+    Room(Unavailable),
+}
+
+impl std::convert::From<ReadError> for Unavailable {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(failure) | ReadError::Room(failure) => failure,
+        }
+    }
+}
 
 /// One atomic look at a room. Its entries may be shared with others that read the same.
 #[derive(Clone, Debug)]
@@ -138,17 +145,6 @@ impl<E: AsRef<Entry>> History<E> {
     }
 }
 
-/// What a node says of one user: the sockets it has here, and how many more ask to come in.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    /// The user, by any name.
-    pub user: Arc<str>,
-    /// Sockets that are in.
-    pub seats: usize,
-    /// Sockets that ask.
-    pub wants: usize,
-}
-
 /// What arrives from the broker.
 #[derive(Clone, Debug)]
 pub enum Feed {
@@ -158,15 +154,6 @@ pub enum Feed {
     Missed(Vec<Room>),
     /// The feed had a break: read every history.
     Restored,
-}
-
-/// How many sessions were kicked on other nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kicked {
-    /// As those nodes say that answered in time.
-    pub sockets: usize,
-    /// Whether every node did.
-    pub complete: bool,
 }
 
 /// How the broker is, for readiness and people.
@@ -179,6 +166,19 @@ pub struct Health {
     /// What is wrong and what to do, when it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether it is ready, as it changes; none where it always is.
+    #[serde(skip)]
+    pub recovery: Option<watch::Receiver<bool>>,
+}
+
+impl Health {
+    /// Waits while the broker is known to be out of reach. Whoever was refused waits for this before the next try.
+    pub async fn recovered(self) {
+        if let Some(mut recovery) = self.recovery {
+            // Where the sender is gone, so is the broker, and there is nothing to wait for.
+            recovery.wait_for(|ready| *ready).await.ok();
+        }
+    }
 }
 
 /// See the module's own words.
@@ -208,7 +208,7 @@ pub trait Broker: Send + Sync + fmt::Debug {
     fn unsubscribe(&self, room: &Room) -> bool;
 
     /// Reads a room from a place on: at most `limit` entries. For live delivery, which waits for it.
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable>;
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError>;
 
     /// Reads a room for a client. Whoever asks for the same room at the same time is given parts of one read, each begun
     /// behind its asking, and none of them holds up live delivery.
@@ -221,53 +221,21 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// of their stamps. Beside no promise of the history: it is another look at the room.
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable>;
 
-    /// What is known of a room, without its entries.
-    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable>;
-
-    /// What is known of each of these rooms, in one round trip. Of one that cannot be read no last offset is known: a read of
-    /// it says why.
-    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable>;
-
-    /// Tells the other nodes how many sessions of this one are in each of these rooms, in place of what it told before.
-    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
-
-    /// How often the broker has forgotten what this node told of its rooms, which must then be told again.
-    fn forgotten(&self) -> u64;
-
-    /// How many sessions of the other nodes are in a room, as far as they have told. Fails at once while the broker is
-    /// known to be out of reach.
-    async fn others(&self, room: &Room) -> Result<usize, Unavailable>;
-
-    /// This node's copy of what is revoked, and what other nodes ask of it.
-    fn control(&self) -> &Control;
-
-    /// Tells every node of what was noted in this one's copy ([`Control::note`]). What cannot be told is told later.
-    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable>;
-
-    /// Asks the other nodes to kick a user's sessions, and waits a moment for their answers.
-    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable>;
-
-    /// Answers what came as a [`Kick`](control::Kick).
-    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;
-
-    /// Tells the other nodes how many sockets this one has of each of these users, in place of what it told before, and
-    /// asks for more of them. The answer is how many it may have: `seats`, and as many of `wants` as `cap` leaves beside
-    /// those of the other nodes. Count and answer are one act, so that nodes that ask at once are never given more
-    /// together. Nothing where the broker cannot say for one user.
-    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable>;
-
-    /// Takes this node out of the fleet for good: nothing it told counts any more.
-    async fn resign(&self) -> Result<(), Unavailable>;
-
-    /// Whether histories can be read at all, by the way that [`history`](Self::history) goes: then a room that cannot be has
-    /// trouble of its own.
-    async fn reads(&self) -> bool {
-        true
-    }
+    /// What is known of each of these rooms, without their entries, in one round trip. Fails for one room that cannot be
+    /// read. Of several, one that cannot be read has no last offset: a read of it says why.
+    async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable>;
 
     /// How it is.
     fn health(&self) -> Health;
+}
 
-    /// Waits while it is known to be out of reach. Whoever was refused waits for this before the next try.
-    async fn reachable(&self) {}
+impl dyn Broker {
+    /// The [facts](Self::facts) of one room.
+    ///
+    /// # Errors
+    /// When the broker is out of reach, or this room cannot be read.
+    pub async fn facts_of(&self, room: &Room) -> Result<Facts, Unavailable> {
+        let facts = self.facts(std::slice::from_ref(room)).await?;
+        facts.into_iter().next().ok_or_else(|| Unavailable("it said nothing of the room".to_owned()))
+    }
 }

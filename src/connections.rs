@@ -1,5 +1,5 @@
-//! The connections of this node: how many there may be, and those that are upgraded right now, so that a node on its way
-//! out can close them.
+//! The connections of this node: the limit on them, and a list of the upgraded ones, so that a node that stops can
+//! close them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,18 +18,19 @@ mod shares;
 pub use places::{Caps, Full, Place, Places};
 pub use shares::{Scarce, Shares};
 
-/// CONNECTs that one transport may try: a client needs one per namespace, and one more per token that failed.
+/// Most CONNECTs of one transport: a client needs one per namespace, and one more per token that failed.
 const CONNECTS_PER_TRANSPORT: usize = 64;
 
-/// Every open wire of the node, and the places they take.
+/// All open wires of the node, and their slots.
 #[derive(Clone, Debug)]
 pub struct Connections {
     places: Places,
+    /// The upgraded connections.
     wires: Arc<Mutex<Slab<Wire>>>,
 }
 
 impl Connections {
-    /// None yet, and at most so many.
+    /// Makes an empty list with these caps.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
         if let Some(all) = caps.all {
@@ -38,10 +39,10 @@ impl Connections {
         Self { places: Places::new(caps, gauge!(CONNECTIONS)), wires: Arc::default() }
     }
 
-    /// Takes a place for a client, from the beginning of its handshake.
+    /// Takes a slot for a client, at the beginning of its handshake.
     ///
     /// # Errors
-    /// The limit that leaves none.
+    /// The limit that is reached.
     pub fn place(&self, client: IpAddr) -> Result<Place, Limit> {
         self.places.take(client).map_err(|full| match full {
             Full::All => Limit::Connections,
@@ -49,34 +50,36 @@ impl Connections {
         })
     }
 
-    /// Counts a wire in until it closes, and then gives its place back.
+    /// Lists a wire until it closes, and then gives its slot back.
     pub fn add(&self, wire: &Wire, place: Place) {
         let (wires, seat) = (self.wires.clone(), self.wires.lock().insert(wire.clone()));
         wire.on_close(move |_| {
             let gone = wires.lock().try_remove(seat);
+            // Both are dropped behind the statement that holds the lock: the wire may be the last handle.
             drop((gone, place));
         });
     }
 
-    /// How many there are.
+    /// The number of upgraded connections.
     #[must_use]
     pub fn count(&self) -> usize {
         self.wires.lock().len()
     }
 
-    /// Closes them all, so that their clients go to another node.
+    /// Closes all connections behind their last bytes, so that their clients go to another node.
     pub fn close(&self, reason: &'static str) {
+        // Copied out first: no wire is touched under the lock that a closing wire takes to remove itself.
         let wires: Vec<Wire> = self.wires.lock().iter().map(|(_, wire)| wire.clone()).collect();
         wires.iter().for_each(|wire| wire.close_after_flush(reason));
     }
 }
 
-/// How often one transport has tried to CONNECT: what every try leaves behind must not add up.
+/// The CONNECTs of one transport: each leaves something behind in the library, which must not add up.
 #[derive(Clone, Debug, Default)]
 pub struct Tries(Arc<AtomicUsize>);
 
 impl Tries {
-    /// Notes one; false when there were too many.
+    /// Counts one more; false when there were too many.
     #[must_use]
     pub fn another(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) < CONNECTS_PER_TRANSPORT

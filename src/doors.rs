@@ -1,3 +1,3 @@
-//! The doors: each translates its wire to the verbs of [`service`](crate::service), and nothing else.
+//! The doors: each translates a client protocol to the verbs of [`service`](crate::service), and does nothing else.
 
 pub mod socketio;

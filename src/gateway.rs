@@ -1,4 +1,4 @@
-//! The gateway: builds everything and owns everything. The only place that names a concrete broker.
+//! The gateway: builds all parts and owns all tasks. It is the only place that names a concrete broker or fleet.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,32 +49,38 @@ use live::Live;
 use origins::Origins;
 pub use policy::policy;
 
-/// Anything that stops a start.
+/// Any error that stops a start.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
+    /// Addresses the listeners were bound to, in the order of [`Gateway::addresses`].
     addresses: Vec<SocketAddr>,
     service: Service,
     readiness: Readiness,
-    /// Cancelled first: no new connections.
+    /// Cancelled first: the main listeners accept no more connections.
     closing: CancellationToken,
-    /// Cancelled last: broker, feed, timers.
+    /// Cancelled last: broker, dispatch, timers, and the API's and admin's own listeners.
     stop: CancellationToken,
+    /// The upgraded connections, which a shutdown closes.
     connections: Connections,
+    /// The wires with a backlog; read here for the memory limit.
     backlogs: Backlogs,
+    /// Flushers; a shutdown waits for them, up to `shutdown.drain`.
     wires: TaskTracker,
+    /// Listeners and their connections.
     servers: TaskTracker,
+    /// All other tasks.
     tasks: TaskTracker,
-    /// Ends behind everything else.
+    /// The thread of live delivery; fields drop in order, so it ends after everything else.
     _live: Live,
 }
 
-/// For tasks that have been told to stop.
+/// How long a shutdown waits for tasks that were told to stop, and for the broker to take the close notice.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// The room classes of a configuration.
+/// Makes the room classes of a configuration.
 ///
 /// # Errors
 /// When a class has no valid form; the configuration has checked that before.
@@ -82,6 +88,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
     let retention = Retention { max_events: config.history.max_events, ttl: config.history.ttl };
     let mut classes = Classes::built_in(retention, config.history.memory);
     classes.keep_latest(config.history.max_latest);
+    // A room class may set only one of the two; the other one stays the node's.
     for (form, settings) in &config.rooms {
         let own = Retention {
             max_events: settings.history.max_events.unwrap_or(retention.max_events),
@@ -98,7 +105,7 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
     Ok(classes)
 }
 
-/// The verifier of a configuration.
+/// Makes the token verifier of a configuration, for the command line.
 ///
 /// # Errors
 /// When a key cannot be read.
@@ -108,9 +115,10 @@ pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
     Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory, live }.verifier()
 }
 
-/// The Redis function of a configuration.
+/// Renders the Redis function of a configuration.
 #[must_use]
 pub fn function(config: &Config) -> Function {
+    // A checked configuration has no invalid class, so the fallback is there for the type only.
     let classes = classes(config).unwrap_or_else(|_| {
         let retention = Retention { max_events: config.history.max_events, ttl: config.history.ttl };
         Classes::built_in(retention, config.history.memory)
@@ -124,32 +132,34 @@ pub(crate) fn function_is_absent(error: &redis::RedisError) -> bool {
     crate::broker::redis::function::is_absent(error)
 }
 
-/// A refusal before any route is reached.
+/// Makes the JSON error of a request that is refused before it reaches a route.
 fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 
 impl Gateway {
-    /// Builds a gateway and binds its listeners, on the runtime that this is called on. In dev mode it answers to the names
-    /// of loopback and to `hosts`, and says why it refuses clients.
+    /// Builds a gateway and binds its listeners, on the current runtime. In dev mode it answers to the names of
+    /// loopback and to `hosts`, and logs why it refuses clients.
     ///
     /// # Errors
-    /// When a key cannot be read, a listener cannot be bound, or the Redis URL is none.
+    /// When a key cannot be read, a listener cannot be bound, or the Redis URL is invalid.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
         let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
+        // Warnings and no errors: both compare with the worst case that the limits allow.
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
         }
         if let Some(problem) = shortage(config) {
             tracing::warn!(event = logs::DESCRIPTORS_FEW, "there are few descriptors for what is allowed: {problem}");
         }
+        // Ready only when all listeners are bound: a load balancer must not send clients before.
         gateway.listen(config, front, metrics)?;
         gateway.readiness.open();
         Ok(gateway)
     }
 
-    /// Builds all of a gateway but its listeners, and drops it: nothing has connected or been asked. What this passes,
-    /// [`Gateway::bind`] can start with, as far as the configuration goes.
+    /// Builds all of a gateway but its listeners, and drops it. Nothing connects and no other process is asked. If this
+    /// succeeds, [`Gateway::bind`] can start, as far as the configuration goes.
     ///
     /// # Errors
     /// As [`Gateway::bind`], addresses left out.
@@ -164,6 +174,7 @@ impl Gateway {
 
     fn build(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        // One budget for all listeners and sockets: the parts below get clones of it.
         let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
         let building = Building {
             config,
@@ -179,6 +190,7 @@ impl Gateway {
         let connections = building.connections();
         let ingest = building.ingest(&service)?;
         let readiness = Readiness::new(service.clone(), verifier.clone(), ingest, connections.clone());
+        // In production a refused client must not be able to fill the log.
         let hints = if mode.is_dev() { Hints::for_developers() } else { Hints::none() };
         let settings = building.door(hints.clone());
         let front = Front {
@@ -188,6 +200,7 @@ impl Gateway {
             readiness: readiness.clone(),
             entrance: building.entrance(readiness.clone(), connections.clone()),
             origins: Origins::new(&config.server.origins),
+            // A guard in production would refuse the names that clients really use.
             guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
         let backlogs = Backlogs::new(memory);
@@ -208,21 +221,24 @@ impl Gateway {
         Ok((gateway, front))
     }
 
-    /// Where it listens: the main listeners, then the API's own, then the admin's.
+    /// The bound addresses: the main listeners, then the API's own, then the admin's.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Stops in order: not ready, no new connections, every session told, transports closed (their clients come back
-    /// elsewhere) and no longer counted, then everything else. Takes at most `shutdown.drain` and a moment.
+    /// Stops in order: not ready, no new connections, a close notice to every session, transports closed (their clients
+    /// reconnect to another node) and the node removed from the fleet's counts, then everything else. It takes at most
+    /// `shutdown.drain` plus a few seconds.
     pub async fn shutdown(self, settings: &Shutdown) {
         self.readiness.shut();
         self.closing.cancel();
+        // Before the close: the notice carries the pause before the reconnect, which spreads the clients over time.
         self.service.announce_drain(settings.reconnect_spread).await;
         self.connections.close(Close::Draining.code());
         self.wires.close();
         let gone = timeout(settings.drain, self.wires.wait());
+        // Side by side: a broker out of reach must not use up the time that clients have for their last bytes.
         let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.resign()));
         if resigned.is_err() {
             tracing::warn!(
@@ -237,6 +253,8 @@ impl Gateway {
                 "some peers did not take their last bytes in time"
             );
         }
+        // Only here: until the last transport is closed its commands need the broker, and its last events live
+        // delivery.
         self.stop.cancel();
         self.servers.close();
         self.tasks.close();

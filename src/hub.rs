@@ -1,7 +1,8 @@
 //! The hub: which local sessions are in which room, and how far each room has been delivered.
 //!
-//! One task, the feed, takes what the broker sends and delivers it; it alone moves a room's position. Joins and
-//! leaves touch a room's members under the room's own lock, which is never held across an `.await`.
+//! One task, the dispatch in `feed.rs`, takes the broker's messages and delivers them; it alone moves a room's
+//! position. Joins and leaves change a room's members under the room's own lock, which is never held across an
+//! `.await`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 
 use crate::broker::Broker;
 use crate::broker::Unavailable;
+use crate::fleet::Fleet;
 
 mod assure;
 mod backlog;
@@ -30,22 +32,31 @@ mod room;
 pub use newest::Watch;
 pub use room::{LocalRoom, Seated};
 
-/// The shortest time between two comparisons of all rooms with the broker.
+/// The shortest interval of the audit.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// See the module.
+/// The rooms of this node; see the module. Clones share them.
 #[derive(Clone)]
 pub struct Hub(Arc<Shared>);
 
 struct Shared {
+    /// Subscriptions and histories.
     broker: Arc<dyn Broker>,
+    /// Member counts elsewhere.
+    fleet: Arc<dyn Fleet>,
+    /// The rooms that are open here, or being opened.
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
+    /// How long a room stays subscribed after its last local member left.
     linger: Duration,
+    /// How often all rooms are compared with the broker.
     audit: Duration,
+    /// Metrics, looked up once.
     counts: cast::Counts,
+    /// Rooms that `open` hands to the dispatch for a read.
     behind: feed::Behind,
+    /// Member counts to report to the other nodes.
     census: census::Census,
-    /// Breaks of the feed so far: a room that was opened across one may have missed something.
+    /// Breaks of the event channel so far: a room that was opened across one may have missed an event.
     breaks: AtomicU64,
 }
 
@@ -56,14 +67,16 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty hub. `linger`: how long a room is kept after its last local member left; `audit`: how often all rooms are
-    /// compared with the broker, well within the time for which that remembers a room's last offset.
+    /// Makes an empty hub. `linger` is how long a room stays subscribed after its last local member left. `audit` is
+    /// how often all rooms are compared with the broker; it must be well below the time for which the broker remembers
+    /// a room's last offset.
     #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, linger: Duration, audit: Duration) -> Self {
+    pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
         let counts = cast::Counts::new();
         let behind = feed::Behind::default();
         Self(Arc::new(Shared {
             broker,
+            fleet,
             rooms: RwLock::default(),
             linger,
             audit: audit.max(SHORTEST),
@@ -74,34 +87,44 @@ impl Hub {
         }))
     }
 
-    /// The room if somebody here is in it, or was a moment ago.
+    /// Gives a room that has local members, or had some a moment ago.
     #[must_use]
     pub fn find(&self, room: &Room) -> Option<Arc<LocalRoom>> {
         self.0.rooms.read().get(room).cloned()
     }
 
-    /// The room, live: subscribed, and its position known.
+    /// Gives a room that is live: subscribed, and with a known position. It opens the room if necessary.
     ///
     /// # Errors
-    /// When the broker is out of reach.
+    /// When the broker cannot be reached, or the room could not be read a moment ago.
     pub async fn open(&self, room: &Room) -> Result<Arc<LocalRoom>, Unavailable> {
         loop {
             let local = self.local(room);
             if local.is_open() {
                 return Ok(local);
             }
+            // The last attempt failed by the room's own fault; another one so soon would hold up the others.
             if local.is_resting() {
                 return Err(Unavailable("the room could not be read a moment ago".to_owned()));
             }
+            // One caller opens the room; the others wait here and find it open.
             let mut turn = local.opening().await;
+            // The room was unsubscribed and removed while this call waited: only a fresh entry can be opened.
             if *turn == room::Turn::Gone {
                 continue;
             }
             if !local.is_open() {
+                // Taken before the subscription: a break from here on may have swallowed a message of this room.
                 let breaks = self.breaks();
                 self.0.broker.subscribe(room).await?;
-                let facts = self.0.broker.facts(room).await?;
+                // Only behind the confirmed subscription: an event between a read and a later subscription would reach
+                // neither.
+                let facts = self.0.broker.facts_of(room).await?;
+                // Not set if one of the two failed: the next caller then tries again, and subscribing twice does no
+                // harm.
                 *turn = room::Turn::Open;
+                // A message came between subscription and facts, or may have been lost in a break: the dispatch reads
+                // the history.
                 if local.start(&facts) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
@@ -122,7 +145,7 @@ impl Hub {
         self.0.rooms.read().len()
     }
 
-    /// How often the feed had a break so far.
+    /// The number of breaks of the event channel so far.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         self.0.breaks.load(Ordering::SeqCst)
@@ -132,6 +155,7 @@ impl Hub {
         if let Some(local) = self.find(room) {
             return local;
         }
+        // `entry`, because another caller may have inserted the room since the read lock was released.
         let mut rooms = self.0.rooms.write();
         rooms.entry(room.clone()).or_insert_with(|| Arc::new(LocalRoom::new(room.clone()))).clone()
     }

@@ -58,6 +58,11 @@ pub struct LinkSettings {
     pub block: Duration,
 }
 
+/// Redis, or whatever else is in its place, is out of reach.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the broker is out of reach: {0}")]
+pub struct Unavailable(pub String);
+
 /// The failure before the first attempt has ended.
 pub const UNANSWERED: &str = "Redis has not answered yet; see whether Redis runs, and redis.url";
 
@@ -85,7 +90,7 @@ enum State {
     Up(Line),
 }
 
-/// A connection in use.
+/// A connection that is in use.
 #[derive(Clone)]
 struct Line {
     connection: MultiplexedConnection,
@@ -123,7 +128,7 @@ impl Link {
         Ok((link, keeper))
     }
 
-    /// The failure of the link; none while commands can be sent.
+    /// What is wrong with it; none while commands can be sent.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match &*self.0.state.borrow() {
@@ -132,19 +137,19 @@ impl Link {
         }
     }
 
-    /// Whether it leads to a Redis Cluster node, which refuses most rooms of a client that does not know its slots.
+    /// Whether it leads to a node of a Redis Cluster, which refuses most rooms of a client that does not know its slots.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.0.state.borrow(), State::Up(line) if line.greeting.cluster)
     }
 
-    /// The number of the connection in use, or 0. Later connections have higher numbers.
+    /// The number of the connection in use, or 0: later ones have higher numbers.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.state.borrow().generation().unwrap_or_default()
     }
 
-    /// How many times replies may have come from another server, or have been lost, since the start.
+    /// How often answers may have come from another server, or have been lost, since the beginning.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         match &*self.0.state.borrow() {

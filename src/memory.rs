@@ -1,12 +1,14 @@
-//! Memory: how much of it this node holds for its sockets, all of them together, and how much it may.
+//! Memory: how much this node holds for all its sockets together, and how much it may hold.
 //!
-//! What costs is counted, and once. A frame is one piece of memory however many sockets it waits for, so its bytes count
-//! from when it is made until the last of them has it: a copy of it is a reference. Each place in a socket's queue costs by
-//! itself, and is counted by the wire that is behind ([`charge`](crate::wire)). So is what a socket has sent and is not
-//! carried out yet. A frame that goes out at once costs two additions for all of its sockets, and none for each.
+//! Memory that costs is counted, and once. A frame is one piece of memory however many sockets it waits for, so its
+//! bytes count from its making until the last socket has sent it: a copy of it is a reference. Each entry in a socket's
+//! queue costs by itself, and is counted by the wire with the backlog ([`charge`](crate::wire)). So are commands that a
+//! socket has sent and that are not performed yet. A frame that goes out at once costs two additions for all of its
+//! sockets together, and none for each.
 //!
-//! Two marks. Past the **lower** one nothing more is taken on for a socket that has something waiting: no history is read for
-//! it, and no second command is taken from it. Past the **upper** one the slowest are let go (`src/wire/backlogs.rs`).
+//! There are two marks. Above the **lower** one no more work is taken on for a socket that has something waiting: no
+//! history is read for it, and no second command is taken from it. Above the **upper** one the slowest sockets are
+//! closed (`src/wire/backlogs.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,47 +21,51 @@ mod machine;
 
 pub use machine::limit_of_machine;
 
-/// The part of a node's memory that may be held for its sockets. Another quarter is for connections that are at rest, and half
-/// is left for histories that are read, publishes, the feed, and what an allocator does not give back.
+/// Divisor for the part of a node's memory that may be held for its sockets. Another quarter is for idle connections,
+/// and half is left for histories that are read, publishes, the event channel, and memory that the allocator does not
+/// give back.
 const HELD: usize = 4;
-/// The part of it that may wait in the feed: an eighth of what stands for all else.
+/// Divisor for the part that may wait in the event channel: an eighth of the half that is for everything else.
 const FEED: usize = 16;
-/// The part of what may be held past which nothing more is taken on.
+/// Divisor of the budget for the lower mark.
 const LOWER: usize = 2;
-/// What a frame costs beside its bytes: its owner, its count of references, and what an allocator adds to both.
+/// Bytes of a frame beside its text: its owner, its reference count, and the allocator's overhead for both.
 pub(crate) const FRAME: usize = 128;
 
-/// The memory of one node. Clones share it.
+/// The memory budget of one node. Clones share it.
 #[derive(Clone)]
 pub struct Memory(Arc<Parts>);
 
 struct Parts {
+    /// Bytes that the whole node may use.
     limit: usize,
+    /// Bytes held for sockets.
     held: AtomicUsize,
+    /// Wakes the task that closes sockets when the upper mark is passed.
     pressed: Notify,
 }
 
-/// So much of it, until it is dropped.
+/// A number of bytes counted as held, until it is dropped.
 #[derive(Debug)]
 pub struct Held {
     memory: Memory,
     bytes: usize,
 }
 
-/// A frame that counts as long as it exists.
+/// A frame whose bytes count as long as it exists.
 struct Frame {
     bytes: Bytes,
     _held: Held,
 }
 
 impl Memory {
-    /// So many bytes for all of the node.
+    /// Makes the budget of a node with `limit` bytes of memory.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Parts { limit, held: AtomicUsize::new(0), pressed: Notify::new() }))
     }
 
-    /// Bytes for all of the node.
+    /// Bytes that the whole node may use.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.0.limit
@@ -71,7 +77,7 @@ impl Memory {
         self.0.limit / HELD
     }
 
-    /// Bytes that may wait in the feed.
+    /// Bytes that may wait in the event channel.
     #[must_use]
     pub fn feed(&self) -> usize {
         self.0.limit / FEED
@@ -97,19 +103,20 @@ impl Memory {
 
     /// Waits until the upper mark is passed.
     pub async fn pressed(&self) {
+        // `notify_one` keeps a permit, and the pressure may be over by the time it is used.
         while !self.is_over() {
             self.0.pressed.notified().await;
         }
     }
 
-    /// Holds so many bytes.
+    /// Counts `bytes` as held.
     #[must_use]
     pub fn hold(&self, bytes: usize) -> Held {
         self.grow(bytes);
         Held { memory: self.clone(), bytes }
     }
 
-    /// A frame that counts until the last socket has it.
+    /// Makes a frame that counts as held until the last socket has sent it.
     #[must_use]
     pub fn frame(&self, bytes: Bytes) -> Bytes {
         let held = self.hold(bytes.len() + FRAME);
@@ -119,7 +126,7 @@ impl Memory {
     fn grow(&self, bytes: usize) {
         let before = self.0.held.fetch_add(bytes, Ordering::Relaxed);
         let budget = self.budget();
-        // Only who passes the mark says so: what comes behind finds somebody at work.
+        // Only the call that passes the mark notifies: later ones find the task already at work.
         if before <= budget && before + bytes > budget {
             self.0.pressed.notify_one();
         }
@@ -131,15 +138,17 @@ impl Memory {
 }
 
 impl Default for Memory {
-    /// Without a bound.
+    /// Makes a budget without a bound.
     fn default() -> Self {
         Self::new(usize::MAX)
     }
 }
 
 impl Held {
-    /// Holds so many bytes from now on.
+    /// Changes the number of bytes held.
     pub fn set(&mut self, bytes: usize) {
+        // Only the difference is counted; without one, the shared counter is not touched, which all threads contend
+        // for.
         match bytes.checked_sub(self.bytes) {
             Some(0) => {}
             Some(more) => self.memory.grow(more),

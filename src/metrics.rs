@@ -25,15 +25,15 @@ table::table! {
         /// CONNECTs admitted.
         CONNECTS = Counter("hallway_connects_total", "CONNECTs");
         /// CONNECTs refused.
-        CONNECTS_REFUSED = Counter("hallway_connects_refused_total", "CONNECTs", why = REFUSED_CONNECTS);
+        CONNECTS_REFUSED = Counter("hallway_connects_refused_total", "CONNECTs", reason = REFUSED_CONNECTS);
         /// Sessions that ended.
-        DISCONNECTS = Counter("hallway_disconnects_total", "sessions", why = CLOSES);
+        DISCONNECTS = Counter("hallway_disconnects_total", "sessions", reason = CLOSES);
         /// Times that a limit was reached: one of the configuration, or the descriptors.
         OVER_LIMIT = Counter("hallway_over_limit_total", "times", limit = LIMITS);
         /// Requests refused because their `Origin` is not among `server.origins`.
         ORIGINS_REFUSED = Counter("hallway_origins_refused_total", "requests");
         /// Commands refused or dropped before they were parsed.
-        COMMANDS_REFUSED = Counter("hallway_commands_refused_total", "commands", why = REFUSED_COMMANDS);
+        COMMANDS_REFUSED = Counter("hallway_commands_refused_total", "commands", reason = REFUSED_COMMANDS);
     }
 
     "Memory" {
@@ -51,7 +51,7 @@ table::table! {
         /// Joins carried out.
         JOINS = Counter("hallway_joins_total", "joins");
         /// Joins refused.
-        JOINS_REFUSED = Counter("hallway_join_refused_total", "joins", why = REFUSED_JOINS);
+        JOINS_REFUSED = Counter("hallway_join_refused_total", "joins", reason = REFUSED_JOINS);
         /// Events fanned out to local members.
         EVENTS_FANNED_OUT = Counter("hallway_events_fanned_out_total", "events");
         /// Frames handed to sockets by fan-out.
@@ -78,9 +78,9 @@ table::table! {
 
     "Publishing" {
         /// Events published through this node.
-        EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", way = &["http", "ingest", "location"]);
+        EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", source = &["http", "ingest", "location"]);
         /// Events refused. Those of `feed` and `history` were stored, such as by an older version, and are skipped.
-        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", way = &["http", "channel", "feed", "history"]);
+        EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", source = &["http", "channel", "dispatch", "history"]);
         /// Seconds from the API's request to the broker's reply.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
         /// Events that came by HTTP and have no answer yet.
@@ -88,9 +88,9 @@ table::table! {
         /// Bytes reserved for the bodies of those.
         PENDING_PUBLISH_BYTES = Gauge("hallway_pending_publish_bytes", "bytes");
         /// Publishes by HTTP that were refused because of their size in flight.
-        PUBLISHES_TURNED_AWAY = Counter("hallway_publishes_turned_away_total", "requests", why = &["events", "bytes", "slow-body"]);
+        PUBLISHES_TURNED_AWAY = Counter("hallway_publishes_turned_away_total", "requests", reason = &["events", "bytes", "slow-body"]);
         /// Locations refused.
-        LOCATIONS_REFUSED = Counter("hallway_locations_refused_total", "locations", why = REFUSED_LOCATIONS);
+        LOCATIONS_REFUSED = Counter("hallway_locations_refused_total", "locations", reason = REFUSED_LOCATIONS);
         /// Requests to `/v1`, by `key` (its name; `api.key` for the unnamed one, `none` without a valid key) and
         /// `outcome`.
         API_REQUESTS = Counter("hallway_api_requests_total", "requests", key = &[], outcome = API_OUTCOMES);
@@ -146,7 +146,7 @@ table::table! {
         /// Rooms that a session had to leave because its later token does not open them.
         ROOMS_REVOKED = Counter("hallway_rooms_revoked_total", "rooms");
         /// Rules that could not be evaluated, which denies.
-        POLICY_FAILURES = Counter("hallway_policy_failures_total", "judgements", why = POLICY_FAULTS);
+        POLICY_FAILURES = Counter("hallway_policy_failures_total", "judgements", reason = POLICY_FAULTS);
         /// Requests to the authorizer.
         AUTHORIZER_REQUESTS = Counter("hallway_authorizer_requests_total", "requests", outcome = AUTHORIZER_OUTCOMES);
         /// Questions to the authorizer that were answered from the cache, or by a request under way.
@@ -160,7 +160,7 @@ table::table! {
         /// Revoked tokens that clients offered to replace their old ones.
         REFRESHES_REVOKED = Counter("hallway_refreshes_revoked_total", "tokens");
         /// Sessions that were kicked, and do not come back by themselves.
-        KICKED = Counter("hallway_sessions_kicked_total", "sessions", why = &["revoked", "disconnect"]);
+        KICKED = Counter("hallway_sessions_kicked_total", "sessions", reason = &["revoked", "disconnect"]);
         /// Seconds from the moment that this node learned of revocations to the last kick for them.
         KICK_LATENCY = Histogram("hallway_kick_seconds", "seconds");
     }

@@ -1,30 +1,31 @@
-//! Rates: token buckets that start full, so that a burst of a whole period's worth passes and an even stream always does.
+//! Rates: token buckets that start full, so that a burst of a whole period passes, and an even stream always does.
 
 use std::time::{Duration, Instant};
 
-/// How often something may happen.
+/// How often an action is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Between two of an even stream, rounded down so that such a stream passes.
+    /// Time between two actions of an even stream, rounded down so that such a stream passes.
     interval: Duration,
-    /// What a full bucket holds, in time.
+    /// Capacity of the bucket, as the time that it takes to fill.
     full: Duration,
 }
 
-/// What is left of a rate, as the moment at which all of it is there again.
+/// The tokens left of a rate, kept as the moment at which the bucket is full again: one number, and no timer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
+    /// `None` for a bucket that was never used, which is full.
     full_at: Option<Instant>,
 }
 
 impl Rate {
-    /// `times` per second, all of them at once if need be. None at all is once.
+    /// Allows `times` per second, all of them at once if need be. Zero counts as one.
     #[must_use]
     pub fn per_second(times: u32) -> Self {
         Self::per(Duration::from_secs(1), times)
     }
 
-    /// `times` per minute, all of them at once if need be. None at all is once.
+    /// Allows `times` per minute, all of them at once if need be. Zero counts as one.
     #[must_use]
     pub fn per_minute(times: u32) -> Self {
         Self::per(Duration::from_mins(1), times)
@@ -32,13 +33,14 @@ impl Rate {
 
     fn per(period: Duration, times: u32) -> Self {
         let times = times.max(1);
+        // From the rounded interval: a full bucket of a whole period would hold more than `times` at high rates.
         let interval = period / times;
         Self { interval, full: interval * times }
     }
 }
 
 impl Bucket {
-    /// Whether there is a token at `now`; if so, it is taken.
+    /// Takes a token; false if there is none at `now`.
     #[must_use]
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let there = self.has(rate, now);
@@ -54,8 +56,8 @@ impl Bucket {
         self.another(rate, now) <= now + rate.full
     }
 
-    /// As [`take`](Self::take), with so much of the tokens to come besides, and one of them at least. They are paid back
-    /// before there is a token again.
+    /// As [`take`](Self::take), but may also use tokens of the future: those of `credit`, and one at least. They are
+    /// paid back before there is a token again.
     #[must_use]
     pub fn take_on_credit(&mut self, rate: Rate, credit: Duration, now: Instant) -> bool {
         let full_at = self.another(rate, now);
@@ -66,18 +68,19 @@ impl Bucket {
         there
     }
 
-    /// Takes a token if there is one, and all that is left if there is not.
+    /// Takes a token if there is one, or else what is left of the bucket.
     pub fn charge(&mut self, rate: Rate, now: Instant) {
         self.full_at = Some(self.another(rate, now).min(now + rate.full));
     }
 
-    /// Whether nothing was taken lately.
+    /// Whether the bucket is full, which a fresh one is too.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
     }
 
     fn another(&self, rate: Rate, now: Instant) -> Instant {
+        // Never before `now`: time without use does not add up to more than a full bucket.
         self.full_at.map_or(now, |at| at.max(now)) + rate.interval
     }
 }

@@ -1,30 +1,30 @@
-//! Readiness: whether this node should be sent clients.
+//! Readiness: whether a load balancer should send clients to this node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::token::{KeysHealth, Verifier};
 use crate::broker::Health;
-use crate::broker::control::RevocationHealth;
 use crate::connections::Connections;
+use crate::fleet::control::RevocationHealth;
 use crate::ingest::{Ingest, IngestHealth};
 use crate::service::Service;
 
-/// How the node is at one moment: the one answer for probes, metrics and apps.
+/// The state of the node at one moment: the one answer for probes, metrics and apps.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// How the broker is.
+    /// Whether the broker can be used.
     pub broker: Health,
-    /// Whether new connections are welcome.
+    /// Whether new connections are accepted.
     pub accepting: bool,
     /// Whether tokens can be verified.
     pub keys: KeysHealth,
-    /// Whether the node knows what is revoked.
+    /// Whether the node has loaded the revocation list.
     pub revocations: RevocationHealth,
 }
 
 impl Standing {
-    /// Every check by the name that `/readyz` and metrics have for it, that of the broker first.
+    /// All checks by their names in `/readyz` and metrics, that of the broker first.
     #[must_use]
     pub fn checks(&self) -> [(&'static str, bool); 4] {
         [
@@ -42,29 +42,34 @@ impl Standing {
     }
 }
 
-/// What readiness is made of.
+/// The parts whose state makes the node ready.
 #[derive(Clone, Debug)]
 pub struct Readiness {
+    /// Knows the state of the broker and of the revocation list.
     service: Service,
+    /// Knows whether it has keys.
     verifier: Verifier,
+    /// Reported, but no condition of readiness: another node can read the stream.
     ingest: Option<Ingest>,
+    /// Shared by all clones; false before the listeners are bound and from the shutdown on.
     accepting: Arc<AtomicBool>,
+    /// Shown by probes, for operators.
     connections: Connections,
 }
 
 impl Readiness {
-    /// Not ready until [`open`](Self::open).
+    /// Makes a readiness that is false until [`open`](Self::open).
     #[must_use]
     pub fn new(service: Service, verifier: Verifier, ingest: Option<Ingest>, connections: Connections) -> Self {
         Self { service, verifier, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
     }
 
-    /// The listeners are bound.
+    /// Records that the listeners are bound.
     pub fn open(&self) {
         self.accepting.store(true, Ordering::Release);
     }
 
-    /// The node is on its way out.
+    /// Records that the node is stopping.
     pub fn shut(&self) {
         self.accepting.store(false, Ordering::Release);
     }
@@ -75,7 +80,7 @@ impl Readiness {
         self.accepting.load(Ordering::Acquire)
     }
 
-    /// How the node is now.
+    /// Gives the present state of the node.
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing {
@@ -86,13 +91,13 @@ impl Readiness {
         }
     }
 
-    /// How the ingest stream is, where there is one.
+    /// Gives the state of the ingest stream; none without Redis.
     #[must_use]
     pub fn ingest(&self) -> Option<IngestHealth> {
         self.ingest.as_ref().map(Ingest::health)
     }
 
-    /// Open connections.
+    /// The number of upgraded connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.count()

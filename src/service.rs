@@ -15,6 +15,7 @@ use crate::auth::claims::Claims;
 use crate::auth::policy::{Action, Desk, Explanation, Policy};
 use crate::auth::token::Verifier;
 use crate::broker::Broker;
+use crate::fleet::Fleet;
 use crate::hub::Hub;
 use crate::rate::Rate;
 use crate::session::Session;
@@ -89,6 +90,8 @@ pub struct Parts {
     pub hub: Hub,
     /// Assigns offsets, stores events and reads histories.
     pub broker: Arc<dyn Broker>,
+    /// What nodes tell each other besides events.
+    pub fleet: Arc<dyn Fleet>,
     /// The configured room classes: which keys are valid, and what each class keeps.
     pub classes: Arc<Classes>,
     /// Decides which claims may join which room.

@@ -1,5 +1,5 @@
-//! The sessions of this node, from CONNECT to their end, so that each can be told something, and those of a user or a
-//! token be found without a look at all.
+//! The sessions of this node, from CONNECT to their end: to notify all of them, and to find those of a user or a token
+//! without a scan.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,23 +10,27 @@ use parking_lot::Mutex;
 use crate::auth::mark;
 use crate::session::Session;
 
-/// Every session there is, by its id, and by its user and its token.
+/// All sessions, indexed by id, user and token. Clones share the table.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Every session by its id.
     by_id: HashMap<u64, Seat>,
+    /// Session ids by the subject hash of their user, and by that of their token.
     by_mark: BTreeSet<(Mark, u64)>,
 }
 
 #[derive(Debug)]
 struct Seat {
+    /// Strong: a session lives as long as it is listed, or is in use.
     session: Arc<Session>,
+    /// The hashes that it is listed under, which its claims may have left behind after a refresh.
     marks: Marks,
 }
 
-/// Of a session's user, and of its token where that has an id.
+/// The subject hashes of a session's user, and of its token if that has an id.
 type Marks = (Mark, Option<Mark>);
 
 fn marks(session: &Session) -> Marks {
@@ -47,7 +51,7 @@ impl Table {
 }
 
 impl Sessions {
-    /// Counts a session in.
+    /// Adds a session.
     pub fn add(&self, session: &Arc<Session>) {
         let (id, marks) = (session.id(), marks(session));
         let mut table = self.0.lock();
@@ -55,34 +59,36 @@ impl Sessions {
         table.by_id.insert(id, Seat { session: session.clone(), marks });
     }
 
-    /// Finds a session by the claims that it has, not by those that it had.
+    /// Updates the index after a token refresh: the session is found by its present claims only.
     pub fn relist(&self, session: &Session) {
         let (id, marks) = (session.id(), marks(session));
         let mut table = self.0.lock();
+        // It ended while its token was verified, and must not be listed again.
         let Some(seat) = table.by_id.get_mut(&id) else { return };
         let before = std::mem::replace(&mut seat.marks, marks);
         table.strike(id, before);
         table.list(id, marks);
     }
 
-    /// Forgets a session that is gone.
+    /// Removes a session that has ended.
     pub fn remove(&self, session: &Session) {
         let mut table = self.0.lock();
         let gone = table.by_id.remove(&session.id());
         if let Some(seat) = &gone {
             table.strike(session.id(), seat.marks);
         }
+        // The last reference may go here; its drop must not run under the lock.
         drop(table);
         drop(gone);
     }
 
-    /// Those there are right now.
+    /// Lists all present sessions.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.0.lock().by_id.values().map(|seat| seat.session.clone()).collect()
     }
 
-    /// Those of a user or a token right now.
+    /// Lists the present sessions of a user or a token.
     #[must_use]
     pub fn of(&self, mark: Mark) -> Vec<Arc<Session>> {
         let table = self.0.lock();

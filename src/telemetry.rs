@@ -1,4 +1,4 @@
-//! Logs: JSON for machines or pretty for people, on stderr, never with a token in them.
+//! Logging: JSON or readable text on stderr, never with a token in it.
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
@@ -8,12 +8,13 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging. Libraries say no more than `warn`, whatever the level and its exceptions: below that they print what
-/// clients send.
+/// Starts logging. Libraries log no more than `warn`, whatever the level and its exceptions: below that they log client
+/// input.
 ///
 /// # Errors
-/// When the level is no filter, or logging was started before.
+/// When the level is no valid filter, or logging was started before.
 pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    // A filter without a hint would leave the combination without one, and each disabled `trace!` would cost a check.
     let discreet = filter_fn(is_discreet).with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(&log.level)?.and(discreet);
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -24,8 +25,9 @@ pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     Ok(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?)
 }
 
-/// Whether a line or a span is one of ours, whose texts are chosen here, or a warning. Not a matter of directives: a more
-/// specific one would win. Spans count too, since their fields stand beside the lines within them.
+/// Whether a line or a span is Hallway's own, whose texts are chosen here, or a warning. A directive of the filter
+/// cannot do this: a more specific one would win. Spans count too, since their fields are printed with the lines inside
+/// them.
 fn is_discreet(metadata: &Metadata<'_>) -> bool {
     let ours = metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
     ours || *metadata.level() <= Level::WARN

@@ -1,11 +1,14 @@
-//! The wire: the IO object under hyper that can be killed and carries our own frames between those of tungstenite.
+//! The wire: the IO object under hyper. It can be killed from any thread, and it carries Hallway's own frames between
+//! those of the `WebSocket` library.
 //!
 //! [`WireListener`] hands hyper a [`WireIo`]; its handle, [`Wire`], travels as `ConnectInfo`. The handle closes a
 //! transport whatever state the peer is in, and a [`Lane`] of it sends complete, shared, pre-encoded `WebSocket` frames
-//! without going through the queues of the library above. That needs to know where frames begin and end in what the
-//! library writes, so the outgoing bytes are followed (`follower`), and ours go only in between (`express`).
+//! without passing through the library's queues. For that the wire has to know where frames begin and end in the bytes
+//! that the library writes: `follower` parses the outgoing stream, and `express` puts Hallway's frames only between two
+//! complete ones. In this folder "ours" are Hallway's frames and "theirs" are the bytes that hyper writes for the
+//! library.
 //!
-//! What nobody may break:
+//! Invariants:
 //! - Bytes of theirs count when the kernel has accepted them, not when hyper offers them.
 //! - A frame refused or dropped is never followed by a later one of the same lane, except after [`Push::Dropped`].
 //! - No waker, hook or task is touched while one of the wire's locks is held.
@@ -42,19 +45,19 @@ pub use lane::Lane;
 pub use listener::WireListener;
 pub use stamp::{WIRE_HEADER, stamp};
 
-/// The reason of a wire whose peer, or hyper, ended the connection without being asked to.
+/// Close reason: the peer, or hyper, ended the connection without a request from this side.
 pub const PEER_GONE: &str = Close::PeerGone.code();
-/// The reason of a wire that was killed because its backlog passed a bound.
+/// Close reason: the backlog passed [`WireConfig::queue_bytes`] or [`WireConfig::queue_frames`].
 pub const SLOW_CONSUMER: &str = Close::SlowConsumer.code();
-/// The reason of a wire that was killed because the node holds too much for all of them, and this one was the slowest.
+/// Close reason: the node held more memory for its sockets than its budget, and this one was the slowest.
 pub const MEMORY_FULL: &str = Close::MemoryFull.code();
-/// The reason of a wire that was killed because the kernel took no byte for [`WireConfig::write_deadline`].
+/// Close reason: the kernel accepted no byte for [`WireConfig::write_deadline`].
 pub const WRITE_STALLED: &str = Close::Stalled.code();
-/// The reason of a wire that was closed because its peer sent a message longer than [`WireConfig::frame_bytes`].
+/// Close reason: the peer sent a message longer than [`WireConfig::frame_bytes`].
 pub const FRAME_TOO_LARGE: &str = Close::FrameTooLarge.code();
-/// The reason of a wire that was killed because its peer sent more than [`WireConfig::frames`].
+/// Close reason: the peer sent frames faster than [`WireConfig::frames`].
 pub const TOO_MANY_FRAMES: &str = Close::TooManyCommands.code();
-/// The reason of a wire that was killed because its peer announced attachments that did not come.
+/// Close reason: the peer announced attachments and did not send them within [`WireConfig::attachment_deadline`].
 pub const INCOMPLETE: &str = Close::MalformedFrame.code();
 
 /// Settings of every wire of a listener.
@@ -65,29 +68,28 @@ pub struct WireConfig {
     /// It measures progress, not the age of a write: a slow peer that keeps reading is not killed by it.
     pub write_deadline: Duration,
     /// How long a connection that was not upgraded may go without a response written to it: silent, idle between two
-    /// requests, or at an endless head or body. Then it is killed. Without this each would hold a descriptor for ever.
+    /// requests, or in the middle of an endless head or body. Then it is killed; otherwise each such peer would hold a
+    /// descriptor for as long as it likes.
     pub request_deadline: Duration,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged before the kernel gives up. Zero leaves the
     /// system's default.
     pub user_timeout: Duration,
-    /// `SO_SNDBUF` in bytes; 0 leaves the system's default.
-    ///
-    /// What the kernel buffers is invisible here, so a large one hides a slow peer.
+    /// Bytes in the kernel's buffer do not count as backlog, so a large buffer hides a slow peer.
     pub send_buffer: usize,
-    /// Bytes of ours one wire may hold back, begun and held frames included; the push that would pass it kills the
-    /// wire. A single larger frame still goes out when the wire is idle.
+    /// Bytes of Hallway's frames that one wire may hold back, begun and held frames included; the push that would pass
+    /// the bound kills the wire. A single larger frame is still sent when the wire is idle.
     pub queue_bytes: usize,
-    /// Frames of ours one wire may hold back; the push that would pass it kills the wire.
+    /// Hallway's frames that one wire may hold back; the push that would pass the bound kills the wire.
     pub queue_frames: usize,
     /// Bytes of backlog over which ephemeral frames are dropped instead of queued.
     pub ephemeral_bytes: usize,
-    /// Bytes of a message of the peer; a longer one closes the wire with the status 1009.
+    /// Most bytes of one message from the peer; a longer one closes the wire with the status 1009.
     pub frame_bytes: usize,
-    /// Frames of the peer, of whatever kind; more of them kill the wire.
+    /// Rate of frames from the peer, control frames included; a higher rate kills the wire.
     pub frames: Rate,
-    /// How long the attachments may take that a packet has announced. Then the wire is killed.
+    /// How long the peer may take to send attachments that a packet has announced. Then the wire is killed.
     pub attachment_deadline: Duration,
-    /// The wires of the node that are behind, and the memory for them.
+    /// The node's list of wires with a backlog, and the memory they share.
     pub backlogs: Backlogs,
 }
 

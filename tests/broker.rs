@@ -2,30 +2,17 @@
 
 use std::time::Duration;
 
-use hallway::broker::{Ask, Feed, Kicked, PublishError};
+use hallway::broker::{Feed, PublishError};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::history::From;
 use hallway_rooms::offset::Offset;
-use hallway_rooms::revocation::{Mark, Revocation, Shown};
 
-use crate::harness::eventually;
+use crate::harness::promises;
 
-mod bench;
+pub(crate) mod bench;
 mod damage;
 
 use bench::{Bench, EVENT_BYTES, FEW_EVENTS, Kind, LONG, MAX_LATEST, SHORT};
-
-/// Each promise as a test of either broker.
-macro_rules! promises {
-    ($($promise:ident)*) => {
-        mod of_memory {
-            $(#[tokio::test] async fn $promise() { super::$promise(super::Kind::Memory).await; })*
-        }
-        mod of_redis {
-            $(#[tokio::test] async fn $promise() { super::$promise(super::Kind::Redis).await; })*
-        }
-    };
-}
 
 promises! {
     what_is_stored_is_heard_and_read_alike
@@ -52,78 +39,6 @@ promises! {
     the_head_is_the_last_offset_or_a_quiet_place_after_the_birth
     facts_of_many_rooms_are_those_of_each
     a_feed_that_overflows_says_so
-    what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
-    what_is_noted_is_in_every_copy_and_in_one_that_begins_later
-    a_node_that_is_alone_kicks_nobody_elsewhere
-    a_user_is_given_as_many_seats_as_the_cap_leaves
-}
-
-/// Of a token of user 7 that was issued then.
-fn issued(issued_ms: u64) -> Shown {
-    Shown { user: Mark(7), token: None, issued_ms: Some(issued_ms) }
-}
-
-async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind) {
-    let bench = Bench::new(kind, LONG).await;
-    let other = bench.another("other");
-    for broker in [&bench.broker, &other] {
-        eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
-        broker.control().loaded().await;
-        assert!(broker.control().health().ready && !broker.control().covers(&issued(0)));
-    }
-    for (broker, before_ms) in [(&bench.broker, 100), (&other, 200), (&bench.broker, 150)] {
-        let revocation = Revocation { mark: Mark(7), before_ms, until_ms: (1 << 53) - 1 };
-        let noted = broker.control().note(&revocation);
-        assert!(broker.control().covers(&issued(before_ms - 1)), "at once");
-        broker.revoke(&noted).await.expect("the others are told");
-    }
-    let later = bench.another("later");
-    for broker in [&bench.broker, &other, &later] {
-        broker.control().loaded().await;
-        eventually("the copy has it", || async { broker.control().covers(&issued(199)).then_some(()) }).await;
-        assert!(!broker.control().covers(&issued(200)));
-        assert_eq!(broker.control().health().known, 1, "one user is one entry");
-    }
-}
-
-async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
-    let bench = Bench::new(kind, LONG).await;
-    let answer = async {
-        let broker = bench.broker.clone();
-        for kick in broker.control().orders().await.kicks {
-            broker.answer(&kick.ticket, 0).await.expect("it is answered");
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = answer => {}
-        kicked = bench.broker.kick(Mark(7)) => {
-            assert_eq!(kicked.expect("it is asked"), Kicked { sockets: 0, complete: true });
-        }
-    }
-}
-
-async fn a_user_is_given_as_many_seats_as_the_cap_leaves(kind: Kind) {
-    let bench = Bench::new(kind, LONG).await;
-    let ask = |user: &str, seats, wants| Ask { user: user.into(), seats, wants };
-    let seat = async |asks: &[Ask]| bench.broker.seat(asks, 5).await.expect("it is known");
-    assert_eq!(seat(&[ask("a", 0, 3), ask("{b}\n", 0, 9), ask("c", 2, 0)]).await, [Some(3), Some(5), Some(2)]);
-    assert_eq!(seat(&[ask("a", 3, 1)]).await, [Some(4)], "its own are not another's");
-    assert_eq!(seat(&[ask("a", 4, 7)]).await, [Some(5)]);
-    assert_eq!(seat(&[ask("a", 5, 1)]).await, [Some(5)]);
-    assert_eq!(seat(&[ask("a", 7, 1), ask("c", 0, 0)]).await, [Some(7), Some(0)], "nobody is thrown out");
-    assert_eq!(seat(&[]).await, []);
-}
-
-async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {
-    let bench = Bench::new(kind, LONG).await;
-    let room = bench.room("order:1");
-    for size in [3, 0, 2] {
-        bench.broker.tell_sizes(&[(room.clone(), size)]).await.expect("it is told");
-        assert_eq!(bench.broker.others(&room).await.expect("it is known"), 0);
-    }
-    bench.broker.resign().await.expect("it is taken out");
-    assert_eq!(bench.broker.others(&room).await.expect("it is known"), 0);
 }
 
 async fn what_is_stored_is_heard_and_read_alike(kind: Kind) {
@@ -485,7 +400,7 @@ async fn facts_of_many_rooms_are_those_of_each(kind: Kind) {
     let bench = Bench::new(kind, LONG).await;
     bench.publish("e1", &["user:1", "user:3"]).await;
     let rooms = ["user:1", "user:2", "user:3"].map(|key| bench.room(key));
-    let together = bench.broker.facts_of(&rooms).await.expect("the broker answers");
+    let together = bench.broker.facts(&rooms).await.expect("the broker answers");
     for (key, facts) in ["user:1", "user:2", "user:3"].iter().zip(&together) {
         let alone = bench.facts(key).await;
         assert!(facts.now_ms <= alone.now_ms && alone.now_ms < facts.now_ms + 10_000);

@@ -59,3 +59,16 @@ pub async fn within<T, F: Future<Output = Option<T>>>(limit: Duration, what: &st
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Each promise as a test of either broker, or either fleet.
+macro_rules! promises {
+    ($($promise:ident)*) => {
+        mod of_memory {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::Kind::Memory).await; })*
+        }
+        mod of_redis {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::Kind::Redis).await; })*
+        }
+    };
+}
+pub(crate) use promises;

@@ -54,7 +54,7 @@ async fn fetches(node: &Node, outcome: &str) -> f64 {
 }
 
 async fn refusals(node: &Node, why: &str) -> f64 {
-    counted(node, "hallway_connects_refused_total", &format!("why=\"{why}\"")).await
+    counted(node, "hallway_connects_refused_total", &format!("reason=\"{why}\"")).await
 }
 
 fn says(node: &Node, words: &str) -> bool {

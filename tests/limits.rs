@@ -345,7 +345,7 @@ async fn commands_past_the_rate_are_refused_and_ten_times_as_many_close_the_tran
 /// Sessions that ended for a reason.
 async fn closed_for(node: &Node, why: &str) -> u64 {
     let text = http().get(format!("http://{}/metrics", node.admin())).send().await.expect("metrics").text().await;
-    let lead = format!("hallway_disconnects_total{{why=\"{why}\"}} ");
+    let lead = format!("hallway_disconnects_total{{reason=\"{why}\"}} ");
     let text = text.expect("metrics are text");
     text.lines().find_map(|line| line.strip_prefix(&lead)).map_or(0, |count| count.parse().expect("a number"))
 }

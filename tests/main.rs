@@ -25,6 +25,7 @@ mod events;
 mod expiring;
 mod expiry;
 mod fleet;
+mod fleet_contract;
 mod fleet_size;
 mod forged;
 mod frames;

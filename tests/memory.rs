@@ -67,7 +67,7 @@ async fn those_who_ask_for_histories_and_do_not_read_are_closed_when_the_node_ho
     let page = member.call("get_missed_events", r#"{"room":"order:long","since":0,"limit":1000}"#).await;
     assert_eq!(page["data"]["events"].as_array().map(Vec::len), Some(PAGE), "who reads is served: {page}");
     let numbers = node.numbers().await;
-    assert!(numbers.contains(r#"hallway_disconnects_total{why="memory-full"}"#), "{numbers}");
+    assert!(numbers.contains(r#"hallway_disconnects_total{reason="memory-full"}"#), "{numbers}");
     assert_eq!(node.metric("hallway_memory_budget_bytes").await, BUDGET);
     let told: Vec<String> = node.log().into_iter().filter(|line| line.contains("memory-shed")).collect();
     assert!(matches!(&told[..], [line] if line.contains("limits.memory")), "{told:?}");

@@ -304,7 +304,7 @@ async fn a_member_that_cannot_be_brought_up_to_date_is_told_by_the_end_of_its_tr
     assert_eq!(scene.client.until_closed(PATIENCE).await, Vec::<String>::new());
     eventually("the reason is counted", || async {
         let numbers = scene.node.numbers().await;
-        numbers.contains(r#"hallway_disconnects_total{why="room-unreadable"} 1"#).then_some(())
+        numbers.contains(r#"hallway_disconnects_total{reason="room-unreadable"} 1"#).then_some(())
     })
     .await;
     assert_eq!(scene.node.readyz().await, 200);

@@ -1,5 +1,5 @@
 //! The order that makes a revocation airtight: a session is found by its user and its token **before** its token is looked
-//! up in the list. A broker that looks back at whoever asks for its list tells.
+//! up in the list. A fleet that looks back at whoever asks for its list tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use futures_util::FutureExt;
 use hallway::auth::claims::Claims;
 use hallway::auth::mark;
 use hallway::auth::token::{TokenRules, Verifier};
-use hallway::broker::control::{Control, Noted};
 use hallway::broker::feed::feed;
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
-use hallway::broker::{Ask, Broker, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
 use hallway::config::{Config, Mode};
+use hallway::fleet::alone::Alone;
+use hallway::fleet::control::{Control, Noted};
+use hallway::fleet::{Ask, Fleet, Kicked, Unavailable};
 use hallway::hub::Hub;
 use hallway::rate::Rate;
 use hallway::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
@@ -24,9 +25,8 @@ use hallway::sessions::Sessions;
 use hallway::wire::{WireConfig, WireIo, WireListener};
 use hallway_rooms::class::{Classes, Retention};
 use hallway_rooms::close::Refusal;
-use hallway_rooms::entry::{Entry, Place};
+use hallway_rooms::entry::Place;
 use hallway_rooms::envelope::Envelope;
-use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use hallway_rooms::revocation::{Mark, Revocation};
 use parking_lot::Mutex;
@@ -37,10 +37,10 @@ use crate::harness::eventually;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A broker that looks back: at each look at the list it notes whether the session of a token could be found by then.
+/// A fleet that looks back: at each look at the list it notes whether the session of a token could be found by then.
 #[derive(Debug)]
 struct LookingBack {
-    inner: MemoryBroker,
+    inner: Alone,
     sessions: Sessions,
     /// The token that another node is about to revoke.
     late: Mutex<Option<Mark>>,
@@ -48,7 +48,7 @@ struct LookingBack {
 }
 
 #[async_trait]
-impl Broker for LookingBack {
+impl Fleet for LookingBack {
     fn control(&self) -> &Control {
         if let Some(mark) = *self.late.lock() {
             self.seen.lock().push(!self.sessions.of(mark).is_empty());
@@ -72,34 +72,6 @@ impl Broker for LookingBack {
         self.inner.seat(asks, cap).await
     }
 
-    async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError> {
-        self.inner.publish(event).await
-    }
-
-    async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
-        self.inner.subscribe(room).await
-    }
-
-    fn unsubscribe(&self, room: &Room) -> bool {
-        self.inner.unsubscribe(room)
-    }
-
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
-        self.inner.history(room, from, limit).await
-    }
-
-    async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
-        self.inner.latest(room).await
-    }
-
-    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
-        self.inner.facts(room).await
-    }
-
-    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
-        self.inner.facts_of(rooms).await
-    }
-
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.inner.tell_sizes(sizes).await
     }
@@ -114,10 +86,6 @@ impl Broker for LookingBack {
 
     async fn resign(&self) -> Result<(), Unavailable> {
         self.inner.resign().await
-    }
-
-    fn health(&self) -> Health {
-        self.inner.health()
     }
 }
 
@@ -141,18 +109,20 @@ fn claims(jti: &str) -> Arc<Claims> {
     Arc::new(Claims { subject, expires_ms: u64::MAX, issued_ms: None, token_id, all })
 }
 
-/// A service whose broker looks back, and a session on a real connection.
+/// A service whose fleet looks back, and a session on a real connection.
 async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream)) {
     let retention = Retention { max_events: 1, ttl: HOUR };
     let classes = Arc::new(Classes::built_in(retention, HOUR));
-    let limits = MemoryLimits { id_window_ms: 1000, event_bytes: 1000, revocations: 10 };
-    let inner = MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), feed(1).0);
+    let limits = MemoryLimits { id_window_ms: 1000, event_bytes: 1000 };
+    let broker = Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), feed(1).0));
     let sessions = Sessions::default();
-    let broker =
+    let inner = Alone::new(10);
+    let fleet =
         Arc::new(LookingBack { inner, sessions: sessions.clone(), late: Mutex::default(), seen: Mutex::default() });
     let service = Service::new(Parts {
-        hub: Hub::new(broker.clone(), HOUR, HOUR),
-        broker: broker.clone(),
+        hub: Hub::new(broker.clone(), fleet.clone(), HOUR, HOUR),
+        broker,
+        fleet: fleet.clone(),
         classes,
         policy: Arc::new(
             hallway::gateway::policy(&Config::default(), Mode::Dev, tokio_util::sync::CancellationToken::new())
@@ -181,35 +151,35 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
     let mut listener = WireListener::new(listener, WireConfig::default(), TaskTracker::new());
     let (accepted, peer) = tokio::join!(listener.accept(), TcpStream::connect(address));
     let session = Session::new(claims("first"), accepted.0.wire().lane(""), Arc::new(Mute));
-    (service, broker, session, (accepted.0, peer.expect("it connects")))
+    (service, fleet, session, (accepted.0, peer.expect("it connects")))
 }
 
 #[tokio::test]
 async fn a_session_is_found_before_its_token_is_looked_up() {
-    let (service, broker, session, _connection) = bench().await;
-    *broker.late.lock() = Some(mark::of_token("first"));
+    let (service, fleet, session, _connection) = bench().await;
+    *fleet.late.lock() = Some(mark::of_token("first"));
     service.begin(&session).expect("nothing is revoked");
-    assert_eq!(broker.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
+    assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
 }
 
 #[tokio::test]
 async fn a_refreshed_session_is_found_by_its_new_token_before_that_is_looked_up() {
-    let (service, broker, session, _connection) = bench().await;
+    let (service, fleet, session, _connection) = bench().await;
     service.begin(&session).expect("nothing is revoked");
-    *broker.late.lock() = Some(mark::of_token("second"));
+    *fleet.late.lock() = Some(mark::of_token("second"));
     service.refresh(&session, claims("second")).await.expect("nothing is revoked");
-    assert_eq!(broker.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
-    *broker.late.lock() = None;
-    assert!(broker.sessions.of(mark::of_token("first")).is_empty(), "its old token is not its own any more");
+    assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
+    *fleet.late.lock() = None;
+    assert!(fleet.sessions.of(mark::of_token("first")).is_empty(), "its old token is not its own any more");
     assert!(!session.is_kicked());
 }
 
 #[tokio::test]
 async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_changes_nothing() {
-    let (service, broker, session, _connection) = bench().await;
+    let (service, fleet, session, _connection) = bench().await;
     let revoke = |jti| {
         let revocation = Revocation { mark: mark::of_token(jti), before_ms: Revocation::WHENEVER, until_ms: u64::MAX };
-        broker.control().note(&revocation);
+        fleet.control().note(&revocation);
     };
     service.begin(&session).expect("nothing is revoked");
     revoke("second");
@@ -219,12 +189,12 @@ async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_ch
     revoke("first");
     let again = Session::new(claims("first"), session.lane().clone(), Arc::new(Mute));
     assert!(service.begin(&again).is_err() && again.is_finished());
-    assert_eq!(broker.sessions.of(mark::of_user("u1")).len(), 1, "only the one that began before");
+    assert_eq!(fleet.sessions.of(mark::of_user("u1")).len(), 1, "only the one that began before");
 }
 
 #[tokio::test]
 async fn a_service_that_hangs_up_in_the_middle_of_a_disconnect_leaves_nothing_half_done() {
-    let (service, _broker, session, (connection, _peer)) = bench().await;
+    let (service, _fleet, session, (connection, _peer)) = bench().await;
     service.begin(&session).expect("nothing is revoked");
     assert!(service.disconnect("u1").now_or_never().is_none(), "it takes more than a moment");
     let closed = || async { connection.wire().blamed().filter(|_| session.is_kicked()) };

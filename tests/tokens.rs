@@ -335,7 +335,7 @@ async fn what_was_wrong_is_counted_and_told_to_nobody_else() {
     ] {
         assert_eq!(sign_in(&node, &[("token", &token)]).await, UNAUTHORIZED, "{why}");
         let text = http().get(format!("http://{}/metrics", node.admin())).send().await.expect("metrics").text().await;
-        let line = format!("hallway_connects_refused_total{{why=\"{why}\"}} 1");
+        let line = format!("hallway_connects_refused_total{{reason=\"{why}\"}} 1");
         assert!(text.expect("metrics are text").lines().any(|other| other == line), "{line}");
     }
 }

@@ -59,7 +59,7 @@ impl Intake {
             Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
             Err(_) => {
                 // Timeouts hold a reservation for nothing, so they are counted beside the refusals.
-                counter!(PUBLISHES_TURNED_AWAY, "why" => "slow-body").increment(1);
+                counter!(PUBLISHES_TURNED_AWAY, "reason" => "slow-body").increment(1);
                 Err(slow_body())
             }
         }
@@ -131,7 +131,7 @@ impl Stock {
     fn take(&self, amount: usize) -> Result<Share, ApiError> {
         let amount = u32::try_from(amount.min(self.all)).unwrap_or(u32::MAX);
         let Ok(permit) = self.left.clone().try_acquire_many_owned(amount) else {
-            counter!(PUBLISHES_TURNED_AWAY, "why" => self.why).increment(1);
+            counter!(PUBLISHES_TURNED_AWAY, "reason" => self.why).increment(1);
             let message = format!("this node has as much in flight as it takes ({})", self.key);
             return Err(ApiError::new(Refusal::Unavailable, &message));
         };

@@ -98,7 +98,8 @@ fn invalid(message: &str) -> ApiError {
 
 /// Counts a refusal.
 fn count<T>(outcome: Result<T, Refused>) -> Result<T, Refused> {
-    outcome.inspect_err(|_| metrics::counter!(crate::metrics::EVENTS_REFUSED, "way" => Way::Http.label()).increment(1))
+    outcome
+        .inspect_err(|_| metrics::counter!(crate::metrics::EVENTS_REFUSED, "source" => Way::Http.label()).increment(1))
 }
 
 async fn publish(state: &ApiState, event: &str) -> Result<Published, Refused> {

@@ -179,7 +179,7 @@ impl Policy {
     fn holds(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
         // Denied, counted, and logged without the claims: an operator reproduces it with `hallway policy`.
         expression.judge(facts).unwrap_or_else(|failure| {
-            counter!(crate::metrics::POLICY_FAILURES, "why" => failure.code()).increment(1);
+            counter!(crate::metrics::POLICY_FAILURES, "reason" => failure.code()).increment(1);
             let class = facts.room.map(|(form, _)| tracing::field::display(form));
             tracing::debug!(
                 event = logs::POLICY_NOT_JUDGED,

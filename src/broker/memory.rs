@@ -13,14 +13,12 @@ use hallway_rooms::event::EventId;
 use hallway_rooms::history::{Facts, From, leeway_ms};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
-use hallway_rooms::revocation::Mark;
 use parking_lot::Mutex;
 
-use super::control::{Control, Noted};
 use super::feed::FeedSender;
 use newest::Newest;
 
-use super::{Ask, Broker, Feed, Health, History, Kicked, Placed, Publication, PublishError, Unavailable};
+use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
 
 mod newest;
 
@@ -37,8 +35,6 @@ pub struct MemoryLimits {
     pub id_window_ms: u64,
     /// `limits.event_bytes`: bytes of an event's JSON.
     pub event_bytes: usize,
-    /// `limits.revocations`: the most revocations kept.
-    pub revocations: usize,
 }
 
 /// A broker in memory.
@@ -50,7 +46,6 @@ pub struct MemoryBroker {
     birth_ms: u64,
     /// The way to the hub.
     feed: FeedSender,
-    control: Control,
     state: Mutex<State>,
 }
 
@@ -93,8 +88,7 @@ impl MemoryBroker {
     #[must_use]
     pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: Clock, feed: FeedSender) -> Self {
         let birth_ms = clock();
-        let control = Control::new(limits.revocations, true);
-        Self { classes, limits, clock, birth_ms, feed, control, state: Mutex::default() }
+        Self { classes, limits, clock, birth_ms, feed, state: Mutex::default() }
     }
 
     fn memory_ms(&self) -> u64 {
@@ -260,7 +254,7 @@ impl Broker for MemoryBroker {
         true
     }
 
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, Unavailable> {
+    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
         let mut state = self.state.lock();
         let facts = self.read(&mut state, room);
         let stream = state.rooms.get(room);
@@ -280,52 +274,12 @@ impl Broker for MemoryBroker {
         Ok(state.rooms.get(room).map(|stream| stream.newest.current(oldest)).unwrap_or_default())
     }
 
-    async fn facts(&self, room: &Room) -> Result<Facts, Unavailable> {
-        Ok(self.read(&mut self.state.lock(), room))
-    }
-
-    async fn facts_of(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+    async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
         let mut state = self.state.lock();
         Ok(rooms.iter().map(|room| self.read(&mut state, room)).collect())
     }
 
-    async fn tell_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
-    fn forgotten(&self) -> u64 {
-        0
-    }
-
-    async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
-        Ok(0)
-    }
-
-    fn control(&self) -> &Control {
-        &self.control
-    }
-
-    async fn revoke(&self, _: &Noted) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
-    async fn kick(&self, _: Mark) -> Result<Kicked, Unavailable> {
-        Ok(Kicked { sockets: 0, complete: true })
-    }
-
-    async fn answer(&self, _: &str, _: usize) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
-    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
-        Ok(asks.iter().map(|ask| Some(ask.seats + ask.wants.min(cap.saturating_sub(ask.seats)))).collect())
-    }
-
-    async fn resign(&self) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
     fn health(&self) -> Health {
-        Health { ready: true, kind: "embedded", problem: None }
+        Health { ready: true, kind: "embedded", problem: None, recovery: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Places: so many connections may there be, and so many of one customer.
+//! Slots: a bounded number of connections, in all and per customer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use metrics::Gauge;
 use parking_lot::Mutex;
 
-/// The part of an IPv6 address that one customer has to itself and can change at will.
+/// The bits of an IPv6 address that one customer has to itself and can change at will.
 const HOST_BITS: u32 = 64;
 
-/// How many connections there may be; none is no bound.
+/// Bounds on the number of connections; `None` is no bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caps {
     /// In all.
@@ -19,55 +19,61 @@ pub struct Caps {
     pub per_ip: Option<u32>,
 }
 
-/// Which cap leaves no place.
+/// The cap that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// That of all.
+    /// The cap on all connections.
     All,
-    /// That of one address.
+    /// The cap per address.
     Address,
 }
 
-/// The places of a listener, or of all of them.
+/// The slots of a listener, or of several together. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Places(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     caps: Caps,
+    /// Shows the slots taken.
     gauge: Gauge,
+    /// One lock for both counts: a slot is taken from both or from none.
     taken: Mutex<Taken>,
 }
 
-/// No more entries than places are taken.
+/// The slots taken. The map has an entry per customer with a connection, so it is no larger than the caps allow.
 #[derive(Debug, Default)]
 struct Taken {
+    /// Slots taken in all.
     all: u32,
+    /// Slots per customer; empty without a cap per address.
     by_ip: HashMap<IpAddr, u32>,
 }
 
-/// The place of one connection; given back when this is dropped.
+/// The slot of one connection; given back when it is dropped.
 #[derive(Debug)]
 pub struct Place {
     places: Places,
+    /// The customer that it counts for.
     ip: IpAddr,
 }
 
 impl Places {
-    /// At most so many; `gauge` tells how many are taken.
+    /// Makes slots with these caps; `gauge` shows how many are taken.
     #[must_use]
     pub fn new(caps: Caps, gauge: Gauge) -> Self {
         Self(Arc::new(Shared { caps, gauge, taken: Mutex::default() }))
     }
 
-    /// Takes a place for a client.
+    /// Takes a slot for a client.
     ///
     /// # Errors
-    /// When there is none.
+    /// The cap that is reached.
     pub fn take(&self, client: IpAddr) -> Result<Place, Full> {
         let (ip, caps) = (customer(client), self.0.caps);
         let mut taken = self.0.taken.lock();
         let from_there = taken.by_ip.get(&ip).copied().unwrap_or_default();
+        // Before the cap on all: a client that is over its own limit gets to know that, however full the node is.
         if caps.per_ip.is_some_and(|cap| from_there >= cap) {
             return Err(Full::Address);
         }
@@ -75,6 +81,7 @@ impl Places {
             return Err(Full::All);
         }
         taken.all += 1;
+        // Without a cap per address the map would only cost memory.
         if caps.per_ip.is_some() {
             taken.by_ip.insert(ip, from_there + 1);
         }
@@ -98,7 +105,7 @@ impl Drop for Place {
     }
 }
 
-/// The address that all connections of one customer share.
+/// Gives the address that all connections of one customer share: of IPv6 its /64.
 pub(super) fn customer(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),

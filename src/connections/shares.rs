@@ -1,16 +1,16 @@
-//! Shares: one rate that all customers draw from. A customer alone may have all of it, since a proxy or a carrier behind
-//! which many come looks like one. Where others ask as well, who took more than an equal share of the last second is the
-//! first to be refused, so that one that takes every handshake keeps no newcomer out.
+//! Fair shares of one rate between customers. A single customer may have all of it, since a proxy or a carrier in front
+//! of many users looks like one customer. When others ask as well, a customer that took more than an equal share of the
+//! last second is the first to be refused, so that one customer that takes every handshake keeps no newcomer out.
 //!
-//! The rate is a bucket, and so is each customer's share of it. An empty bucket gives those who are within their share some
-//! more on credit, which is paid back before anything is left for those who are beyond it: so a newcomer comes in at
-//! once, and what is given in the long run is the rate.
+//! The rate is a token bucket, and so is each customer's share of it. When the rate's bucket is empty, customers within
+//! their share get some more on credit, which is paid back before anything is left for those beyond their share. So a
+//! newcomer gets in at once, and in the long run no more than the rate is given.
 //!
-//! Customers that each take just their share use up the whole rate, and so would keep the credit used up as well. The second
-//! half of it is therefore for those who are within half their share: these take half the rate at most, so the other half
-//! pays back what was lent, and the next newcomer finds some.
+//! Customers that each take exactly their share use up the whole rate, and would keep the credit used up too. The
+//! second half of the credit is therefore for customers within half their share: these take at most half the rate, so
+//! the other half pays back the credit, and the next newcomer finds some.
 //!
-//! Against as many customers as the rate has handshakes in a second nothing of this helps: they look like a crowd, and a
+//! Against as many customers as the rate has handshakes in a second none of this helps: they look like a crowd, and a
 //! newcomer gets in as often as each of them.
 
 use std::collections::HashMap;
@@ -22,81 +22,93 @@ use parking_lot::Mutex;
 use super::places::customer;
 use crate::rate::{Bucket, Rate};
 
-/// Customers that are told apart: three mebibytes of memory. Only who was given something in the last second counts, so at the
-/// default rate there are far fewer. Beyond it the further ones share one share.
+/// Most customers with a share of their own: three mebibytes of memory. Only customers that were given something in the
+/// last second count, so at the default rate there are far fewer. Customers beyond this number have one share together.
 const TOLD_APART: usize = 16_384;
-/// Those who have had nothing for a second are forgotten this often; until then they count among those who ask.
+/// How often customers that were given nothing for a second are removed; until then they count among the askers.
 const FORGET_EVERY: Duration = Duration::from_millis(250);
-/// What is given beyond the rate to those within half their share: half a second's worth, above what newcomers ask in a
-/// moment, and no more than a node bears once.
+/// Credit for customers within half their share: half a second's worth, which is above what newcomers ask in a moment,
+/// and no more than a node can bear once.
 const CREDIT: Duration = Duration::from_millis(500);
-/// And to those within the whole of it.
+/// Credit for customers within their whole share.
 const HALF_CREDIT: Duration = CREDIT.checked_div(2).expect("two is not zero");
 
-/// See the module.
+/// One rate and its fair shares; see the module.
 #[derive(Debug)]
 pub struct Shares {
+    /// The rate of all customers together.
     per_second: u32,
-    /// The most of one customer, also while no other asks.
+    /// The most for one customer, even if no other asks.
     cap: Option<Rate>,
+    /// One lock for all customers, since each share depends on the number of askers.
     given: Mutex<Given>,
 }
 
-/// Why there is nothing.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
-    /// The rate is used up, by those within their share too.
+    /// The rate is used up, also by customers within their share.
     All,
     /// This customer had its share, and the rest is for others.
     Share,
 }
 
-/// Of the last second.
+/// The state of the last second.
 #[derive(Debug, Default)]
 struct Given {
+    /// The rate of all.
     all: Bucket,
-    /// By address; all beyond those told apart are one.
+    /// By address; the customers beyond [`TOLD_APART`] share the key `None`.
     customers: HashMap<Option<IpAddr>, Customer>,
+    /// When customers were removed last.
     forgot: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Customer {
+    /// What is left of its equal share.
     share: Bucket,
+    /// What is left of half of it.
     half_share: Bucket,
+    /// What is left of the cap per customer.
     capped: Bucket,
 }
 
-/// What a customer may have for every second while so many ask.
+/// The rates of one customer at the present number of askers.
 #[derive(Clone, Copy, Debug)]
 struct Portion {
+    /// An equal part of the rate.
     share: Rate,
+    /// Half of that.
     half_share: Rate,
     cap: Option<Rate>,
 }
 
 impl Shares {
-    /// So many in a second, a second's worth at once, and so many of them to one customer at the most.
+    /// Makes shares of a rate of `times` per second, of which a second's worth may come at once; `cap` bounds one
+    /// customer.
     #[must_use]
     pub fn per_second(times: u32, cap: Option<u32>) -> Self {
         Self { per_second: times, cap: cap.map(Rate::per_second), given: Mutex::default() }
     }
 
-    /// Gives one to a client.
+    /// Takes one from the rate for a client.
     ///
     /// # Errors
-    /// When there is none for it.
+    /// Why there is none for it.
     pub fn take(&self, client: IpAddr, now: Instant) -> Result<(), Scarce> {
         let mut given = self.given.lock();
         given.forget(now);
         let key = given.key(customer(client));
+        // This customer counts too, even if it has no entry yet: shares are equal parts of the rate.
         let askers = given.customers.len() + usize::from(!given.customers.contains_key(&key));
         let (all, portion) = (Rate::per_second(self.per_second), self.portion(askers));
+        // A copy, written back only on success: a refusal must cost the customer nothing.
         let mut its = given.customers.get(&key).copied().unwrap_or_default();
         if portion.cap.is_some_and(|cap| !its.capped.has(cap, now)) {
             return Err(Scarce::Share);
         }
-        // Alone it has all there is, and keeps none waiting.
+        // A single asker has the whole rate and takes nothing from others, so it gets no credit.
         let credit = if askers > 1 { its.credit(portion, now) } else { None };
         if !given.all.take(all, now) && !credit.is_some_and(|credit| given.all.take_on_credit(all, credit, now)) {
             return Err(if credit.is_some() || askers == 1 { Scarce::All } else { Scarce::Share });
@@ -114,7 +126,7 @@ impl Shares {
 }
 
 impl Customer {
-    /// What it may have before the rate allows it.
+    /// Gives the credit that the customer may use.
     fn credit(&self, portion: Portion, now: Instant) -> Option<Duration> {
         if self.half_share.has(portion.half_share, now) {
             return Some(CREDIT);
@@ -137,6 +149,7 @@ impl Customer {
 
 impl Given {
     fn key(&self, ip: IpAddr) -> Option<IpAddr> {
+        // A customer that has an entry keeps it; only further ones are put together.
         let is_told_apart = self.customers.len() < TOLD_APART || self.customers.contains_key(&Some(ip));
         is_told_apart.then_some(ip)
     }

@@ -1,4 +1,4 @@
-//! The HTTP interface for services, made from its sections of the configuration.
+//! Builds the HTTP interface for services from its sections of the configuration.
 
 use axum::Router;
 
@@ -8,7 +8,7 @@ use crate::api::{ApiState, Intake, KeySettings, Keys, Scope, v1};
 use crate::config::{ApiScope, Bearer};
 use crate::service::Service;
 
-/// What metrics call the key that has no name.
+/// The label in metrics of a key without a name.
 const SINGLE_KEY: &str = "api.key";
 
 impl Building<'_> {

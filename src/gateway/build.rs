@@ -1,10 +1,11 @@
-//! The parts of a gateway, each made from its section of the configuration.
+//! Builds the parts of a gateway, each from its section of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hallway_rooms::class::Classes;
 use hallway_rooms::limits::PAGE_BYTES;
+use redis::RedisError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -20,34 +21,47 @@ use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
 use crate::broker::feed::{FeedSender, feed_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
-use crate::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
+use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::connections::{Caps, Connections, Shares};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
+use crate::fleet::Fleet;
+use crate::fleet::alone::Alone;
+use crate::fleet::redis::{FleetSettings, RedisFleet};
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::logs::Hints;
 use crate::memory::Memory;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
+use crate::redis::{Dispatcher, Redis, RedisSettings};
 use crate::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
 use crate::sessions::Sessions;
 
-/// A CONNECT waits so long for Redis at most, and no longer than for any other answer. Above any healthy answer, below
-/// the patience of a person.
+/// Longest wait of a CONNECT for the quota check in Redis, or `redis.response_timeout` if that is shorter. Above any
+/// healthy answer, below the patience of a person.
 const SEAT_WAIT: Duration = Duration::from_secs(1);
-/// So many times `limits.commands_per_minute` in a minute are no slip any more.
+/// Factor on `limits.commands_per_minute` above which a transport is closed: that is a broken client and no slip.
 pub(super) const TOO_OFTEN: u32 = 10;
 
-/// What is shared while building.
+/// A mistake in the URL, said with the key that mends it.
+fn of_url(error: RedisError) -> String {
+    format!("redis.url: {error}")
+}
+
+/// The inputs that all parts are built from.
 pub(super) struct Building<'a> {
     pub(super) config: &'a Config,
+    /// The room classes of `config`.
     pub(super) classes: Arc<Classes>,
+    /// Where the parts spawn their tasks.
     pub(super) tasks: TaskTracker,
+    /// Ends those tasks.
     pub(super) stop: CancellationToken,
+    /// The node's memory budget.
     pub(super) memory: Memory,
-    /// Where live delivery runs.
+    /// The thread on which live delivery runs.
     pub(super) live: &'a Live,
 }
 
@@ -61,6 +75,7 @@ impl Building<'_> {
             max_ttl: auth.max_token_ttl,
             require_iat: auth.require_iat,
         };
+        // Secrets, key files and a JWKS may be combined: that is how an operator moves from one to another.
         let mut keys: Vec<Key> =
             auth.hs256_secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
         for path in &auth.public_key_file {
@@ -87,10 +102,13 @@ impl Building<'_> {
     pub(super) fn service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
         let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.feed());
-        let broker = self.broker(to_hub)?;
+        let (broker, fleet) = self.broker_and_fleet(to_hub)?;
         let redis = &self.config.redis;
-        let hub = Hub::new(broker.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
+        // Audits are well within the time for which Redis keeps a room's last offset: a quiet room whose offset had
+        // expired would look like one with a gap.
+        let hub = Hub::new(broker.clone(), fleet.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
+        // On the thread of live delivery, so that reconnecting clients cannot hold up the events of the others.
         self.tasks.spawn_on(async move { feeder.run(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();
         self.tasks.spawn(async move { tidier.tidy(stop).await });
@@ -99,19 +117,21 @@ impl Building<'_> {
         let service = Service::new(Parts {
             hub,
             broker,
+            fleet,
             classes: self.classes.clone(),
             policy: Arc::new(policy(self.config, mode, self.stop.clone())?),
             verifier,
             limits: ServiceLimits {
                 rooms_per_socket: limits.rooms_per_socket,
                 event_bytes: limits.event_bytes.get(),
-                // An answer must find room beside what else waits for its socket.
+                // A quarter, because an answer has to fit beside the frames that already wait for its socket.
                 page_bytes: PAGE_BYTES.min(limits.queue_bytes.get() / 4),
                 burst: limits.queue_frames / 4,
                 answer_wait: self.config.redis.answer_wait,
                 join_wait: self.config.redis.join_wait,
                 locations: Rate::per_second(limits.locations_per_second),
-                // One may be made by a clock that is ahead, and be shown to one that is behind.
+                // A token may be issued by a clock that is ahead and be shown to one that is behind, by the leeway
+                // each.
                 token_life: self.config.auth.max_token_ttl + self.config.auth.leeway * 2,
                 connections_per_user: limits.connections_per_user as usize,
                 seat_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
@@ -123,39 +143,55 @@ impl Building<'_> {
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
         self.tasks.spawn(async move { obeying.obey(stop).await });
+        // One task for all questions about the quota: it keeps this node's reports on a user in order.
         let (usher, stop) = (service.clone(), self.stop.clone());
         self.tasks.spawn(async move { usher.usher(stop).await });
         Ok(service)
     }
 
-    fn broker(&self, feed: FeedSender) -> Result<Arc<dyn Broker>, StartError> {
-        let (redis, event_bytes) = (&self.config.redis, self.config.limits.event_bytes.get());
+    /// Both on the configured Redis, or both of this node alone where there is none.
+    fn broker_and_fleet(&self, feed: FeedSender) -> Result<(Arc<dyn Broker>, Arc<dyn Fleet>), StartError> {
+        let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
-        let Some(client) = redis.client()? else {
+        // No `redis.url` means a single node by choice. A configured Redis that is down never leads here.
+        let Some(redis) = self.redis()? else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
-            let limits = MemoryLimits { id_window_ms, event_bytes, revocations };
-            return Ok(Arc::new(MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed)));
+            let limits = MemoryLimits { id_window_ms, event_bytes };
+            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed);
+            return Ok((Arc::new(broker), Arc::new(Alone::new(revocations))));
         };
+        let settings = BrokerSettings {
+            allow_eviction: self.config.redis.allow_eviction,
+            id_window,
+            event_bytes,
+            reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
+        };
+        // The fleet first: when the broker starts, pub/sub does, and all handlers must be there.
+        let mut dispatcher = Dispatcher::new(&redis);
+        let of_fleet = FleetSettings { heartbeat: self.config.redis.heartbeat, revocations };
+        let fleet = RedisFleet::start(of_fleet, &redis, &mut dispatcher);
+        let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &redis, dispatcher);
+        Ok((broker.map_err(of_url)?, fleet))
+    }
+
+    /// The connections to the configured Redis, if there is one.
+    fn redis(&self) -> Result<Option<Redis>, StartError> {
+        let redis = &self.config.redis;
+        let Some(client) = redis.client()? else { return Ok(None) };
         let settings = RedisSettings {
             client,
             prefix: redis.prefix.clone(),
+            // A fresh id with each start: counts of a node that crashed expire under its old id.
             node: uuid::Uuid::now_v7().to_string(),
-            heartbeat: redis.heartbeat,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
             canary: redis.canary,
-            allow_eviction: redis.allow_eviction,
-            id_window,
-            event_bytes,
-            revocations,
             live: self.live.handle(),
-            reads: ReadLimits { at_once: self.config.limits.reads, kept_bytes: self.config.limits.read_bytes.get() },
         };
-        let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &self.tasks, &self.stop);
-        Ok(broker.map_err(|error| format!("redis.url: {error}"))?)
+        Ok(Some(Redis::start(settings, &self.tasks, &self.stop).map_err(of_url)?))
     }
 
-    /// The ingest stream's reader; there is none without a Redis.
+    /// Starts the reader of the ingest stream; none without Redis.
     pub(super) fn ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
         let Some(client) = redis.client()? else { return Ok(None) };
@@ -170,7 +206,7 @@ impl Building<'_> {
             event_bytes: self.config.limits.event_bytes.get(),
         };
         let started = Ingest::start(&settings, service.clone(), &self.tasks, self.stop.clone());
-        Ok(Some(started.map_err(|error| format!("redis.url: {error}"))?))
+        Ok(Some(started.map_err(of_url)?))
     }
 
     pub(super) fn expiry(&self) -> Expiry {
@@ -183,6 +219,7 @@ impl Building<'_> {
     pub(super) fn connections(&self) -> Connections {
         let limits = &self.config.limits;
         let bearable = Descriptors::of_process(self.config).clients;
+        // The lower of the operator's limit and of what the process has descriptors for.
         let all = limits.connections.map(|allowed| allowed.min(bearable));
         Connections::new(Caps { all, per_ip: limits.connections_per_ip })
     }

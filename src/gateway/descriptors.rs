@@ -1,37 +1,39 @@
-//! Descriptors: how the open files that this process may have are dealt out, so that strangers at one listener leave some for
-//! everything else. A connection takes one as soon as it is accepted, before a byte of its peer has come.
+//! Divides the file descriptors of this process between its listeners, so that clients of one leave some for everything
+//! else. A connection takes one when it is accepted, before its peer has sent a byte.
 
 use crate::config::Config;
 
-/// What is kept for the node itself. At rest it has some 25: nine links to Redis, two runtimes, listeners and standard streams.
-/// Each link may be made anew, or checked by another one, before the one in its place is closed; a name that is looked up, the
-/// keys of an identity provider and the numbers of `/proc` take one or two for a moment; each listener has one for who is
-/// accepted only to be turned away, and two of them sixteen more for who is told so. That is a hundred, rounded up.
+/// Descriptors reserved for the node itself. At rest it has some 25: nine links to Redis, two runtimes, listeners and
+/// standard streams. Each link may be made anew, or checked by another one, before the old one is closed; a name
+/// lookup, the keys of an identity provider and the numbers of `/proc` take one or two for a moment; each listener has
+/// one for a connection that is accepted only to be refused, and two of them have sixteen more for refusals with a
+/// response. That is a hundred, rounded up.
 const OWN: u32 = 128;
-/// Of a question to the authorizer: its connection, and the socket that looks the name up.
+/// Descriptors per request to the authorizer: its connection, and the socket of the name lookup.
 const OF_A_QUESTION: u32 = 2;
-/// The part of the rest that operators may take, where that is less than `limits.admin_connections`: a handful of a thousand.
+/// Divisor for the operators' part of the rest, if that is less than `limits.admin_connections`: a handful of a
+/// thousand.
 const ADMIN: u32 = 16;
-/// The part of the rest that services may take, where that is less than `limits.api_connections`.
+/// Divisor for the services' part of the rest, if that is less than `limits.api_connections`.
 const API: u32 = 4;
 
-/// Connections that the descriptors are enough for, by listener.
+/// The connections that the descriptors suffice for, by listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptors {
-    /// The limit of this process.
+    /// The soft limit of this process.
     pub(super) limit: u64,
     /// To all of `server.listen` together.
     pub(super) clients: u32,
-    /// To `api.listen`; none where there is no such listener.
+    /// To `api.listen`; 0 without such a listener.
     pub(super) api: u32,
     /// To `admin.listen`.
     pub(super) admin: u32,
 }
 
 impl Descriptors {
-    /// Those of this process, as its limit is right now.
+    /// Divides the limit of this process as it is at this moment.
     pub(super) fn of_process(config: &Config) -> Self {
-        // A system that does not say how many there may be is not taken at less than its word.
+        // A system that reports no limit is taken to have none.
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
         Self::deal(limit, config)
     }
@@ -40,14 +42,14 @@ impl Descriptors {
         let all = u32::try_from(limit).unwrap_or(u32::MAX);
         let questions = config.authorizer.url.as_ref().map_or(0, |_| config.authorizer.concurrent);
         let questions = u32::try_from(questions).unwrap_or(u32::MAX).saturating_mul(OF_A_QUESTION);
-        // Where there are hardly any, clients must find some too.
+        // With hardly any descriptors, half of them is for clients all the same.
         let rest = all - OWN.saturating_add(questions).min(all / 2);
         let api = if config.api.listen.is_some() { config.limits.api_connections.min(rest / API) } else { 0 };
         let admin = config.limits.admin_connections.min(rest / ADMIN).max(1);
         Self { limit, clients: rest.saturating_sub(api + admin).max(1), api, admin }
     }
 
-    /// Why they are too few for what is allowed, and what to do.
+    /// Explains why the descriptors are too few for `limits.connections` and what to do; `None` if they suffice.
     fn shortage(self, config: &Config) -> Option<String> {
         let allowed = config.limits.connections.filter(|allowed| *allowed > self.clients)?;
         let Self { limit, clients, .. } = self;
@@ -58,7 +60,7 @@ impl Descriptors {
     }
 }
 
-/// Why this process may open too few files for `limits.connections`, and what to do.
+/// Explains why this process may open too few files for `limits.connections` and what to do; `None` if they suffice.
 #[must_use]
 pub fn shortage(config: &Config) -> Option<String> {
     Descriptors::of_process(config).shortage(config)

@@ -1,5 +1,5 @@
-//! The entrance: what every request for a transport passes before anything is done for it, and where it is refused when
-//! there is no room. No token has been looked at by then.
+//! Admission: the checks that every request for a transport passes before any work is done for it. When there is no
+//! room it is refused here, before any token is looked at.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,20 +20,25 @@ use crate::metrics::limit::Limit;
 use crate::readiness::Readiness;
 use crate::wire::stamp;
 
-/// Seconds after which a refused client is asked to come back, each another one, so that they do not all come at once.
+/// Seconds in `Retry-After` of a refusal. Each refusal gets a random one, so that the clients do not all come back at
+/// once.
 pub(super) const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
 
-/// See the module.
+/// The admission checks of the main listeners; see the module.
 #[derive(Clone, Debug)]
 pub(super) struct Entrance {
     pub(super) readiness: Readiness,
+    /// The slots of the node.
     pub(super) connections: Connections,
+    /// Networks whose `X-Forwarded-For` is trusted.
     pub(super) proxies: Arc<[IpNet]>,
+    /// The rate of handshakes, shared fairly between addresses.
     pub(super) handshakes: Arc<Shares>,
 }
 
 impl Entrance {
-    /// Whoever has no place left takes nothing of the handshakes of the others.
+    /// Takes a slot, then a handshake from the rate. In this order: a client that has no slot left must not use up the
+    /// handshakes of the others.
     fn admit(&self, client: IpAddr) -> Result<Place, Limit> {
         let place = self.connections.place(client)?;
         match self.handshakes.take(client, Instant::now()) {
@@ -44,32 +49,38 @@ impl Entrance {
     }
 }
 
-/// Every request of a main listener passes here. Those for a transport need a place, which they keep until it closes;
-/// their head is rebuilt, and their wire learns of an upgrade.
+/// The middleware of the main listeners. A request for a transport takes a slot, which it keeps until the transport
+/// closes; its head is rewritten, and its wire is armed for the upgrade.
 pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
     if !head::is_ours(request.uri().path()) {
         return next.run(request).await;
     }
+    // A connection that was kept alive may ask during a shutdown; its client has to go to another node.
     if !entrance.readiness.accepting() {
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is stopping\n").into_response();
     }
+    // Only a server that is not built on wires could lead here.
     let Some(wire) = head::wire(request.extensions()) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    // Without an upgrade it becomes no transport: the library refuses it, and it needs no slot.
     if !request.headers().contains_key(SEC_WEBSOCKET_KEY) {
         return next.run(head::enter(request)).await;
     }
     let Ok(subprotocol) = subprotocol::chosen(request.headers()) else { return no_list() };
+    // Behind a proxy all peers are one address: the limits per address have to count what the proxy reports.
     let client = forwarded::client(wire.peer().ip(), request.headers(), &entrance.proxies);
     let place = match entrance.admit(client) {
         Ok(place) => place,
         Err(limit) => return full(limit, client),
     };
     let mut response = next.run(head::enter(request)).await;
+    // Any other response drops the slot right here.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().extend(subprotocol.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
         wire.set_client(client);
         entrance.connections.add(&wire, place);
+        // Last: a layer that changed the response behind this would hide the nonce that the wire searches for.
         stamp(&wire, &mut response);
     }
     response
@@ -80,10 +91,12 @@ fn no_list() -> Response {
     super::refusal(StatusCode::BAD_REQUEST, "invalid-subprotocol", message)
 }
 
-/// The connection is closed too: it would hold a descriptor.
+/// Makes the response for a limit that is reached. It closes the connection, which would hold a descriptor otherwise.
 fn full(limit: Limit, client: IpAddr) -> Response {
     limit.reached();
     tracing::debug!(event = logs::HANDSHAKE_REFUSED, %client, limit = limit.key(), "a handshake was refused");
+    // 429 if the client's address is over its limit, 503 if the node is: a client with a 503 may find room on another
+    // node.
     let (status, code, message) = match limit {
         Limit::HandshakesPerSecond => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,4 +1,4 @@
-//! Where a client comes from: its peer's address, or what proxies that are trusted say of it in `X-Forwarded-For`.
+//! Finds a client's address: that of the peer, or the one that trusted proxies report in `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,9 +7,9 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address that counts as the client's. Each trusted hop is believed about the one before it, from the right to the
-/// left; the first that is not trusted is the client, and what it claims itself is not looked at. Where a trusted hop says
-/// nothing that can be read, the client is that hop.
+/// Gives the address that counts as the client's. Each trusted hop is believed about the one before it, from right to
+/// left; the first hop that is not trusted is the client, and entries further left, which it may have written itself,
+/// are ignored. If a trusted hop reports nothing readable, the client is that hop.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer.to_canonical();
     let mut hops = headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
@@ -20,7 +20,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Ip
     nearest
 }
 
-/// Some proxies add the port.
+/// Parses a hop; some proxies add the port.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();

@@ -1,4 +1,4 @@
-//! The listeners and what answers on each.
+//! The listeners and their routes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,28 +26,34 @@ use crate::rate::Rate;
 use crate::readiness::Readiness;
 use crate::wire::{WireConfig, WireListener};
 
-/// Frames of a transport in a minute that are neither commands nor heartbeats, such as CONNECTs.
+/// Allowance of frames per minute that are neither commands nor heartbeats, such as CONNECTs.
 const OTHER_FRAMES: u32 = 200;
 
-/// What answers on the main listeners.
+/// The parts that answer on the main listeners.
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) door: Arc<Door>,
+    /// Settings for the door's layer.
     pub(super) settings: SocketIoSettings,
+    /// The API's routes, on the main listeners or on one of their own.
     pub(super) v1: Router,
     pub(super) readiness: Readiness,
+    /// The admission checks.
     pub(super) entrance: Entrance,
     pub(super) origins: Origins,
-    /// In dev mode.
+    /// The dev guard; none in production.
     pub(super) guard: Option<Guard>,
 }
 
 impl Front {
     fn main(&self, with_api: bool) -> Router {
         let mut router = health::routes(self.readiness.clone());
+        // With a listener of its own the API must not be reachable for clients too.
         if with_api {
             router = router.merge(self.v1.clone());
         }
+        // Layers wrap outwards: the origin is checked first, so that a foreign page takes neither a slot nor a
+        // handshake.
         let router = self.origins.share(router).layer(self.door.layer(&self.settings));
         self.origins.guard(router.layer(from_fn_with_state(self.entrance.clone(), entrance::enter)))
     }
@@ -57,13 +63,17 @@ impl Front {
     }
 }
 
-/// A listener besides those of the clients.
+/// A listener for services or operators.
 struct Plain<'a> {
+    /// Its configuration key, named when it cannot be bound.
     key: &'a str,
     address: SocketAddr,
     router: Router,
+    /// How long a connection may stay without a response.
     idle_timeout: Duration,
+    /// Most connections to it.
     places: u32,
+    /// The limit to report when they are all taken.
     limit: Limit,
 }
 
@@ -76,15 +86,18 @@ impl Gateway {
             None => router,
         };
         let main = guarded(front.main(config.api.listen.is_none()));
+        // One pool for all addresses of `server.listen`: descriptors belong to the process and not to an address.
         let places = places(Caps { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
         for address in &config.server.listen {
             self.serve_wires(*address, main.clone(), places.clone(), config)?;
         }
+        // Without an address of its own the API is part of the main router.
         if let Some(address) = config.api.listen {
             let api = Plain {
                 key: "api.listen",
                 address,
                 router: guarded(front.api()),
+                // A short idle timeout must not cut off a request whose answer is still under way.
                 idle_timeout: config.api.idle_timeout.max(longest_answer(config)),
                 places: descriptors.api,
                 limit: Limit::ApiConnections,
@@ -122,16 +135,18 @@ impl Gateway {
         Ok(())
     }
 
-    /// What nobody upgrades needs of a wire its deadlines alone.
+    /// Serves a listener without upgrades; of its wires only the deadlines matter.
     fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
         let wire = WireConfig { request_deadline: plain.idle_timeout, ..self.wire_config(config) };
+        // One address may take half: a single broken service must leave connections for the others.
         let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
         let server = Server {
             listener: WireListener::new(listener, wire, self.wires.clone()),
             router: plain.router,
             head_bytes: config.limits.head_bytes.get(),
             places: places(caps, plain.limit),
+            // Open until the end of a shutdown: operators and services are served while clients are drained.
             closing: self.stop.clone(),
             tasks: self.servers.clone(),
         };
@@ -156,6 +171,7 @@ impl Gateway {
             send_buffer: config.wire.send_buffer.get(),
             queue_bytes,
             queue_frames: config.limits.queue_frames,
+            // The rest of the queue is for frames that must not be dropped.
             ephemeral_bytes: queue_bytes / 4,
             frame_bytes: config.limits.frame_bytes.get(),
             frames: Rate::per_minute(frames_per_minute(config)),
@@ -168,7 +184,7 @@ fn places(caps: Caps, limit: Limit) -> (Places, Limit) {
     (Places::new(caps, gauge!(HTTP_CONNECTIONS, "limit" => limit.key())), limit)
 }
 
-/// An address that was in use a moment ago may be bound again. `[::]` takes IPv4 too, whatever the kernel's default
+/// Binds an address. It may have been in use a moment ago. `[::]` accepts IPv4 too, whatever the kernel's default
 /// (`net.ipv6.bindv6only`) is.
 fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -180,12 +196,13 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// A request whose body came as slowly as may be is answered by then.
+/// The longest time until a response: a body as slow as allowed, and two waits for Redis.
 fn longest_answer(config: &Config) -> Duration {
     config.api.body_timeout + config.redis.response_timeout * 2
 }
 
-/// Twice as many as commands that close a transport, and above what heartbeats and CONNECTs need.
+/// The rate of frames above which a transport is killed: twice the commands that close it, plus heartbeats and
+/// CONNECTs. So the limit on commands, which the client is told of, comes first.
 fn frames_per_minute(config: &Config) -> u32 {
     let beats = Duration::from_mins(1).as_millis() / config.socketio.ping_interval.as_millis().max(1);
     let others = u32::try_from(beats).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(OTHER_FRAMES);

@@ -1,5 +1,5 @@
-//! Dev mode's guard: only loopback names, and those of `--dev-host`, in Host and Origin, so that no web page reaches it by
-//! name tricks; and no peer from the open internet, on any listener. It says why it refuses.
+//! The dev guard: dev mode answers only to loopback names and those of `--dev-host` in Host and Origin, so that no web
+//! page reaches it by DNS rebinding, and to no peer on the public internet, on any listener. It logs why it refuses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,24 +17,26 @@ use crate::config::DevHost;
 use crate::doors::socketio::head;
 use crate::logs::{self, Hints};
 
-/// Longest name that is repeated in the log.
+/// Longest name that is repeated in the log, in characters.
 const SHOWN_CHARS: usize = 100;
 
-/// See the module.
+/// The names that dev mode answers to; see the module.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
+    /// Names and addresses of `--dev-host`, besides those of loopback.
     hosts: Arc<[DevHost]>,
+    /// The log lines for developers.
     hints: Hints,
 }
 
-/// Why a request is refused, with the name that it came by.
+/// Why a request is refused, with the offending name.
 #[derive(Debug, PartialEq, Eq)]
 enum Foreign {
-    /// No Host or several, or one that is none.
+    /// It has no Host, several, or an unreadable one.
     NoHost,
-    /// Of its Host, or of its target.
+    /// Its Host or its target names another machine.
     Host(String),
-    /// Of the web page that sent it.
+    /// The web page that sent it is of another machine.
     Origin(String),
     /// Its peer is neither this machine nor in a private network.
     Peer,
@@ -45,14 +47,15 @@ impl Guard {
         Self { hosts: hosts.into(), hints }
     }
 
-    /// Stands before all of these routes.
+    /// Adds the guard before all routes of `router`.
     pub(super) fn before(&self, router: Router) -> Router {
         router.layer(from_fn_with_state(self.clone(), check))
     }
 
-    /// Whether a request names this machine in its one Host, in its target where that has a name, and as its page.
+    /// Checks that a request names this machine in its one Host, in its target if that has a name, and as its page.
     fn judge(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
         let mut hosts = headers.get_all(HOST).iter();
+        // With two of them, the guard and a layer behind it could each believe another one.
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Foreign::NoHost) };
         let host = host.to_str().map_err(|_| Foreign::NoHost)?;
         for authority in [Some(host), uri.authority().map(Authority::as_str)].into_iter().flatten() {
@@ -61,6 +64,7 @@ impl Guard {
             }
         }
         for origin in headers.get_all(ORIGIN) {
+            // An unreadable origin and `null` have no authority, so they are refused.
             let page = origin.to_str().unwrap_or_default();
             if !page.split_once("://").is_some_and(|(_, authority)| self.is_ours(authority)) {
                 return Err(Foreign::Origin(name(page)));
@@ -72,10 +76,12 @@ impl Guard {
     fn is_ours(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host();
+        // `localhost@evil.example` is a host with a user name, which a careless reader takes for localhost.
         !authority.as_str().contains('@') && (is_loopback(host) || self.hosts.iter().any(|ours| ours.is(host)))
     }
 
     fn say(&self, foreign: &Foreign) {
+        // A page that retries would fill the log.
         if !self.hints.is_due(&format!("{foreign:?}")) {
             return;
         }
@@ -95,19 +101,21 @@ impl Guard {
 
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let peer = head::wire(request.extensions()).map(|wire| wire.peer());
+    // The peer counts and not a forwarded address, which a stranger can write at will.
     let near = if peer.is_none_or(is_near) { Ok(()) } else { Err(Foreign::Peer) };
     if let Err(foreign) = near.and_then(|()| guard.judge(request.uri(), request.headers())) {
         guard.say(&foreign);
         return (StatusCode::FORBIDDEN, "dev mode answers to loopback names and those of --dev-host only\n")
             .into_response();
     }
+    // Noted before the request is consumed; whether it is needed, its response tells.
     let handshake = Handshake::of(request.uri(), request.headers());
     let response = next.run(request).await;
     handshake.explain(response.status(), &guard.hints);
     response
 }
 
-/// The host without its port, as a person would write it behind `--dev-host`.
+/// Gives the host without its port, in the form for `--dev-host`.
 fn name(authority: &str) -> String {
     let authority = authority.split_once("://").map_or(authority, |(_, authority)| authority);
     let host = authority.parse::<Authority>().map_or_else(|_| authority.to_owned(), |parsed| parsed.host().to_owned());
@@ -119,7 +127,7 @@ fn is_loopback(host: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether a peer is this machine or in a network of its own: private, link-local, or shared behind one address.
+/// Whether a peer is this machine or in a local network: private, link-local, or shared address space (100.64.0.0/10).
 fn is_near(peer: SocketAddr) -> bool {
     match peer.ip().to_canonical() {
         IpAddr::V4(ip) => {

@@ -1,4 +1,5 @@
-//! Why a handshake failed, in words of what to change: for developers, whose client says little more than that it did.
+//! Explains in dev mode why a handshake failed and what to change: the client of a developer says little more than that
+//! it did.
 
 use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, StatusCode, Uri};
@@ -6,11 +7,13 @@ use http::{HeaderMap, StatusCode, Uri};
 use crate::doors::socketio::head;
 use crate::logs::{self, Hints};
 
-/// What a request asked for, as far as it may have gone wrong. Nothing of it is shown: its query may hold a token.
+/// The facts of a request that can explain a failure. The request itself is not kept: its query may hold a token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handshake {
     wanted: Wanted,
+    /// Whether the query says `EIO=4`.
     engine_4: bool,
+    /// Whether the query asks for long polling.
     polling: bool,
 }
 
@@ -18,16 +21,16 @@ pub(super) struct Handshake {
 enum Wanted {
     /// A transport, by an upgrade.
     Upgrade,
-    /// Something of Socket.IO without one.
+    /// Something of Socket.IO without an upgrade.
     Plain,
-    /// An upgrade where there is none.
+    /// An upgrade at a path that has none.
     Elsewhere,
-    /// Another thing altogether.
+    /// No handshake.
     Nothing,
 }
 
 impl Handshake {
-    /// Of a request as it came.
+    /// Reads the facts of a request.
     pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Self {
         let upgrades = headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE);
         let wanted = match (head::is_ours(uri.path()), upgrades) {
@@ -40,7 +43,7 @@ impl Handshake {
         Self { wanted, engine_4: has("EIO=4"), polling: has("transport=polling") }
     }
 
-    /// Says what was wrong, if it was refused with this status.
+    /// Logs the fault, if the response has an error status.
     pub(super) fn explain(self, status: StatusCode, hints: &Hints) {
         let Some((reason, what)) = self.fault(status).filter(|(reason, _)| hints.is_due(reason)) else { return };
         tracing::info!(
@@ -51,11 +54,13 @@ impl Handshake {
         );
     }
 
-    /// The reason for a log's reader, and what to change.
+    /// Gives the reason as a short code, and what to change.
     fn fault(self, status: StatusCode) -> Option<(&'static str, &'static str)> {
         if !status.is_client_error() && !status.is_server_error() {
             return None;
         }
+        // From the certain to the likely: a status of this gateway's own layers names the cause, the query only hints
+        // at it.
         match (self.wanted, status) {
             (Wanted::Nothing, _) => None,
             (Wanted::Elsewhere, _) => Some(("path", "there is no WebSocket at its path: Socket.IO is at /socket.io/")),

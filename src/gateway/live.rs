@@ -1,24 +1,26 @@
-//! The thread of live delivery: what comes through pub/sub, and what live delivery and readiness need of Redis.
+//! The thread of live delivery: the tasks that receive from pub/sub, and the links to Redis that live delivery and
+//! readiness need.
 //!
-//! A thousand clients that come back at once are some hundred milliseconds of work for all cores: commands to read and large
-//! answers to write. Those who are there must not wait until that is done, and no order among the tasks of one runtime
-//! promises that they do not. So live delivery has a thread, which the kernel gives its share of the cores.
+//! A thousand clients that reconnect at once are some hundred milliseconds of work for all cores: commands to parse and
+//! large answers to write. Connected clients must not wait until that is done, and the scheduler of one shared runtime
+//! cannot guarantee it. So live delivery has a thread of its own, to which the kernel gives its share of the cores.
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// See the module. It ends with this.
+/// The runtime of live delivery; see the module. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Live(Option<Runtime>);
 
 impl Live {
     pub(super) fn start() -> io::Result<Self> {
+        // "Multi" with one worker: a current-thread runtime would run only inside a `block_on`.
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("live").enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
-    /// None of its own: for whoever runs nothing.
+    /// Without a thread, for a gateway that is built but not run.
     pub(super) const fn none() -> Self {
         Self(None)
     }
@@ -30,7 +32,8 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        // What runs on it has been told to stop and waited for; a runtime must not be waited for in another.
+        // Its tasks were told to stop and waited for. In the background, because a runtime must not block while it is
+        // dropped inside another one.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

@@ -1,5 +1,6 @@
-//! Which web pages may connect and call: a browser names the page's origin, and only those that are listed pass. To them
-//! CORS lets the answers of the HTTP interface through, without credentials: a page shows a token or a key, no cookie.
+//! Checks which web pages may connect and call. A browser names the page's origin, and only listed origins pass. For
+//! them CORS allows reading the answers of the HTTP interface, without credentials: a page sends a token or a key, no
+//! cookie.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use crate::config::WebOrigin;
 use crate::logs;
 use crate::metrics::ORIGINS_REFUSED;
 
-/// How long a browser may remember what it was allowed: the configuration changes with a restart only.
+/// How long a browser may cache the permission: the configuration changes with a restart only.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// The listed origins; an empty list is any.
+/// The listed origins; an empty list admits any.
 #[derive(Clone, Debug)]
 pub(super) struct Origins(Arc<[WebOrigin]>);
 
@@ -29,8 +30,10 @@ impl Origins {
         Self(listed.into())
     }
 
-    /// Lets pages of listed origins read what these routes answer.
+    /// Lets pages of listed origins read the answers of these routes.
     pub(super) fn share(&self, router: Router) -> Router {
+        // Without a list CORS stays closed: the interface is for services, and no page was named that may read its
+        // answers.
         if self.0.is_empty() {
             return router;
         }
@@ -44,7 +47,7 @@ impl Origins {
         router.layer(cors)
     }
 
-    /// Refuses everything that comes from a page of another origin.
+    /// Refuses every request from a page of another origin.
     pub(super) fn guard(&self, router: Router) -> Router {
         if self.0.is_empty() { router } else { router.layer(from_fn_with_state(self.clone(), check)) }
     }
@@ -54,6 +57,7 @@ impl Origins {
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
+        // Clients that are no browsers send no Origin, and pass.
         headers.get_all(ORIGIN).iter().all(|origin| self.includes(origin))
     }
 }

@@ -1,4 +1,5 @@
-//! The policy of a configuration: a rule per class, the configured one, that of a wider class, or the default.
+//! Builds the policy of a configuration: one rule per class, which is the configured one, that of a wider class, or the
+//! default.
 
 use hallway_rooms::class::{Class, Classes};
 use hallway_rooms::form::Form;
@@ -10,7 +11,7 @@ use crate::auth::authorizer::{Authorizer, AuthorizerSettings};
 use crate::auth::policy::{Expression, Policy, Rule, Subject};
 use crate::config::{Config, Mode};
 
-/// The policy of a configuration; open to all in dev mode. From `stop` on nobody is asked.
+/// Builds the policy of a configuration; in dev mode every join is allowed. From `stop` on the authorizer is not asked.
 ///
 /// # Errors
 /// When a rule does not compile, which the configuration has checked before, or no HTTP client can be made.
@@ -29,6 +30,7 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
     let mut authorized = false;
     for (name, settings) in &config.rooms {
         let form: Form = name.parse()?;
+        // `order:{id}` and `order:{number}` are the same class under two spellings.
         if !form.same_shape(&class.form) {
             continue;
         }
@@ -37,6 +39,7 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
             return Ok(Rule { class: form.clone(), form, join: join.clone(), authorized, own: true });
         }
     }
+    // A class that an operator adds only for its history keeps the rule that its rooms had before.
     let inherited = match wider(classes, class) {
         Some(wider) => rule(config, classes, wider)?,
         None => Rule::default_of(&class.form)?,
@@ -44,7 +47,8 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
     Ok(Rule { class: class.form.clone(), authorized: authorized || inherited.authorized, ..inherited })
 }
 
-/// The class that the rooms of `class` would be of without it, whose rule they keep; built-in classes have rules of their own.
+/// Finds the class that the rooms of `class` would have without it, and whose rule they keep. Built-in classes have
+/// rules of their own.
 fn wider<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
     if class.form.is_built_in() {
         return None;

@@ -1,8 +1,10 @@
-//! Serving HTTP/1 on a listener. A stranger has a head of bounded length, a bounded time without an answer (the wire's), and
-//! no more connections than there are places; every connection is a task that ends with the gateway.
+//! Serves HTTP/1 on a listener. An unknown peer has a head of bounded length, a bounded time without a response
+//! (enforced by the wire), and no more connections than there are slots; every connection is a task that ends with the
+//! gateway.
 //!
-//! A connection has its place from when it is accepted until its descriptor is given back, so that no listener takes more of
-//! them than its part. Who finds no place is told so, but only a few at once: the others are closed without a word.
+//! A connection has its slot from its accept until its descriptor is closed, so that no listener takes more descriptors
+//! than its part. A client without a slot gets a response that says so, but only a few at once: the others are closed
+//! without one.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -31,31 +33,33 @@ use crate::logs;
 use crate::metrics::limit::Limit;
 use crate::wire::{WireIo, WireListener};
 
-/// How long whoever finds no place may take to ask and to hear so.
+/// How long a client without a slot may take to send its request and read the refusal.
 const TURNED_AWAY: Duration = Duration::from_secs(1);
-/// How many may do so at once. Each holds a descriptor that is nobody's part, of those kept for the node itself.
+/// Refusals at once. Each holds one of the descriptors that are reserved for the node itself.
 const TURNED_AWAY_AT_ONCE: usize = 16;
 
 /// One listener.
 pub(super) struct Server {
     pub(super) listener: WireListener,
     pub(super) router: Router,
-    /// Bytes of a request's head.
+    /// Most bytes of a request's head.
     pub(super) head_bytes: usize,
-    /// The places of its connections, and the limit that says how many.
+    /// The slots of its connections, and the limit to report when all are taken.
     pub(super) places: (Places, Limit),
-    /// No connection is accepted any more, and none stays idle.
+    /// Cancelled when the listener stops accepting and idle connections are closed.
     pub(super) closing: CancellationToken,
+    /// Where connections are spawned, so that a shutdown waits for them.
     pub(super) tasks: TaskTracker,
 }
 
 impl Server {
-    /// Accepts connections until the gateway closes. Those that are at an answer end with it.
+    /// Accepts connections until the gateway closes. Connections that are being answered end with their response.
     pub(super) async fn run(mut self) {
         let mut http = http1::Builder::new();
         http.max_buf_size(self.head_bytes).max_header_size(self.head_bytes);
         let full = Router::new().fallback(turned_away);
         let closing = self.closing.clone();
+        // Refusals are bounded by their own permits: they have no slot that would bound them.
         let turns = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
         while let Some((mut io, peer)) = closing.run_until_cancelled(self.listener.accept()).await {
             match self.place(peer) {
@@ -63,6 +67,7 @@ impl Server {
                     io.keep(place);
                     self.tasks.spawn(serve(http.clone(), io, self.router.clone(), closing.clone()));
                 }
+                // Dropping the socket is all the work that the node does for the others in a flood.
                 Err(limit) => {
                     limit.reached();
                     let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
@@ -85,15 +90,18 @@ async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: Cancel
         request.extensions_mut().insert(ConnectInfo(wire.clone()));
         router.clone().oneshot(request.map(Body::new))
     });
+    // `with_upgrades`, or hyper would close the connection behind the 101.
     let mut connection = pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
+            // The current request is still answered; an idle connection ends at once.
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
+        // A client cannot be told in a response, since its request was never parsed; the operator can.
         if error.is_parse_too_large() {
             Limit::HeadBytes.reached();
         }

@@ -1,9 +1,10 @@
-//! Assurance: every open room is compared with what the broker has last stored in it, many in one round trip: at once after
-//! a break of the feed, and from time to time whatever happens. An event that came into the broker without a message, as by
-//! a full sync from another server, is noticed by nothing else; a room that is not level is read.
+//! The audit: every open room is compared with the last offset that the broker has stored for it, many rooms per round
+//! trip. It runs at once after a break of the event channel, and at intervals in any case: an event that entered the
+//! broker without a message, as by a full sync from another server, is noticed by nothing else. A room that is behind
+//! is read.
 //!
-//! A room that is level has proven its silence up to then. Without that, one that nothing was stored in for longer than its
-//! last offset is remembered would look like one with a gap.
+//! An audit also proves that a room which is not behind was silent up to then. Without that proof a room in which
+//! nothing was stored for longer than its last offset is remembered would look like one with a gap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,46 +22,49 @@ use super::feed::Task;
 use super::room::LocalRoom;
 use crate::broker::{Broker, Unavailable};
 
-/// Rooms compared in one round trip: some ten kilobytes, and less than a millisecond of Redis.
+/// Rooms per round trip: some ten kilobytes, and less than a millisecond of Redis' time.
 const ROOMS: usize = 512;
-/// Round trips at once.
+/// Round trips in flight at once.
 const LOOKS: usize = 16;
-/// Between two tries while the broker does not answer.
+/// Pause before the next try while the broker does not answer.
 const RETRY: Duration = Duration::from_millis(100);
-/// So often in a row the broker does not answer though it is well; then each room is read, and judged by itself.
+/// Failures in a row, of a broker that is healthy otherwise, after which each room is read and judged by itself.
 const FAILURES: u32 = 10;
 
-/// Rooms and where they stood when the broker was asked.
+/// Rooms, and their positions when the broker was asked.
 type Asked = Vec<(Arc<LocalRoom>, Position)>;
 
-/// Comparisons that have ended, are under way, and are to begin.
+/// The running audit: batches that are waiting and in flight.
 #[derive(Default)]
 pub(super) struct Looks {
-    /// No more than are open.
+    /// Batches that have not begun; no more rooms than are open.
     rooms: VecDeque<Vec<Arc<LocalRoom>>>,
+    /// Batches in flight, at most [`LOOKS`].
     running: FuturesUnordered<BoxFuture<'static, Look>>,
 }
 
-/// One comparison of many rooms; nothing is known where the broker did not say it.
+/// The result of one batch.
 pub(super) struct Look {
+    /// The rooms in the order in which the broker was asked.
     asked: Asked,
+    /// The broker's answer in the same order; `None` if it gave none.
     facts: Option<Vec<Facts>>,
 }
 
 impl Looks {
-    /// Compares all these, whatever was compared before.
+    /// Starts an audit of these rooms and drops one that is running: its answers may be older than the break.
     pub(super) fn restart(&mut self, hub: &Hub, rooms: &[Arc<LocalRoom>]) {
         self.running.clear();
         self.rooms = rooms.chunks(ROOMS).map(<[_]>::to_vec).collect();
         self.begin(hub);
     }
 
-    /// Whether nothing is being compared.
+    /// Whether no batch is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// The next comparison that ends.
+    /// Waits for the next batch that ends.
     pub(super) async fn next(&mut self) -> Option<Look> {
         self.running.next().await
     }
@@ -75,22 +79,25 @@ impl Looks {
 }
 
 async fn look(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
+    // Rooms that were closed meanwhile have no position and are left out.
     let asked: Asked = rooms.into_iter().filter_map(|local| local.position().map(|at| (local, at))).collect();
     let names: Vec<Room> = asked.iter().map(|(local, _)| local.room().clone()).collect();
     let mut failures = 0;
     while failures < FAILURES {
-        match broker.facts_of(&names).await {
+        match broker.facts(&names).await {
             Ok(facts) => return Look { asked, facts: Some(facts) },
+            // While the broker is out of reach for everything, no room is at fault: the count begins again.
             Err(Unavailable(_)) => failures = if broker.health().ready { failures + 1 } else { 0 },
         }
         tokio::time::sleep(RETRY).await;
-        broker.reachable().await;
+        // Returns at once if the broker is not known to be down, so the pause comes first.
+        broker.health().recovered().await;
     }
     Look { asked, facts: None }
 }
 
 impl Task {
-    /// Compares every open room, unless that is being done.
+    /// Starts an audit of every open room, unless one is running.
     pub(super) fn look_at_all(&mut self) {
         if self.looks.is_empty() {
             self.looks.restart(&self.hub, &self.hub.all());
@@ -98,6 +105,8 @@ impl Task {
     }
 
     pub(super) fn take_look(&mut self, look: Look) {
+        // Without an answer every room of the batch counts as behind, and the read of each finds out which one is at
+        // fault.
         let facts =
             look.facts.map_or_else(|| vec![None; look.asked.len()], |facts| facts.into_iter().map(Some).collect());
         for ((local, asked), facts) in look.asked.iter().zip(facts) {
@@ -109,13 +118,15 @@ impl Task {
     }
 }
 
-/// Whether everything that is stored in a room has been delivered; if so, its silence is proven up to now. A room may have
-/// moved on while the broker was asked.
+/// Whether all stored events of a room have been delivered; if so, its silence is proven up to this audit. The room may
+/// have moved on while the broker was asked, so both positions count.
 fn is_level(local: &LocalRoom, asked: &Position, facts: &Facts) -> bool {
+    // The room was closed meanwhile; opening it again reads its facts anyway.
     let Some(position) = local.position() else { return true };
     let continues = |p: &Position| facts.continues(p.at(), p.reach(), &[], false);
     let is_level = continues(asked) || continues(&position);
     if is_level {
+        // Only for the position that the broker was asked about: the proof says nothing about a later one.
         local.vouch(asked.at(), facts.quiet());
     }
     is_level

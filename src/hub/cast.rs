@@ -1,4 +1,4 @@
-//! One event on its way to many: composed once, framed once per dialect and set of rooms.
+//! An outgoing event: composed once, framed once per dialect and set of rooms, and sent to many sessions.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -15,58 +15,70 @@ use crate::metrics as names;
 use crate::session::{Dialect, Session};
 use crate::wire::{Push, Weight};
 
-/// One of an event's rooms that has members here.
+/// One of an event's rooms that is open here.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
+    /// The room on this node.
     pub(super) local: Arc<LocalRoom>,
-    /// Which of the entry's places it is.
+    /// Index of the room in the entry's `places`.
     pub(super) place: usize,
-    /// Whether it comes out of order, so that every live member is to have it.
+    /// Whether the event comes out of order, so that every live member must get it, whatever its own position.
     pub(super) late: bool,
 }
 
 impl Target {
-    /// Whether the room has not passed on anything newer of the event's key.
+    /// Whether the room has delivered nothing newer of the event's key.
     pub(super) fn is_news(&self, entry: &Entry) -> bool {
         entry.places[self.place].stamp().is_none_or(|stamp| self.local.passed(|passed| passed.is_news(stamp)))
     }
 }
 
-/// An event with its frames.
+/// An event with its frames so far.
 #[derive(Debug)]
 pub(super) struct Cast<'a> {
     pub(super) entry: &'a Entry,
-    /// Whether others of its rooms had or will have it by themselves.
+    /// Whether its other rooms delivered it, or will deliver it, as an event of their own.
     pub(super) is_apart: bool,
+    /// The composed event.
     envelope: Envelope,
+    /// Frames by dialect (its address) and set of rooms (a bit per place). A list, since there are a few at most.
     frames: Vec<(usize, u64, Bytes)>,
+    /// Decides what a slow peer may lose.
     keeps: Keeps,
 }
 
-/// The most that any of its rooms keeps of an event.
+/// How the event is kept, by the room that keeps most of it.
 #[derive(Clone, Copy, Debug)]
 enum Keeps {
+    /// In a history: a client that missed it would find it there, so it is never dropped.
     History,
+    /// Only as the latest of this key.
     Newest(u64),
+    /// Nowhere.
     Nothing,
 }
 
 impl<'a> Cast<'a> {
-    /// Composes an entry's event.
+    /// Composes the event of an entry.
+    ///
+    /// # Errors
+    /// When the stored text is no valid event.
     pub(super) fn of(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
         let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
+        // The strongest promise of its rooms decides: they share one frame.
         let stored = entry.places.iter().any(|place| place.link().is_some());
         let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
         Ok(Self { entry, is_apart, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
     }
 
-    /// What becomes of its frame at a peer that lags. Of `latest` events one gives way to the next of its key, if both
-    /// came by the same rooms.
+    /// Gives the weight of its frame in a backlog. A `latest` frame may be replaced by the next one of its key, but
+    /// only if both are for the same rooms: each frame carries the offsets of its rooms.
     pub(super) fn weight(&self, mask: u64) -> Weight {
         match self.keeps {
             Keeps::History => Weight::Durable,
             Keeps::Nothing => Weight::Ephemeral,
             Keeps::Newest(key) => {
+                // The wire knows neither keys nor rooms; one hash of both is all that it compares.
                 let mut hasher = std::hash::DefaultHasher::new();
                 key.hash(&mut hasher);
                 self.chosen(mask).for_each(|place| place.room.hash(&mut hasher));
@@ -75,9 +87,10 @@ impl<'a> Cast<'a> {
         }
     }
 
-    /// The frame for a session in the rooms of `mask`, a bit per place.
+    /// Gives the frame for a session in the rooms of `mask`, a bit per place.
     pub(super) fn frame(&mut self, session: &Session, mask: u64) -> Bytes {
         let dialect = session.dialect();
+        // All sessions of a namespace share one dialect object, so its address identifies it without a lookup.
         let speaks = Arc::as_ptr(dialect).cast::<()>() as usize;
         if let Some((_, _, frame)) = self.frames.iter().find(|(d, m, _)| (*d, *m) == (speaks, mask)) {
             return frame.clone();
@@ -87,7 +100,7 @@ impl<'a> Cast<'a> {
         frame
     }
 
-    /// Whether a session gets it the first time, by the rooms of `mask`.
+    /// Whether this is the session's first copy of the event, which reaches it by the rooms of `mask`.
     pub(super) fn is_first(&self, session: &Session, mask: u64) -> bool {
         session.first_copy(self.entry, mask) && !(self.is_apart && session.came_by_another(self.entry, mask))
     }
@@ -103,17 +116,27 @@ impl<'a> Cast<'a> {
     }
 }
 
-/// What the hub counts, looked up once.
+/// The hub's metrics, looked up once: a lookup per frame would cost more than the push.
 pub(super) struct Counts {
+    /// Frames sent or queued.
     pub(super) delivered: Counter,
+    /// Events with a room that is open here.
     pub(super) events: Counter,
+    /// Stored events that no client may get.
     pub(super) invalid: Counter,
+    /// Ephemeral frames dropped at slow peers.
     pub(super) dropped: Counter,
+    /// `latest` frames replaced in a queue by a newer one.
     pub(super) replaced: Counter,
+    /// Deliveries from the backlog instead of the live channel.
     pub(super) healed: Counter,
+    /// Rooms set back because the broker had lost its last entries.
     pub(super) rewound: Counter,
+    /// Rooms whose history did not reach back to their position.
     pub(super) cut_off: Counter,
+    /// Rooms closed because their history could not be read.
     pub(super) unreadable: Counter,
+    /// Seconds between storing an event and the end of its delivery.
     pub(super) lag: Histogram,
 }
 
@@ -122,7 +145,7 @@ impl Counts {
         Self {
             delivered: counter!(names::DELIVERED),
             events: counter!(names::EVENTS_FANNED_OUT),
-            invalid: counter!(names::EVENTS_REFUSED, "way" => "feed"),
+            invalid: counter!(names::EVENTS_REFUSED, "source" => "dispatch"),
             dropped: counter!(names::EPHEMERAL_DROPPED),
             replaced: counter!(names::LATEST_REPLACED),
             healed: counter!(names::HEALED),
@@ -138,27 +161,32 @@ impl Counts {
             Push::Sent | Push::Queued => *sent += 1,
             Push::Dropped => self.dropped.increment(1),
             Push::Replaced => self.replaced.increment(1),
+            // A skipped member was no receiver; the other two are counted by the wire's close reason.
             Push::Skipped | Push::Closed | Push::Overflow => {}
         }
     }
 }
 
-/// Remembers the last events that were kept nowhere, since they come once per channel of their rooms.
+/// Recognises second copies of events that are kept nowhere: such an event comes once per channel of its rooms, and no
+/// position tells the copies apart.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
+    /// Hashes of their ids.
     known: HashSet<u64>,
+    /// The same in order of arrival, for forgetting the oldest.
     order: VecDeque<u64>,
 }
 
 impl Recent {
-    /// Events in flight between the first and the last channel of one.
+    /// Number of events remembered: more than are in flight between the first and the last channel of one event.
     const KEPT: usize = 1024;
 
-    /// Whether this is its first copy.
+    /// Records an event; false if this is a second copy.
     pub(super) fn first(&mut self, entry: &Entry) -> bool {
         let mut hasher = std::hash::DefaultHasher::new();
         entry.id.hash(&mut hasher);
         let digest = hasher.finish();
+        // Checked first, so that a second copy does not push out the oldest id.
         if !self.known.insert(digest) {
             return false;
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Hub, LocalRoom};
-use crate::broker::Unavailable;
+use crate::fleet::Unavailable;
 use crate::logs;
 
 /// Between two tellings: the others may know a count two seconds late, and this leaves most of that to the way there.
@@ -82,12 +82,12 @@ impl Hub {
     pub async fn resign(&self) -> Result<(), Unavailable> {
         let mut turn = self.0.census.turn.lock().await;
         turn.over = true;
-        self.0.broker.resign().await?;
+        self.0.fleet.resign().await?;
         self.all().iter().for_each(|local| self.recount(local.room()));
         let rooms: Vec<Room> = self.0.census.changed.lock().drain().collect();
         for chunk in rooms.chunks(AT_ONCE) {
             let nobody: Vec<_> = chunk.iter().map(|room| (room.clone(), 0)).collect();
-            self.0.broker.tell_sizes(&nobody).await?;
+            self.0.fleet.tell_sizes(&nobody).await?;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Hub {
         if turn.over {
             return;
         }
-        let losses = (self.breaks(), self.0.broker.forgotten());
+        let losses = (self.breaks(), self.0.fleet.forgotten());
         if std::mem::replace(&mut turn.losses, losses) != losses {
             self.populated().iter().for_each(|room| self.recount(room));
         }
@@ -121,7 +121,7 @@ impl Hub {
         let rooms: Vec<Room> = changed.into_iter().collect();
         for (at, chunk) in rooms.chunks(AT_ONCE).enumerate() {
             let sizes: Vec<_> = chunk.iter().map(|room| (room.clone(), self.size(room))).collect();
-            if let Err(unavailable) = self.0.broker.tell_sizes(&sizes).await {
+            if let Err(unavailable) = self.0.fleet.tell_sizes(&sizes).await {
                 self.0.census.changed.lock().extend(rooms[at * AT_ONCE..].iter().cloned());
                 return Err(unavailable);
             }

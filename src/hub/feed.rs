@@ -1,5 +1,5 @@
-//! The feed: the one task that takes what the broker sends, in order, and moves the rooms' positions. It waits for no read:
-//! those go on beside it, and what they bring comes in as the feed's items do.
+//! The dispatch: the one task that takes the broker's messages, in order, and moves the rooms' positions. It waits for
+//! no read: reads run beside it, and their results arrive like messages.
 
 use std::sync::Arc;
 
@@ -23,16 +23,19 @@ use super::room::LocalRoom;
 use crate::broker::Feed;
 use crate::broker::feed::FeedReceiver;
 
-/// Deliveries of the backlog between two looks at what came meanwhile.
+/// Deliveries from the backlog before live messages get a turn.
 const STEPS: usize = 64;
 
-/// An offset further ahead of the broker's clock than this was not given by the broker, unless its clock was set back.
+/// Milliseconds ahead of the broker's clock beyond which an offset was not given by the broker, unless its clock was
+/// set back.
 const FAR_MS: u64 = 60_000;
 
-/// Rooms that were opened when something newer had already arrived.
+/// Rooms that were opened when something newer had already arrived; they need a read.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
+    /// Filled by `Hub::open`, emptied by the dispatch; no more than the rooms opened in between.
     rooms: Mutex<Vec<Arc<LocalRoom>>>,
+    /// Wakes the dispatch.
     raised: Notify,
 }
 
@@ -47,37 +50,48 @@ impl Behind {
     }
 }
 
-/// What the task has in hand.
+/// The state of the dispatch.
 pub(super) struct Task {
     pub(super) hub: Hub,
+    /// Entries that wait for a read of something before them.
     pub(super) backlog: Backlog,
+    /// Reads of histories in flight.
     pub(super) reads: FuturesUnordered<BoxFuture<'static, Read>>,
+    /// The running audit.
     pub(super) looks: Looks,
+    /// Reads of `latest` events after a loss.
     pub(super) renewal: Renewal,
-    /// Whether a break was told whose end is to be.
+    /// Whether a break was logged whose end is still to be logged.
     pub(super) is_broken: bool,
+    /// Recognises second copies of events that are kept nowhere.
     recent: Recent,
+    /// When the next audit is due.
     audit: Interval,
 }
 
-/// What an entry is to its rooms here.
+/// What an entry means to its rooms on this node.
 struct Weighed {
+    /// Rooms that have to deliver it.
     targets: Vec<Target>,
+    /// Whether one of them misses something before it.
     has_gap: bool,
+    /// Whether one of its rooms has delivered it before: then each member has to be asked whether it has it.
     is_apart: bool,
 }
 
 impl Hub {
-    /// Delivers what the broker sends until `stop`, or until the broker is gone.
+    /// Delivers the broker's messages until `stop`, or until the broker has ended.
     pub async fn run(&self, feed: FeedReceiver, stop: CancellationToken) {
         let mut task = Task::new(self.clone());
         stop.run_until_cancelled(task.take_all(feed)).await;
     }
 
-    /// The rooms here that have not had this entry.
+    /// Sorts out which rooms on this node have not delivered this entry.
     fn weigh(&self, entry: &Entry) -> Weighed {
         let mut weighed = Weighed { targets: Vec::new(), has_gap: false, is_apart: false };
         for target in self.targets(entry) {
+            // A room that keeps the event in no history has no chain: only the stamp of a `latest` event tells copies
+            // apart.
             let Some(link) = entry.places[target.place].link() else {
                 weighed.targets.extend(target.is_news(entry).then_some(target));
                 continue;
@@ -86,11 +100,15 @@ impl Hub {
                 Some(Arrival::Next) => weighed.targets.push(target),
                 Some(Arrival::Late) => weighed.targets.push(Target { late: true, ..target }),
                 Some(Arrival::Gap) => weighed.has_gap = true,
+                // The broker gave the same event another offset: members have it, but the chain goes on from there.
                 Some(Arrival::Again) => target.local.advance(link, &entry.id),
                 Some(Arrival::Seen) => weighed.is_apart = true,
+                // The room is being opened: `arrival` has recorded the offset, and `start` compares it with the facts.
                 None => {}
             }
         }
+        // If no history is missing the entry, this is a second copy. Rooms that keep nothing delivered the first one;
+        // `latest` events were judged by their stamps above.
         let stored = |t: &Target| entry.places[t.place].link().is_some();
         if !weighed.targets.iter().any(stored) {
             weighed.targets.retain(|target| entry.places[target.place].stamp().is_some());
@@ -98,9 +116,11 @@ impl Hub {
         weighed
     }
 
-    /// Advances the rooms and delivers to their members.
+    /// Advances the rooms and delivers the entry to their members.
     pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<Target>, is_apart: bool) {
         for target in &targets {
+            // Positions first: a session that joins during the delivery stands behind this entry, and has it from its
+            // read.
             match entry.places[target.place].keep {
                 Keep::Stored(link) => target.local.advance(link, &entry.id),
                 Keep::Newest(stamp) => target.local.passed(|passed| passed.note(stamp, entry)),
@@ -108,6 +128,7 @@ impl Hub {
             }
         }
         self.deliver(entry, &targets, is_apart).await;
+        // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
         targets.iter().for_each(|target| target.local.serve());
     }
 
@@ -120,16 +141,16 @@ impl Hub {
         entry.places.iter().enumerate().filter_map(here).collect()
     }
 
-    /// Whether an entry lies in the future of the broker. A service may send such a line by a plain `PUBLISH`; taken at its
-    /// word, it would make all that is stored from then on look old.
+    /// Whether an entry lies in the broker's future. A service can send such a line by a plain `PUBLISH`; if it were
+    /// believed, all events stored from then on would look old.
     fn is_far(&self, entry: &Entry) -> bool {
-        // Before the broker's clock is known nothing can be held against it.
-        let Some(now_ms) = self.0.broker.control().now_ms() else { return false };
+        // Without knowledge of the broker's clock no entry can be called far.
+        let Some(now_ms) = self.0.fleet.control().now_ms() else { return false };
         let far = now_ms.saturating_add(FAR_MS);
         entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
     }
 
-    /// Whether none of an entry's rooms here has it in its history.
+    /// Whether no room of the entry on this node keeps it in its history.
     fn is_passing(&self, entry: &Entry) -> bool {
         self.targets(entry).iter().all(|target| entry.places[target.place].link().is_none())
     }
@@ -138,6 +159,7 @@ impl Hub {
 impl Task {
     fn new(hub: Hub) -> Self {
         let mut audit = tokio::time::interval(hub.0.audit);
+        // An audit that was late must not be followed by others at once.
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             hub,
@@ -156,13 +178,14 @@ impl Task {
             self.begin_reads();
             self.tell_end();
             let next_try = self.backlog.next_try();
-            // In no fixed order, so that none of these has to wait while another one is busy.
+            // Polled in random order (`select!`'s default), so that no source waits while another one is busy.
             tokio::select! {
                 () = self.hub.0.behind.raised.notified() => self.take_behind(),
                 Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take_read(read),
                 Some(look) = self.looks.next(), if !self.looks.is_empty() => self.take_look(look),
                 Some(latest) = self.renewal.next(), if !self.renewal.is_empty() => self.take_latest(latest).await,
                 () = sleep_until(next_try.unwrap_or_else(Instant::now)), if next_try.is_some() => {}
+                // Always ready while there is work; other sources get their turn between two calls.
                 () = std::future::ready(()), if self.backlog.has_work() => self.work().await,
                 _ = self.audit.tick() => self.look_at_all(),
                 item = feed.recv() => match item {
@@ -184,22 +207,25 @@ impl Task {
             Feed::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
             Feed::Entry(entry) => self.take_entry(entry).await,
             Feed::Missed(rooms) => {
+                // The event channel was full and dropped messages of these rooms: their histories have them.
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
                 for local in &rooms {
                     local.miss();
                     self.backlog.want(local.room());
                 }
+                // `latest` events are in no history and are read by themselves.
                 self.renewal.add(rooms);
             }
             Feed::Restored => self.heal_all(),
         }
     }
 
-    /// Delivers what is in no history. A second copy, which comes by the channel of another of its rooms, is told by its
-    /// stamp, or else by its id.
+    /// Delivers an entry that is in no history here. A second copy, which comes by the channel of another of its rooms,
+    /// is recognised by its stamp, or else by its id.
     async fn pass_on(&mut self, entry: &Entry) {
         let mut targets = self.hub.targets(entry);
         targets.retain(|target| target.is_news(entry));
+        // An event of one room comes once; only events of several rooms need the memory of ids.
         let unstamped = |target: &Target| entry.places[target.place].keep == Keep::Nothing;
         if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.first(entry) {
             targets.retain(|target| !unstamped(target));
@@ -207,17 +233,21 @@ impl Task {
         self.hub.deliver_next(entry, targets, false).await;
     }
 
-    /// Delivers a stored entry, or has it wait for what is missing before it.
+    /// Delivers a stored entry, or puts it into the backlog until what is missing before it was read.
     async fn take_entry(&mut self, entry: Entry) {
         let is_far = self.hub.is_far(&entry);
+        // A room that is behind takes nothing directly, or it would deliver out of order.
         if is_far || entry.places.iter().any(|place| self.backlog.lags(&place.room)) {
             return self.wait(entry, if is_far { Trust::Claimed } else { Trust::Heard });
         }
         let weighed = self.hub.weigh(&entry);
+        // With all of its rooms: whether one without a gap has to wait depends on sessions in both, which the backlog
+        // knows about.
         if weighed.has_gap {
             return self.wait(entry, Trust::Heard);
         }
-        // The broker's clock was set back, or another server took its place: the chain is to be taken up where it is.
+        // A late entry means that the broker's clock was set back, or that another server took its place: a read finds
+        // the end of the chain.
         let late = weighed.targets.iter().filter(|target| target.late);
         late.for_each(|target| self.backlog.want(target.local.room()));
         self.hub.deliver_next(&entry, weighed.targets, weighed.is_apart).await;
@@ -227,7 +257,7 @@ impl Task {
         self.backlog.arrive(&Arc::new(entry), trust, &self.hub);
     }
 
-    /// Delivers what the backlog has ready.
+    /// Delivers entries from the backlog that are ready, at most [`STEPS`].
     async fn work(&mut self) {
         for _ in 0..STEPS {
             let Some(delivery) = self.backlog.next(&self.hub) else { break };

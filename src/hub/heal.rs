@@ -19,7 +19,7 @@ use super::backlog::{Delivery, Errand, Page, Rooms, Verdict};
 use super::cast::Target;
 use super::feed::Task;
 use super::room::LocalRoom;
-use crate::broker::{History, Unavailable};
+use crate::broker::{History, ReadError, Unavailable};
 use crate::logs;
 
 /// A read that has ended.
@@ -28,7 +28,7 @@ pub(super) struct Read {
     /// Where the room stood when it began.
     asked: Position,
     /// Of a read that failed, whether others would not have: then it is the room's own trouble.
-    outcome: Result<History, (Unavailable, bool)>,
+    outcome: Result<History, ReadError>,
 }
 
 /// What a history says of a room.
@@ -103,11 +103,7 @@ impl Task {
             let from = From::After(errand.from.unwrap_or_else(|| asked.at()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
-                let outcome = match broker.history(&errand.room, from, PAGE_EVENTS).await {
-                    Ok(history) => Ok(history),
-                    // The way to the histories may be in trouble while all else is well: that is no fault of this room.
-                    Err(error) => Err((error, broker.health().ready && broker.reads().await)),
-                };
+                let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
                 Read { errand, asked, outcome }
             }));
         }
@@ -118,8 +114,10 @@ impl Task {
         // It may have been let go and opened anew meanwhile.
         match (self.hub.find(&read.errand.room), read.outcome) {
             (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
-            (Some(local), Err((Unavailable(error), is_its_own))) => {
-                self.take_failure(&read.errand, &local, (&error, is_its_own));
+            (Some(local), Err(error)) => {
+                // The way to the histories may be in trouble while all else is well: that is no fault of this room.
+                let is_its_own = matches!(error, ReadError::Room(_));
+                self.take_failure(&read.errand, &local, (&Unavailable::from(error).0, is_its_own));
             }
             (None, _) => self.backlog.abandon(&read.errand),
         }

@@ -1,4 +1,5 @@
-//! Letting go: a room whose last member left some seconds ago is unsubscribed and forgotten.
+//! Delayed unsubscribe: a room whose last member left some seconds ago is unsubscribed and forgotten. The delay spares
+//! Redis the unsubscribe and subscribe of clients that reconnect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::Hub;
 use super::room::{LocalRoom, Turn};
 
-/// How often empty rooms are looked for.
+/// Interval between two checks for empty rooms.
 const TURN: Duration = Duration::from_secs(1);
 
 impl Hub {
-    /// Forgets empty rooms until `stop`.
+    /// Unsubscribes from empty rooms until `stop`.
     pub async fn tidy(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         loop {
@@ -30,12 +31,18 @@ impl Hub {
     fn let_go(&self) {
         let idle = |local: &Arc<LocalRoom>| local.idle_since().is_some_and(|since| since.elapsed() >= self.0.linger);
         for local in self.all().into_iter().filter(idle) {
+            // A caller is opening the room and wants it: it is no longer idle.
             let Some(mut turn) = local.try_opening() else { continue };
+            // Both locks until the room is removed: no caller can find it in between and enter a room without a
+            // subscription.
             let mut rooms = self.0.rooms.write();
             let mut seated = local.hold();
+            // A session may have joined since the list was made. If the unsubscribe finds no room in its queue, the
+            // next turn tries again.
             if seated.size() > 0 || seated.is_watched() || !self.0.broker.unsubscribe(local.room()) {
                 continue;
             }
+            // Callers that already hold the room find it without a position and open it anew.
             seated.shut();
             rooms.remove(local.room());
             *turn = Turn::Gone;

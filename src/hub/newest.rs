@@ -1,5 +1,6 @@
-//! Of `latest` events, what a room has passed on, and what came while somebody was reading what is current. Whoever reads
-//! watches from before the read until it has a seat: so it gets the newest of each key, read or come.
+//! Tracks the `latest` events of a room: the stamp of each key that it delivered, and the events that came while a
+//! joining session reads the current ones. The session watches the room from before its read until it is a member: so
+//! it gets the latest event of each key, by the read or by the watch.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,28 +10,34 @@ use hallway_rooms::offset::Offset;
 
 use super::room::LocalRoom;
 
-/// Keys remembered per room. Beyond, all are forgotten, and an event may be passed on twice.
+/// Keys remembered per room. Above this number all are forgotten, and an event may be delivered twice.
 const REMEMBERED: usize = 16_384;
-/// A stamp so far behind the last one is of a broker whose clock was set back, milliseconds.
+/// Milliseconds behind the last stamp beyond which a stamp shows that the broker's clock was set back.
 const SET_BACK_MS: u64 = 60_000;
 
-/// See the module.
+/// The `latest` events that a room has delivered; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
+    /// The last stamp of each key.
     newest: HashMap<u64, Offset>,
+    /// Sessions that read the current events.
     watchers: usize,
+    /// The last event of each key since the first of them began; empty without watchers.
     came: HashMap<u64, Entry>,
 }
 
 impl Passed {
-    /// Whether an event is newer than the last of its key.
+    /// Whether an event is newer than the last one of its key.
     pub(super) fn is_news(&self, stamp: Stamp) -> bool {
+        // A stamp far behind is taken as newer: otherwise a clock that was set back would silence the key until it has
+        // caught up.
         self.newest.get(&stamp.key).is_none_or(|at| stamp.at > *at || stamp.at.ms + SET_BACK_MS < at.ms)
     }
 
-    /// Notes that an event is passed on.
+    /// Records that an event is delivered.
     pub(super) fn note(&mut self, stamp: Stamp, entry: &Entry) {
         if self.newest.len() >= REMEMBERED && !self.newest.contains_key(&stamp.key) {
+            // The bound costs a second delivery of an event whose key was forgotten, which a client can bear.
             self.newest.clear();
         }
         self.newest.insert(stamp.key, stamp.at);
@@ -39,30 +46,31 @@ impl Passed {
         }
     }
 
-    /// Whether somebody watches.
+    /// Whether a session reads the current events.
     pub(super) fn is_watched(&self) -> bool {
         self.watchers > 0
     }
 
-    /// What came since the first of those who watch began to.
+    /// Gives the events that came since the first watcher began.
     pub(super) fn came(&self) -> Vec<Entry> {
         self.came.values().cloned().collect()
     }
 }
 
-/// Somebody who reads what is current in a room. While there is one, the room keeps what comes, and is not let go.
+/// A session's watch over a room while it reads the current events. During a watch the room keeps incoming `latest`
+/// events and stays subscribed.
 #[derive(Debug)]
 pub struct Watch(Arc<LocalRoom>);
 
 impl Watch {
-    /// Begins to watch a room.
+    /// Begins a watch.
     #[must_use]
     pub fn over(local: &Arc<LocalRoom>) -> Self {
         local.passed(|passed| passed.watchers += 1);
         Self(local.clone())
     }
 
-    /// The room.
+    /// The watched room.
     #[must_use]
     pub fn room(&self) -> &Arc<LocalRoom> {
         &self.0
@@ -73,6 +81,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.0.passed(|passed| {
             passed.watchers -= 1;
+            // The map itself is given back, not only emptied: most rooms are never watched again.
             if passed.watchers == 0 {
                 passed.came = HashMap::new();
             }

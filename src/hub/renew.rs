@@ -1,5 +1,5 @@
-//! Renewing: of `latest` events nothing in a chain says that one was missed. So after a loss of the feed what rooms keep is
-//! read, some rooms at a time, beside live delivery; what is news is passed on.
+//! Resubscribe: rereads `latest` events after a loss of messages. No chain tells that one of them was missed, so the
+//! events that each room keeps are read, some rooms at a time, beside live delivery; newer ones are delivered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,18 +19,19 @@ const READS: usize = 64;
 /// Rooms whose `latest` events are to be read.
 #[derive(Default)]
 pub(super) struct Renewal {
-    /// No more than are open.
+    /// Rooms that wait, each once; no more than are open.
     rooms: VecDeque<Arc<LocalRoom>>,
+    /// Reads in flight, at most [`READS`].
     reads: FuturesUnordered<BoxFuture<'static, Vec<Entry>>>,
 }
 
 impl Renewal {
-    /// Has all these read, whatever was to be read before.
+    /// Replaces the rooms to read: after a break all of them are.
     pub(super) fn restart(&mut self, rooms: Vec<Arc<LocalRoom>>) {
         self.rooms = rooms.into();
     }
 
-    /// Has these read as well.
+    /// Adds rooms to read, unless they are waiting already.
     pub(super) fn add(&mut self, rooms: Vec<Arc<LocalRoom>>) {
         for local in rooms {
             if !self.rooms.iter().any(|known| Arc::ptr_eq(known, &local)) {
@@ -39,33 +40,34 @@ impl Renewal {
         }
     }
 
-    /// Begins the reads that may begin.
+    /// Starts reads up to [`READS`].
     pub(super) fn begin(&mut self, hub: &Hub) {
         while self.reads.len() < READS
             && let Some(local) = self.rooms.pop_front()
         {
             let broker = hub.0.broker.clone();
-            // What cannot be read is read after the break that this is a sign of.
+            // A failed read is a sign of a break, and after a break everything is read again.
             self.reads.push(Box::pin(async move { broker.latest(local.room()).await.unwrap_or_default() }));
         }
     }
 
-    /// Whether nothing is being read.
+    /// Whether no read is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.reads.is_empty()
     }
 
-    /// What the next room has.
+    /// Waits for the next room's events.
     pub(super) async fn next(&mut self) -> Option<Vec<Entry>> {
         self.reads.next().await
     }
 }
 
 impl Task {
-    /// Delivers what a room keeps of `latest` events and the live feed has not brought.
+    /// Delivers the `latest` events of a room that the live channel has not brought.
     pub(super) async fn take_latest(&mut self, latest: Vec<Entry>) {
         for entry in latest {
             let mut targets = self.hub.targets(&entry);
+            // The other rooms of the event keep it in a history, or nowhere: the read says nothing about those.
             targets.retain(|target| entry.places[target.place].stamp().is_some() && target.is_news(&entry));
             self.hub.deliver_next(&entry, targets, false).await;
         }

@@ -1,38 +1,40 @@
-//! How much memory there is: what the control group of this process may have, or what the machine has.
+//! Finds out how much memory this process may use: the limit of its control group, or the machine's memory.
 //!
-//! Version 2 has one tree, whose groups have `memory.max`; version 1 has one for memory, with `memory.limit_in_bytes`. A group
-//! can have no more than those above it, so all of them are asked. Inside of a container the tree often begins at the
-//! container's own group, whatever `/proc/self/cgroup` calls it: so the root is asked in any case.
+//! Version 2 has one tree, whose groups have `memory.max`; version 1 has one for memory, with `memory.limit_in_bytes`.
+//! A group can use no more than those above it, so all of them are read. Inside a container the tree often begins at
+//! the container's own group, whatever `/proc/self/cgroup` calls it: so the root is read in any case.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is taken for the memory of a system that does not say what it has: that of a small container.
+/// Bytes assumed for a system that does not say how many it has: those of a small container.
 const UNKNOWN: usize = 1 << 30;
 
 /// Where trees of version 2 are mounted: alone, or beside those of version 1.
 const UNIFIED: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
 const VERSION_1: &str = "sys/fs/cgroup/memory";
 
-/// Bytes that this process may have.
+/// Gives the bytes that this process may use.
 #[must_use]
 pub fn limit_of_machine() -> usize {
     limit_under(Path::new("/"))
 }
 
-/// As [`limit_of_machine`], of a system whose files are here.
+/// As [`limit_of_machine`], for a system whose files are under `root`.
 fn limit_under(root: &Path) -> usize {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| limits_of(root, line));
+    // The lowest counts: a group's limit may be set above the machine's memory, or above its parent's limit.
     limits.chain(of_machine(root)).min().unwrap_or(UNKNOWN)
 }
 
-/// The limits that hold for the group of one line of `/proc/self/cgroup`: `0::/path`, or `4:memory:/path`.
+/// Reads the limits of the group in one line of `/proc/self/cgroup`: `0::/path`, or `4:memory:/path`.
 fn limits_of(root: &Path, line: &str) -> Vec<usize> {
     let mut parts = line.splitn(3, ':');
     let (Some(number), Some(controllers), Some(group)) = (parts.next(), parts.next(), parts.next()) else {
         return Vec::new();
     };
+    // That is version 2's only line; the lines of version 1 name their controllers.
     if number == "0" && controllers.is_empty() {
         let trees = UNIFIED.iter().flat_map(|tree| upwards(&root.join(tree), group));
         return trees.filter_map(|folder| bytes(&folder.join("memory.max"))).collect();
@@ -44,12 +46,12 @@ fn limits_of(root: &Path, line: &str) -> Vec<usize> {
     Vec::new()
 }
 
-/// The folders from a group's own up to that of its tree.
+/// Lists the folders from a group's own up to the root of its tree.
 fn upwards(tree: &Path, group: &str) -> Vec<PathBuf> {
     Path::new(group.trim_start_matches('/')).ancestors().map(|folder| tree.join(folder)).collect()
 }
 
-/// The number in a file; none for `max`.
+/// Reads the number in a file; none for `max`.
 fn bytes(file: &Path) -> Option<usize> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

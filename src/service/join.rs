@@ -27,7 +27,7 @@ impl Service {
         let tried = self.try_join(session, key, from, &mut answer).await;
         // A finished session has no reader for a refusal, and none to be closed.
         let (Err(refusal), false) = (tried, session.is_finished()) else { return };
-        counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+        counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
         if refusal == Refusal::Unavailable && !answer.is_wanted() {
             // The client has no ack callback, so a refusal would go unseen and the client would believe that it is a
             // member.
@@ -124,7 +124,7 @@ impl Service {
     async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
             // Without `from` the facts alone are read: no history travels.
-            let facts = self.0.broker.facts(room).await.map_err(|_| Refusal::Unavailable)?;
+            let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
         let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;

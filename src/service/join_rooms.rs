@@ -102,7 +102,7 @@ impl Service {
         let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
             // The client has no ack callback and would believe that it is a member.
-            counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+            counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
             return session.close(Close::JoinUnavailable);
         }
         refuse(session, &mut answer, refusal);
@@ -154,7 +154,7 @@ impl Service {
             }
         }
         for refusal in verdicts.iter().filter_map(|(_, verdict)| verdict.as_ref().err()) {
-            counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+            counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
         }
         // The locks of several rooms are taken in this order, by all code.
         admitted.sort_by(|one, other| one.room.cmp(&other.room));
@@ -172,7 +172,7 @@ impl Service {
 }
 
 fn refuse(session: &Session, answer: &mut Answer, refusal: Refusal) {
-    counter!(crate::metrics::JOINS_REFUSED, "why" => refusal.code()).increment(1);
+    counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
     answer.give(session, &reply::refused(refusal));
 }
 
@@ -191,7 +191,7 @@ impl Asked {
         self.admitted.retain(|one| !failed.contains(&one.room));
         for (_, verdict) in &mut self.verdicts {
             if verdict.as_ref().is_ok_and(|room| failed.contains(room)) {
-                counter!(crate::metrics::JOINS_REFUSED, "why" => Refusal::Unavailable.code()).increment(1);
+                counter!(crate::metrics::JOINS_REFUSED, "reason" => Refusal::Unavailable.code()).increment(1);
                 *verdict = Err(Refusal::Unavailable);
             }
         }

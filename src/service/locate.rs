@@ -26,8 +26,8 @@ impl Service {
     pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
         let outcome = self.try_locate(session, location, &answer).await;
         match outcome {
-            Ok(()) => counter!(names::EVENTS_PUBLISHED, "way" => "location").increment(1),
-            Err(refusal) => counter!(names::LOCATIONS_REFUSED, "why" => refusal.code()).increment(1),
+            Ok(()) => counter!(names::EVENTS_PUBLISHED, "source" => "location").increment(1),
+            Err(refusal) => counter!(names::LOCATIONS_REFUSED, "reason" => refusal.code()).increment(1),
         }
         Self::respond(session, answer, &outcome.map_or_else(reply::refused, |()| reply::DONE.to_owned()));
     }

@@ -67,7 +67,7 @@ impl Service {
     /// # Errors
     /// `unavailable`.
     pub async fn head(&self, room: &Room) -> Result<hallway_rooms::offset::Offset, Refusal> {
-        self.0.broker.facts(room).await.map(|facts| facts.head()).map_err(|_| Refusal::Unavailable)
+        self.0.broker.facts_of(room).await.map(|facts| facts.head()).map_err(|_| Refusal::Unavailable)
     }
 
     async fn page_in_time(

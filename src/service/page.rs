@@ -133,6 +133,6 @@ pub(super) fn fit(entry: &Shared) -> Option<&Envelope> {
 }
 
 fn refused(entry: &Entry, error: &InvalidEvent) {
-    counter!(EVENTS_REFUSED, "way" => "history").increment(1);
+    counter!(EVENTS_REFUSED, "source" => "history").increment(1);
     tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
 }

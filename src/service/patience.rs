@@ -48,7 +48,7 @@ impl Service {
     pub(super) async fn broker_back(&self) {
         // Without it a room that alone is unreadable would be retried in a tight loop.
         sleep(RETRY).await;
-        self.0.broker.reachable().await;
+        self.0.broker.health().recovered().await;
     }
 }
 

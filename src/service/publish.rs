@@ -107,7 +107,7 @@ impl Service {
             .await
             .inspect_err(|error| Way::Http.warn(error))
             .map_err(|error| refused(error, &id))?;
-        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => Way::Http.label()).increment(1);
+        counter!(crate::metrics::EVENTS_PUBLISHED, "source" => Way::Http.label()).increment(1);
         histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
         Ok(Published { id, placed })
     }
@@ -145,7 +145,7 @@ impl Service {
         };
         let published = settle(way, ids, outcomes);
         let stored = published.iter().filter(|outcome| outcome.is_ok()).count();
-        counter!(crate::metrics::EVENTS_PUBLISHED, "way" => way.label()).increment(stored as u64);
+        counter!(crate::metrics::EVENTS_PUBLISHED, "source" => way.label()).increment(stored as u64);
         published
     }
 

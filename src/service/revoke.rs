@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::Service;
 use crate::auth::claims::Claims;
 use crate::auth::mark;
-use crate::broker::control::{Kick, Orders, RevocationHealth};
-use crate::broker::{Kicked, Unavailable};
+use crate::fleet::control::{Kick, Orders, RevocationHealth};
+use crate::fleet::{Kicked, Unavailable};
 use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
@@ -74,18 +74,18 @@ impl Service {
     /// Whether a token has been taken out of force, as far as this node knows.
     #[must_use]
     pub fn is_revoked(&self, claims: &Claims) -> bool {
-        self.0.broker.control().covers(&mark::shown(claims))
+        self.0.fleet.control().covers(&mark::shown(claims))
     }
 
     /// Waits until this node knows what is revoked.
     pub async fn know_revocations(&self) {
-        self.0.broker.control().loaded().await;
+        self.0.fleet.control().loaded().await;
     }
 
     /// Whether this node knows what is revoked.
     #[must_use]
     pub fn revocations(&self) -> RevocationHealth {
-        self.0.broker.control().health()
+        self.0.fleet.control().health()
     }
 
     /// Takes tokens out of force on every node, and kicks who came with one.
@@ -118,7 +118,7 @@ impl Service {
     /// A node that does not know how late it is by the clock of all would note what no other can go by.
     fn shared_now(&self) -> Result<u64, Denied> {
         let message = "this node has not reached the broker yet; ask again when it is ready";
-        self.0.broker.control().now_ms().ok_or_else(|| Denied::new(Refusal::Unavailable, message))
+        self.0.fleet.control().now_ms().ok_or_else(|| Denied::new(Refusal::Unavailable, message))
     }
 
     fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
@@ -131,7 +131,7 @@ impl Service {
                 (mark::of_user(id), before_ms, now_ms.max(before_ms))
             }
         };
-        if self.0.broker.control().is_full(mark) {
+        if self.0.fleet.control().is_full(mark) {
             let message = "as many revocations as limits.revocations are in force; raise it, or change the signing key";
             return Err(Denied::new(Refusal::TooManyRevocations, message));
         }
@@ -140,12 +140,12 @@ impl Service {
 
     async fn carry_out(&self, revocation: Revocation, kind: &'static str) -> Result<Noted, Denied> {
         let began = Instant::now();
-        let noted = self.0.broker.control().note(&revocation);
+        let noted = self.0.fleet.control().note(&revocation);
         let kicked = self.kick_revoked(self.0.sessions.of(revocation.mark)).await;
         histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
         // A name for logs that says nothing of the person.
         let whom = short(revocation.mark);
-        let told = self.0.broker.revoke(&noted).await;
+        let told = self.0.fleet.revoke(&noted).await;
         match told {
             Ok(()) => {
                 tracing::info!(event = logs::REVOKED, kind, whom, kicked, "revoked");
@@ -178,7 +178,7 @@ impl Service {
 
     async fn kick_everywhere(&self, user: Mark) -> Result<Kicked, Denied> {
         let here = self.kick_user(user).await;
-        let there = self.0.broker.kick(user).await.map_err(|Unavailable(error)| {
+        let there = self.0.fleet.kick(user).await.map_err(|Unavailable(error)| {
             tracing::warn!(
                 event = logs::DISCONNECTED_HERE_ONLY,
                 whom = short(user),
@@ -206,8 +206,8 @@ impl Service {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                orders = self.0.broker.control().orders() => self.follow(orders).await,
-                _ = turns.tick() => self.0.broker.control().expire(),
+                orders = self.0.fleet.control().orders() => self.follow(orders).await,
+                _ = turns.tick() => self.0.fleet.control().expire(),
             }
         }
     }
@@ -231,9 +231,9 @@ impl Service {
         }
         for Kick { user, ticket } in orders.kicks {
             let sockets = self.kick_user(user).await;
-            let broker = self.0.broker.clone();
+            let fleet = self.0.fleet.clone();
             self.0.tasks.spawn(async move {
-                if let Err(error) = broker.answer(&ticket, sockets).await {
+                if let Err(error) = fleet.answer(&ticket, sockets).await {
                     tracing::debug!(event = logs::KICK_UNANSWERED, %error, "a node that asked for a kick could not be answered");
                 }
             });
@@ -298,7 +298,7 @@ async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) 
 fn kick(session: &Session, why: &'static str) -> bool {
     let news = session.kick();
     if news {
-        counter!(names::KICKED, "why" => why).increment(1);
+        counter!(names::KICKED, "reason" => why).increment(1);
     }
     news
 }

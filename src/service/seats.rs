@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Service;
 use crate::auth::claims::Claims;
-use crate::broker::Ask;
+use crate::fleet::Ask;
 use crate::logs;
 use crate::metrics::limit::Limit;
 

@@ -20,7 +20,7 @@ impl Service {
     /// The sessions in a room on other nodes, or the last known number when the broker does not answer in time. A
     /// join or leave is never refused for it.
     pub(super) async fn others(&self, room: &Room) -> usize {
-        let told = timeout(PATIENCE, self.0.broker.others(room)).await;
+        let told = timeout(PATIENCE, self.0.fleet.others(room)).await;
         // Nobody here has the room open, so there is no place to remember the count in.
         let Some(local) = self.0.hub.find(room) else { return told.map_or(0, |others| others.unwrap_or(0)) };
         if let Ok(Ok(others)) = told {

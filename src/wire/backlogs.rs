@@ -1,9 +1,11 @@
-//! The wires that are behind, or in the midst of a long message, of all listeners: when they hold more than the node has memory for, the slowest are let go.
+//! The list of all wires of the node with a backlog, or with a long incoming message. When they hold more than the
+//! node's memory budget, the slowest are closed.
 //!
-//! **Who is the slowest.** What counts is the bytes that wait for a peer times how long it has not worked off what waited for
-//! it (`charge.rs`). So a phone that is slow at little goes after one that asks for megabytes and does not read, and a peer
-//! that takes what it is given costs next to nothing, however much it is given. A frame that many wait for counts for each of
-//! them here: it goes when the last of them has it, so those who are farthest behind have to go first in any case.
+//! **Which wire is the slowest.** Its cost is the bytes that wait for a peer times how long the peer has not worked
+//! them off (`charge.rs`). So a phone that is slow at little is closed after a client that asks for megabytes and does
+//! not read, and a peer that takes its bytes promptly costs next to nothing, however many it is sent. A frame that
+//! waits for many sockets counts for each of them here: its memory is freed when the last one has sent it, so the
+//! sockets that are farthest behind have to go first in any case.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,42 +21,47 @@ use crate::logs;
 use crate::memory::Memory;
 use crate::metrics::{MEMORY_BUDGET, MEMORY_HELD, MEMORY_SHED};
 
-/// Between two looks while too much is held, though no wire is behind that could be let go.
+/// Pause between two passes while too much is held and no wire has a backlog to free.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How often it is said how much is held.
+/// How often the gauge of held bytes is set.
 const SAID_EVERY: Duration = Duration::from_secs(1);
-/// How often it is logged that transports were let go.
+/// How often closed transports are logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// See the module. Clones share it.
+/// The wires with a backlog, and the memory they share; see the module. Clones share one list.
 #[derive(Clone, Debug, Default)]
 pub struct Backlogs {
+    /// The node's budget, which this list defends.
     memory: Memory,
+    /// Weak: being listed must not keep a closed wire alive.
     behind: Arc<Mutex<Slab<Weak<Shared>>>>,
 }
 
-/// A wire's place among those that are behind.
+/// The entry of one wire in the list; its drop removes it.
 #[derive(Debug)]
 pub(super) struct Listed {
+    /// The list that the entry is in.
     behind: Arc<Mutex<Slab<Weak<Shared>>>>,
+    /// Key of the entry.
     seat: usize,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
         let gone = self.behind.lock().try_remove(self.seat);
+        // The last reference to a wire may go here, so it is dropped outside the lock of the list.
         drop(gone);
     }
 }
 
 impl Backlogs {
-    /// Of a node with so much memory.
+    /// An empty list for a node with this memory.
     #[must_use]
     pub fn new(memory: Memory) -> Self {
         Self { memory, behind: Arc::default() }
     }
 
-    /// What is held by them.
+    /// The memory that the wires share.
     #[must_use]
     pub fn memory(&self) -> &Memory {
         &self.memory
@@ -65,7 +72,7 @@ impl Backlogs {
         Listed { behind: self.behind.clone(), seat }
     }
 
-    /// Lets the slowest go whenever too much is held, for ever.
+    /// Closes the slowest wires whenever too much is held. It never returns.
     pub async fn watch(self) {
         let mut said = Said::new(&self.memory);
         let mut turns = interval(SAID_EVERY);
@@ -75,6 +82,8 @@ impl Backlogs {
                 () = self.memory.pressed() => {
                     let shed = self.shed();
                     said.shed(&self.memory, shed);
+                    // The memory is held by something else, for instance commands that wait; a loop without a pause
+                    // would spin.
                     if shed == 0 {
                         sleep(AGAIN).await;
                     }
@@ -85,15 +94,17 @@ impl Backlogs {
         }
     }
 
-    /// Lets the slowest go until no more is held than may be. Says how many went.
+    /// Closes the slowest wires until the budget holds. Gives how many were closed.
     fn shed(&self) -> usize {
         let mut shed = 0;
         for (_, wire) in self.slowest_first() {
+            // Each close frees memory at once, so that as few clients as possible are closed.
             if !self.memory.is_over() {
                 break;
             }
             wire.kill(MEMORY_FULL);
-            // What has arrived goes with the connection, in a moment: it is no reason to let go of another one.
+            // Half received messages are dropped with the connection, a moment later. They are released here already:
+            // otherwise the next pass of the loop would close another wire for memory that is about to be free.
             wire.arrives(0);
             shed += 1;
         }
@@ -102,20 +113,25 @@ impl Backlogs {
 
     fn slowest_first(&self) -> Vec<(u128, Arc<Shared>)> {
         let behind: Vec<Arc<Shared>> = self.behind.lock().iter().filter_map(|(_, wire)| wire.upgrade()).collect();
+        // Wires are upgraded first and locked later: the list's lock is not held while those of wires are taken.
         let now = Instant::now();
         let mut costs: Vec<_> = behind.into_iter().map(|wire| (wire.cost(now), wire)).collect();
+        // A cost of 0 means dead or without a backlog: a kill would free nothing.
         costs.retain(|(cost, _)| *cost > 0);
         costs.sort_unstable_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         costs
     }
 }
 
-/// What operators are told.
+/// Metrics and log of closed transports.
 struct Said {
+    /// Bytes held for sockets.
     held: Gauge,
+    /// Transports closed to free memory.
     shed: Counter,
-    /// Let go since it was logged.
+    /// Transports closed since the last log line.
     unlogged: usize,
+    /// When the last line was logged.
     logged: Option<Instant>,
 }
 
@@ -133,6 +149,7 @@ impl Said {
         self.shed.increment(count as u64);
         self.unlogged += count;
         let due = self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+        // `watch` calls this also when nothing was closed; the counts that wait for the next line are kept.
         if !due || self.unlogged == 0 {
             return;
         }

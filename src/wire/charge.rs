@@ -1,9 +1,9 @@
-//! What one wire that is behind costs, and how slow its peer is.
+//! How much one wire with a backlog costs the node, and how slow its peer is.
 //!
-//! The bytes of frames count where they are made ([`Memory::frame`]); a wire adds its places in the queue. Its peer is measured
-//! by **laps**: what waits when a lap begins has to go before the next one begins. A peer that reads well ends its laps in the
-//! time that its network needs for them, however much comes behind; one that does not read never ends the first. A message of
-//! the peer's own counts as long as it takes to arrive.
+//! The bytes of frames are counted where frames are made ([`Memory::frame`]); a wire adds its entries in the queue. The
+//! speed of the peer is measured in **laps**: all bytes that wait when a lap begins have to be sent before the next lap
+//! begins. A peer that reads well ends its laps in the time that its network needs for them, however much is queued
+//! behind; a peer that does not read never ends the first one. A message from the peer counts while it is arriving.
 
 use tokio::time::Instant;
 
@@ -11,18 +11,23 @@ use super::Pending;
 use super::backlogs::Listed;
 use crate::memory::{Held, Memory};
 
-/// A place in a queue: a handle of a frame in a ring that may be half empty, and its entry among the latest ones.
+/// Bytes counted per queued frame: its handle in a ring buffer that may be half empty, and its entry in the index of
+/// latest frames.
 pub(super) const PLACE: usize = 128;
 
-/// What a message that has begun costs from then on, whatever its head says: below that it is read in one piece as a rule.
+/// Messages up to this many bytes are not counted while they arrive: as a rule they come in one read.
 const LEAST: usize = 4096;
 
-/// A long message of the peer that has begun and not ended. The memory for it is taken when it is announced.
+/// A long message of the peer that has begun and not ended. Its memory is reserved when its header announces it.
 #[derive(Debug)]
 pub(super) struct Arriving {
+    /// Announced size in bytes so far.
     bytes: usize,
+    /// When the message began: a peer that sends slowly costs more the longer it takes.
     since: Instant,
+    /// The reservation in the node's memory.
     held: Held,
+    /// Lists the wire with those that can be closed when memory runs out.
     _listed: Listed,
 }
 
@@ -38,26 +43,29 @@ impl Arriving {
         arriving
     }
 
-    /// Another frame of it has said how long it is.
+    /// Sets the announced size: another fragment has added its length.
     pub(super) fn grow(&mut self, bytes: u64) {
         // No message is longer than a mebibyte.
         self.bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
         self.held.set(self.bytes);
     }
 
-    /// As that of what waits for a peer: who sends slowly takes up as much as who reads slowly.
+    /// Cost in byte-microseconds, on the same scale as a backlog: a slow sender takes up as much as a slow reader.
     pub(super) fn cost(&self, now: Instant) -> u128 {
         now.saturating_duration_since(self.since).as_micros().max(1) * self.bytes as u128
     }
 }
 
-/// See the module.
+/// The cost of one wire's backlog; see the module.
 #[derive(Debug)]
 pub(super) struct Charge {
+    /// Memory counted for the queue's entries; the frames' bytes count by themselves.
     held: Held,
+    /// The backlog as of the last call of [`Charge::follow`].
     pending: Pending,
-    /// Bytes that are still to go in this lap.
+    /// Bytes of the current lap that are still to be sent.
     left: usize,
+    /// When the current lap began.
     lap: Instant,
 }
 
@@ -66,12 +74,15 @@ impl Charge {
         Self { held: memory.hold(0), pending: Pending::default(), left: 0, lap: Instant::now() }
     }
 
-    /// Takes note of what waits. Nothing is to do for a wire that keeps up.
+    /// Updates the measure after a change of the backlog. It returns at once for a wire without a change, the usual
+    /// case.
     pub(super) fn follow(&mut self, pending: Pending) {
         if pending == self.pending {
             return;
         }
+        // Only a shrinking backlog is progress: the bytes that were sent come off the lap.
         self.left = self.left.saturating_sub(self.pending.bytes.saturating_sub(pending.bytes));
+        // The lap is over, or the backlog was empty: all that waits makes the next lap.
         if self.left == 0 {
             (self.left, self.lap) = (pending.bytes, Instant::now());
         }
@@ -79,7 +90,8 @@ impl Charge {
         self.pending = pending;
     }
 
-    /// What its slowness costs: a byte that waits for a second costs as much as a thousand that wait for a millisecond.
+    /// Cost in byte-microseconds: one byte that waits for a second costs as much as a thousand that wait for a
+    /// millisecond.
     pub(super) fn cost(&self, now: Instant) -> u128 {
         let waited = now.saturating_duration_since(self.lap).as_micros().max(1);
         waited * (self.pending.bytes + self.pending.frames * PLACE) as u128

@@ -174,15 +174,20 @@ impl Express {
         }
         let closed = self.lanes.is_closed(lane);
         let mut wrote = 0;
+        // The fast path of almost every event: nothing waits, so the caller's thread writes the frame without queueing
+        // it.
         if !closed && self.is_idle() {
             wrote = self.write_some(&[IoSlice::new(&frame)], write)?;
             if wrote == frame.len() {
                 return Ok(Push::Sent);
             }
+            // The kernel took a part, or nothing: the rest becomes the front of the queue. The bounds do not apply
+            // here, so that a frame larger than the bound can be sent at all.
             self.cut = wrote;
         } else if let Some(index) = self.giving_way(closed, weight, &frame) {
             self.replace(index, frame);
             return Ok(Push::Replaced);
+        // Replacing comes before this check: a full queue can still take a newer value of a key without growing.
         } else if self.is_full(&frame) {
             self.abandon();
             return Ok(Push::Overflow);
@@ -203,6 +208,7 @@ impl Express {
     /// Where an older frame of the same key waits that has not begun, if this one fits in its place.
     fn giving_way(&self, closed: bool, weight: Weight, frame: &Bytes) -> Option<usize> {
         let Weight::Latest(key) = weight else { return None };
+        // A begun frame is partly with the kernel and cannot be replaced; frames of a closed lane are not in the queue.
         let index = self.latest.index(key).filter(|index| !closed && (*index > 0 || !self.is_begun()))?;
         let older = self.queue.get(index)?;
         (self.pending.bytes - older.len() + frame.len() <= self.limits.bytes).then_some(index)
@@ -224,11 +230,13 @@ impl Express {
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
         while self.ours_next() {
+            // Only the frames ahead of a refused write of theirs: those behind it must not overtake it.
             let ahead = self.turn.unwrap_or(self.queue.len()).min(BATCH);
             let mut slices = [IoSlice::new(&[]); BATCH];
             for (slice, frame) in slices.iter_mut().zip(self.queue.iter().take(ahead)) {
                 *slice = IoSlice::new(frame);
             }
+            // The kernel already has the first `cut` bytes of the front frame.
             if let Some(front) = self.queue.front() {
                 slices[0] = IoSlice::new(&front[self.cut..]);
             }
@@ -251,11 +259,13 @@ impl Express {
     {
         self.pump(write)?;
         if !self.theirs_next() {
+            // Hyper offers the same write again and again; it keeps the position that it got the first time.
             self.turn.get_or_insert(self.queue.len());
             return Ok(Theirs::Waits);
         }
         let wrote = self.write_some(&[IoSlice::new(buf)], write)?;
         if wrote == 0 {
+            // It was their turn and the kernel is full: frames pushed from here on wait behind this write.
             self.turn = Some(0);
             return Ok(Theirs::Blocked);
         }
@@ -372,6 +382,7 @@ impl Express {
             self.pending.frames -= 1;
             self.turn = self.turn.map(|ahead| ahead - 1);
         }
+        // A ring buffer that grew in a burst is given back.
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
@@ -381,6 +392,7 @@ impl Express {
         let Self { follower, queue, lanes, .. } = self;
         follower.follow(bytes, |text| lanes.open(text, queue));
         follower.capture(lanes.longest());
+        // After a close frame of theirs no data frame may follow (RFC 6455, 5.5.1).
         if follower.is_over() && self.accepts {
             self.end();
         }

@@ -1,4 +1,5 @@
-//! The task that exists only while a wire is behind: it writes the backlog and enforces the write deadline.
+//! The flusher: a task that exists only while a wire has a backlog. It writes the backlog and enforces the write
+//! deadline.
 //!
 //! It waits with `writable()`, never with `poll_write_ready`: tokio keeps one waker there, and that is hyper's.
 
@@ -13,28 +14,32 @@ use super::shared::{Out, Shared, send};
 use super::{PEER_GONE, WRITE_STALLED};
 use crate::logs;
 
-/// What the flusher waits for next.
+/// What the flusher waits for next, and until when at most.
 enum Wait {
-    /// The kernel to take more of ours.
+    /// For the kernel to take more of Hallway's frames.
     Socket(Arc<TcpStream>, Instant),
-    /// Hyper to go on, or the peer to close.
+    /// For hyper to finish a frame of theirs, or for the peer to close.
     News(Instant),
-    /// Nothing: the wire is no longer behind, or closed.
+    /// For nothing: the backlog is written, or the wire is closed.
     Done,
 }
 
-/// Runs until the wire has caught up or is closed.
+/// Runs until the backlog is written or the wire is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
+    // Listed for as long as the task runs: only a wire with a backlog can be closed to free memory.
     let _listed = shared.ground.config.backlogs.list(&shared);
     loop {
         match step(&shared) {
             Wait::Socket(stream, until) => {
+                // `changed` too: a kill, or a write of hyper's that emptied the queue, does not make the socket
+                // writable.
                 let moved = async {
                     tokio::select! {
                         writable = stream.writable() => writable,
                         () = shared.changed.notified() => Ok(()),
                     }
                 };
+                // A timeout is no error here: `step` compares the deadline with the progress made since, and decides.
                 if let Ok(Err(_)) = timeout_at(until, moved).await {
                     shared.kill(PEER_GONE);
                 }
@@ -47,13 +52,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Writes what can be written and finds out what to wait for.
+/// Writes as much as the kernel takes and decides what to wait for.
 fn step(shared: &Arc<Shared>) -> Wait {
     let mut out = shared.out.lock();
     let wait = if shared.is_dead() { Wait::Done } else { advance(shared, &mut out) };
     let lingers = out.lingers_until.is_some();
+    // Set under the lock: the next push either sees this flusher run or starts another one, so no backlog is left
+    // alone.
     out.flushing = !matches!(wait, Wait::Done);
     shared.settle(out, false);
+    // Only once the last byte is written: until then the peer's commands are still read.
     if lingers {
         let mut reading = shared.reading.lock();
         if !reading.discards {
@@ -67,6 +75,7 @@ fn step(shared: &Arc<Shared>) -> Wait {
 
 fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
     let now = Instant::now();
+    // Everything is written; only the peer's close is missing.
     if let Some(until) = out.lingers_until {
         return cut_off_at(shared, out, until, now);
     }
@@ -75,15 +84,19 @@ fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
         shared.cut_off(out, PEER_GONE);
         return Wait::Done;
     }
+    // Half-close instead of close, so that the last bytes arrive.
     if out.closing && out.express.is_drained() {
         shared.linger(out);
         return out.lingers_until.map_or(Wait::Done, Wait::News);
     }
+    // A closing wire stays even without a backlog: held frames may still be released, and the deadline must end it.
     if !out.closing && !out.express.is_behind() {
         return Wait::Done;
     }
     let until = out.progressed + shared.ground.config.write_deadline;
     match &out.stream {
+        // Behind a frame of theirs that is not finished the socket's readiness is of no use: hyper has to move first,
+        // and waiting for the socket would spin.
         Some(stream) if until > now && out.express.ours_next() => Wait::Socket(Arc::clone(stream), until),
         _ => cut_off_at(shared, out, until, now),
     }

@@ -1,8 +1,8 @@
-//! Follows the bytes hyper has put on the wire, to know where a frame of ours may begin. No IO, no clock.
+//! Parses the bytes that hyper has put on the wire, to know where a frame of Hallway may begin. No IO, no clock.
 //!
-//! Until the upgrade the stream is opaque: responses of a keep-alive connection may contain anything, also what looks
-//! like the end of a head. Only the head that carries the nonce of [`Follower::arm`] counts. After its end come
-//! unmasked server frames, whose lengths are plain.
+//! Until the upgrade the stream is opaque: responses of a keep-alive connection may contain anything, also a sequence
+//! that looks like the end of a head. Only the head that carries the nonce of [`Follower::arm`] counts. After its end
+//! come unmasked server frames, whose lengths are plain.
 
 mod frames;
 mod search;
@@ -13,21 +13,23 @@ use search::{HeadEnd, Search};
 /// Where the outgoing stream of one connection stands.
 #[derive(Debug)]
 pub(super) struct Follower {
+    /// What kind of bytes comes next.
     phase: Phase,
+    /// Leading bytes to remember of each text message; 0 for none.
     capture: usize,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// HTTP, and no upgrade has been announced.
+    /// HTTP; no upgrade was announced.
     Opaque,
-    /// HTTP, looking for the nonce.
+    /// HTTP; searching for the nonce.
     Armed(Search),
-    /// In the head that carries the nonce, looking for its end.
+    /// In the head that carries the nonce; searching for its end.
     Head(HeadEnd),
     /// `WebSocket` frames.
     Frames(Frames),
-    /// Nothing of ours may follow: a close frame has begun, or the bytes are no frames of a server.
+    /// No frame of Hallway may follow: a close frame has begun, or the bytes are no server frames.
     Over,
 }
 
@@ -36,7 +38,8 @@ impl Follower {
         Self { phase: Phase::Opaque, capture: 0 }
     }
 
-    /// Starts to look for `nonce`. Replaces an earlier one that has not passed; does nothing after the upgrade.
+    /// Starts the search for `nonce`. It replaces an earlier nonce that has not passed; after the upgrade it does
+    /// nothing.
     pub(super) fn arm(&mut self, nonce: &str) {
         match self.phase {
             Phase::Opaque | Phase::Armed(_) if !nonce.is_empty() => {
@@ -46,18 +49,21 @@ impl Follower {
         }
     }
 
-    /// How many leading payload bytes of each text message that begins from now on are remembered for `on_text`.
+    /// Sets how many leading payload bytes of each text message that begins from now on are given to `on_text`.
     pub(super) fn capture(&mut self, bytes: usize) {
         self.capture = bytes;
     }
 
-    /// Takes bytes the kernel has accepted. `on_text` gets the leading bytes of every text message that has wholly
-    /// passed with them.
+    /// Consumes bytes that the kernel has accepted. `on_text` gets the leading bytes of each text message that they
+    /// complete.
     pub(super) fn follow(&mut self, bytes: &[u8], mut on_text: impl FnMut(&[u8])) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let next = match &mut self.phase {
+                // Neither phase ends by a byte: the one ends by `arm`, the other never.
                 Phase::Opaque | Phase::Over => return,
+                // Each phase consumes its own bytes and leaves the rest to the next one: one write can end a head and
+                // begin frames.
                 Phase::Armed(search) => search.advance(&mut rest).then(|| Phase::Head(HeadEnd::new())),
                 Phase::Head(end) => end.advance(&mut rest).then(|| Phase::Frames(Frames::new())),
                 Phase::Frames(frames) => match frames.advance(&mut rest, self.capture) {
@@ -75,17 +81,17 @@ impl Follower {
         }
     }
 
-    /// Whether a frame of ours may begin here: between two messages, after the upgrade and before the end.
+    /// Whether a frame of Hallway may begin here: between two messages, after the upgrade and before the end.
     pub(super) fn at_boundary(&self) -> bool {
         matches!(&self.phase, Phase::Frames(frames) if frames.at_boundary())
     }
 
-    /// Whether the head of the upgrade has passed and frames of ours are possible.
+    /// Whether the head of the upgrade has passed and frames of Hallway are possible.
     pub(super) fn is_framing(&self) -> bool {
         matches!(self.phase, Phase::Frames(_))
     }
 
-    /// Whether no frame of ours can ever follow.
+    /// Whether no frame of Hallway can ever follow.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
     }

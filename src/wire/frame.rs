@@ -1,4 +1,4 @@
-//! Encoding of the one kind of frame we send ourselves.
+//! Encodes the one kind of frame that Hallway sends itself.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,13 +7,14 @@ const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 const LONGEST_HEADER: usize = 10;
 
-/// One complete unmasked text frame of a server around `payload`, which must be UTF-8 for the peer to accept it.
+/// Makes one complete unmasked text frame around `payload`, which must be UTF-8 for the peer to accept it.
 ///
-/// Encode once, then push the same [`Bytes`] to every member: a clone is a reference count.
+/// Encode once, then push the same [`Bytes`] to every member: a clone only counts a reference.
 #[must_use]
 pub fn text_frame(payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(LONGEST_HEADER + payload.len());
     frame.put_u8(FIN_TEXT);
+    // RFC 6455 demands the shortest length encoding that fits.
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(short), _) if short < LENGTH_16 => frame.put_u8(short),
         (_, Ok(medium)) => {

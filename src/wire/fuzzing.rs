@@ -1,13 +1,13 @@
-//! What the fuzz targets need of the wire: the follower, which nobody else may drive.
+//! What the fuzz targets need of the wire: the follower, which is private otherwise.
 
 use super::follower;
 
-/// [`follower::Follower`], to be driven from outside.
+/// A [`follower::Follower`] that a fuzz target can drive.
 #[derive(Debug)]
 pub struct Follower(follower::Follower);
 
 impl Follower {
-    /// One that looks for `nonce` and remembers so many leading bytes of each text.
+    /// Makes a follower that searches for `nonce` and captures `capture` leading bytes of each text message.
     #[must_use]
     pub fn armed(nonce: &str, capture: usize) -> Self {
         let mut follower = follower::Follower::new();
@@ -16,14 +16,14 @@ impl Follower {
         Self(follower)
     }
 
-    /// Takes bytes and gives the leading bytes of the texts that have passed with them.
+    /// Consumes bytes and gives the leading bytes of each text message that they complete.
     pub fn follow(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut texts = Vec::new();
         self.0.follow(bytes, |text| texts.push(text.to_vec()));
         texts
     }
 
-    /// Whether a frame of ours may begin here.
+    /// Whether a frame of Hallway may begin here.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
         self.0.at_boundary()
@@ -35,7 +35,7 @@ impl Follower {
         self.0.is_framing()
     }
 
-    /// Whether no frame of ours can ever follow.
+    /// Whether no frame of Hallway can ever follow.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.is_over()

@@ -1,4 +1,5 @@
-//! The handle of a wire: what the layers above can see and do, from any thread, also while hyper is stuck.
+//! The handle of a wire: how the layers above observe and control a connection, from any thread, also while hyper is
+//! stuck.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xf1];
 
 /// A handle of one connection. It does not keep the socket open.
 ///
-/// Found again as `ConnectInfo<Wire>` in the extensions of each request of the connection.
+/// Each request of the connection has it in its extensions, as `ConnectInfo<Wire>`.
 #[derive(Clone)]
 pub struct Wire(pub(super) Arc<Shared>);
 
@@ -29,18 +30,20 @@ impl Wire {
         self.0.peer
     }
 
-    /// Where the client is: the peer, unless it was found that this is a proxy.
+    /// The client's address: that of the peer, unless the peer was found to be a proxy.
     #[must_use]
     pub fn client(&self) -> IpAddr {
+        // Canonical, so that an IPv4 client has the same address on an IPv6 listener.
         self.0.client.get().copied().unwrap_or_else(|| self.0.peer.ip().to_canonical())
     }
 
-    /// Notes where the client of a transport is. The requests before an upgrade may have been those of others.
+    /// Sets the client's address of a transport; the first one wins. Not set before an upgrade: a proxy may send the
+    /// requests of several clients over one connection.
     pub fn set_client(&self, client: IpAddr) {
         self.0.client.set(client).ok();
     }
 
-    /// Why the connection was ended from this side, if it was.
+    /// The close reason, if the connection was ended from this side.
     #[must_use]
     pub fn blamed(&self) -> Option<&'static str> {
         self.0.blamed()
@@ -53,61 +56,64 @@ impl Wire {
         self.0.out.lock().express.arm(nonce);
     }
 
-    /// A new lane, closed until a text message of theirs that starts with `opens_with` has wholly passed.
+    /// Makes a lane, closed until a text message of theirs that starts with `opens_with` has wholly passed.
     ///
-    /// Only messages that begin after this call count, so create it before the message can be written. A socket may
-    /// connect to a namespace again on the same connection: `40/ns,{"sid":"…"` tells the connects apart, `40/ns,` does
-    /// not. With an empty `opens_with` the lane opens with the upgrade.
+    /// Only messages that begin after this call count, so create the lane before the message can be written. A socket
+    /// may connect to a namespace again on the same connection: `40/ns,{"sid":"…"` tells the connects apart, `40/ns,`
+    /// does not. With an empty `opens_with` the lane opens with the upgrade.
     #[must_use]
     pub fn lane(&self, opens_with: &str) -> Lane {
         let id = self.0.out.lock().express.add_lane(opens_with);
         Lane::new(self.clone(), id)
     }
 
-    /// Shuts the transport down at once in both directions. Frames in the queue are dropped, what the kernel has may
-    /// still arrive; hyper's pending reads and writes fail. The first reason given to a wire is the one that
+    /// Shuts the transport down at once in both directions. Queued frames are dropped, bytes in the kernel may still
+    /// arrive; hyper's pending reads and writes fail. The first close reason of a wire is the one that
     /// [`Wire::on_close`] reports.
     pub fn kill(&self, reason: &'static str) {
         self.0.kill(reason);
     }
 
-    /// Accepts nothing more, writes what is queued, held or begun, then closes the transport.
+    /// Accepts no more frames, writes those that are queued, held or begun, then closes the transport.
     ///
     /// The write deadline applies, also to frames held by a lane that does not open. After the last byte the peer has
-    /// up to two seconds to close its side; what it sends in that time is thrown away. Before the upgrade there is
-    /// nothing to wait for, and a response that is being written is cut.
+    /// up to two seconds to close its side; bytes it sends in that time are thrown away. Before the upgrade nothing is
+    /// waited for, and a response that is being written is cut.
     pub fn close_after_flush(&self, reason: &'static str) {
         let mut out = self.0.out.lock();
         self.0.blame(reason);
+        // The flusher sees `closing` and closes the transport behind the last byte; `settle` starts one if none runs.
         out.express.refuse();
         out.closing = true;
         self.0.settle(out, true);
     }
 
-    /// Tells the peer that its message was too long (status 1009) behind what is queued, and closes the transport. Nothing
-    /// it sends is looked at any more.
+    /// Sends the status 1009 (message too big) behind all queued frames, and closes the transport. Bytes that the peer
+    /// sends after this are thrown away.
     pub(super) fn refuse_message(&self) {
         Limit::FrameBytes.reached();
         self.lane("").push(Bytes::from_static(&TOO_BIG));
         self.close_after_flush(super::FRAME_TOO_LARGE);
+        // The rest of the message must not reach the library, which would read it as frames.
         self.0.reading.lock().discards = true;
     }
 
-    /// Calls `hook` once with the reason when the connection has ended: when hyper drops it, reads the end or an error,
-    /// or notices a kill while reading. `"peer-gone"` when no reason was given.
+    /// Calls `hook` once with the close reason when the connection has ended: when hyper drops it, reads its end or an
+    /// error, or notices a kill while reading. The reason is `"peer-gone"` when none was given.
     ///
-    /// It runs in hyper's task, never inside a push or kill, and at once if the connection has already ended. Hooks are
-    /// kept until then: register once per session, not once per event.
+    /// The hook runs in hyper's task, never inside a push or kill; it runs at once if the connection has already ended.
+    /// Hooks are kept until then: register once per session, not once per event.
     pub fn on_close(&self, hook: impl FnOnce(&'static str) + Send + 'static) {
         self.0.add_hook(Box::new(hook));
     }
 
-    /// Stops reading from the peer, so that its own sending stalls. Its end is not noticed either; a kill is.
+    /// Stops reading from the peer, so that TCP slows its sending down. The peer's end is not noticed meanwhile either;
+    /// a kill is.
     pub fn pause_reads(&self) {
         self.0.reading.lock().pauses += 1;
     }
 
-    /// Takes one pause back; without any the peer is read from again.
+    /// Takes one pause back; the peer is read from again when none is left.
     pub fn resume_reads(&self) {
         let mut reading = self.0.reading.lock();
         reading.pauses = reading.pauses.saturating_sub(1);
@@ -115,28 +121,30 @@ impl Wire {
         self.0.wake_reader();
     }
 
-    /// What of ours waits in this process: queued, held by closed lanes, or begun.
+    /// Hallway's frames and bytes that wait in this process: queued, held by closed lanes, or begun.
     #[must_use]
     pub fn pending(&self) -> Pending {
         self.0.out.lock().express.pending()
     }
 
-    /// Whether so much waits that whoever has a choice had better wait too: a sixteenth of what the wire may hold back, or
-    /// anything at all while memory is tight.
+    /// Whether optional work for this peer had better wait: a sixteenth of the wire's bounds is used, or memory is
+    /// tight and anything at all waits.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
+        // Read before the lock is taken, which every push needs.
         let tight = self.memory().is_tight();
         let out = self.0.out.lock();
         out.express.is_crowded() || (tight && out.express.pending().frames > 0)
     }
 
-    /// The memory of its node.
+    /// The memory budget of the node.
     #[must_use]
     pub fn memory(&self) -> &Memory {
         self.0.ground.config.backlogs.memory()
     }
 
-    /// Whether nothing of ours is accepted any more: killed, closing, ended by hyper or by a close frame of theirs.
+    /// Whether the wire accepts no more frames: it was killed, is closing, or was ended by hyper or by a close frame of
+    /// theirs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         !self.0.out.lock().express.accepts()

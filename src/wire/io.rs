@@ -1,4 +1,4 @@
-//! The IO object hyper reads and writes. Its errors and its end are what everyone above learns of a closed wire.
+//! The IO object that hyper reads and writes. Its errors and its end are how the layers above learn of a closed wire.
 
 use std::any::Any;
 use std::net::{Shutdown, SocketAddr};
@@ -19,7 +19,7 @@ use super::shared::{Ground, Out, Shared, send};
 use crate::metrics::limit::Limit;
 use crate::rate::Bucket;
 
-/// Bytes thrown away at once while a closed wire waits for the peer.
+/// Bytes read and thrown away per call while a closed wire waits for the peer to close.
 const SCRAP: usize = 1024;
 
 /// One connection, as hyper sees it.
@@ -29,18 +29,21 @@ const SCRAP: usize = 1024;
 #[derive(Debug)]
 pub struct WireIo {
     wire: Wire,
+    /// The socket of `Out` again, so that reads need no lock of the outgoing side.
     stream: Arc<TcpStream>,
-    /// Until the upgrade: when the peer has been waited for long enough.
+    /// Before the upgrade only: when the connection is closed for having no response.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// From the upgrade on.
+    /// Parser of the peer's frames; fed from the upgrade on.
     incoming: Incoming,
+    /// What is left of the peer's rate of frames.
     frames: Bucket,
-    /// While attachments are owed: when they have been waited for long enough.
+    /// While announced attachments are missing: when the wire is closed for it.
     attachments: Option<Pin<Box<Sleep>>>,
+    /// A slot of the listener, for instance, given back together with the descriptor.
     kept: Option<Kept>,
 }
 
-/// What goes when the descriptor has gone.
+/// A value that is dropped once the descriptor is closed.
 struct Kept(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send>);
 
 impl WireIo {
@@ -65,7 +68,7 @@ impl WireIo {
         &self.wire
     }
 
-    /// Keeps something until the descriptor has been given back, whoever holds this by then.
+    /// Keeps `kept` until the descriptor is closed, even if this object has been moved (an upgrade hands it on).
     pub fn keep(&mut self, kept: impl Send + 'static) {
         self.kept = Some(Kept(Box::new(kept)));
     }
@@ -74,10 +77,13 @@ impl WireIo {
         &self.wire.0
     }
 
-    /// Keeps the waker and tells what to do now. The waker is kept first, so that no kill or resume is missed.
+    /// Stores the waker and decides how to read. The waker is stored first, so that a kill or resume from another
+    /// thread that comes in between still wakes this task.
     fn may_read(&self, cx: &Context<'_>) -> MayRead {
         let mut reading = self.shared().reading.lock();
         let replaced = keep(&mut reading.waker, cx.waker());
+        // The order matters: a dead wire reports its error even while paused, and a closing wire discards even while
+        // paused, because otherwise it would never see the peer close.
         let may = if self.shared().is_dead() {
             MayRead::Dead
         } else if reading.discards {
@@ -87,6 +93,7 @@ impl WireIo {
         } else {
             MayRead::Yes
         };
+        // A waker runs foreign code when it is dropped, so that happens outside the lock.
         drop(reading);
         drop(replaced);
         may
@@ -101,27 +108,31 @@ impl WireIo {
                 MayRead::Yes | MayRead::Discard => {}
             }
             ready!(self.stream.poll_read_ready(cx))?;
+            // Hyper has no use for these bytes: they go into a scratch buffer and not into `buf`.
             let read = if may == MayRead::Discard {
                 self.stream.try_read(&mut [0; SCRAP])
             } else {
                 self.stream.try_read_buf(buf)
             };
             match read {
+                // Loop until the kernel has nothing left; `Ok(0)`, the peer's end, is reported in any case.
                 Ok(count) if count > 0 && may == MayRead::Discard => {}
                 Ok(count) => return Poll::Ready(Ok(count)),
+                // Readiness was stale. The loop asks again, which registers the waker.
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
-    /// Why the peer has been waited for long enough, if so: it made no transport of its connection, or did not send what it
-    /// announced.
+    /// Gives the close reason if a deadline has passed: the connection was not upgraded in time, or the peer did not
+    /// send the attachments that it announced.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         if self.attachments.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             return Some(super::INCOMPLETE);
         }
         let deadline = self.deadline.as_mut()?;
+        // From here on heartbeats watch over the peer; the deadline for plain HTTP would close a healthy transport.
         if self.wire.0.out.lock().express.is_upgraded() {
             self.deadline = None;
             return None;
@@ -129,14 +140,16 @@ impl WireIo {
         deadline.as_mut().poll(cx).is_ready().then_some(super::PEER_GONE)
     }
 
-    /// Follows what was read. Gives the place in it where a message begins that is too long.
+    /// Parses what was read. Gives the offset in it at which a message begins that is too long.
     fn follow(&mut self, read: &[u8]) -> Option<usize> {
+        // Before the upgrade the bytes are HTTP and no frames.
         if self.deadline.is_some() {
             return None;
         }
         let before = self.incoming.begun();
         let too_long = self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64);
         let begun = self.incoming.begun();
+        // Memory for a long message counts from its header on, not only when the library has received all of it.
         if begun != before {
             self.shared().arrives(begun);
         }
@@ -151,6 +164,7 @@ impl WireIo {
             return;
         }
         let now = std::time::Instant::now();
+        // `all` stops at the first frame that is over the rate: one is enough to close the wire.
         let all = (0..count).all(|_| self.frames.take(rate, now));
         if !all && !self.shared().is_dead() {
             Limit::CommandsPerMinute.reached();
@@ -159,6 +173,8 @@ impl WireIo {
     }
 
     fn bound_attachments(&mut self) {
+        // The timer starts with the announcement and is not restarted by single attachments, so a peer cannot stretch
+        // it.
         if !self.incoming.is_owed() {
             self.attachments = None;
         } else if self.attachments.is_none() {
@@ -166,7 +182,7 @@ impl WireIo {
         }
     }
 
-    /// A response was written: the peer has as long again for its next request.
+    /// Restarts the request deadline when a response is written: the peer has as long again for its next request.
     fn grant_another(&mut self) {
         let until = Instant::now() + self.shared().ground.config.request_deadline;
         if let Some(deadline) = &mut self.deadline {
@@ -174,13 +190,14 @@ impl WireIo {
         }
     }
 
-    /// The reading side has seen the end: nothing of ours has a reader any more.
+    /// Closes the outgoing side when the reading side has ended: Hallway's frames have no reader any more.
     fn ended(&self) {
         let reader = self.shared().reading.lock().waker.take();
         drop(reader);
         self.shared().blame(super::PEER_GONE);
         self.shared().arrives(0);
         let mut out = self.shared().out.lock();
+        // The peer has closed its half after ours: there is nothing left to wait for.
         if out.lingers_until.is_some() {
             self.shared().cut_off(&mut out, super::PEER_GONE);
         }
@@ -193,6 +210,8 @@ impl WireIo {
         loop {
             let wrote =
                 out.with_stream(|express, stream| express.write_theirs(buf, &mut |slices| send(stream, slices)))?;
+            // Tells `settle` which of the two wakes hyper: the flusher when the queue has moved, or tokio when the
+            // socket is writable.
             out.writer_waits = wrote == Theirs::Waits;
             match wrote {
                 Theirs::Wrote(count) => return Poll::Ready(Ok(count)),
@@ -213,6 +232,7 @@ enum MayRead {
 
 impl AsyncRead for WireIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // A read into no space gives 0 bytes, which would look like the peer's end below.
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -222,13 +242,16 @@ impl AsyncRead for WireIo {
         let before = buf.filled().len();
         let mut read = ready!(self.poll_bytes(cx, buf));
         if let Some(end) = self.follow(&buf.filled()[before..]) {
-            // What came before it is fine.
+            // The messages before it are complete and are handed on; of the long one the library sees nothing.
             buf.set_filled(before + end);
             self.wire.refuse_message();
+            // An empty read would tell hyper that the peer has closed. The wire discards from here on, so this read
+            // waits for the real end.
             if end == 0 {
                 read = ready!(self.poll_bytes(cx, buf));
             }
         }
+        // An error or the peer's end: both are final for hyper.
         if !matches!(read, Ok(count) if count > 0) {
             self.ended();
         }
@@ -241,12 +264,14 @@ impl AsyncWrite for WireIo {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        // Any write counts, also a part of a slow response: a peer that downloads is not idle.
         self.grant_another();
         let mut out = self.shared().out.lock();
         if self.shared().is_dead() {
             return Poll::Ready(Err(self.shared().error()));
         }
         let wrote = self.write_once(&mut out, buf, cx);
+        // A write that succeeded needs no waker; a stale one would wake a task that waits for something else.
         let replaced = if wrote.is_pending() { keep(&mut out.writer, cx.waker()) } else { out.writer.take() };
         self.shared().settle(out, wrote.is_ready());
         drop(replaced);
@@ -257,13 +282,15 @@ impl AsyncWrite for WireIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our frames with theirs, but finishes one that has begun: the peer gets whole frames.
+    /// Ends both streams: drops Hallway's queued frames, but finishes one that has begun, so that the peer reads whole
+    /// frames.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.shared().out.lock();
         if self.shared().is_dead() {
             return Poll::Ready(Err(self.shared().error()));
         }
         let finished = out.with_stream(|express, stream| express.finish(&mut |slices| send(stream, slices)));
+        // `false` means that the rest of a begun frame waits for the socket; the flusher writes it and wakes hyper.
         let done = match finished {
             Ok(false) => Poll::Pending,
             Ok(true) => Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write)),
@@ -286,17 +313,18 @@ impl fmt::Debug for Kept {
 impl Drop for WireIo {
     fn drop(&mut self) {
         let mut out = self.shared().out.lock();
+        // Hyper gives up the connection, so nothing else may write to it. An earlier close reason is kept.
         self.shared().cut_off(&mut out, super::PEER_GONE);
         let stream = out.stream.take();
         self.shared().settle(out, true);
         drop(stream);
-        // Handles may live on; what has arrived does not.
+        // Handles of the wire may live on, but a half received message is gone with hyper's buffers.
         self.shared().arrives(0);
         self.shared().call_hooks();
     }
 }
 
-/// Stores `waker` in `slot` unless it is there; what it replaces is to be dropped outside the lock.
+/// Stores `waker` in `slot` unless it would wake the same task. Gives the replaced one, to be dropped outside the lock.
 fn keep(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     match slot {
         Some(kept) if kept.will_wake(waker) => None,
@@ -304,6 +332,7 @@ fn keep(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     }
 }
 
+// `Interrupted` is a signal during the call; like `WouldBlock` it says nothing about the connection.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -1,4 +1,4 @@
-//! A lane: the frames of one source on one wire, in the order they were pushed.
+//! A lane: the frames of one source on one wire, in the order of their pushes.
 
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use super::shared::send_now;
 use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
 use crate::logs;
 
-/// One source of frames of a wire, for instance one namespace of a socket.
+/// One source of frames on a wire, for instance one namespace of a socket.
 ///
-/// While it is closed its frames are held; when it opens they enter the queue of the wire in order. Frames of open lanes
-/// leave in the order in which they were pushed, whichever lane they came by. When the last clone of a closed lane is
-/// dropped, so are the frames it holds.
+/// While a lane is closed its frames are held; when it opens they enter the queue of the wire in order. Frames of open
+/// lanes leave in the order of their pushes, across all lanes. When the last clone of a closed lane is dropped, its
+/// held frames are dropped too.
 #[derive(Debug, Clone)]
 pub struct Lane {
-    /// Also in the slot; here it saves each push a look into memory that is seldom at hand.
+    /// A second handle beside the one in the slot: it saves each push a load from memory that is seldom in the cache.
     wire: Wire,
     id: LaneId,
+    /// Shared by all clones; its drop removes the lane from the wire.
     _slot: Arc<Slot>,
 }
 
@@ -39,29 +40,32 @@ impl Lane {
         &self.wire
     }
 
-    /// Has the memory that a push needs fetched. Before the pushes to many lanes: the processor fetches for all of them at
-    /// once, and else waits for each.
+    /// Prefetches the memory that a push needs. Called before the pushes to many lanes: the processor then loads for
+    /// all of them at once instead of waiting for each.
     pub fn fetch(&self) {
+        // Reading the lock's state is the cheapest access to that cache line; `black_box` keeps the compiler from
+        // dropping it.
         std::hint::black_box(self.wire.0.out.is_locked());
     }
 
-    /// Sends one complete server frame, made by [`text_frame`](super::text_frame). It writes to the socket from the
-    /// calling thread if nothing waits, and never blocks on it.
+    /// Sends one complete server frame, made by [`text_frame`](super::text_frame). If nothing waits, the calling thread
+    /// writes it to the socket; it never blocks.
     pub fn push(&self, frame: Bytes) -> Push {
         self.push_as(Weight::Durable, || Some(frame))
     }
 
-    /// As [`Lane::push`], with a frame that is made, or refused, under the lock of the wire: what `frame` checks and the
-    /// place the frame gets are one act. `frame` must not touch this wire, nor drop a lane of it.
+    /// As [`Lane::push`], with a frame that is made, or refused, under the lock of the wire: the checks in `frame` and
+    /// the frame's position in the queue are one atomic step. `frame` must not touch this wire, nor drop a lane of it.
     pub fn push_if(&self, frame: impl FnOnce() -> Option<Bytes>) -> Push {
         self.push_as(Weight::Durable, frame)
     }
 
-    /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral one is
-    /// dropped, and `frame` is not called.
+    /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral frame
+    /// is dropped and `frame` is not called.
     pub fn push_as(&self, weight: Weight, frame: impl FnOnce() -> Option<Bytes>) -> Push {
         let shared = &self.wire.0;
         let mut out = shared.out.lock();
+        // Both checks come before `frame()`: making a frame may have effects, such as counting a copy as sent.
         if !out.express.accepts() {
             return Push::Closed;
         }
@@ -76,12 +80,15 @@ impl Lane {
         });
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(event = logs::FRAME_UNWRITTEN, peer = %shared.peer, %error, "a frame could not be written");
+            // The caller has no use for the IO error: the wire's end is reported by its close hook.
             shared.cut_off(&mut out, PEER_GONE);
             Push::Closed
         });
+        // A durable frame is never skipped. The wire is closed instead, and the client comes back with its offset.
         if pushed == Push::Overflow {
             shared.cut_off(&mut out, SLOW_CONSUMER);
         }
+        // A frame that was only queued is no news for a flusher: it already waits for the socket.
         shared.settle(out, pushed != Push::Queued);
         pushed
     }
@@ -91,6 +98,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut out = self.wire.0.out.lock();
         out.express.remove_lane(self.id);
+        // Held frames went with the lane; the memory they counted for is given back.
         out.follow();
     }
 }

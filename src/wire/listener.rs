@@ -1,4 +1,4 @@
-//! The listener that hands hyper wires instead of bare sockets.
+//! The listener that hands hyper wires instead of plain sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,29 +16,33 @@ use super::shared::Ground;
 use super::{WireConfig, WireIo};
 use crate::logs;
 
-/// Pause after an error that is the listener's, not a connection's: usually no descriptor is left.
+/// Pause after an error of the listener itself, usually that no descriptor is left. A retry at once would spin.
 const BACK_OFF: Duration = Duration::from_secs(1);
-/// An error that lasts is logged this often.
+/// How often a lasting error is logged again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Accepts connections as [`WireIo`].
 #[derive(Debug)]
 pub struct WireListener {
     listener: TcpListener,
+    /// Settings of all its wires.
     config: WireConfig,
+    /// Where flushers are spawned, so that a shutdown can wait for the last bytes.
     tasks: TaskTracker,
+    /// What all wires share; made with the first connection.
     ground: Option<Arc<Ground>>,
+    /// The OS error that was logged last and when, so that a failing `accept` does not flood the log.
     logged: Option<(Option<i32>, Instant)>,
 }
 
 impl WireListener {
-    /// Serves `listener`. The flushers of wires that are behind run on `tasks`.
+    /// Wraps `listener`. The flushers of its wires run on `tasks`.
     #[must_use]
     pub fn new(listener: TcpListener, config: WireConfig, tasks: TaskTracker) -> Self {
         Self { listener, config, tasks, ground: None, logged: None }
     }
 
-    /// The runtime is known only once a connection is awaited.
+    /// Gives what all wires share. It is made lazily: the runtime is known only once a connection is awaited.
     fn ground(&mut self) -> Arc<Ground> {
         let ground = self.ground.get_or_insert_with(|| {
             Arc::new(Ground { config: self.config.clone(), tasks: self.tasks.clone(), runtime: Handle::current() })
@@ -49,6 +53,7 @@ impl WireListener {
     fn log(&mut self, error: &io::Error) {
         let now = Instant::now();
         let code = error.raw_os_error();
+        // Another error code is another problem, and is logged at once.
         let known = self.logged.is_some_and(|(last, at)| last == code && now - at < LOG_EVERY);
         if !known {
             tracing::error!(event = logs::ACCEPT_FAILED, %error, "connections cannot be accepted");
@@ -67,10 +72,12 @@ impl Listener for WireListener {
                 Ok((stream, peer)) => {
                     let ground = self.ground();
                     if let Err(error) = tune(&stream, &ground.config) {
+                        // The connection works without the option, so this is no reason to refuse the client.
                         tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
                     }
                     return (WireIo::new(stream, peer, ground), peer);
                 }
+                // The peer gave up while it stood in the accept queue; the listener is fine, so no pause.
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     self.log(&error);
@@ -86,6 +93,7 @@ impl Listener for WireListener {
 }
 
 fn tune(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
+    // Every frame is written whole: Nagle's algorithm would only delay small events until an ACK.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     if config.send_buffer > 0 {
@@ -98,7 +106,7 @@ fn tune(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
     Ok(())
 }
 
-/// The connection ended before it was accepted; the next one may be fine.
+/// Whether the error belongs to one connection that ended before it was accepted; the next one may be fine.
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,7 +1,8 @@
-//! What the handle, the IO object and the flusher of one connection share, and the locks around it.
+//! The state that the handle, the IO object and the flusher of one connection share, and its locks.
 //!
-//! Three locks, never held together: `out` (what is written), `reading` (pause and waker of the reading side) and
-//! `hooks`. Each operation changes the state under `out` and lets [`Shared::settle`] do the waking after it is released.
+//! Three locks, never held together: `out` (the outgoing side), `reading` (pause and waker of the reading side) and
+//! `hooks`. Each operation changes the state under `out` and leaves the waking to [`Shared::settle`], which does it
+//! after it has released the lock.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +23,8 @@ use super::charge::{Arriving, Charge};
 use super::express::{Express, Limits};
 use super::{PEER_GONE, WireConfig, flusher};
 
-/// How long a wire that was closed after its flush waits for the peer to close its side. Closing with unread bytes of
-/// the peer in the kernel resets the connection and can destroy what was just sent.
+/// How long a wire that was closed after its flush waits for the peer to close its side. A close with unread bytes of
+/// the peer in the kernel resets the connection and can destroy the bytes that were just sent.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Hook = Box<dyn FnOnce(&'static str) + Send>;
@@ -31,25 +32,32 @@ type Hook = Box<dyn FnOnce(&'static str) + Send>;
 /// What all wires of a listener have in common.
 #[derive(Debug)]
 pub(super) struct Ground {
+    /// Bounds and deadlines of each wire.
     pub(super) config: WireConfig,
+    /// Where flushers are spawned; a shutdown waits for them.
     pub(super) tasks: TaskTracker,
-    /// Flushers start here, because a push may come from a thread that is not of the runtime.
+    /// Where flushers run: a push may come from a thread outside of the runtime, on which `spawn` would panic.
     pub(super) runtime: Handle,
 }
 
 /// One connection.
 pub(super) struct Shared {
+    /// The address of the socket's other end, which may be a proxy.
     pub(super) peer: SocketAddr,
-    /// Where the client is, once a transport was made of the connection.
+    /// The address of the client behind proxies; set once the connection was upgraded.
     pub(super) client: OnceLock<IpAddr>,
     pub(super) ground: Arc<Ground>,
+    /// The outgoing side; each push takes this lock, so it is held for moments only.
     pub(super) out: Mutex<Out>,
+    /// The incoming side.
     pub(super) reading: Mutex<Reading>,
+    /// Callbacks for the end of the connection.
     hooks: Mutex<Hooks>,
+    /// The close reason; the first one wins.
     reason: OnceLock<&'static str>,
-    /// Set under `out`: the socket is shut down in both directions.
+    /// Set under `out` once the socket is shut down in both directions; readable without that lock.
     dead: AtomicBool,
-    /// News for the flusher that the socket does not tell it.
+    /// Wakes the flusher for a change that the socket does not report, such as a kill.
     pub(super) changed: Notify,
 }
 
@@ -58,39 +66,45 @@ pub(super) struct Shared {
 pub(super) struct Out {
     /// Taken when hyper drops the IO object, so that a handle cannot keep the descriptor.
     pub(super) stream: Option<Arc<TcpStream>>,
+    /// Decides which bytes go next.
     pub(super) express: Express,
-    /// Hyper's task, while a write or shutdown of theirs is refused.
+    /// Hyper's task, while its write or shutdown waits.
     pub(super) writer: Option<Waker>,
-    /// The writer waits for its turn, not for the kernel, so it must be woken here.
+    /// True while the writer waits for its turn in the queue and not for the kernel: then tokio does not wake it, and
+    /// `settle` has to.
     pub(super) writer_waits: bool,
+    /// Whether a flusher runs; at most one does.
     pub(super) flushing: bool,
-    /// To be closed when everything has gone.
+    /// Whether the wire closes once its queue is empty.
     pub(super) closing: bool,
-    /// When a wire that was closed after its flush gives up on the peer.
+    /// After the flush of a closing wire: until when it waits for the peer to close.
     pub(super) lingers_until: Option<Instant>,
     /// When the kernel last accepted a byte; meaningful while `flushing`.
     pub(super) progressed: Instant,
-    /// What it costs while it is behind.
+    /// What the backlog costs the node.
     pub(super) charge: Charge,
-    /// As `dead` of the connection, for who holds this anyway.
+    /// A copy of the connection's `dead` for holders of this lock: it spares them a load from another cache line.
     dead: bool,
 }
 
 /// The incoming side.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// How many have asked for a pause: there is none once each of them has resumed.
+    /// Number of pauses in force; the peer is read from again when each has been resumed.
     pub(super) pauses: u32,
-    /// What arrives is thrown away until the peer closes.
+    /// Whether incoming bytes are thrown away until the peer closes.
     pub(super) discards: bool,
-    /// A long message that is under way.
+    /// The memory of a long message that is under way.
     pub(super) arriving: Option<Arriving>,
+    /// Hyper's reading task, woken by a kill or a resume.
     pub(super) waker: Option<Waker>,
 }
 
 #[derive(Default)]
 struct Hooks {
+    /// Whether the end was reported; a later hook is then called at once.
     called: bool,
+    /// Hooks to call at the end.
     waiting: Vec<Hook>,
 }
 
@@ -108,22 +122,21 @@ impl Out {
         };
         let before = self.express.accepted();
         let result = act(&mut self.express, stream);
+        // The clock is read only while a flusher watches the write deadline: a push on a wire that keeps up stays
+        // cheap.
         if self.flushing && self.express.accepted() != before {
             self.progressed = Instant::now();
         }
         result
     }
 
-    /// Counts what waits.
+    /// Updates the cost of the backlog.
     pub(super) fn follow(&mut self) {
         self.charge.follow(self.express.pending());
     }
 }
 
-/// Gives the kernel what it takes. A single slice goes by `send`, which is cheaper than `writev`.
-///
-/// # Errors
-/// As `send`; `WouldBlock` when the kernel takes nothing.
+/// Writes as much as the kernel takes. A single slice goes by `send`, which is cheaper than `writev`.
 pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match slices {
         [only] => stream.try_write(only),
@@ -131,11 +144,8 @@ pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usi
     }
 }
 
-/// Like [`send`], past tokio: its note of whether the socket takes more is one more place in memory to look at, and the
-/// kernel knows better. That note stays as it is, so whoever goes on to wait for the socket must [`send`] first.
-///
-/// # Errors
-/// As `send`.
+/// Like [`send`], but without tokio's readiness check: that is one more cache line to load, and the kernel knows
+/// better. Tokio's readiness stays as it was, so a caller that goes on to wait for the socket must call [`send`] first.
 pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let socket = SockRef::from(stream);
     match slices {
@@ -147,6 +157,7 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
 impl Shared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
         let charge = Charge::new(ground.config.backlogs.memory());
+        // Copied out: `express` is a calculator that knows no configuration.
         let limits = Limits {
             bytes: ground.config.queue_bytes,
             frames: ground.config.queue_frames,
@@ -180,7 +191,7 @@ impl Shared {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// The first reason given, or that the peer is gone.
+    /// The close reason: the first one given, or that the peer is gone.
     pub(super) fn reason(&self) -> &'static str {
         self.blamed().unwrap_or(PEER_GONE)
     }
@@ -189,12 +200,12 @@ impl Shared {
         self.reason.get().copied()
     }
 
-    /// Notes why the wire closes, unless that is known.
+    /// Sets the close reason, unless one is set.
     pub(super) fn blame(&self, reason: &'static str) {
         self.reason.set(reason).ok();
     }
 
-    /// What hyper gets to see once the wire is dead.
+    /// The error that hyper gets once the wire is dead.
     pub(super) fn error(&self) -> io::Error {
         io::Error::new(io::ErrorKind::ConnectionAborted, self.reason())
     }
@@ -204,25 +215,28 @@ impl Shared {
         if self.is_dead() {
             return;
         }
+        // The reason is set before `dead`: a thread that sees the wire dead also sees why.
         self.blame(reason);
         out.express.abandon();
         if let Some(stream) = &out.stream {
-            // It fails when the peer has reset the connection, which is as good.
+            // This fails when the peer has reset the connection, and then there is nothing to shut down.
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Both).ok();
         }
         out.dead = true;
         self.dead.store(true, Ordering::Release);
     }
 
-    /// What its slowness costs; nothing once it is dead.
+    /// The cost of the wire's slowness in byte-microseconds; 0 once it is dead.
     pub(super) fn cost(&self, now: Instant) -> u128 {
         let out = self.out.lock();
         let behind = if out.dead { return 0 } else { out.charge.cost(now) };
+        // The two locks are never held together.
         drop(out);
         behind + self.reading.lock().arriving.as_ref().map_or(0, |arriving| arriving.cost(now))
     }
 
-    /// Counts a long message of the peer that has begun, or does not count it any more.
+    /// Reserves memory for a message of the peer that has begun with `bytes`, or releases it when `bytes` is small or
+    /// 0.
     pub(super) fn arrives(self: &Arc<Self>, bytes: u64) {
         let backlogs = &self.ground.config.backlogs;
         let counts = Arriving::counts(bytes);
@@ -230,11 +244,12 @@ impl Shared {
             return arriving.grow(bytes);
         }
         let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.list(self)));
+        // Dropped outside the lock: it unlists the wire, which takes the lock of the list.
         let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
         drop(before);
     }
 
-    /// Cuts the connection off and wakes everyone who waits for it.
+    /// Cuts the connection off and wakes hyper and the flusher.
     pub(super) fn kill(self: &Arc<Self>, reason: &'static str) {
         let mut out = self.out.lock();
         self.cut_off(&mut out, reason);
@@ -242,13 +257,15 @@ impl Shared {
     }
 
     /// Releases the lock, then wakes hyper if its turn has come, and starts the flusher if the wire has fallen behind.
-    /// `news` tells that something happened which a running flusher cannot learn from the socket.
+    /// `news` is true when something happened that a running flusher cannot learn from the socket.
     pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
         out.follow();
         let dead = out.dead;
+        // A dead wire wakes hyper too, so that its pending write fails instead of waiting for ever.
         let writer = if dead || (out.writer_waits && out.express.their_turn()) { out.writer.take() } else { None };
         let running = out.flushing;
         let starts = !running && !dead && (out.closing || out.express.is_behind());
+        // Claimed under the lock: two pushes at once must not start two flushers. The write deadline counts from here.
         if starts {
             out.flushing = true;
             out.progressed = Instant::now();
@@ -276,12 +293,13 @@ impl Shared {
         }
     }
 
-    /// Half-closes the connection, and lets the reading side discard what comes until the peer closes too.
+    /// Half-closes the connection; the reading side then discards incoming bytes until the peer closes too.
     pub(super) fn linger(&self, out: &mut Out) {
         out.express.end();
         if let Some(stream) = &out.stream {
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Write).ok();
         }
+        // Never longer than the operator allows a stalled peer.
         out.lingers_until = Some(Instant::now() + LINGER.min(self.ground.config.write_deadline));
     }
 
@@ -291,11 +309,12 @@ impl Shared {
             hooks.waiting.push(hook);
             return;
         }
+        // A hook is foreign code that may take any lock.
         drop(hooks);
         hook(self.reason());
     }
 
-    /// Calls the hooks, the first time. Only hyper's side calls this, so never inside a push or kill.
+    /// Calls the hooks, once. Only hyper's side calls this, so a hook never runs inside a push or kill.
     pub(super) fn call_hooks(&self) {
         let mut hooks = self.hooks.lock();
         hooks.called = true;

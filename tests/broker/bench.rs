@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use hallway::broker::feed::{FeedReceiver, feed};
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
-use hallway::broker::redis::{ReadLimits, RedisBroker, RedisSettings};
+use hallway::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};
+use hallway::fleet::Fleet;
+use hallway::fleet::alone::Alone;
+use hallway::fleet::redis::{FleetSettings, RedisFleet};
+use hallway::redis::{Dispatcher, Redis as Connections, RedisSettings};
 use hallway_rooms::class::{Classes, Delivery, Retention};
 use hallway_rooms::entry::Entry;
 use hallway_rooms::history::{Facts, From};
@@ -20,30 +24,30 @@ use tokio_util::task::TaskTracker;
 use crate::harness::redis::Redis;
 use crate::harness::{PATIENCE, eventually};
 
-pub(super) const MAX_EVENTS: u64 = 500;
+pub(crate) const MAX_EVENTS: u64 = 500;
 /// Of rooms `order:…`.
-pub(super) const FEW_EVENTS: u64 = 5;
-pub(super) const EVENT_BYTES: usize = 4096;
-pub(super) const MAX_LATEST: usize = 20;
-pub(super) const REVOCATIONS: usize = 3;
+pub(crate) const FEW_EVENTS: u64 = 5;
+pub(crate) const EVENT_BYTES: usize = 4096;
+pub(crate) const MAX_LATEST: usize = 20;
+pub(crate) const REVOCATIONS: usize = 3;
 const FEED_ITEMS: usize = 1000;
 
 /// How long things are remembered; Redis has to live through it.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
-    pub(super) ttl: Duration,
-    pub(super) memory: Duration,
-    pub(super) id_window: Duration,
+pub(crate) struct Times {
+    pub(crate) ttl: Duration,
+    pub(crate) memory: Duration,
+    pub(crate) id_window: Duration,
 }
 
-pub(super) const LONG: Times =
+pub(crate) const LONG: Times =
     Times { ttl: Duration::from_hours(1), memory: Duration::from_hours(7 * 24), id_window: Duration::from_mins(10) };
-pub(super) const SHORT: Times =
+pub(crate) const SHORT: Times =
     Times { ttl: Duration::from_millis(500), memory: Duration::from_secs(4), id_window: Duration::from_secs(2) };
 
 /// Which broker.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Memory,
     Redis,
 }
@@ -53,11 +57,12 @@ enum Behind {
     Redis { redis: Redis, stop: CancellationToken },
 }
 
-/// A broker to be tried.
-pub(super) struct Bench {
-    pub(super) broker: Arc<dyn Broker>,
-    pub(super) feed: FeedReceiver,
-    pub(super) times: Times,
+/// A broker and its fleet to be tried.
+pub(crate) struct Bench {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) fleet: Arc<dyn Fleet>,
+    pub(crate) feed: FeedReceiver,
+    pub(crate) times: Times,
     classes: Arc<Classes>,
     behind: Behind,
 }
@@ -73,89 +78,98 @@ fn classes(times: Times) -> Arc<Classes> {
     classes.into()
 }
 
-fn settings(redis: &Redis, node: &str, times: Times) -> RedisSettings {
-    RedisSettings {
+/// A node's broker and fleet, and the feed of the broker.
+type Node = (Arc<dyn Broker>, Arc<dyn Fleet>, FeedReceiver);
+
+/// Starts a node's part of what several share on a Redis.
+fn node(redis: &Redis, name: &str, (times, items): (Times, usize), stop: &CancellationToken) -> Node {
+    let settings = RedisSettings {
         client: redis::Client::open(redis.url()).expect("a url"),
         prefix: "hallway".to_owned(),
-        node: node.to_owned(),
-        heartbeat: Duration::from_secs(2),
+        node: name.to_owned(),
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(5),
         canary: Duration::from_secs(2),
+        live: tokio::runtime::Handle::current(),
+    };
+    let of_broker = BrokerSettings {
         allow_eviction: false,
         id_window: times.id_window,
         event_bytes: EVENT_BYTES,
-        revocations: REVOCATIONS,
-        live: tokio::runtime::Handle::current(),
         reads: ReadLimits { at_once: 16, kept_bytes: 1024 * 1024 },
-    }
+    };
+    let of_fleet = FleetSettings { heartbeat: Duration::from_secs(2), revocations: REVOCATIONS };
+    let (to, from) = feed(items);
+    let connections = Connections::start(settings, &TaskTracker::new(), stop).expect("a valid url");
+    let mut dispatcher = Dispatcher::new(&connections);
+    let fleet = RedisFleet::start(of_fleet, &connections, &mut dispatcher);
+    let broker = RedisBroker::start(&of_broker, classes(times), to, &connections, dispatcher);
+    (broker.expect("a valid url"), fleet, from)
 }
 
 impl Bench {
-    pub(super) async fn new(kind: Kind, times: Times) -> Self {
+    pub(crate) async fn new(kind: Kind, times: Times) -> Self {
         Self::with_feed(kind, times, FEED_ITEMS).await
     }
 
-    pub(super) async fn with_feed(kind: Kind, times: Times, items: usize) -> Self {
-        let (classes, (to, from)) = (classes(times), feed(items));
-        let (broker, behind): (Arc<dyn Broker>, _) = match kind {
+    pub(crate) async fn with_feed(kind: Kind, times: Times, items: usize) -> Self {
+        let ((broker, fleet, from), behind): (Node, _) = match kind {
             Kind::Memory => {
+                let (to, from) = feed(items);
                 let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
                 let id_window_ms = u64::try_from(times.id_window.as_millis()).expect("not that long");
-                let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES, revocations: REVOCATIONS };
+                let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES };
                 let time = clock.clone();
                 let now = Arc::new(move || time.load(Ordering::Relaxed));
-                (Arc::new(MemoryBroker::new(classes.clone(), limits, now, to)), Behind::Memory { clock })
+                let broker = MemoryBroker::new(classes(times), limits, now, to);
+                ((Arc::new(broker), Arc::new(Alone::new(REVOCATIONS)), from), Behind::Memory { clock })
             }
             Kind::Redis => {
                 let (redis, stop) = (Redis::start().await, CancellationToken::new());
-                let settings = settings(&redis, "a-node", times);
-                let broker = RedisBroker::start(&settings, classes.clone(), to, &TaskTracker::new(), &stop);
-                (broker.expect("a valid url"), Behind::Redis { redis, stop })
+                (node(&redis, "a-node", (times, items), &stop), Behind::Redis { redis, stop })
             }
         };
         eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
-        let mut bench = Self { broker, feed: from, times, classes, behind };
+        let mut bench = Self { broker, fleet, feed: from, times, classes: classes(times), behind };
         if let Kind::Redis = kind {
             assert!(matches!(bench.next().await, Feed::Restored), "a new connection says that it is one");
         }
         bench
     }
 
-    /// Another node's broker, where several nodes can share what is behind it.
-    pub(super) fn another(&self, node: &str) -> Arc<dyn Broker> {
+    /// Another node's part of the fleet, where several nodes can share what is behind it; ready when this returns.
+    pub(crate) async fn another(&self, name: &str) -> Arc<dyn Fleet> {
         match &self.behind {
-            Behind::Memory { .. } => self.broker.clone(),
+            Behind::Memory { .. } => self.fleet.clone(),
             Behind::Redis { redis, stop } => {
-                let (to, _) = feed(FEED_ITEMS);
-                let settings = settings(redis, node, self.times);
-                let broker = RedisBroker::start(&settings, self.classes.clone(), to, &TaskTracker::new(), stop);
-                broker.expect("a valid url")
+                let (broker, fleet, _) = node(redis, name, (self.times, FEED_ITEMS), stop);
+                eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
+                fleet
             }
         }
     }
 
-    pub(super) fn room(&self, key: &str) -> Room {
+    pub(crate) fn room(&self, key: &str) -> Room {
         self.classes.room(key).expect("a room")
     }
 
-    pub(super) fn publication(&self, id: &str, rooms: &[&str], text: &str) -> Publication {
+    pub(crate) fn publication(&self, id: &str, rooms: &[&str], text: &str) -> Publication {
         let rooms = rooms.iter().map(|key| self.room(key)).collect();
         let id = id.parse().expect("an id");
         Publication { rooms, text: text.as_bytes().to_vec(), id, requires_ack: false, delivery: None }
     }
 
-    pub(super) async fn try_publish(&self, id: &str, rooms: &[&str], text: &str) -> Result<Vec<Placed>, PublishError> {
+    pub(crate) async fn try_publish(&self, id: &str, rooms: &[&str], text: &str) -> Result<Vec<Placed>, PublishError> {
         self.broker.publish(self.publication(id, rooms, text)).await
     }
 
     /// Publishes a plain event.
-    pub(super) async fn publish(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
+    pub(crate) async fn publish(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
         self.try_publish(id, rooms, r#"{"type":"a.thing","payload":{"n":1}}"#).await.expect("it is published")
     }
 
     /// Publishes so many plain events to one room and returns their offsets.
-    pub(super) async fn publish_many(&self, count: usize, room: &str) -> Vec<Offset> {
+    pub(crate) async fn publish_many(&self, count: usize, room: &str) -> Vec<Offset> {
         let mut offsets = Vec::new();
         for i in 0..count {
             offsets.push(self.publish(&format!("many-{i}"), &[room]).await[0].offset.expect("it is stored"));
@@ -164,33 +178,33 @@ impl Bench {
     }
 
     /// Publishes an event that is to be kept nowhere.
-    pub(super) async fn publish_ephemeral(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
+    pub(crate) async fn publish_ephemeral(&self, id: &str, rooms: &[&str]) -> Vec<Placed> {
         let event = self.publication(id, rooms, r#"{"type":"a.thing","payload":{"n":1}}"#);
         let event = Publication { delivery: Some(Delivery::Ephemeral), ..event };
         self.broker.publish(event).await.expect("it is published")
     }
 
     /// Publishes an agent's location, of which the newest is kept.
-    pub(super) async fn locate(&self, id: &str, rooms: &[&str], agent: &str) -> Vec<Placed> {
+    pub(crate) async fn locate(&self, id: &str, rooms: &[&str], agent: &str) -> Vec<Placed> {
         let text = format!(r#"{{"type":"agent.location_updated","payload":{{"agentId":"{agent}"}}}}"#);
         self.try_publish(id, rooms, &text).await.expect("it is published")
     }
 
     /// The ids of what is current.
-    pub(super) async fn latest(&self, room: &str) -> Vec<String> {
+    pub(crate) async fn latest(&self, room: &str) -> Vec<String> {
         let latest = self.broker.latest(&self.room(room)).await.expect("the broker is up");
         latest.iter().map(|entry| entry.id.to_string()).collect()
     }
 
     /// Lets the broker's clock tick.
-    pub(super) async fn tick(&self, room: &str) {
+    pub(crate) async fn tick(&self, room: &str) {
         let before = self.facts(room).await.now_ms;
         let later = async || self.facts(room).await.now_ms > before;
         self.live_through(Duration::from_millis(1), "the clock ticks", later).await;
     }
 
     /// Lets time go by until what was current is too old, while another key of the room is renewed.
-    pub(super) async fn let_the_newest_grow_old(&self, room: &str, other: &str) {
+    pub(crate) async fn let_the_newest_grow_old(&self, room: &str, other: &str) {
         let gone = async || {
             self.locate("again", &[room], other).await;
             !self.latest(room).await.contains(&"old".to_owned())
@@ -198,36 +212,36 @@ impl Bench {
         self.live_through(self.times.ttl, "what is current grows old", gone).await;
     }
 
-    pub(super) async fn subscribe(&self, room: &str) {
+    pub(crate) async fn subscribe(&self, room: &str) {
         self.broker.subscribe(&self.room(room)).await.expect("the broker is up");
     }
 
-    pub(super) async fn history(&self, room: &str, from: From, limit: usize) -> History {
+    pub(crate) async fn history(&self, room: &str, from: From, limit: usize) -> History {
         self.broker.history(&self.room(room), from, limit).await.expect("the broker is up")
     }
 
-    pub(super) async fn facts(&self, room: &str) -> Facts {
-        self.broker.facts(&self.room(room)).await.expect("the broker is up")
+    pub(crate) async fn facts(&self, room: &str) -> Facts {
+        self.broker.facts_of(&self.room(room)).await.expect("the broker is up")
     }
 
     /// The verdict on a resume.
-    pub(super) async fn complete(&self, room: &str, from: From) -> bool {
+    pub(crate) async fn complete(&self, room: &str, from: From) -> bool {
         self.history(room, from, 1000).await.complete
     }
 
     /// The whole history's offsets.
-    pub(super) async fn offsets(&self, room: &str) -> Vec<Offset> {
+    pub(crate) async fn offsets(&self, room: &str) -> Vec<Offset> {
         let history = self.history(room, From::Since(0), 100_000).await;
         history.entries.iter().map(|entry| entry.link(&self.room(room)).expect("it is of the room").offset).collect()
     }
 
     /// The next item of the feed.
-    pub(super) async fn next(&mut self) -> Feed {
+    pub(crate) async fn next(&mut self) -> Feed {
         timeout(PATIENCE, self.feed.recv()).await.expect("in time").expect("the broker lives")
     }
 
     /// The next item of the feed, which must be an entry.
-    pub(super) async fn entry(&mut self) -> Entry {
+    pub(crate) async fn entry(&mut self) -> Entry {
         match self.next().await {
             Feed::Entry(entry) => entry,
             other @ (Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
@@ -249,17 +263,17 @@ impl Bench {
         clock.fetch_add(u64::try_from(time.as_millis()).expect("not that long") + 1, Ordering::Relaxed);
     }
 
-    pub(super) async fn let_the_stream_expire(&self, room: &str) {
+    pub(crate) async fn let_the_stream_expire(&self, room: &str) {
         let gone = async || self.offsets(room).await.is_empty();
         self.live_through(self.times.ttl, "the stream expires", gone).await;
     }
 
-    pub(super) async fn let_the_last_offset_be_forgotten(&self, room: &str) {
+    pub(crate) async fn let_the_last_offset_be_forgotten(&self, room: &str) {
         let gone = async || self.facts(room).await.last.is_none();
         self.live_through(2 * self.times.memory, "the last offset is forgotten", gone).await;
     }
 
-    pub(super) async fn let_the_id_be_forgotten(&self, room: &str, id: &str) {
+    pub(crate) async fn let_the_id_be_forgotten(&self, room: &str, id: &str) {
         let key = format!("hallway:{{{room}}}:id:{id}");
         let gone = async || match &self.behind {
             Behind::Memory { .. } => true,
@@ -272,7 +286,7 @@ impl Bench {
     }
 
     /// Makes the broker's clock lag behind a room by so much: from now on its last offset lies ahead.
-    pub(super) async fn set_the_clock_back(&self, room: &str, by: Duration) -> Offset {
+    pub(crate) async fn set_the_clock_back(&self, room: &str, by: Duration) -> Offset {
         let by_ms = u64::try_from(by.as_millis()).expect("not that long");
         match &self.behind {
             Behind::Memory { clock } => {
@@ -292,7 +306,7 @@ impl Bench {
     }
 
     /// Makes a room's history something that is no stream, and takes the function out of Redis.
-    pub(super) async fn spoil(&self, room: &str) {
+    pub(crate) async fn spoil(&self, room: &str) {
         let Behind::Redis { redis, .. } = &self.behind else { panic!("only Redis can be spoilt") };
         let mut spoil = redis::pipe();
         spoil.cmd("SET").arg(format!("hallway:{{{room}}}:history")).arg("no stream").cmd("FUNCTION").arg("FLUSH");
@@ -300,13 +314,13 @@ impl Bench {
     }
 
     /// A command of its own to Redis.
-    pub(super) async fn redis(&self, words: &[&str]) {
+    pub(crate) async fn redis(&self, words: &[&str]) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         self.ask::<redis::Value>(&words).await;
     }
 
     /// What Redis answers to a command.
-    pub(super) async fn ask<T: redis::FromRedisValue>(&self, words: &[String]) -> T {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, words: &[String]) -> T {
         let Behind::Redis { redis, .. } = &self.behind else { panic!("only Redis can be asked") };
         let mut command = redis::Cmd::new();
         command.arg(words);
@@ -314,13 +328,13 @@ impl Bench {
     }
 
     /// Lets idle time go by; only the memory broker's clock can be asked for it.
-    pub(super) fn idle(&self, time: Duration) {
+    pub(crate) fn idle(&self, time: Duration) {
         let Behind::Memory { clock } = &self.behind else { panic!("hours cannot be lived through") };
         self.pass(clock, time);
     }
 
     /// How much longer a room's last offset is remembered, where that can be asked.
-    pub(super) async fn last_is_kept_for(&self, room: &str) -> Option<Duration> {
+    pub(crate) async fn last_is_kept_for(&self, room: &str) -> Option<Duration> {
         let Behind::Redis { redis, .. } = &self.behind else { return None };
         let mut left = redis::cmd("PTTL");
         left.arg(format!("hallway:{{{room}}}:last"));

@@ -2,14 +2,15 @@
 //! or the command link reconnects or breaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::{RedisError, cmd};
 use tokio::time::Instant;
 
-use super::checks::Check;
-use super::{RedisBroker, RedisSettings, marks, rights};
+use super::{BrokerSettings, RedisBroker, marks, rights};
 use crate::broker::feed::FeedSender;
 use crate::link::remedy;
+use crate::redis::checks::Check;
 
 /// State of the probe between two runs.
 #[derive(Default)]
@@ -24,8 +25,8 @@ struct Memory {
     noted: Option<Instant>,
 }
 
-pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed: FeedSender) {
-    let mut turns = tokio::time::interval(settings.canary);
+pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: FeedSender) {
+    let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut memory, mut seen) = (Memory::default(), (0, 0));
     loop {
@@ -40,7 +41,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, feed:
     }
 }
 
-async fn turn(broker: &RedisBroker, settings: &RedisSettings, feed: &FeedSender, memory: &mut Memory) {
+async fn turn(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
     let breaks = broker.links.commands.breaks();
     // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
     // The first connection is no break.
@@ -74,7 +75,7 @@ pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
 }
 
 /// Checks the mode, the birth, the function, the rights and the eviction policy.
-async fn look(broker: &RedisBroker, settings: &RedisSettings, memory: &mut Memory) -> Result<(), RedisError> {
+async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);
     // Before the function: an event stored without a birth could not prove its history complete.

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use ::redis::RedisError;
 use ::redis::aio::{PubSubSink, PubSubStream};
-use ::redis::{Client, Msg, RedisError};
 use futures_util::StreamExt;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::key::Room;
@@ -13,9 +13,8 @@ use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::checks::Check;
 use super::subscriptions::Request;
-use super::{RedisBroker, RedisSettings, canary, kick, plain, probe, revoked};
+use super::{RedisBroker, canary, plain, probe};
 use crate::broker::Feed;
 use crate::broker::feed::FeedSender;
 use crate::clock::now_ms;
@@ -23,21 +22,23 @@ use crate::link::machine::Machine;
 use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
+use crate::redis::checks::Check;
+use crate::redis::{Dispatcher, RedisSettings};
 
 /// This link's name in metrics and logs.
 pub(super) const NAME: &str = "pubsub";
 
 type Connection = (PubSubSink, PubSubStream);
 
-/// Keeps a connection, for ever.
-pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: RedisSettings, feed: FeedSender) {
+/// Keeps a connection for ever.
+pub(super) async fn run(broker: Arc<RedisBroker>, settings: RedisSettings, dispatcher: Dispatcher, feed: FeedSender) {
     let Some(mut requests) = broker.subscriptions.requests() else { return };
     let mut machine = Machine::new(Instant::now());
     let up = gauge!(names::LINK_UP, "link" => NAME);
     up.set(0.0);
     loop {
         wait(&broker, &mut machine).await;
-        let problem = match dial(&broker, &client, &settings).await {
+        let problem = match dial(&broker, &settings, &dispatcher).await {
             Ok(connection) => {
                 machine.connected(Instant::now());
                 counter!(names::PUBSUB_CONNECTS).increment(1);
@@ -46,9 +47,8 @@ pub(super) async fn run(broker: Arc<RedisBroker>, client: Client, settings: Redi
                 tracing::info!(event = logs::LINK_UP, link = NAME, "connected to Redis");
                 // Behind the subscriptions: events published in the meantime are read from the histories.
                 feed.restored();
-                // Revocations and kicks of that time were missed as well.
-                broker.revoked.mistrust();
-                let problem = serve(&broker, connection, &mut requests, &feed, &settings).await;
+                dispatcher.restored();
+                let problem = serve(&broker, connection, &mut requests, (&settings, &dispatcher)).await;
                 up.set(0.0);
                 tracing::warn!(
                     event = logs::LINK_LOST,
@@ -83,26 +83,27 @@ async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     broker.links.probe.connected().await;
 }
 
-/// Connects and subscribes to all wanted channels. Meanwhile it makes sure that Redis holds what this node relies on.
-async fn dial(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
+/// Connects, and subscribes to everything that is wanted; sees meanwhile to what must be in Redis.
+async fn dial(broker: &RedisBroker, settings: &RedisSettings, dispatcher: &Dispatcher) -> Result<Connection, String> {
     let prepared = async {
         let prepared = probe::prepare(broker).await;
         prepared.map_err(|error| remedy::problem("commands", &error))
     };
-    let (connection, ()) = tokio::try_join!(connect(broker, client, settings), prepared)?;
+    let (connection, ()) = tokio::try_join!(connect(broker, settings, dispatcher), prepared)?;
     Ok(connection)
 }
 
-/// Connects and subscribes. All commands are sent before the first is confirmed, so that a node with many rooms is
-/// without events no longer than one with few. The first confirmation counts for the connect timeout; each further
-/// one has a response timeout of its own.
-async fn connect(broker: &RedisBroker, client: &Client, settings: &RedisSettings) -> Result<Connection, String> {
+/// Every command is on its way before the first is confirmed, so that a node with many rooms is not deaf for longer than one
+/// with few. The first confirmation belongs to the attempt; each further one has a time of its own.
+async fn connect(
+    broker: &RedisBroker,
+    settings: &RedisSettings,
+    dispatcher: &Dispatcher,
+) -> Result<Connection, String> {
     let describe = |error: RedisError| remedy::problem("pub/sub", &error);
     let connecting = async {
-        let (sink, stream) = client.get_async_pubsub().await?.split();
-        // First of all, so that one confirmation shows that the connection works.
-        let ours = vec![broker.canary.channel().to_owned(), broker.keys.control()];
-        let mut confirmed = Box::pin(broker.subscriptions.subscribe_all(&sink, ours));
+        let (sink, stream) = settings.client.get_async_pubsub().await?.split();
+        let mut confirmed = Box::pin(broker.subscriptions.subscribe_all(&sink, dispatcher.channels()));
         confirmed.next().await.transpose()?;
         Ok((sink, stream, confirmed))
     };
@@ -125,13 +126,12 @@ async fn serve(
     broker: &RedisBroker,
     (mut sink, mut stream): Connection,
     requests: &mut mpsc::Receiver<Request>,
-    feed: &FeedSender,
-    settings: &RedisSettings,
+    (settings, dispatcher): (&RedisSettings, &Dispatcher),
 ) -> String {
     let hear = async {
         while let Some(message) = stream.next().await {
             broker.canary.heard();
-            take(broker, &message, feed);
+            dispatcher.dispatch(message.get_channel_name(), message.get_payload_bytes());
         }
     };
     // Whichever fails first ends the connection; the rest is abandoned with it.
@@ -142,19 +142,29 @@ async fn serve(
     }
 }
 
-/// Handles a message. A message of the function begins with a version; anything else on a room's channel is a plain
-/// event.
-fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
-    let (channel, payload) = (message.get_channel_name(), message.get_payload_bytes());
-    let Some(room) = broker.keys.room_of(channel) else { return take_ours(broker, channel, payload) };
-    // The room's class is not configured here, so no client can be a member of it.
-    let Ok(room) = broker.classes.room(room) else { return };
+/// What the broker takes of pub/sub: the messages of rooms, which go to the event channel, and its own canaries.
+pub(super) fn register(broker: &Arc<RedisBroker>, feed: FeedSender, dispatcher: &mut Dispatcher) {
+    let rooms = broker.clone();
+    dispatcher.on_rooms(move |room, payload| take(&rooms, room, payload, &feed));
+    let canaries = broker.clone();
+    dispatcher.on(broker.canary.channel(), move |text| {
+        let Ok(number) = text.parse() else { return false };
+        canaries.canary.came(number);
+        canaries.checks.set(Check::PubSub, None);
+        true
+    });
+}
+
+/// Takes a message of a room's channel. One of ours begins with a version; anything else is a plain event.
+fn take(broker: &RedisBroker, key: &str, payload: &[u8], feed: &FeedSender) {
+    // A channel of no form that this node knows: a node of another configuration subscribes to it, and this one does not.
+    let Ok(room) = broker.classes.room(key) else { return };
     match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
         Err(problem) => {
-            // A foreign publisher may send anything: counted each time, logged at intervals.
-            counter!(names::EVENTS_REFUSED, "way" => "channel").increment(1);
-            if broker.subscriptions.may_complain() {
+            counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);
+            if broker.complaints.may_complain() {
+                let channel = format!("{}:{{{key}}}", broker.keys.prefix());
                 tracing::warn!(
                     event = logs::MESSAGE_STRANGE,
                     problem,
@@ -163,27 +173,6 @@ fn take(broker: &RedisBroker, message: &Msg, feed: &FeedSender) {
                 );
             }
         }
-    }
-}
-
-/// Handles a message on the nodes' common channel or on this node's own.
-fn take_ours(broker: &RedisBroker, channel: &str, payload: &[u8]) {
-    let text = std::str::from_utf8(payload).unwrap_or_default();
-    if channel != broker.canary.channel() {
-        // Another version may send what this one does not know, so it is only logged.
-        if !revoked::hear(broker, text) && !kick::hear(broker, text) && broker.subscriptions.may_complain() {
-            tracing::warn!(
-                event = logs::ORDER_STRANGE,
-                channel,
-                "what came on this channel is of no node of this version, or too much of it"
-            );
-        }
-        return;
-    }
-    // A reply to a kick, or a canary. A returned canary proves that the whole path works.
-    if !broker.answers.take(text) {
-        broker.canary.came(text.parse().unwrap_or_default());
-        broker.checks.set(Check::PubSub, None);
     }
 }
 

@@ -99,7 +99,7 @@ pub(super) async fn page(
 /// the head nevertheless: a client that joined elsewhere would not get the next events.
 fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
     let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
-    if facts.last.is_some_and(|last| last.ms > bound) && broker.subscriptions.may_complain() {
+    if facts.last.is_some_and(|last| last.ms > bound) && broker.complaints.may_complain() {
         let key = broker.keys.last(room);
         tracing::warn!(
             event = logs::LAST_AHEAD,

@@ -2,7 +2,7 @@
 //! travel in one command.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::redis::RedisError;
 use ::redis::aio::PubSubSink;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::broker::Unavailable;
+use crate::link::Unavailable;
 
 /// Bound of the queue: a full one refuses an unsubscribe, which the hub retries.
 const REQUESTS: usize = 4096;
@@ -20,9 +20,6 @@ const BATCH: usize = 512;
 /// Commands that may be unconfirmed: together some megabytes, below the output buffer that Redis tolerates for a
 /// subscriber.
 const UNDER_WAY: usize = 64;
-/// Pause between two log lines about invalid messages: a publisher may send thousands a second. The metric counts
-/// them all.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// The subscriptions of a node.
 pub(super) struct Subscriptions {
@@ -34,8 +31,6 @@ pub(super) struct Subscriptions {
     taken: Mutex<Option<mpsc::Receiver<Request>>>,
     /// Bound of a confirmation: the response timeout.
     patience: Duration,
-    /// When the last complaint was logged.
-    complained: Mutex<Option<Instant>>,
 }
 
 pub(super) enum Request {
@@ -46,13 +41,7 @@ pub(super) enum Request {
 impl Subscriptions {
     pub(super) fn new(patience: Duration) -> Self {
         let (requests, taken) = mpsc::channel(REQUESTS);
-        Self {
-            wanted: Mutex::default(),
-            requests,
-            taken: Mutex::new(Some(taken)),
-            patience,
-            complained: Mutex::default(),
-        }
+        Self { wanted: Mutex::default(), requests, taken: Mutex::new(Some(taken)), patience }
     }
 
     /// The receiving end, for the one task that carries requests out.
@@ -91,16 +80,6 @@ impl Subscriptions {
     /// Unsubscribes after all earlier requests. False when the queue is full.
     pub(super) fn remove(&self, channel: String) -> bool {
         self.requests.try_send(Request::Remove(channel)).is_ok()
-    }
-
-    /// Whether the last complaint is old enough for another one.
-    pub(super) fn may_complain(&self) -> bool {
-        let mut complained = self.complained.lock();
-        let may = complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
-        if may {
-            *complained = Some(Instant::now());
-        }
-        may
     }
 
     /// Carries requests out as they come. Ends when Redis does not confirm one in time.

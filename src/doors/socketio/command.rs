@@ -1,4 +1,4 @@
-//! Commands as clients send them: `["join_room",{"room":"order:o1"}]`, read and checked.
+//! Parses commands as clients send them: `["join_room",{"room":"order:o1"}]`.
 
 use std::fmt;
 use std::time::Instant;
@@ -18,20 +18,21 @@ mod join_rooms;
 mod location;
 mod window;
 
-/// Bytes of a token with what may stand around it: `Bearer` and white space.
+/// Most bytes of a token argument: the token with `Bearer` and white space around it.
 const LONGEST_TOKEN: usize = 2 * MAX_TOKEN_BYTES;
 
-/// A command as it came: not a valid packet closes the transport, anything else is answered.
+/// A parsed command. A packet that is no valid JSON closes the transport; every other fault is answered.
 #[derive(Debug)]
 pub(super) struct Command {
+    /// The request, or the error that answers it.
     pub(super) verb: Result<Verb, Refusal>,
-    /// Where the reply goes, if the client wants one.
+    /// The Socket.IO ack id for the reply; `None` if the client wants no reply.
     pub(super) ack: Option<i64>,
-    /// When it was read.
+    /// When it was read: waiting in the inbox counts against the command's wait budget.
     pub(super) at: Instant,
 }
 
-/// What a client may ask for.
+/// The verbs of a client.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verb {
     Join {
@@ -46,13 +47,14 @@ pub(super) enum Verb {
         room: String,
         window: Window,
     },
-    /// Judged only when it is clear that an agent reports it.
+    /// A fault in the location is reported only after the check that an agent sent it: another user gets `forbidden` in
+    /// any case.
     Locate(Result<Location, Refusal>),
     Acknowledge(Acknowledgement),
     Refresh(Token),
 }
 
-/// A token, which no log may see.
+/// A token. Its `Debug` output hides it from logs.
 #[derive(PartialEq, Eq)]
 pub(super) struct Token(pub(super) String);
 
@@ -62,19 +64,22 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A packet whose JSON is broken.
+/// The error for a packet whose JSON is broken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 impl Command {
-    /// Reads the array of an EVENT packet.
+    /// Parses the array of an EVENT packet.
+    ///
+    /// # Errors
+    /// When the packet is no JSON array that begins with a string.
     pub(super) fn parse(packet: &str, ack: Option<i64>) -> Result<Self, Malformed> {
         let parts: Vec<&RawValue> = serde_json::from_str(packet).map_err(|_| Malformed)?;
         let name = parts.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok()).ok_or(Malformed)?;
         Ok(Self { verb: verb(&name, parts.get(1).copied()), ack, at: Instant::now() })
     }
 
-    /// One that is refused without a look at it.
+    /// Makes a command that is answered with `refusal`; its packet was not parsed.
     pub(super) fn refused(refusal: Refusal, ack: i64) -> Self {
         Self { verb: Err(refusal), ack: Some(ack), at: Instant::now() }
     }
@@ -82,6 +87,7 @@ impl Command {
 
 fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
     match name {
+        // Members that a verb does not know are ignored, so that newer clients can send more.
         "join_room" => {
             let argument = map(argument)?;
             Ok(Verb::Join { room: text(&argument, "room", ROOM_KEY_BYTES)?, from: window::from(&argument)? })
@@ -91,6 +97,7 @@ fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
         "get_missed_events" => {
             let argument = map(argument)?;
             let room = text(&argument, "room", ROOM_KEY_BYTES)?;
+            // A join without a start means "from now on"; a read of history without one means nothing.
             let from = window::from(&argument)?.ok_or(Refusal::InvalidPayload)?;
             Ok(Verb::Missed { room, window: Window { from, limit: window::limit(&argument)? } })
         }
@@ -105,14 +112,14 @@ fn map(argument: Option<&RawValue>) -> Result<Map<String, Value>, Refusal> {
     argument.and_then(|raw| serde_json::from_str(raw.get()).ok()).ok_or(Refusal::InvalidPayload)
 }
 
-/// A member that is a text. Many commands may wait, so what is longer than any good one is kept only as far as tells that it
-/// is.
+/// Gives a string member. Many commands may wait, so a string longer than any valid one is cut, to a length that still
+/// shows that it is too long.
 fn text(argument: &Map<String, Value>, name: &str, longest: usize) -> Result<String, Refusal> {
     let text = argument.get(name).and_then(Value::as_str).ok_or(Refusal::InvalidPayload)?;
     Ok(text[..text.ceil_char_boundary(longest + 1)].to_owned())
 }
 
-/// A member that is there and not null.
+/// Gives a member that is present and not null.
 fn given<'a>(argument: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     argument.get(name).filter(|value| !value.is_null())
 }

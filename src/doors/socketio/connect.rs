@@ -1,4 +1,4 @@
-//! CONNECT: a token becomes a session, with its handlers in place before the reply leaves.
+//! CONNECT: verifies a token and makes a session of it, with its handlers in place before the reply leaves.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
@@ -26,16 +26,16 @@ use crate::metrics as names;
 use crate::session::Session;
 use crate::wire::Wire;
 
-/// Keys of the CONNECT payload that may hold a token, in the order they are looked at.
+/// Keys of the CONNECT payload that may hold a token, in order of precedence.
 const TOKEN_KEYS: [&str; 4] = ["token", "access_token", "accessToken", "authorization"];
 
-/// Why a token of good standing is refused, as metrics know it.
+/// The label in metrics of a valid token that was revoked.
 const REVOKED: &str = "revoked";
 
-/// Between two looks at whether socketioxide is done with a refused CONNECT.
+/// How often a refused CONNECT is checked for the end of socketioxide's work on it.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The CONNECT payload as it came.
+/// The raw CONNECT payload.
 struct Auth(Option<String>);
 
 impl FromConnectParts<LocalAdapter> for Auth {
@@ -46,7 +46,7 @@ impl FromConnectParts<LocalAdapter> for Auth {
     }
 }
 
-/// A CONNECT that socketioxide is at work on.
+/// A CONNECT that socketioxide is working on; the weak reference dies when the library drops the socket.
 struct Attempt(Weak<Socket<LocalAdapter>>);
 
 impl FromConnectParts<LocalAdapter> for Attempt {
@@ -57,14 +57,14 @@ impl FromConnectParts<LocalAdapter> for Attempt {
     }
 }
 
-/// Ends a session while the reader stands at its `41`: what the client sends behind it finds the namespace left, as does
-/// a CONNECT, which socketioxide would else take for a second one and drop.
+/// Ends a session while the reader stands at its `41`. It has to happen right there: packets behind the `41` must find
+/// the namespace left, and a CONNECT behind it would be taken for a second one by socketioxide and dropped.
 struct Leave {
     door: Arc<Door>,
     session: Arc<Session>,
 }
 
-/// Tells this handler from closures; socketioxide asks for a type.
+/// Marker type: socketioxide asks for one to tell this handler from closures.
 struct AtOnce;
 
 impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
@@ -79,14 +79,14 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
     }
 }
 
-/// What a client is told of a namespace that is not served.
+/// The error that a client gets for an unknown namespace.
 #[derive(Debug, thiserror::Error)]
 #[error("Invalid namespace")]
 struct NotServed;
 
 impl Door {
-    /// Refuses every CONNECT to `path` as one to an unknown namespace. An event to it then comes before a CONNECT, and
-    /// costs the transport.
+    /// Refuses every CONNECT to `path` as one to an unknown namespace. The path is registered for this: an event to it
+    /// is then an event before CONNECT, for which socketioxide closes the transport.
     pub(super) fn turn_away(self: Arc<Self>, io: &SocketIo, path: &'static str) {
         let refuse = move |socket: SocketRef, attempt: Attempt| async move {
             self.wait_out(&socket, attempt);
@@ -95,7 +95,7 @@ impl Door {
         io.ns(path, (async || {}).with(refuse));
     }
 
-    /// Serves a namespace.
+    /// Serves the namespace `path`.
     pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path, self.memory.clone()));
         let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| async move {
@@ -108,8 +108,8 @@ impl Door {
         io.ns(path.to_owned(), (async || {}).with(admit));
     }
 
-    /// Makes a session of whoever shows a good token. What is refused here is told by the reply to CONNECT, which leaves
-    /// when this is over; until then socketioxide drops further CONNECTs, and takes an event for one before a CONNECT.
+    /// Makes a session from a valid token. A refusal is told by the reply to CONNECT, which leaves when this returns;
+    /// until then socketioxide drops further CONNECTs, and takes an event for one before a CONNECT.
     async fn admit(
         self: &Arc<Self>,
         socket: &SocketRef,
@@ -118,26 +118,34 @@ impl Door {
     ) -> Result<(), Refusal> {
         let head = socket.req_parts();
         let wire = head::wire(&head.extensions).ok_or(Refusal::Unauthorized)?;
+        // Counted before any work: each try leaves state in the library, so a client that tries for ever is closed.
         if !head.extensions.get::<Tries>().is_some_and(Tries::another) {
             wire.kill(Close::TooManyCommands.code());
             return Err(Refusal::Unauthorized);
         }
         let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
+        // Before the token is verified, whose check against the list must see all of it.
         self.know_revocations(&wire).await?;
         let claims = self.identify(&wire, token(auth, tokens)).await.map_err(refused)?;
+        // Only a verified user costs the broker a question.
         let seat = self.service.seat(&claims).await.inspect_err(|refusal| {
-            counter!(names::CONNECTS_REFUSED, "why" => refusal.code()).increment(1);
+            counter!(names::CONNECTS_REFUSED, "reason" => refusal.code()).increment(1);
         })?;
+        // Made before the reply to CONNECT can be written, since a lane opens only by messages that begin after it.
         let lane = wire.lane(&namespace.connected());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
+        // From here on the end of the session gives the connection back; kept later, a failing `begin` would give it
+        // back twice.
         seat.keep();
+        // Lists the session first and checks the revocations again behind that: a revocation in between finds one or
+        // the other.
         self.service.begin(&session).map_err(|_| refused(REVOKED))?;
         self.settle(socket, &wire, &session, namespace);
         Ok(())
     }
 
-    /// Nobody is admitted before this node knows what is revoked. Who waits for that too long is not told that the token
-    /// is bad, but closed, so that the client comes back with it.
+    /// Waits until this node knows the revocation list. A client that would wait longer than `connect_timeout` is
+    /// closed and not refused: its token may be good, and it comes back with it.
     async fn know_revocations(&self, wire: &Wire) -> Result<(), Refusal> {
         tokio::time::timeout(self.connect_timeout, self.service.know_revocations()).await.map_err(|_| {
             wire.kill(Close::NotReady.code());
@@ -145,7 +153,7 @@ impl Door {
         })
     }
 
-    /// Whose token it is, or why it is refused, as metrics know it.
+    /// Verifies a token. The error is the reason as a label of metrics.
     async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
         let token =
             token.ok_or("no-token").inspect_err(|why| self.hint(why, "there is none; send it as auth: {token}"))?;
@@ -154,6 +162,7 @@ impl Door {
             self.hint(error.why(), &error.to_string());
             error.why()
         })?;
+        // Last: only the claims of a token with a valid signature say which entry of the list could apply.
         if !self.service.is_revoked(&claims) {
             return Ok(claims);
         }
@@ -161,8 +170,8 @@ impl Door {
         Err(REVOKED)
     }
 
-    /// While socketioxide is still at work on a refused CONNECT, it drops the next one unanswered. Since a client may
-    /// try again as soon as it hears of the refusal, nothing more is read from it until that work is over.
+    /// Pauses reading until socketioxide has finished its work on a refused CONNECT. Until then the library drops the
+    /// next one unanswered, and a client may try again as soon as it receives the refusal.
     fn wait_out(&self, socket: &SocketRef, attempt: Attempt) {
         let Some(wire) = head::wire(&socket.req_parts().extensions) else { return };
         wire.pause_reads();
@@ -170,7 +179,7 @@ impl Door {
             while attempt.0.strong_count() > 0 && !wire.is_closed() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            // The socket goes a moment before socketioxide's own mark of it.
+            // The library drops the socket a moment before it clears its own mark of the CONNECT.
             tokio::time::sleep(LOOK_AGAIN).await;
             wire.resume_reads();
         });
@@ -179,41 +188,46 @@ impl Door {
     fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
+        // The handlers are set before CONNECT is answered: the client's first command may follow at once.
         let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), pace(socket));
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
         self.expiry.watch(session);
-        // Not a weak reference: socketioxide drops a socket whose CONNECT reply it cannot send, without its handler.
+        // The hook holds the session strongly: socketioxide drops a socket whose CONNECT reply it cannot send without a
+        // call of its disconnect handler, and then only this hook ends the session.
         let (door, cut) = (self.clone(), session.clone());
         wire.on_close(move |reason| door.end(&cut, reason));
     }
 
     fn end(&self, session: &Session, reason: &'static str) {
+        // Two ways lead here, the packet `41` and the end of the wire; only the first one counts.
         if self.service.finish(session) {
             self.expiry.forget(session);
             gauge!(names::SESSIONS).decrement(1.0);
-            counter!(names::DISCONNECTS, "why" => reason).increment(1);
+            counter!(names::DISCONNECTS, "reason" => reason).increment(1);
             tracing::debug!(event = logs::SESSION_ENDED, session = session.id(), reason, "a session ended");
         }
     }
 }
 
-/// Counts a refusal.
+/// Counts a refused CONNECT. All reasons look alike to the client: a stranger learns nothing about a token.
 fn refused(why: &'static str) -> Refusal {
-    counter!(names::CONNECTS_REFUSED, "why" => why).increment(1);
+    counter!(names::CONNECTS_REFUSED, "reason" => why).increment(1);
     Refusal::Unauthorized
 }
 
-/// What a transport has sent so far, in whatever namespace.
+/// The command counts of the transport, which all its namespaces share.
 fn pace(socket: &SocketRef) -> Pace {
     socket.req_parts().extensions.get().cloned().unwrap_or_default()
 }
 
-/// The first place that holds a token decides, whatever it holds.
+/// Chooses the token: payload, then query, then header. The first one that is present decides, even if it is malformed:
+/// a fallback could sign a client in as another user than it meant.
 fn token(auth: Auth, head: HeadTokens) -> Option<String> {
     let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for key in TOKEN_KEYS {
         match payload.get(key) {
+            // Null counts as absent everywhere in the protocol, and an empty string is no token either.
             None | Some(Json::Null) => {}
             Some(Json::String(token)) if token.is_empty() => {}
             Some(Json::String(token)) => return Some(token.clone()),

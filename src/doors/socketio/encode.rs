@@ -1,4 +1,4 @@
-//! Packets as they stand on the wire: complete WebSocket text frames, encoded once.
+//! Encodes Socket.IO packets as complete `WebSocket` text frames, once for all receivers.
 
 use bytes::Bytes;
 use hallway_rooms::entry::Place;
@@ -8,27 +8,28 @@ use crate::memory::Memory;
 use crate::session::Dialect;
 use crate::wire::text_frame;
 
-/// The packets of one namespace.
+/// The packet encoder of one namespace; also the dialect of its sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
-    /// `/realtime,`; empty for the root namespace.
+    /// Prefix that addresses the namespace, such as `/realtime,`; empty for the root.
     address: String,
+    /// The memory that encoded frames count against until the last socket has sent them.
     memory: Memory,
 }
 
 impl Namespace {
-    /// Of a node whose frames count there.
+    /// Makes the encoder of the namespace `path`, whose frames count against `memory`.
     pub(super) fn new(path: &str, memory: Memory) -> Self {
         let address = if path == "/" { String::new() } else { format!("{path},") };
         Self { address, memory }
     }
 
-    /// How the CONNECT reply begins, behind which packets of ours may follow.
+    /// The start of the CONNECT reply; frames of Hallway may follow only behind that reply.
     pub(super) fn connected(&self) -> String {
         format!("40{}{{", self.address)
     }
 
-    /// The reply to a command.
+    /// Encodes the reply to a command.
     pub(super) fn ack(&self, id: i64, body: &str) -> Bytes {
         self.text(&format!("43{}{id}[{body}]", self.address))
     }
@@ -41,6 +42,8 @@ impl Namespace {
 impl Dialect for Namespace {
     fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes {
         let mut packet = format!("42{}[\"{}\",", self.address, envelope.kind());
+        // The payload goes in byte for byte as it was published: encoding it again could change numbers or the order of
+        // keys.
         envelope.write_argument(places, &mut packet);
         packet.push(']');
         self.text(&packet)

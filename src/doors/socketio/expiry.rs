@@ -1,5 +1,5 @@
-//! Expiry: some time before a token's `exp` its session is told, once, and at `exp` the transport is closed, without `41`,
-//! so that the client comes back with a new one.
+//! Token expiry: some time before a token's `exp` its session gets one notice, and at `exp` the transport is closed. It
+//! gets no `41`, so that the client reconnects with a fresh token.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -18,85 +18,95 @@ mod told;
 
 use told::{Notice, Told};
 
-/// The longest sleep: the wall clock may be set meanwhile.
+/// The longest sleep: the wall clock may be set meanwhile, which a timer does not notice.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Sessions seen to before other tasks get a turn.
+/// Sessions handled before other tasks get a turn.
 const AT_ONCE: usize = 128;
 
-/// When something is due, and for which session.
+/// When a moment is due, in milliseconds since the Unix epoch, and the session's id.
 type Due = (u64, u64);
 
-/// Every session's next moment, on one timer.
+/// The next notice or expiry of every session, on one timer.
 #[derive(Clone, Debug)]
 pub struct Expiry(Arc<Moments>);
 
 #[derive(Debug)]
 struct Moments {
+    /// Milliseconds between the notice and the expiry; 0 for no notices.
     lead_ms: u64,
+    /// What is scheduled.
     table: Mutex<Table>,
+    /// Wakes the timer when a moment comes before the one that it sleeps for.
     earlier: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
+    /// The next moment of each session. A notice that was put off may stay beside it after a refresh, until it is due.
     by_time: BTreeMap<Due, Moment>,
-    /// By the session's id, of those that have had a notice.
+    /// Notices sent, by session id; only of sessions that had one.
     told: HashMap<u64, Told>,
 }
 
-/// What is due: the notice, or the end.
+/// A notice or an expiry that is scheduled.
 #[derive(Clone, Debug)]
 struct Moment {
+    /// Weak: a schedule must not keep a finished session alive.
     session: Weak<Session>,
-    /// Of the token that was watched.
+    /// The expiry of the token for which this was scheduled; a session may have refreshed since.
     expires_ms: u64,
+    /// Whether this is the notice; otherwise it is the expiry.
     is_notice: bool,
 }
 
 impl Expiry {
-    /// Tells sessions `lead` before their end; not at all when it is zero.
+    /// Makes a timer that sends a notice `lead` before each expiry, or none when `lead` is zero.
     #[must_use]
     pub fn new(lead: Duration) -> Self {
         let lead_ms = u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
         Self(Arc::new(Moments { lead_ms, table: Mutex::default(), earlier: Notify::new() }))
     }
 
-    /// Tells `session` when its token is about to end, at once if it is, and closes it when it does.
+    /// Schedules the notice and then the end of `session`. A notice whose time has passed is sent at once.
     pub fn watch(&self, session: &Arc<Session>) {
         let expires_ms = session.claims().expires_ms;
         let moment = Moment { session: Arc::downgrade(session), expires_ms, is_notice: self.0.lead_ms > 0 };
         let due = (expires_ms.saturating_sub(self.0.lead_ms), session.id());
         let mut table = self.0.table.lock();
+        // Checked under the table's lock: the end of a session sets this first and then takes the lock to remove the
+        // entry, so no entry is left behind.
         if session.is_finished() {
             return;
         }
         let first = table.by_time.first_key_value().is_none_or(|(next, _)| due < *next);
         table.by_time.insert(due, moment);
+        // Only an earlier moment than the one slept for is news to the timer.
         if first {
             self.0.earlier.notify_one();
         }
     }
 
-    /// Follows a session whose token was renewed; the old one was to end at `before_ms`.
+    /// Reschedules a session after a token refresh; `before_ms` was the expiry of its old token.
     pub fn follow(&self, session: &Arc<Session>, before_ms: u64) {
         self.strike(session.id(), before_ms);
         self.watch(session);
     }
 
-    /// Forgets a session that is gone.
+    /// Removes a session that has ended.
     pub fn forget(&self, session: &Session) {
         self.strike(session.id(), session.claims().expires_ms);
         self.0.table.lock().told.remove(&session.id());
     }
 
-    /// A notice that was put off stays, and finds when it is due that its session has gone on or is gone.
+    /// Removes the moments of one expiry. A notice that was put off stays under its own time; when it is due it finds
+    /// that its session has another expiry or is gone.
     fn strike(&self, id: u64, expires_ms: u64) {
         let mut table = self.0.table.lock();
         table.by_time.remove(&(expires_ms, id));
         table.by_time.remove(&(expires_ms.saturating_sub(self.0.lead_ms), id));
     }
 
-    /// Tells and closes sessions until `stop`.
+    /// Sends notices and closes sessions until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
             self.take_due(now_ms()).into_iter().for_each(|moment| self.see_to(moment));
@@ -109,7 +119,7 @@ impl Expiry {
         }
     }
 
-    /// Some of what is due.
+    /// Takes moments that are due, at most [`AT_ONCE`]. If more are due, the next sleep has no length.
     fn take_due(&self, now_ms: u64) -> Vec<Moment> {
         let (mut table, mut due) = (self.0.table.lock(), Vec::new());
         while let Some(next) = table.by_time.first_entry() {
@@ -131,6 +141,7 @@ impl Expiry {
     fn see_to(&self, moment: Moment) {
         let Some(session) = moment.session.upgrade() else { return };
         let expires_ms = session.claims().expires_ms;
+        // By the session's current token: it may have been refreshed since this was scheduled.
         if expires_ms <= now_ms() {
             return session.close(Close::TokenExpired);
         }
@@ -139,14 +150,16 @@ impl Expiry {
         }
     }
 
-    /// Enters what comes next, and says whether the notice of the end is sent now.
+    /// Schedules the next moment. True when the notice is to be sent now.
     fn schedule(&self, session: &Session, moment: Moment, end_ms: u64) -> bool {
         let id = session.id();
         let mut table = self.0.table.lock();
+        // As in `watch`.
         if session.is_finished() {
             return false;
         }
-        // A token that was renewed since is about to be followed; whether or not, its end is.
+        // A notice is for the expiry that it was scheduled for. After a refresh the session is rescheduled by `follow`;
+        // the current expiry is scheduled here in any case.
         let notice = if moment.is_notice && end_ms == moment.expires_ms {
             table.told.entry(id).or_default().judge(end_ms, now_ms(), Instant::now())
         } else {

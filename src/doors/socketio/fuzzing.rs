@@ -1,10 +1,10 @@
-//! What the fuzz targets need of this door: how a command is read, in words that they can look at.
+//! What the fuzz targets need of this door: the parsing of a command, in types that they can inspect.
 
 use hallway_rooms::close::Refusal;
 
 use super::command::{Command, Verb};
 
-/// What became of a packet.
+/// The outcome of parsing a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     /// No valid packet: the transport is closed.
@@ -22,7 +22,7 @@ pub enum Read {
     },
 }
 
-/// Reads the array of an EVENT packet.
+/// Parses the array of an EVENT packet.
 #[must_use]
 pub fn read(packet: &str) -> Read {
     let Ok(command) = Command::parse(packet, None) else { return Read::Malformed };

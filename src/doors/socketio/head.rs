@@ -1,5 +1,5 @@
-//! Request heads on entry: the token is taken out of the URI before any span or log sees it, Dart's
-//! `transport=polling` upgrades become what they mean, and what is kept for the life of a connection is copied out of
+//! Rewrites request heads on entry. The token is taken out of the URI before a span or log can record it, Dart's
+//! `transport=polling` upgrades become `websocket`, and values that live as long as the connection are copied out of
 //! hyper's read buffer.
 
 use axum::extract::connect_info::ConnectInfo;
@@ -11,11 +11,11 @@ use super::pace::Pace;
 use crate::connections::Tries;
 use crate::wire::Wire;
 
-/// Headers that the handshake needs; they stay as long as the connection, so there are no others.
+/// The headers that the handshake needs. The head stays in memory as long as the connection, so the others are dropped.
 const KEPT: [HeaderName; 4] =
     [CONNECTION, UPGRADE, http::header::SEC_WEBSOCKET_KEY, http::header::SEC_WEBSOCKET_VERSION];
 
-/// The tokens that a request brought outside of its CONNECT packet.
+/// Tokens in a request's head, as opposed to the CONNECT packet.
 #[derive(Clone, Default)]
 pub struct HeadTokens {
     /// From `?token=`.
@@ -30,28 +30,30 @@ impl std::fmt::Debug for HeadTokens {
     }
 }
 
-/// Whether a request is for this door.
+/// Whether a path belongs to this door.
 #[must_use]
 pub fn is_ours(path: &str) -> bool {
     path == "/socket.io" || path.starts_with("/socket.io/")
 }
 
-/// Rebuilds a request's head.
+/// Rewrites a request's head; see the module.
 #[must_use]
 pub fn enter<B>(request: Request<B>) -> Request<B> {
     let (mut parts, body) = request.into_parts();
     let upgrades = parts.headers.contains_key(http::header::SEC_WEBSOCKET_KEY);
     let (uri, query) = rebuild(&parts.uri, upgrades);
     let header = parts.headers.remove(AUTHORIZATION).and_then(|v| v.to_str().ok().map(str::to_owned));
+    // The originals share hyper's read buffer, and one small header would keep all of it alive.
     parts.headers = copy(&parts.headers);
     parts.uri = uri;
     parts.extensions.insert(HeadTokens { query, header });
+    // These live in the head so that all namespaces of the transport share them.
     parts.extensions.insert(Tries::default());
     parts.extensions.insert(Pace::default());
     Request::from_parts(parts, body)
 }
 
-/// The wire under a request.
+/// The wire that a request came by, if it came by one.
 #[must_use]
 pub fn wire(extensions: &http::Extensions) -> Option<Wire> {
     extensions.get::<ConnectInfo<Wire>>().map(|info| info.0.clone())
@@ -62,12 +64,13 @@ fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
     let mut kept = String::new();
     for pair in uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
-        // However the name is spelt: what stays in the URI may be logged.
+        // Decoded before the comparison: a token under `%74oken` would stay in the URI, which may be logged.
         if percent_decode_str(name).eq(*b"token") {
             token = token.or_else(|| value.map(decode));
             continue;
         }
         kept.push(if kept.is_empty() { '?' } else { '&' });
+        // An upgrade cannot be polling: Dart clients spell it like this and mean a `WebSocket`.
         kept.push_str(if upgrades && pair == "transport=polling" { "transport=websocket" } else { pair });
     }
     let rebuilt = format!("{}{kept}", uri.path()).parse().unwrap_or_else(|_| Uri::from_static("/"));

@@ -1,5 +1,5 @@
-//! The inbox: commands of one socket, taken in on the reader's task in the order sent, and worked off one after the
-//! other by a task that exists only while there are any.
+//! The inbox: a socket's commands, queued by the reader's task in the order sent, and performed one after the other by
+//! a task that exists only while there are any.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,50 +20,61 @@ use crate::memory::Held;
 use crate::metrics::{COMMANDS_REFUSED, limit::Limit};
 use crate::session::Session;
 
-/// Commands that may still come out of the read buffer after reading was paused.
+/// Commands that may still come out of the library's read buffer after reading was paused.
 const BUFFERED: usize = 1024;
 
-/// Bytes of one socket's commands that wait, past which it is not read from either: sixteen that are as long as one may be by
-/// default.
+/// Bytes of waiting commands of one socket above which reading is paused too: sixteen commands of the default maximum
+/// length.
 const PENDING_BYTES: usize = 1024 * 1024;
-/// What a command takes up beside its text.
+/// Bytes that a waiting command counts for beside its text.
 const COMMAND: usize = 256;
 
-/// One socket's commands.
+/// The message handler of one socket.
 #[derive(Clone, Debug)]
 pub(super) struct Inbox(pub(super) Arc<Connection>);
 
-/// A signed-in socket.
+/// A socket with a session.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) door: Arc<Door>,
     pub(super) session: Arc<Session>,
+    /// Encodes its replies.
     pub(super) namespace: Arc<Namespace>,
+    /// Shared with the other namespaces of the transport.
     pace: Pace,
+    /// Commands that wait; shared by the reader's task and the worker.
     queue: Mutex<Queue>,
 }
 
 #[derive(Debug)]
 struct Queue {
+    /// Waiting commands with the bytes that each counts for.
     commands: VecDeque<(Command, usize)>,
+    /// Sum of those bytes.
     bytes: usize,
+    /// The same bytes in the node's memory budget.
     held: Held,
+    /// Whether a task performs commands; at most one does, which keeps them in order.
     working: bool,
+    /// Whether reading from the peer is paused by this queue.
     paused: bool,
 }
 
-/// Tells this handler from closures; socketioxide asks for a type.
+/// Marker type: socketioxide asks for one to tell this handler from closures.
 #[derive(Debug)]
 pub(super) struct InOrder;
 
 impl MessageHandler<LocalAdapter, InOrder> for Inbox {
     fn call(&self, _: Arc<Socket<LocalAdapter>>, packet: Value, ack: Option<i64>) {
+        // Binary packets carry attachments, which no command takes.
         let Value::Str(packet, _) = packet else { return };
+        // Before parsing, which is what a flood would make expensive.
         if !self.0.keeps_pace(ack) {
             return;
         }
         match Command::parse(&packet, ack) {
             Ok(command) => self.0.take(command, packet.len()),
+            // A Socket.IO client never sends broken JSON, so this peer does not speak the protocol.
             Err(_) => self.0.session.close(Close::MalformedFrame),
         }
     }
@@ -107,8 +118,8 @@ impl Connection {
         Arc::new(Self { door, session, namespace, pace, queue: Mutex::new(queue) })
     }
 
-    /// Whether a command that has just come is to be looked at. If not, it is refused in its turn, or, without an ack id,
-    /// dropped.
+    /// Whether a command that has just arrived is to be parsed. If not, it is refused in its turn or, without an ack
+    /// id, dropped.
     fn keeps_pace(self: &Arc<Self>, ack: Option<i64>) -> bool {
         let verdict = self.pace.judge(self.door.pace, Instant::now());
         if verdict == Verdict::Fine {
@@ -116,11 +127,12 @@ impl Connection {
         }
         Limit::CommandsPerMinute.reached();
         if verdict == Verdict::TooMany {
-            counter!(COMMANDS_REFUSED, "why" => Close::TooManyCommands.code()).increment(1);
+            counter!(COMMANDS_REFUSED, "reason" => Close::TooManyCommands.code()).increment(1);
             self.session.close(Close::TooManyCommands);
             return false;
         }
-        counter!(COMMANDS_REFUSED, "why" => Refusal::RateLimited.code()).increment(1);
+        counter!(COMMANDS_REFUSED, "reason" => Refusal::RateLimited.code()).increment(1);
+        // Queued and not answered here, so that replies leave in the order of the commands.
         if let Some(ack) = ack {
             self.take(Command::refused(Refusal::RateLimited, ack), 0);
         }
@@ -129,15 +141,19 @@ impl Connection {
 
     fn take(self: &Arc<Self>, command: Command, length: usize) {
         let mut queue = self.queue.lock();
+        // Reading was paused long before. More than a read buffer can hold should be impossible, and the queue must
+        // stay bounded.
         if queue.commands.len() >= self.door.pending_commands + BUFFERED {
             drop(queue);
             return self.session.close(Close::TooManyCommands);
         }
         queue.push(command, length + COMMAND);
+        // One pause per queue: pauses are counted, and each needs its own resume.
         if !queue.paused && (queue.is_full(self.door.pending_commands) || self.door.memory.is_tight()) {
             queue.paused = true;
             self.session.lane().wire().pause_reads();
         }
+        // `working` is set under the lock that the worker clears it under, so no command is left without a worker.
         if !std::mem::replace(&mut queue.working, true) {
             drop(queue);
             self.door.tasks.spawn(self.clone().work());
@@ -152,16 +168,19 @@ impl Connection {
 
     fn next(&self) -> Option<Command> {
         let mut queue = self.queue.lock();
+        // Commands of a session that has ended, or was told to go, must have no effect any more.
         if self.session.is_finished() || self.session.is_kicked() {
             queue.clear();
         }
         let command = queue.pop();
+        // At half of the bounds, so that a full queue does not pause and resume with each command.
         if queue.paused && queue.has_room(self.door.pending_commands) {
             queue.paused = false;
             self.session.lane().wire().resume_reads();
         }
         if command.is_none() {
             queue.working = false;
+            // An idle socket keeps no buffer.
             queue.commands = VecDeque::new();
         }
         command

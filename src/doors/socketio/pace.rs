@@ -1,4 +1,4 @@
-//! Pace: how fast one transport may send commands, judged when each arrives and before it is read.
+//! Command rates of one transport. Each command is judged when it arrives, before it is parsed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,35 +7,39 @@ use parking_lot::Mutex;
 
 use crate::rate::{Bucket, Rate};
 
-/// Parts of the minute in which commands are counted: the count is of the last 60 to 70 s.
+/// Slots of the sliding count: one that is filling and six full ones, so the count covers the last 60 to 70 seconds.
 const PARTS: usize = 7;
+/// Length of a slot.
 const PART: Duration = Duration::from_secs(10);
 
-/// What one transport has sent, in all its namespaces.
+/// The commands of one transport in all its namespaces; clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace(Arc<Mutex<Sent>>);
 
 #[derive(Debug, Default)]
 struct Sent {
+    /// Decides which commands are performed.
     bucket: Bucket,
-    /// The newest part first.
+    /// Commands per slot, the newest slot first.
     parts: [u32; PARTS],
+    /// When the newest slot began.
     newest_began: Option<Instant>,
 }
 
-/// What a transport may send.
+/// Bounds on the commands of a transport.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed {
-    /// What is carried out.
+    /// Rate up to which commands are performed.
     pub(super) rate: Rate,
-    /// So many in a minute are too many to be put up with.
+    /// Commands in a minute above which the transport is closed: a client that far off its limit is not slowed by
+    /// refusals.
     pub(super) most: u32,
 }
 
-/// What becomes of a command.
+/// The decision on a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is carried out.
+    /// It is performed.
     Fine,
     /// It is refused.
     TooSoon,
@@ -44,9 +48,10 @@ pub(super) enum Verdict {
 }
 
 impl Pace {
-    /// Judges a command that came at `now`.
+    /// Decides on a command that arrived at `now`.
     pub(super) fn judge(&self, allowed: Allowed, now: Instant) -> Verdict {
         let mut sent = self.0.lock();
+        // Refused commands count too: a client that ignores refusals is the one this is for.
         if sent.count(now) >= allowed.most {
             return Verdict::TooMany;
         }
@@ -55,14 +60,17 @@ impl Pace {
 }
 
 impl Sent {
-    /// Counts one more, and gives how many there were lately.
+    /// Counts a command. Gives the number in the last 60 to 70 seconds.
     fn count(&mut self, now: Instant) -> u32 {
         let began = *self.newest_began.get_or_insert(now);
         let passed = now.saturating_duration_since(began).as_secs() / PART.as_secs();
         if passed > 0 {
+            // After a long silence every slot is old; a shift by more than all of them would be out of range.
             let shift = usize::try_from(passed).map_or(PARTS, |parts| parts.min(PARTS));
             self.parts.rotate_right(shift % PARTS);
             self.parts[..shift].fill(0);
+            // In whole slots from the first command on, not to `now`: otherwise each late command would stretch the
+            // window.
             self.newest_began = began.checked_add(PART * u32::try_from(passed).unwrap_or(u32::MAX)).or(Some(now));
         }
         self.parts[0] = self.parts[0].saturating_add(1);

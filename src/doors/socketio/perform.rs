@@ -1,4 +1,4 @@
-//! Carrying out commands: each verb of the wire is one verb of the service.
+//! Performs commands: each verb of the wire is one verb of the service.
 
 use super::command::{Command, Verb};
 use super::inbox::Connection;
@@ -6,6 +6,7 @@ use crate::service::{Answer, Frame, Service, reply};
 
 impl Connection {
     pub(super) async fn perform(&self, command: Command) {
+        // The reply is bound to its ack id before the verb is moved out.
         let answer = self.answer(&command);
         let service = &self.door.service;
         match command.verb {
@@ -15,6 +16,8 @@ impl Connection {
             Ok(Verb::Missed { room, window }) => service.missed(&self.session, &room, window, answer).await,
             Ok(Verb::Locate(location)) => service.locate(&self.session, location, answer).await,
             Ok(Verb::Acknowledge(acknowledgement)) => service.acknowledge(&self.session, &acknowledgement, answer),
+            // The only verb that the door does itself: verifying tokens is its business, and the service sees claims
+            // only.
             Ok(Verb::Refresh(token)) => {
                 let outcome = self.refresh(&token).await;
                 self.respond(answer, &outcome.map_or_else(reply::refused, reply::renewed));

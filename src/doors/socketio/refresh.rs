@@ -1,4 +1,4 @@
-//! Refreshing a token: a live socket shows a new one and goes on.
+//! Token refresh: a live socket presents a new token and goes on without a reconnect.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::logs;
 use crate::metrics::TOKEN_REFRESHES;
 
 impl Connection {
-    /// Puts a new token in the place of the old one, which stays in force where the new one is refused. Gives the new
-    /// one's end.
+    /// Replaces the session's token and gives the expiry of the new one, in milliseconds since the Unix epoch. If the
+    /// new token is refused, the old one stays in force.
     pub(super) async fn refresh(&self, token: &Token) -> Result<u64, Refusal> {
         let renewed = self.renew(token).await;
         let outcome = renewed.as_ref().map_or_else(|refusal| refusal.code(), |_| "renewed");
@@ -26,14 +26,16 @@ impl Connection {
         let claims = Arc::new(self.verified(token).await?);
         let (before, expires_ms) = (self.session.claims(), claims.expires_ms);
         let renewed = self.door.service.refresh(&self.session, claims).await;
-        // Where the old token stays in force, its end was watched all along, and perhaps told.
+        // If the old token stays in force, its expiry is already scheduled and perhaps announced; scheduling it again
+        // would send a second notice.
         if !Arc::ptr_eq(&before, &self.session.claims()) {
             self.door.expiry.follow(&self.session, before.expires_ms);
         }
         renewed.map(|()| expires_ms)
     }
 
-    /// The leeway of the handshake is not for live sockets.
+    /// Verifies a token, without the leeway that a handshake grants on `exp`: the timer closes a live socket right at
+    /// `exp`, so an expired token would be accepted and close the socket at once.
     async fn verified(&self, token: &Token) -> Result<Claims, Refusal> {
         let claims = self.door.verifier.verify(&token.0, now_ms()).await.map_err(|error| {
             tracing::debug!(event = logs::REFRESH_REFUSED, session = self.session.id(), %error, "a new token was refused");

@@ -1,4 +1,4 @@
-//! Which names pass the guard, and whose peers.
+//! Tests of the names and the peers that pass the guard.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Uri};

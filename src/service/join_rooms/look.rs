@@ -113,7 +113,7 @@ impl Service {
                 Seen::Kept
             }
             None => {
-                let (facts, _) = tokio::join!(self.0.broker.facts(&one.room), others);
+                let (facts, _) = tokio::join!(self.0.broker.facts_of(&one.room), others);
                 Seen::Head(facts?.head())
             }
         };

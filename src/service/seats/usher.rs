@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Unavailable;
+use crate::fleet::Unavailable;
 use crate::logs;
 use crate::service::Service;
 
@@ -45,7 +45,7 @@ impl Service {
     }
 
     fn losses(&self) -> (u64, u64) {
-        (self.0.hub.breaks(), self.0.broker.forgotten())
+        (self.0.hub.breaks(), self.0.fleet.forgotten())
     }
 
     fn look_for_losses(&self, watch: &mut Watch) {
@@ -67,7 +67,7 @@ impl Service {
             }
             let (cap, wait) = (self.0.limits.connections_per_user, self.0.limits.seat_wait);
             let late = |_| Err(Unavailable("it did not answer in time".to_owned()));
-            let outcome = timeout(wait, self.0.broker.seat(&asks, cap)).await.unwrap_or_else(late);
+            let outcome = timeout(wait, self.0.fleet.seat(&asks, cap)).await.unwrap_or_else(late);
             let well = outcome.is_ok();
             match outcome {
                 Ok(answers) => {

@@ -4,26 +4,30 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Names one lane of one wire.
+/// Identifies one lane of one wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::wire) struct LaneId(u64);
 
 #[derive(Debug)]
 struct Closed {
     id: LaneId,
+    /// Start of the text message of theirs that opens the lane.
     opens_with: Box<[u8]>,
+    /// Frames pushed so far; they count against the bounds of the wire.
     held: VecDeque<Bytes>,
 }
 
 /// All closed lanes of one wire, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
+    /// A list, not a map: a transport has a few namespaces at most.
     closed: Vec<Closed>,
+    /// Lanes so far, which gives each its id.
     added: u64,
 }
 
 impl Lanes {
-    /// A new lane. It is open from the start when `opens_with` is empty.
+    /// Adds a lane. It is open from the start when `opens_with` is empty.
     pub(super) fn add(&mut self, opens_with: &str) -> LaneId {
         let id = LaneId(self.added);
         self.added += 1;
@@ -33,7 +37,7 @@ impl Lanes {
         id
     }
 
-    /// Forgets a lane; returns what it held.
+    /// Removes a lane; gives the frames it held.
     pub(super) fn remove(&mut self, id: LaneId) -> VecDeque<Bytes> {
         let place = self.closed.iter().position(|lane| lane.id == id);
         place.map(|place| self.closed.remove(place).held).unwrap_or_default()
@@ -49,7 +53,7 @@ impl Lanes {
         }
     }
 
-    /// Opens the lanes that wait for a text message with this start; what they held enters `queue`.
+    /// Opens the lanes that wait for a text message with this start; their held frames enter `queue`.
     pub(super) fn open(&mut self, text: &[u8], queue: &mut VecDeque<Bytes>) {
         self.closed.retain_mut(|lane| {
             let opens = text.starts_with(&lane.opens_with);
@@ -58,12 +62,13 @@ impl Lanes {
             }
             !opens
         });
+        // Long-lived wires have no closed lane: their memory is given back.
         if self.closed.is_empty() {
             self.closed = Vec::new();
         }
     }
 
-    /// The length of the longest start a closed lane waits for.
+    /// Length in bytes of the longest start that a closed lane waits for.
     pub(super) fn longest(&self) -> usize {
         self.closed.iter().map(|lane| lane.opens_with.len()).max().unwrap_or(0)
     }

@@ -1,37 +1,42 @@
-//! Which waiting frames may give way to a newer one of their key, and where they wait.
+//! The index of queued `latest` frames: which one a newer frame of the same key may replace.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Places are counted over the life of a queue: those that have gone count too.
+/// Positions are counted over the life of a queue, frames that were sent included, so that they stay valid as it moves.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
+    /// Frames that have left the front of the queue.
     gone: u64,
+    /// Position of the last frame of each key.
     places: HashMap<u64, u64>,
+    /// The same in order of position, so that the front of the queue finds its entry without a search.
     order: VecDeque<(u64, u64)>,
 }
 
 impl Latest {
-    /// Notes that the frame at `index` of the queue is the newest of `key`.
+    /// Records that the frame at `index` of the queue is the latest of `key`.
     pub(super) fn note(&mut self, key: u64, index: usize) {
         let place = self.gone + index as u64;
         self.places.insert(key, place);
         self.order.push_back((place, key));
     }
 
-    /// Where in the queue a frame of `key` waits.
+    /// Index in the queue of the waiting frame of `key`.
     pub(super) fn index(&self, key: u64) -> Option<usize> {
         self.places.get(&key).and_then(|place| usize::try_from(place - self.gone).ok())
     }
 
-    /// The front of the queue has gone.
+    /// Records that the front of the queue was sent.
     pub(super) fn advance(&mut self) {
         self.gone += 1;
         let passed = self.order.pop_front_if(|(place, _)| *place < self.gone);
         if let Some((place, key)) = passed
+            // A later frame of the key may have its own entry, which must stay.
             && self.places.get(&key) == Some(&place)
         {
             self.places.remove(&key);
         }
+        // An idle wire holds no memory for this: tables of a past burst are given back.
         if self.order.is_empty() {
             (self.places, self.order) = (HashMap::new(), VecDeque::new());
         }

@@ -1,4 +1,5 @@
-//! The interleaving under a fickle kernel: whatever is pushed and written when, the peer reads what it was promised.
+//! Tests of the interleaving under a fickle kernel: for any order of pushes and writes, the peer reads the promised
+//! frames.
 
 use std::io::{self, IoSlice};
 

@@ -1,4 +1,4 @@
-//! What only the inside can see: that the descriptor is given back.
+//! Tests of the IO object that need its private fields: the descriptor is closed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Acknowledgements as clients send them.
+//! Parses acknowledgements of events.
 
 use hallway_rooms::close::Refusal;
 use hallway_rooms::limits::EVENT_NAME_CHARS;
@@ -9,6 +9,7 @@ use crate::service::{Acknowledgement, Status};
 
 pub(super) fn read(argument: &Map<String, Value>) -> Result<Acknowledgement, Refusal> {
     let event = text(argument, "eventId", EVENT_NAME_CHARS)?.parse().map_err(|_| Refusal::InvalidPayload)?;
+    // The text of the error is not used, but its type is part of the contract.
     if given(argument, "error").is_some_and(|error| !error.is_string()) {
         return Err(Refusal::InvalidPayload);
     }
@@ -16,6 +17,7 @@ pub(super) fn read(argument: &Map<String, Value>) -> Result<Acknowledgement, Ref
 }
 
 fn status(given: Option<&Value>) -> Result<Status, Refusal> {
+    // The status is optional: an acknowledgement by itself says that the event was received.
     let Some(status) = given else { return Ok(Status::Received) };
     match status.as_str() {
         Some("received") => Ok(Status::Received),

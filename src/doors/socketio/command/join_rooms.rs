@@ -1,5 +1,5 @@
-//! Several rooms as a client lists them. A list or a member that is none of that is refused as a whole; a place that cannot be
-//! read costs its own room.
+//! Parses the list of rooms of `join_rooms`. A malformed list or list item refuses the whole command; a malformed start
+//! (`after`, `since`) refuses only its own room.
 
 use hallway_rooms::close::Refusal;
 use hallway_rooms::limits::ROOM_KEY_BYTES;

@@ -1,4 +1,4 @@
-//! Locations as clients report them: in their own numerals, so that a receiver gets what the client wrote.
+//! Parses locations. The numerals are kept as the client wrote them, so that a receiver gets the same text.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,13 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::location::Location;
 use serde_json::value::RawValue;
 
-/// Whatever else the argument holds, an `agentId` for instance, is not looked at.
+/// Reads `lat`, `lng` and `accuracy`. Other members, such as an `agentId`, are ignored.
 pub(super) fn read(argument: Option<&RawValue>) -> Result<Location, Refusal> {
     let argument = argument.and_then(|raw| serde_json::from_str::<HashMap<String, &RawValue>>(raw.get()).ok());
     let argument = argument.ok_or(Refusal::InvalidPayload)?;
     let numeral = |name| argument.get(name).map(|raw| raw.get());
     let (lat, lng) = numeral("lat").zip(numeral("lng")).ok_or(Refusal::InvalidPayload)?;
+    // Raw JSON: an absent value that a client spells out is the text `null` here.
     let accuracy = numeral("accuracy").filter(|text| *text != "null");
     Location::new(lat, lng, accuracy).map_err(|_| Refusal::InvalidPayload)
 }

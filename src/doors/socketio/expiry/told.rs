@@ -1,34 +1,38 @@
-//! Which ends of its tokens a session has been told of: each at most once, and never two in a hurry. An app answers a notice
-//! with `refresh_token`, and one whose token is from a cache must not be answered with the next notice.
+//! Which token expiries a session was notified of: each at most once, and two never within ten seconds. An app answers
+//! a notice with `refresh_token`; if its token comes from a cache, the answer to that must not be the next notice at
+//! once.
 
 use std::time::{Duration, Instant};
 
-/// Between two notices to one session. A client that chases its notices costs no more than a ping then, and still hears of
-/// the end of another token well before it comes.
+/// Least time between two notices to one session. A client that loops on notices costs no more than a ping, and a
+/// notice for another token still comes well before its end.
 pub(super) const APART: Duration = Duration::from_secs(10);
 
-/// What one session was told.
+/// The notices sent to one session.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// The ends that lie ahead. Of each the session was told within the lead, so there is one per [`APART`] of it at most.
+    /// Announced expiries that lie ahead, in milliseconds since the Unix epoch. Each was announced within the lead time
+    /// before it, so there is at most one per [`APART`] of the lead.
     ends_ms: Vec<u64>,
+    /// When the last notice was sent.
     at: Option<Instant>,
 }
 
-/// What becomes of a notice that is due.
+/// The decision on a notice that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// It is sent, and noted.
+    /// It is sent, and recorded.
     Now,
-    /// It is looked at again at this time, milliseconds since the Unix epoch.
+    /// It is decided again at this time, in milliseconds since the Unix epoch.
     At(u64),
-    /// There is none: the end is known, or comes first.
+    /// It is not sent: the expiry was announced, or comes before the notice may be sent.
     Never,
 }
 
 impl Told {
-    /// Judges the notice of an end that lies ahead.
+    /// Decides on the notice of an expiry that lies ahead.
     pub(super) fn judge(&mut self, end_ms: u64, now_ms: u64, now: Instant) -> Notice {
+        // Expiries in the past are forgotten, which bounds the list.
         self.ends_ms.retain(|end_ms| *end_ms > now_ms);
         if self.ends_ms.contains(&end_ms) {
             return Notice::Never;
@@ -39,7 +43,7 @@ impl Told {
             self.at = Some(now);
             return Notice::Now;
         }
-        // Up to the next millisecond: one that is looked at too early would wait once more.
+        // Rounded up to the next millisecond: a notice checked too early would be put off once more.
         let later_ms = now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)).saturating_add(1);
         if later_ms < end_ms { Notice::At(later_ms) } else { Notice::Never }
     }
@@ -53,7 +57,7 @@ mod tests {
 
     const START_MS: u64 = 1_800_000_000_000;
 
-    /// What a session hears to which tokens come at which time with how long to live, and when; all in seconds.
+    /// Gives the notices of a session as (time, announced end), for tokens given as (time, lifetime); all in seconds.
     fn play(lead_s: u64, tokens: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let (began, mut told, mut said) = (Instant::now(), Told::default(), Vec::new());
         let (mut end_ms, mut due_ms, mut tokens) = (u64::MAX, None, tokens.iter().peekable());

@@ -1,4 +1,4 @@
-//! A model of both sides and of the peer, which knows what must arrive from what was accepted.
+//! A model of both sides and of the peer, which derives the frames that must arrive from those that were accepted.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -13,28 +13,28 @@ pub(super) const LANES: usize = 2;
 pub(super) const NONCE: &str = "4ed2a7c0";
 const ROOMY: Limits = Limits { bytes: usize::MAX, frames: usize::MAX, ephemeral_bytes: usize::MAX };
 
-/// All that hyper is going to write, and where its parts lie.
+/// The bytes that hyper is going to write, and the offsets of their parts.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Script {
     pub(super) bytes: Vec<u8>,
-    /// From here on there are frames.
+    /// Offset at which frames begin.
     pub(super) framing: usize,
-    /// The nonce must be armed before this byte.
+    /// Offset before which the nonce must be armed.
     pub(super) head: usize,
-    /// The messages, fragments of one and control frames between them taken together.
+    /// Ranges of the messages; the fragments of one and control frames between them count as one.
     pub(super) messages: Vec<Range<usize>>,
-    /// Lanes that open when the byte before this place has passed.
+    /// Lanes that open when the byte before this offset has passed.
     pub(super) openings: Vec<(usize, usize)>,
     pub(super) close: Option<usize>,
 }
 
-/// What the kernel has taken, and when theirs were among it.
+/// The bytes that the kernel has taken, theirs and ours.
 #[derive(Debug)]
 struct Kernel {
     room: usize,
     at_once: usize,
     peer: Vec<u8>,
-    /// For each byte the peer gets: is it theirs?
+    /// For each byte that the peer gets: whether it is theirs.
     theirs: Vec<bool>,
 }
 
@@ -57,7 +57,7 @@ impl Kernel {
     }
 }
 
-/// One connection under test beside the lists of what it must do.
+/// One connection under test beside the lists of its expected output.
 pub(super) struct Model {
     express: Express,
     memory: Memory,
@@ -108,7 +108,7 @@ impl Model {
         (self.kernel.room, self.kernel.at_once) = (room, at_once);
     }
 
-    /// How much of theirs is left.
+    /// Bytes of theirs that are left.
     pub(super) fn left(&self) -> usize {
         self.script.bytes.len() - self.written
     }
@@ -191,7 +191,8 @@ impl Model {
         }
     }
 
-    /// What is held is what waits, whatever has happened: each frame with all of its bytes, also one that has begun.
+    /// Checks that the held memory equals the waiting frames: each counts with all of its bytes, also one that has
+    /// begun.
     pub(super) fn held(&mut self) {
         let pending = self.express.pending();
         self.charge.follow(pending);
@@ -204,7 +205,7 @@ impl Model {
         self.fifo.push_back(frame);
     }
 
-    /// The last one of its key has not begun, and is never seen.
+    /// Expects that the last frame of a key, which has not begun, is replaced and never seen.
     fn replaces(&mut self, key: u64, frame: Vec<u8>) {
         let older = self.newest.insert(key, frame.clone()).expect("there was an older one");
         let at = self.fifo.iter().rposition(|waiting| *waiting == older).expect("it was accepted");
@@ -222,7 +223,7 @@ impl Model {
         self.written >= self.script.framing && !self.script.messages.iter().any(inside)
     }
 
-    /// Reads what the peer got from its start, byte by byte, as the promise has it.
+    /// Parses the peer's bytes from their start, byte by byte, against the promise.
     pub(super) fn check(mut self) {
         let peer = std::mem::take(&mut self.kernel.peer);
         let script = &self.script;

@@ -55,7 +55,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Responses before the upgrade, with what could be mistaken for a head or a frame in their bodies.
+/// Responses before the upgrade, with text in their bodies that could be mistaken for a head or a frame.
 fn responses() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let body = vec(
         prop_oneof![

@@ -17,10 +17,10 @@ use hallway_rooms::revocation::{Mark, Revocation, Revocations};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{RedisBroker, unavailable};
-use crate::broker::Unavailable;
-use crate::broker::control::{Control, Noted};
+use super::{RedisFleet, unavailable};
 use crate::clock::now_ms;
+use crate::fleet::Unavailable;
+use crate::fleet::control::{Control, Noted};
 use crate::link::remedy;
 use crate::logs;
 
@@ -118,21 +118,21 @@ impl Revoked {
 }
 
 /// Keeps this node's copy as strong as the list in Redis, and the other way round, for ever.
-pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
+pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut told, mut generation, mut apart) = (None, 0, false);
     loop {
         tokio::select! {
             _ = turns.tick() => {}
-            () = broker.revoked.wake.notified() => {}
-            found = broker.links.commands.connected_after(generation) => generation = found,
+            () = fleet.revoked.wake.notified() => {}
+            found = fleet.links.commands.connected_after(generation) => generation = found,
         }
-        let problem = turn(&broker).await.err().map(|lapse| problem(&broker, lapse));
-        compare(&broker, &mut apart);
+        let problem = turn(&fleet).await.err().map(|lapse| problem(&fleet, lapse));
+        compare(&fleet, &mut apart);
         if problem.is_none() {
-            broker.revoked.control.set_loaded();
-        } else if broker.checks.is_up() && problem != told {
+            fleet.revoked.control.set_loaded();
+        } else if fleet.checks.is_up() && problem != told {
             tracing::error!(
                 event = logs::REVOCATIONS_UNHEARD,
                 problem,
@@ -141,13 +141,13 @@ pub(super) async fn run(broker: Arc<RedisBroker>, every: Duration) {
             told.clone_from(&problem);
         }
         told = told.filter(|_| problem.is_some());
-        broker.revoked.control.set_problem(problem);
+        fleet.revoked.control.set_problem(problem);
     }
 }
 
 /// Told by the log only while Redis can be reached: that it cannot, the probe says.
-fn problem(broker: &RedisBroker, lapse: Lapse) -> String {
-    let key = broker.keys.revoked();
+fn problem(fleet: &RedisFleet, lapse: Lapse) -> String {
+    let key = fleet.keys.revoked();
     match lapse {
         Lapse::Redis(error) if remedy::is_wrong_type(&error) => {
             format!("the key {key} holds something else than revocations ({error}); rename or delete it")
@@ -160,8 +160,8 @@ fn problem(broker: &RedisBroker, lapse: Lapse) -> String {
 }
 
 /// Says once that this node's clock is wrong, or Redis' is: tokens are held against the one, histories against the other.
-fn compare(broker: &RedisBroker, apart: &mut bool) {
-    let Some(shared) = broker.revoked.control.now_ms() else { return };
+fn compare(fleet: &RedisFleet, apart: &mut bool) {
+    let Some(shared) = fleet.revoked.control.now_ms() else { return };
     let own = now_ms();
     let differs = own.abs_diff(shared) > APART_MS;
     if differs && !*apart {
@@ -175,16 +175,16 @@ fn compare(broker: &RedisBroker, apart: &mut bool) {
     *apart = differs;
 }
 
-async fn turn(broker: &RedisBroker) -> Result<(), Lapse> {
-    pay(broker).await?;
-    let before = broker.revoked.state.lock().revisions.known;
-    let revision = revision(broker).await?;
-    if broker.revoked.state.lock().revisions.reach(before, revision) {
+async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
+    pay(fleet).await?;
+    let before = fleet.revoked.state.lock().revisions.known;
+    let revision = revision(fleet).await?;
+    if fleet.revoked.state.lock().revisions.reach(before, revision) {
         return Ok(());
     }
-    let stored = load(broker).await?;
-    let over = broker.revoked.control.over_ms();
-    let missing = broker.revoked.control.beyond(&stored);
+    let stored = load(fleet).await?;
+    let over = fleet.revoked.control.over_ms();
+    let missing = fleet.revoked.control.beyond(&stored);
     let missing: Vec<_> = missing.into_iter().filter(|one| one.until_ms > over).collect();
     if !missing.is_empty() {
         tracing::info!(
@@ -193,30 +193,30 @@ async fn turn(broker: &RedisBroker) -> Result<(), Lapse> {
             "telling Redis of revocations that it did not have"
         );
     }
-    write(broker, &missing).await?;
-    broker.revoked.state.lock().revisions.load(revision);
+    write(fleet, &missing).await?;
+    fleet.revoked.state.lock().revisions.load(revision);
     Ok(())
 }
 
 /// Tells Redis what it has not taken yet.
-async fn pay(broker: &RedisBroker) -> Result<(), RedisError> {
-    let owed = broker.revoked.state.lock().owed.clone();
+async fn pay(fleet: &RedisFleet) -> Result<(), RedisError> {
+    let owed = fleet.revoked.state.lock().owed.clone();
     if owed.is_empty() {
         return Ok(());
     }
-    write(broker, &owed.values().copied().collect::<Vec<_>>()).await?;
-    broker.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
+    write(fleet, &owed.values().copied().collect::<Vec<_>>()).await?;
+    fleet.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
     Ok(())
 }
 
 /// The revision of the list; how late it is by Redis' clock is noted with it.
-async fn revision(broker: &RedisBroker) -> Result<i64, RedisError> {
+async fn revision(fleet: &RedisFleet) -> Result<i64, RedisError> {
     // Counted from the question on, so that the clock is never behind: a token of this moment counts as issued before.
     let asked = Instant::now();
     let mut both = pipe();
-    both.cmd("TIME").cmd("ZSCORE").arg(broker.keys.revoked()).arg(REVISION);
-    let ((seconds, micros), score): ((u64, u64), Option<f64>) = both.query_async(&mut broker.connection()).await?;
-    broker.revoked.control.set_clock(seconds * 1000 + micros / 1000, asked);
+    both.cmd("TIME").cmd("ZSCORE").arg(fleet.keys.revoked()).arg(REVISION);
+    let ((seconds, micros), score): ((u64, u64), Option<f64>) = both.query_async(&mut fleet.connection()).await?;
+    fleet.revoked.control.set_clock(seconds * 1000 + micros / 1000, asked);
     // What is no revision is that of no list: the whole of it is read until the next revocation puts it right.
     let sound = |score: &f64| *score > FIRST_REVISION && *score < 0.0 && score.fract() == 0.0;
     Ok(score.filter(sound).map_or(NONE, whole))
@@ -228,12 +228,12 @@ fn whole(score: f64) -> i64 {
 }
 
 /// Reads the list page by page into this node's copy, all of it that can be read. What is noted meanwhile is heard of.
-async fn load(broker: &RedisBroker) -> Result<Revocations, Lapse> {
+async fn load(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
     let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, None);
     loop {
         let mut scan = cmd("ZSCAN");
-        scan.arg(broker.keys.revoked()).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, page): (u64, Vec<(Vec<u8>, f64)>) = scan.query_async(&mut broker.connection()).await?;
+        scan.arg(fleet.keys.revoked()).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, page): (u64, Vec<(Vec<u8>, f64)>) = scan.query_async(&mut fleet.connection()).await?;
         let mut entries = Vec::with_capacity(page.len());
         for (what, end) in page.iter().filter(|(what, _)| what != REVISION.as_bytes()) {
             match stored_entry(what, *end) {
@@ -242,7 +242,7 @@ async fn load(broker: &RedisBroker) -> Result<Revocations, Lapse> {
             }
         }
         entries.iter().for_each(|entry| _ = stored.add(entry));
-        hear_all(broker, entries);
+        hear_all(fleet, entries);
         cursor = next;
         if cursor == 0 {
             return strange.map_or(Ok(stored), |what| Err(Lapse::Strange(what)));
@@ -256,55 +256,55 @@ fn stored_entry(what: &[u8], end: f64) -> Option<Revocation> {
 }
 
 /// What is over stays out: it would be counted, and told on.
-fn hear_all(broker: &RedisBroker, mut entries: Vec<Revocation>) {
-    let over = broker.revoked.control.over_ms();
+fn hear_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
+    let over = fleet.revoked.control.over_ms();
     entries.retain(|entry| entry.until_ms > over);
-    broker.revoked.control.hear(&entries);
+    fleet.revoked.control.hear(&entries);
 }
 
 /// An entry for Redis, and what it replaces there.
 type Line = (Revocation, Option<Revocation>);
 
-async fn write(broker: &RedisBroker, revocations: &[Revocation]) -> Result<(), RedisError> {
+async fn write(fleet: &RedisFleet, revocations: &[Revocation]) -> Result<(), RedisError> {
     for page in revocations.chunks(PAGE) {
         let lines: Vec<Line> = page.iter().map(|revocation| (*revocation, None)).collect();
-        note(broker, &lines).await?;
+        note(fleet, &lines).await?;
     }
     Ok(())
 }
 
 /// Puts entries into the list and tells every node what of them is news, in one act.
-async fn note(broker: &RedisBroker, lines: &[Line]) -> Result<(), RedisError> {
+async fn note(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
     let mut call = cmd("EVAL");
-    call.arg(NOTE).arg(1).arg(broker.keys.revoked()).arg(broker.keys.control());
+    call.arg(NOTE).arg(1).arg(fleet.keys.revoked()).arg(fleet.keys.control());
     call.arg(KEPT_MS).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
     for (revocation, replaced) in lines {
         call.arg(revocation.until_ms).arg(revocation.what());
         call.arg(replaced.map(|replaced| replaced.what()).unwrap_or_default());
     }
-    call.query_async(&mut broker.connection()).await
+    call.query_async(&mut fleet.connection()).await
 }
 
 /// Tells Redis, which tells every node.
-pub(super) async fn revoke(broker: &RedisBroker, noted: &Noted) -> Result<(), Unavailable> {
+pub(super) async fn revoke(fleet: &RedisFleet, noted: &Noted) -> Result<(), Unavailable> {
     let Noted { known, before } = *noted;
-    broker.revoked.state.lock().owed.insert(known.mark, known);
-    broker.reachable()?;
+    fleet.revoked.state.lock().owed.insert(known.mark, known);
+    fleet.checks.reachable()?;
     let replaced = before.filter(|before| before.what() != known.what());
-    note(broker, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
-    broker.revoked.state.lock().owed.retain(|_, owing| *owing != known);
+    note(fleet, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
+    fleet.revoked.state.lock().owed.retain(|_, owing| *owing != known);
     Ok(())
 }
 
 /// Takes in a message of the channel of all nodes; false when it is none of revocations.
-pub(super) fn hear(broker: &RedisBroker, message: &str) -> bool {
+pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
     let mut lines = message.split('\n');
     let revision = lines.next().and_then(|first| first.strip_prefix('r')?.parse().ok());
     let Some(revision) = revision else { return false };
     let entries: Option<Vec<Revocation>> = lines.map(entry).collect();
     let Some(entries) = entries else { return false };
-    hear_all(broker, entries);
-    broker.revoked.state.lock().revisions.hear(revision);
+    hear_all(fleet, entries);
+    fleet.revoked.state.lock().revisions.hear(revision);
     true
 }
 

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::RedisBroker;
-use crate::broker::Kicked;
-use crate::broker::control::Kick;
+use super::RedisFleet;
+use crate::fleet::Kicked;
+use crate::fleet::control::Kick;
 
 /// How long the other nodes are waited for: a second is what they have for a kick.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,30 +63,30 @@ impl Answers {
 }
 
 /// Asks every node and adds up what those say that answer in time. This one is asked too, as it hears of it like any other.
-pub(super) async fn ask(broker: &RedisBroker, user: Mark) -> Result<Kicked, RedisError> {
-    let (question, mut answers) = broker.answers.begin();
-    let message = format!("k{user} {} {}", broker.canary.channel(), question.number);
-    let asked: usize = broker.connection().publish(broker.keys.control(), message).await?;
+pub(super) async fn ask(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisError> {
+    let (question, mut answers) = fleet.answers.begin();
+    let message = format!("k{user} {} {}", fleet.own_channel(), question.number);
+    let asked: usize = fleet.connection().publish(fleet.keys.control(), message).await?;
     let (until, mut sockets, mut answered) = (Instant::now() + PATIENCE, 0, 0);
     while answered < asked {
         let Ok(Some(more)) = timeout_at(until, answers.recv()).await else { break };
         sockets += more;
         answered += 1;
     }
-    Ok(Kicked { sockets, complete: answered == asked && asked >= broker.fleet.live() })
+    Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live() })
 }
 
 /// Tells whoever asked how many there were.
-pub(super) async fn answer(broker: &RedisBroker, ticket: &str, sockets: usize) -> Result<(), RedisError> {
+pub(super) async fn answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
     let Some((channel, number)) = ticket.split_once(' ') else { return Ok(()) };
-    broker.connection().publish(channel, format!("a{number} {sockets}")).await
+    fleet.connection().publish(channel, format!("a{number} {sockets}")).await
 }
 
 /// Takes in a message of the channel of all nodes; false when it asks for no kick, or there is no place for one more.
-pub(super) fn hear(broker: &RedisBroker, message: &str) -> bool {
+pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
     let Some((user, ticket)) = message.strip_prefix('k').and_then(|asked| asked.split_once(' ')) else { return false };
     let Ok(user) = user.parse() else { return false };
     // Nothing but a node's own channel is answered on.
-    ticket.starts_with(&broker.keys.canary(""))
-        && broker.revoked.control().ask_for(Kick { user, ticket: ticket.to_owned() })
+    ticket.starts_with(&fleet.keys.canary(""))
+        && fleet.revoked.control().ask_for(Kick { user, ticket: ticket.to_owned() })
 }

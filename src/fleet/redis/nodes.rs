@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
-use hallway_rooms::key::Room;
+use ::redis::{RedisError, cmd, from_redis_value, pipe};
 use metrics::{Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::RedisBroker;
+use super::{RedisFleet, answers};
 use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
@@ -28,11 +27,9 @@ const DEAD: Duration = Duration::from_secs(15);
 /// A node whose counter stood still for so long loses its name, so that one that starts later does not count it either.
 /// One that was only cut off puts it back with its next bump.
 const BURIED: Duration = Duration::from_secs(25);
-/// A room's counts that nobody renews are gone by then; the hub renews its own several times meanwhile.
-const KEPT: Duration = Duration::from_hours(1);
 
 /// See the module.
-pub(super) struct Fleet {
+pub(super) struct Nodes {
     /// This node's own name.
     node: String,
     heartbeat: Duration,
@@ -84,7 +81,7 @@ fn seen(
     counters.into_iter().map(peer).collect()
 }
 
-impl Fleet {
+impl Nodes {
     pub(super) fn new(node: String, heartbeat: Duration) -> Self {
         let live = gauge!(names::NODES);
         Self {
@@ -139,7 +136,7 @@ impl Fleet {
     }
 
     /// Whether a node that stands in the table right now counts.
-    fn counts(&self, node: &str) -> bool {
+    pub(super) fn counts(&self, node: &str) -> bool {
         node != self.node && self.others.lock().get(node).is_none_or(|peer| !peer.is_dead())
     }
 }
@@ -156,20 +153,20 @@ struct Told {
 }
 
 /// Bumps this node's counter and looks at the others' for ever.
-pub(super) async fn run(broker: Arc<RedisBroker>) {
-    let mut turns = tokio::time::interval(broker.fleet.heartbeat);
+pub(super) async fn run(fleet: Arc<RedisFleet>) {
+    let mut turns = tokio::time::interval(fleet.nodes.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told = Told::default();
     loop {
         turns.tick().await;
-        let outcome = bump(&broker).await;
-        tell_of(&broker, &mut told, &outcome);
+        let outcome = bump(&fleet).await;
+        tell_of(&fleet, &mut told, &outcome);
     }
 }
 
 /// Logs what came of a heartbeat; `Ok` names a field that is of no node.
-fn tell_of(broker: &RedisBroker, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
-    let key = broker.keys.nodes();
+fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
+    let key = fleet.keys.nodes();
     let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
     let field = outcome.as_ref().ok().and_then(Option::as_ref);
     if let (Some(error), false) = (wrong, told.strange) {
@@ -201,18 +198,18 @@ fn tell_of(broker: &RedisBroker, told: &mut Told, outcome: &Result<Option<String
 }
 
 /// Gives the name of a field that holds no counter, if there is any.
-async fn bump(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
-    let (fleet, table) = (&broker.fleet, broker.keys.nodes());
-    let mut turn = fleet.turn.lock().await;
+async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
+    let (nodes, table) = (&fleet.nodes, fleet.keys.nodes());
+    let mut turn = nodes.turn.lock().await;
     if turn.resigned {
         return Ok(None);
     }
-    let mut redis = broker.links.probe.clone();
+    let mut redis = fleet.links.probe.clone();
     let mut both = pipe();
-    both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&fleet.node).arg(1).cmd("HGETALL").arg(&table);
+    both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&nodes.node).arg(1).cmd("HGETALL").arg(&table);
     let [bumped, counters] = answers(both.query_async(&mut redis).await?)?;
     if bumped.as_ref().is_err_and(is_no_number) {
-        return cmd("HDEL").arg(table).arg(&fleet.node).query_async(&mut redis).await;
+        return cmd("HDEL").arg(table).arg(&nodes.node).query_async(&mut redis).await;
     }
     let bumped: i64 = from_redis_value(bumped?)?;
     let counters: HashMap<String, Vec<u8>> = from_redis_value(counters?)?;
@@ -222,9 +219,9 @@ async fn bump(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
             event = logs::NODE_FORGOTTEN,
             "Redis had forgotten this node; telling it again how many members rooms have here"
         );
-        fleet.forgotten.fetch_add(1, Ordering::SeqCst);
+        nodes.forgotten.fetch_add(1, Ordering::SeqCst);
     }
-    let buried = fleet.note(&mut turn, counters);
+    let buried = nodes.note(&mut turn, counters);
     if !buried.is_empty() {
         tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
         cmd("HDEL").arg(table).arg(buried).query_async::<()>(&mut redis).await?;
@@ -238,7 +235,7 @@ fn is_no_number(error: &RedisError) -> bool {
 }
 
 /// The fields that are numbers of ours, and one that is not.
-fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
+pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
     let (mut numbers, mut strange) = (HashMap::new(), None);
     for (name, value) in fields {
         match std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()) {
@@ -249,100 +246,10 @@ fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>,
     (numbers, strange)
 }
 
-/// The answers of a pipeline of so many commands.
-fn answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisResult<[RedisResult<Value>; N]> {
-    answers
-        .try_into()
-        .map_err(|_| RedisError::from((::redis::ErrorKind::UnexpectedReturnType, "another number of answers")))
-}
-
-/// Tells Redis; a room whose key holds something else is passed over.
-pub(super) async fn tell_sizes(broker: &RedisBroker, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
-    let node = &broker.fleet.node;
-    let mut tell = pipe();
-    tell.ignore_errors();
-    if sizes.iter().any(|(_, size)| *size > 0) {
-        tell.cmd("HSETNX").arg(broker.keys.nodes()).arg(node).arg(0);
-    }
-    let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    for (room, size) in sizes {
-        let members = broker.keys.members(room);
-        if *size == 0 {
-            tell.cmd("HDEL").arg(members).arg(node);
-        } else {
-            tell.cmd("HSET").arg(&members).arg(node).arg(size);
-            tell.cmd("PEXPIRE").arg(members).arg(kept);
-        }
-    }
-    let told: Vec<RedisResult<Value>> = tell.query_async(&mut broker.links.probe.clone()).await?;
-    match told.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
-}
-
-/// The names are read behind the counts: a count that is seen has had its name before. Where a key holds something else, what
-/// this node knows by itself has to do: nobody elsewhere, or those that it has seen alive.
-pub(super) async fn others(broker: &RedisBroker, room: &Room) -> Result<usize, RedisError> {
-    let members = broker.keys.members(room);
-    let mut both = pipe();
-    both.ignore_errors().cmd("HGETALL").arg(&members).cmd("HKEYS").arg(broker.keys.nodes());
-    let mut redis = broker.connection();
-    let [counts, nodes] = answers(both.query_async(&mut redis).await?)?;
-    let counts: HashMap<String, Vec<u8>> = match counts {
-        Err(error) if remedy::is_wrong_type(&error) => {
-            complain(broker, &members, &error.to_string());
-            return Ok(0);
-        }
-        counts => from_redis_value(counts?)?,
-    };
-    let nodes: HashSet<String> = match nodes {
-        Err(error) if remedy::is_wrong_type(&error) => broker.fleet.dead_and_live().1,
-        nodes => {
-            let nodes = from_redis_value(nodes?)?;
-            forget_the_gone(broker, &members, counts.keys().filter(|node| is_gone(broker, &nodes, node))).await?;
-            nodes
-        }
-    };
-    let (counts, strange) = numbers::<u32>(counts);
-    if let Some(field) = strange.filter(|field| nodes.contains(field)) {
-        complain(broker, &members, &format!("its field {field} is no number"));
-    }
-    let counted = counts.iter().filter(|(node, _)| nodes.contains(*node) && broker.fleet.counts(node));
-    Ok(counted.map(|(_, size)| *size as usize).sum())
-}
-
-fn is_gone(broker: &RedisBroker, nodes: &HashSet<String>, node: &str) -> bool {
-    !nodes.contains(node) && node != broker.fleet.node
-}
-
-async fn forget_the_gone(
-    broker: &RedisBroker,
-    members: &str,
-    gone: impl Iterator<Item = &String>,
-) -> Result<(), RedisError> {
-    let gone: Vec<&String> = gone.collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
-    cmd("HDEL").arg(members).arg(gone).query_async(&mut broker.connection()).await
-}
-
-fn complain(broker: &RedisBroker, key: &str, problem: &str) {
-    if broker.subscriptions.may_complain() {
-        tracing::warn!(
-            event = logs::MEMBERS_KEY_STRANGE,
-            key,
-            problem,
-            "this key holds something else than how many members a room has on each node, so those of other nodes are not counted; rename or delete it"
-        );
-    }
-}
-
-pub(super) async fn resign(broker: &RedisBroker) -> Result<(), RedisError> {
-    let mut turn = broker.fleet.turn.lock().await;
+pub(super) async fn resign(fleet: &RedisFleet) -> Result<(), RedisError> {
+    let mut turn = fleet.nodes.turn.lock().await;
     turn.resigned = true;
-    cmd("HDEL").arg(broker.keys.nodes()).arg(&broker.fleet.node).query_async(&mut broker.links.probe.clone()).await
+    cmd("HDEL").arg(fleet.keys.nodes()).arg(&fleet.nodes.node).query_async(&mut fleet.links.probe.clone()).await
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The broker's links, one for each kind of work.
+//! The links of a node to Redis, one for each kind of work: answers of one connection come one behind the other, so a megabyte
+//! of history that a client asked for must hold up no publish, no healing and no canary.
 
 use std::time::Duration;
 
@@ -11,28 +12,29 @@ use crate::link::{Keeper, Link, LinkSettings};
 /// usual speed. A connection without any traffic is detected by the link itself, and much sooner.
 const PAGE: Duration = Duration::from_secs(30);
 
-/// The links of a broker.
-pub(super) struct Links {
-    /// Publishing and other short commands: heads, counts, quotas.
-    pub(super) commands: Link,
-    /// Histories for clients.
-    pub(super) history: Link,
-    /// Histories for live delivery, which must not wait behind clients' pages.
-    pub(super) healing: Link,
-    /// Readiness and heartbeats, which must not wait behind anything.
-    pub(super) probe: Link,
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    /// Publishing, and what is as short: heads, counts, rights of users.
+    pub(crate) commands: Link,
+    /// Histories that clients ask for.
+    pub(crate) history: Link,
+    /// Histories that live delivery waits for.
+    pub(crate) healing: Link,
+    /// What readiness rests on, and signs of life.
+    pub(crate) probe: Link,
 }
 
-/// The connection loops of the links.
-pub(super) struct Keepers {
-    /// Those on which live delivery and readiness depend.
-    pub(super) live: [Keeper; 3],
-    pub(super) history: Keeper,
+/// What keeps them.
+pub(crate) struct Keepers {
+    /// Those that live delivery and readiness need.
+    pub(crate) live: [Keeper; 3],
+    pub(crate) history: Keeper,
 }
 
 impl Links {
-    /// Makes all links and their connection loops.
-    pub(super) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
+    /// All of them, and what keeps them.
+    pub(crate) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
             let connect_timeout = settings.connect_timeout;
@@ -48,8 +50,8 @@ impl Links {
         Ok((Self { commands, history, healing, probe }, keepers))
     }
 
-    /// Checks all links soon, because another connection has just broken.
-    pub(super) fn check(&self) {
+    /// Has all of them looked at soon, because another one has just lost its connection.
+    pub(crate) fn check(&self) {
         [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::check);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 
-use super::RedisBroker;
-use crate::broker::Ask;
+use super::RedisFleet;
+use crate::fleet::Ask;
 use crate::link::remedy;
 use crate::logs;
 
@@ -46,24 +46,24 @@ return {seats + granted, names}
 /// A script's answer.
 type Answer = (i64, Option<Vec<String>>);
 
-pub(super) async fn seat(broker: &RedisBroker, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, RedisError> {
+pub(super) async fn seat(fleet: &RedisFleet, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, RedisError> {
     if asks.is_empty() {
         return Ok(Vec::new());
     }
-    let (dead, live) = broker.fleet.dead_and_live();
-    let mut answers = count(broker, asks, cap, &dead).await?;
+    let (dead, live) = fleet.nodes.dead_and_live();
+    let mut answers = count(fleet, asks, cap, &dead).await?;
     let unknown = |answer: &Answer| answer.1.iter().flatten().any(|node| !live.contains(node));
     let doubtful: Vec<usize> = (0..asks.len()).filter(|at| unknown(&answers[*at])).collect();
     if !doubtful.is_empty() {
-        let (gone, again) = forget_the_gone(broker, asks, &answers, &doubtful).await?;
+        let (gone, again) = forget_the_gone(fleet, asks, &answers, &doubtful).await?;
         if gone {
-            for (at, answer) in doubtful.iter().zip(count(broker, &again, cap, &dead).await?) {
+            for (at, answer) in doubtful.iter().zip(count(fleet, &again, cap, &dead).await?) {
                 answers[*at] = answer;
             }
         }
     }
-    if answers.iter().any(|(granted, _)| *granted < 0) && broker.subscriptions.may_complain() {
-        let prefix = broker.keys.prefix();
+    if answers.iter().any(|(granted, _)| *granted < 0) && fleet.complaints.may_complain() {
+        let prefix = fleet.keys.prefix();
         tracing::warn!(
             event = logs::SEATS_KEY_STRANGE,
             "a key {prefix}:user:{{…}}:sockets holds something else; rename or delete it"
@@ -73,20 +73,20 @@ pub(super) async fn seat(broker: &RedisBroker, asks: &[Ask], cap: usize) -> Resu
 }
 
 /// A node puts its name into the table before any count, so that a count without a name is one that a dead node left.
-async fn count(broker: &RedisBroker, asks: &[Ask], cap: usize, dead: &[String]) -> Result<Vec<Answer>, RedisError> {
-    let own = broker.fleet.own_name();
+async fn count(fleet: &RedisFleet, asks: &[Ask], cap: usize, dead: &[String]) -> Result<Vec<Answer>, RedisError> {
+    let own = fleet.nodes.own_name();
     let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    let office = broker.fleet.in_office().await;
+    let office = fleet.nodes.in_office().await;
     let mut scripts = pipe();
     scripts.ignore_errors();
     if office.is_some() && asks.iter().any(|ask| ask.seats + ask.wants > 0) {
-        scripts.cmd("HSETNX").arg(broker.keys.nodes()).arg(own).arg(0);
+        scripts.cmd("HSETNX").arg(fleet.keys.nodes()).arg(own).arg(0);
     }
     for ask in asks {
-        scripts.cmd("EVAL").arg(SEAT).arg(1).arg(broker.keys.sockets(&ask.user));
+        scripts.cmd("EVAL").arg(SEAT).arg(1).arg(fleet.keys.sockets(&ask.user));
         scripts.arg(own).arg(ask.seats).arg(ask.wants).arg(cap).arg(kept).arg(dead);
     }
-    let mut answers: Vec<RedisResult<Value>> = scripts.query_async(&mut broker.connection()).await?;
+    let mut answers: Vec<RedisResult<Value>> = scripts.query_async(&mut fleet.connection()).await?;
     let scripts = answers.split_off(answers.len().saturating_sub(asks.len()));
     // Where the table holds something else, its own task says so.
     if let Some(error) = answers.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
@@ -98,13 +98,13 @@ async fn count(broker: &RedisBroker, asks: &[Ask], cap: usize, dead: &[String]) 
 /// Takes the counts of nodes that are not in the table out of the keys of the users at `doubtful`. Says whether there were
 /// any, and gives what to ask again.
 async fn forget_the_gone(
-    broker: &RedisBroker,
+    fleet: &RedisFleet,
     asks: &[Ask],
     answers: &[Answer],
     doubtful: &[usize],
 ) -> Result<(bool, Vec<Ask>), RedisError> {
-    let mut redis = broker.connection();
-    let nodes = cmd("HKEYS").arg(broker.keys.nodes()).query_async::<HashSet<String>>(&mut redis).await;
+    let mut redis = fleet.connection();
+    let nodes = cmd("HKEYS").arg(fleet.keys.nodes()).query_async::<HashSet<String>>(&mut redis).await;
     if nodes.as_ref().is_err_and(remedy::is_wrong_type) {
         return Ok((false, Vec::new()));
     }
@@ -116,7 +116,7 @@ async fn forget_the_gone(
         let left: Vec<&String> = names.iter().flatten().filter(|node| !nodes.contains(*node)).collect();
         if !left.is_empty() {
             gone = true;
-            forget.cmd("HDEL").arg(broker.keys.sockets(&ask.user)).arg(left).ignore();
+            forget.cmd("HDEL").arg(fleet.keys.sockets(&ask.user)).arg(left).ignore();
         }
         let seats = usize::try_from(*granted).unwrap_or(ask.seats).max(ask.seats);
         again.push(Ask { seats, wants: (ask.seats + ask.wants).saturating_sub(seats), ..ask.clone() });

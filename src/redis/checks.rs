@@ -4,13 +4,13 @@ use metrics::{Gauge, gauge};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::link::UNANSWERED;
+use crate::link::{UNANSWERED, Unavailable};
 use crate::logs;
 use crate::metrics::BROKER_UP;
 
 /// The checks, in the order of how much they explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     /// Redis is a single server and not a cluster node.
     Mode,
     /// `maxmemory-policy` does not evict histories.
@@ -29,8 +29,9 @@ const CHECKS: usize = 5;
 /// The failure of each check; none where it holds.
 type Problems = [Option<String>; CHECKS];
 
-/// The state of all checks.
-pub(super) struct Checks {
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Checks {
     problems: Mutex<Problems>,
     /// Whether all hold; waited for by commands.
     up: watch::Sender<bool>,
@@ -38,7 +39,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut problems = Problems::default();
         // Not ready until both links have proved to work. The other checks only ever report a failure.
         for waiting in [Check::Commands, Check::PubSub] {
@@ -49,24 +50,28 @@ impl Checks {
         Self { problems: Mutex::new(problems), up: watch::Sender::new(false), gauge }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         *self.up.borrow()
     }
 
-    /// Waits until all checks hold.
-    pub(super) async fn is_back(&self) {
-        // The sender is a field of `self`, so the wait cannot fail.
-        self.up.subscribe().wait_for(|up| *up).await.ok();
+    /// What to refuse at once while Redis is out of reach, instead of a wait for an answer that may not come.
+    pub(crate) fn reachable(&self) -> Result<(), Unavailable> {
+        if self.is_up() { Ok(()) } else { Err(Unavailable(self.problem())) }
     }
 
-    /// The failure that explains most.
-    pub(super) fn problem(&self) -> String {
+    /// Tells when it is up.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// The problem that explains most.
+    pub(crate) fn problem(&self) -> String {
         self.problems.lock().iter().flatten().next().cloned().unwrap_or_default()
     }
 
-    /// Records the outcome of a check. A failure is logged when it begins, once even if several checks have the same,
-    /// and so is the end of all failures.
-    pub(super) fn set(&self, check: Check, problem: Option<String>) {
+    /// Notes the outcome of a check. A problem is logged when it is new, once though several checks have it, and so is
+    /// the end of all problems.
+    pub(crate) fn set(&self, check: Check, problem: Option<String>) {
         let mut problems = self.problems.lock();
         let known = problems.contains(&problem);
         let news = problem.clone().filter(|_| !known);

@@ -73,7 +73,7 @@ pub struct Orders {
 pub struct Kick {
     /// Whose.
     pub user: Mark,
-    /// For [`Broker::answer`](super::Broker::answer).
+    /// For [`Fleet::answer`](super::Fleet::answer).
     pub ticket: String,
 }
 

@@ -1,0 +1,61 @@
+//! A node alone: there is no other to tell, to count or to ask. Its copy of what is revoked is the list.
+
+use async_trait::async_trait;
+use hallway_rooms::key::Room;
+use hallway_rooms::revocation::Mark;
+
+use super::control::{Control, Noted};
+use super::{Ask, Fleet, Kicked, Unavailable};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Alone {
+    control: Control,
+}
+
+impl Alone {
+    /// A fleet of one node, which notes `revocations` at the most (`limits.revocations`).
+    #[must_use]
+    pub fn new(revocations: usize) -> Self {
+        Self { control: Control::new(revocations, true) }
+    }
+}
+
+#[async_trait]
+impl Fleet for Alone {
+    async fn tell_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    fn forgotten(&self) -> u64 {
+        0
+    }
+
+    async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
+        Ok(0)
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        Ok(asks.iter().map(|ask| Some(ask.seats + ask.wants.min(cap.saturating_sub(ask.seats)))).collect())
+    }
+
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
+    async fn revoke(&self, _: &Noted) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn kick(&self, _: Mark) -> Result<Kicked, Unavailable> {
+        Ok(Kicked { sockets: 0, complete: true })
+    }
+
+    async fn answer(&self, _: &str, _: usize) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn resign(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The fleet on one Redis: heartbeats in a hash that all nodes share (`nodes.rs`), counts in a hash per room (`members.rs`)
+//! and per user (`users.rs`), the list of revocations (`revoked.rs`), and kicks by pub/sub (`kick.rs`).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::{RedisError, RedisResult, Value};
+use async_trait::async_trait;
+use hallway_rooms::key::Room;
+use hallway_rooms::revocation::Mark;
+
+mod kick;
+mod members;
+mod nodes;
+mod revoked;
+mod users;
+
+use super::control::{Control, Noted};
+use super::{Ask, Fleet, Kicked, Unavailable};
+use crate::link::Link;
+use crate::redis::checks::Checks;
+use crate::redis::complaints::Complaints;
+use crate::redis::keys::Keys;
+use crate::redis::links::Links;
+use crate::redis::{Dispatcher, Redis, unavailable};
+use kick::Answers;
+use nodes::Nodes;
+use revoked::Revoked;
+
+/// What a fleet on Redis needs to know beside where Redis is.
+#[derive(Clone, Copy, Debug)]
+pub struct FleetSettings {
+    /// Between two signs of life of this node.
+    pub heartbeat: Duration,
+    /// `limits.revocations`.
+    pub revocations: usize,
+}
+
+/// See the module.
+pub struct RedisFleet {
+    keys: Keys,
+    links: Links,
+    checks: Arc<Checks>,
+    complaints: Complaints,
+    nodes: Nodes,
+    revoked: Revoked,
+    answers: Answers,
+}
+
+impl fmt::Debug for RedisFleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisFleet({} nodes)", self.nodes.live())
+    }
+}
+
+impl RedisFleet {
+    /// This node's part in the fleet on a Redis. Returns at once, and puts its handlers into the dispatcher.
+    #[must_use]
+    pub fn start(settings: FleetSettings, redis: &Redis, dispatcher: &mut Dispatcher) -> Arc<Self> {
+        let fleet = Arc::new(Self {
+            keys: redis.keys.clone(),
+            links: redis.links.clone(),
+            checks: redis.checks.clone(),
+            complaints: Complaints::default(),
+            nodes: Nodes::new(redis.settings.node.clone(), settings.heartbeat),
+            revoked: Revoked::new(settings.revocations),
+            answers: Answers::default(),
+        });
+        fleet.register(dispatcher);
+        redis.spawn_live(nodes::run(fleet.clone()));
+        redis.spawn_live(revoked::run(fleet.clone(), redis.settings.canary));
+        fleet
+    }
+
+    /// Revocations and requests to kick come on the channel of all nodes, answers on this node's own.
+    fn register(self: &Arc<Self>, dispatcher: &mut Dispatcher) {
+        let (lists, kicks, answers, losses) = (self.clone(), self.clone(), self.clone(), self.clone());
+        let control = self.keys.control();
+        dispatcher.on(&control, move |message| revoked::hear(&lists, message));
+        dispatcher.on(&control, move |message| kick::hear(&kicks, message));
+        dispatcher.on(&self.own_channel(), move |message| answers.answers.take(message));
+        dispatcher.on_restored(move || losses.revoked.mistrust());
+    }
+
+    fn own_channel(&self) -> String {
+        self.keys.canary(self.nodes.own_name())
+    }
+
+    /// For what somebody waits for.
+    fn connection(&self) -> Link {
+        self.links.commands.clone()
+    }
+}
+
+/// The answers of a pipeline of so many commands.
+fn answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisResult<[RedisResult<Value>; N]> {
+    answers
+        .try_into()
+        .map_err(|_| RedisError::from((::redis::ErrorKind::UnexpectedReturnType, "another number of answers")))
+}
+
+#[async_trait]
+impl Fleet for RedisFleet {
+    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+        self.checks.reachable()?;
+        members::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.nodes.forgotten()
+    }
+
+    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
+        self.checks.reachable()?;
+        members::others(self, room).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+        self.checks.reachable()?;
+        users::seat(self, asks, cap).await.map_err(|e| unavailable(&e))
+    }
+
+    fn control(&self) -> &Control {
+        self.revoked.control()
+    }
+
+    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
+        revoked::revoke(self, noted).await
+    }
+
+    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
+        self.checks.reachable()?;
+        kick::ask(self, user).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        kick::answer(self, ticket, sockets).await.map_err(|e| unavailable(&e))
+    }
+
+    async fn resign(&self) -> Result<(), Unavailable> {
+        self.checks.reachable()?;
+        nodes::resign(self).await.map_err(|e| unavailable(&e))
+    }
+}
