@@ -215,8 +215,7 @@ table! {
         BROKER_DOWN = Error("broker-down");
         /// A link to Redis has a connection: its first one, or another one.
         LINK_UP = Info("link-up");
-        /// A connection to Redis is silent, or refuses a command that another server might not; a second one is made
-        /// beside it.
+        /// A connection to Redis is silent, or refuses what another server might not; a second one is made beside it.
         LINK_SUSPECT = Warn("link-suspect");
         /// A connection to Redis is lost, or of no use; another one is made.
         LINK_LOST = Warn("link-lost");

@@ -79,7 +79,7 @@ table::table! {
     "Publishing" {
         /// Events published through this node.
         EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", source = &["http", "ingest", "location"]);
-        /// Events refused. Those of `feed` and `history` were stored, such as by an older version, and are skipped.
+        /// Events refused. Those of `dispatch` and `history` were stored, such as by an older version, and are skipped.
         EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", source = &["http", "channel", "dispatch", "history"]);
         /// Seconds from the API's request to the broker's reply.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
