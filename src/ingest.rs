@@ -3,11 +3,11 @@
 //! A lease in Redis (`lease`) selects the node. It saves work and is not needed for correctness: a node that was
 //! suspended, and whose lease ran out without its noticing, does no harm. Three rules see to that:
 //!
-//! Every batch begins at the first entry that is not acknowledged. Pending entries are read before further ones,
-//! under one consumer name for all nodes, and only published entries are acknowledged and deleted.
-//! An entry's event has the same id whichever node publishes it: the publisher's, or one derived from the entry's.
-//! Within `history.id_window`, far longer than a lease, a second publication stores nothing.
-//! The service publishes a batch from its beginning, and goes on only when the part before is stored.
+//! - Every batch begins at the first entry that is not acknowledged. Pending entries are read before further ones,
+//!   under one consumer name for all nodes, and only published entries are acknowledged and deleted.
+//! - An entry's event has the same id whichever node publishes it: the publisher's, or one derived from the entry's.
+//!   Within `history.id_window`, far longer than a lease, a second publication stores nothing.
+//! - The service publishes a batch from its beginning, and goes on only when the part before is stored.
 //!
 //! So at any moment the stored events are a prefix of the stream, whichever of two nodes stored them, and neither
 //! node can put an event behind a later one. For the same reason every failure, and a stop in the middle of a batch,

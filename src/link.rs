@@ -2,23 +2,22 @@
 //!
 //! No reply and no missing reply is final. The states are those of [`machine`]: connecting, up, suspect. The causes
 //! of a transition, the most telling first:
-//! What moves a link between them, in the order of how much it says:
 //!
-//! **The connection broke**, or a reply shows that this server serves no client (`READONLY`, `LOADING`, `NOAUTH`, …:
-//! `trouble.rs`). The connection is closed and another one made, with the name resolved again.
-//! 2. **Silence**: something was asked and not a byte has come for two seconds (with TLS, whose stream is the library's own: no
-//!    whole answer). Redis may be busy, or this connection may lead nowhere. Only a second connection can tell, so one is made beside the first. If
-//!    it is answered, it takes the first one's place, which has some time left for what was asked on it; if it is as
-//!    silent, the first one goes on.
-//! 3. **A refusal that may be this server's alone** (`NOPERM`, `OOM`, …). As with silence, a second connection is made,
-//!    and what is under way on the first one is answered there.
+//! 1. **The connection broke**, or a reply shows that this server serves no client (`READONLY`, `LOADING`,
+//!    `NOAUTH`, …: `trouble.rs`). The connection is closed and another one made, with the name resolved again.
+//! 2. **Silence**: a command is open and not a byte has come for two seconds (with TLS, whose stream is the
+//!    library's own: no whole reply). Redis may be busy, or this connection may lead nowhere. Only a second
+//!    connection can tell, so one is made beside the first. If it is answered, it replaces the first one, which has
+//!    some time left for its open commands. If it is as silent, the first one goes on.
+//! 3. **A refusal that may be this server's alone** (`NOPERM`, `OOM`, …). As with silence, a second connection is
+//!    made, and the first one's open commands are answered there.
 //!
-//! So that trouble is noticed where no work is done, an idle link asks `HELLO` every second. Any user may ask it, and it
-//! tells the server's role and mode: a primary that was demoted, and a node of a cluster, are noticed by every link.
+//! An idle link sends `HELLO` every second, so that failures are noticed where no work is done. Any user may send it,
+//! and its reply has the server's role and mode: every link notices a demoted primary and a cluster node.
 //!
-//! The first attempt at a new connection is immediate; the next ones wait, twice as long each time, up to two seconds. With
-//! `redis.connect_timeout` for an attempt that hangs, a link is up within five seconds of the moment when a fresh
-//! connection would work.
+//! The first attempt at another connection is immediate. The next ones wait, twice as long each time, up to two
+//! seconds. With `redis.connect_timeout` for an attempt that hangs, a link is up within five seconds of the moment
+//! when a fresh connection would work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -91,7 +90,7 @@ enum State {
     Up(Line),
 }
 
-/// A connection in use.
+/// A connection that is in use.
 #[derive(Clone)]
 struct Line {
     connection: MultiplexedConnection,
@@ -129,7 +128,7 @@ impl Link {
         Ok((link, keeper))
     }
 
-    /// The failure of the link; none while commands can be sent.
+    /// What is wrong with it; none while commands can be sent.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match &*self.0.state.borrow() {
@@ -138,19 +137,19 @@ impl Link {
         }
     }
 
-    /// Whether it leads to a Redis Cluster node, which refuses most rooms of a client that does not know its slots.
+    /// Whether it leads to a node of a Redis Cluster, which refuses most rooms of a client that does not know its slots.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.0.state.borrow(), State::Up(line) if line.greeting.cluster)
     }
 
-    /// The number of the connection in use, or 0. Later connections have higher numbers.
+    /// The number of the connection in use, or 0: later ones have higher numbers.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.state.borrow().generation().unwrap_or_default()
     }
 
-    /// How many times replies may have come from another server, or have been lost, since the start.
+    /// How often answers may have come from another server, or have been lost, since the beginning.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         match &*self.0.state.borrow() {

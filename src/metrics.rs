@@ -32,7 +32,7 @@ table::table! {
         OVER_LIMIT = Counter("hallway_over_limit_total", "times", limit = LIMITS);
         /// Requests refused because their `Origin` is not among `server.origins`.
         ORIGINS_REFUSED = Counter("hallway_origins_refused_total", "requests");
-        /// Commands refused or dropped before they were looked at.
+        /// Commands refused or dropped before they were parsed.
         COMMANDS_REFUSED = Counter("hallway_commands_refused_total", "commands", reason = REFUSED_COMMANDS);
     }
 
@@ -79,7 +79,7 @@ table::table! {
     "Publishing" {
         /// Events published through this node.
         EVENTS_PUBLISHED = Counter("hallway_events_published_total", "events", source = &["http", "ingest", "location"]);
-        /// Events refused. Those of `dispatch` and `history` were stored, such as by an older version, and are passed over.
+        /// Events refused. Those of `dispatch` and `history` were stored, such as by an older version, and are skipped.
         EVENTS_REFUSED = Counter("hallway_events_refused_total", "events", source = &["http", "channel", "dispatch", "history"]);
         /// Seconds from the API's request to the broker's reply.
         PUBLISH_LATENCY = Histogram("hallway_publish_seconds", "seconds");
@@ -87,7 +87,7 @@ table::table! {
         PENDING_PUBLISHES = Gauge("hallway_pending_publishes", "events");
         /// Bytes reserved for the bodies of those.
         PENDING_PUBLISH_BYTES = Gauge("hallway_pending_publish_bytes", "bytes");
-        /// Publishes by HTTP that were turned away because of what they would take up.
+        /// Publishes by HTTP that were refused because of their size in flight.
         PUBLISHES_TURNED_AWAY = Counter("hallway_publishes_turned_away_total", "requests", reason = &["events", "bytes", "slow-body"]);
         /// Locations refused.
         LOCATIONS_REFUSED = Counter("hallway_locations_refused_total", "locations", reason = REFUSED_LOCATIONS);
@@ -145,7 +145,7 @@ table::table! {
         TOKEN_REFRESHES = Counter("hallway_token_refreshes_total", "tokens", outcome = REFRESHES);
         /// Rooms that a session had to leave because its later token does not open them.
         ROOMS_REVOKED = Counter("hallway_rooms_revoked_total", "rooms");
-        /// Rules that could not be judged, which denies.
+        /// Rules that could not be evaluated, which denies.
         POLICY_FAILURES = Counter("hallway_policy_failures_total", "judgements", reason = POLICY_FAULTS);
         /// Requests to the authorizer.
         AUTHORIZER_REQUESTS = Counter("hallway_authorizer_requests_total", "requests", outcome = AUTHORIZER_OUTCOMES);
@@ -159,7 +159,7 @@ table::table! {
         REVOKES = Counter("hallway_revokes_total", "requests", outcome = REVOKE_OUTCOMES);
         /// Revoked tokens that clients offered to replace their old ones.
         REFRESHES_REVOKED = Counter("hallway_refreshes_revoked_total", "tokens");
-        /// Sessions that were told not to come back.
+        /// Sessions that were kicked, and do not come back by themselves.
         KICKED = Counter("hallway_sessions_kicked_total", "sessions", reason = &["revoked", "disconnect"]);
         /// Seconds from the moment that this node learned of revocations to the last kick for them.
         KICK_LATENCY = Histogram("hallway_kick_seconds", "seconds");

@@ -1,6 +1,6 @@
-//! What broker and fleet share of a node's Redis: its names there, its connections, whether it can be relied on, and the
-//! table by which messages of pub/sub find their handlers. Each of the two has its own handles of these, and neither knows
-//! of the other.
+//! The parts of a node's Redis that broker and fleet share: key names, connections, the checks of its health, and the
+//! table by which pub/sub messages find their handlers. Broker and fleet each have their own handles of these, and
+//! neither knows of the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,41 +23,42 @@ pub use dispatcher::Dispatcher;
 use keys::Keys;
 use links::Links;
 
-/// Where Redis is, and what a node is called there.
+/// The Redis of a node, and the node's name there.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// Where Redis is, with its credentials: never logged.
+    /// The Redis client, with its credentials: never logged.
     pub client: Client,
-    /// The first word of every key.
+    /// The prefix of every key.
     pub prefix: String,
-    /// This node's name among the others: another one with every start.
+    /// This process's name among the nodes: a restart gets another one.
     pub node: String,
-    /// For making a connection.
+    /// Timeout of a connection attempt.
     pub connect_timeout: Duration,
-    /// For a reply.
+    /// Timeout of a reply.
     pub response_timeout: Duration,
-    /// Between two canaries, and two looks at whatever else is looked at from time to time.
+    /// Interval of the canaries and of the other periodic checks.
     pub canary: Duration,
-    /// Where what comes through pub/sub is read, and what else live delivery and readiness need.
+    /// The runtime of live delivery, where pub/sub messages are read; readiness depends on it too.
     pub live: Handle,
 }
 
-/// See the module.
+/// The shared parts. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Redis {
     pub(crate) settings: RedisSettings,
     pub(crate) keys: Keys,
     pub(crate) links: Links,
     pub(crate) checks: Arc<Checks>,
+    /// Tracks every task, so that a shutdown can wait for them.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Redis {
-    /// Connections that are made at once and kept until `stop`. Returns before Redis answers.
+    /// Starts the connections, which are kept until `stop`. Returns before Redis answers.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the URL is invalid.
     pub fn start(settings: RedisSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, RedisError> {
         let (links, keepers) = Links::new(&settings)?;
         let redis = Self {
@@ -69,27 +70,28 @@ impl Redis {
             stop: stop.clone(),
         };
         keepers.live.into_iter().for_each(|keeper| redis.spawn_live(keeper.run().boxed()));
+        // Pages of histories are megabytes to parse: on the other runtime, beside live delivery.
         redis.spawn(keepers.history.run());
         Ok(redis)
     }
 
-    /// Runs a task until the node stops, where live delivery runs.
+    /// Runs a task until the node stops, on the runtime of live delivery.
     pub(crate) fn spawn_live(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(self.stop.clone().run_until_cancelled_owned(task), &self.settings.live);
     }
 
-    /// Runs a task until the node stops, beside live delivery and never before it.
+    /// Runs a task until the node stops, on the runtime that live delivery is independent of.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
-    /// What tasks are spawned on that come and go, and what ends them.
+    /// The tracker for short-lived tasks, and the token that ends them.
     pub(crate) fn tasks(&self) -> (TaskTracker, CancellationToken) {
         (self.tasks.clone(), self.stop.clone())
     }
 }
 
-/// What a failure of Redis is to users of broker and fleet.
+/// The error that users of broker and fleet get for a failure of Redis.
 pub(crate) fn unavailable(error: &RedisError) -> Unavailable {
     Unavailable(error.to_string())
 }

@@ -58,6 +58,7 @@ impl Intake {
             Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
             Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
             Err(_) => {
+                // Timeouts hold a reservation for nothing, so they are counted beside the refusals.
                 counter!(PUBLISHES_TURNED_AWAY, "reason" => "slow-body").increment(1);
                 Err(slow_body())
             }

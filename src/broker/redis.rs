@@ -1,5 +1,5 @@
-//! The Redis broker: publishing is one function call, a room is a channel and a stream. The probe says whether Redis can be
-//! relied on.
+//! The Redis broker: publishing is one function call, and a room is a channel and a stream. The probe decides whether
+//! Redis can be relied on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ use subscriptions::Subscriptions;
 /// How long a read for live delivery waits for its link: longer than a reconnect takes while Redis can be reached.
 const HEALING_BACK: Duration = Duration::from_secs(10);
 
-/// What the Redis broker needs to know beside where Redis is.
+/// The settings of the Redis broker, besides those of Redis itself.
 #[derive(Clone, Copy, Debug)]
 pub struct BrokerSettings {
     /// Whether an evicting `maxmemory-policy` is accepted.
@@ -87,11 +87,11 @@ impl fmt::Debug for RedisBroker {
 }
 
 impl RedisBroker {
-    /// A broker on a Redis. Returns at once; until Redis answers it is not ready. From here on the dispatcher is given what
-    /// comes through pub/sub.
+    /// Starts a broker and its tasks. Returns at once; until Redis answers the broker is not ready. From here on
+    /// pub/sub messages reach the dispatcher.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the URL is invalid.
     pub fn start(
         settings: &BrokerSettings,
         classes: Arc<Classes>,
@@ -115,11 +115,13 @@ impl RedisBroker {
             event_bytes: settings.event_bytes,
             keys,
         });
+        // Before the connection: the dispatcher's table is complete when the first message comes.
         pubsub::register(&broker, feed.clone(), &mut dispatcher);
         let every = of_pubsub.canary;
         redis.spawn_live(pubsub::run(broker.clone(), of_pubsub, dispatcher, feed.clone()));
         redis.spawn_live(probe::run(broker.clone(), *settings, every, feed));
         let (tasks, stop) = redis.tasks();
+        // On the other runtime: megabytes of histories are parsed there.
         redis.spawn(reads::run(broker.clone(), tasks, stop));
         Ok(broker)
     }
@@ -135,8 +137,10 @@ impl RedisBroker {
         self.links.commands.clone()
     }
 
-    /// Whether histories can be read at all, by the way that healing goes: then a room that cannot be has trouble of its own.
+    /// Whether histories can be read at all over the healing link. If so, a room that cannot be read has a failure of
+    /// its own.
     async fn reads_at_all(&self) -> bool {
+        // The keys of no room: whether histories can be read is a question of rights, not of data.
         let [history, ..] = self.keys.trial();
         let mut range = cmd("XRANGE");
         range.arg(history).arg("-").arg("+").arg("COUNT").arg(1);
@@ -144,7 +148,7 @@ impl RedisBroker {
     }
 }
 
-/// The same for a read of one room. A wrong type in the room's keys is logged, since no check of Redis would show it.
+/// The error of a read of one room. A wrong type in the room's keys is logged, since no check of Redis would show it.
 fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.complaints.may_complain() {
         let keys = broker.keys.channel(room);
@@ -181,6 +185,7 @@ impl Broker for RedisBroker {
             Ok(history) => Ok(history),
             Err(error) => {
                 let failure = unreadable(self, room, &error);
+                // Only a fault of the room itself closes its members; an outage is waited for.
                 let is_the_room = self.checks.is_up() && self.reads_at_all().await;
                 Err(if is_the_room { ReadError::Room(failure) } else { ReadError::Unavailable(failure) })
             }
@@ -197,7 +202,7 @@ impl Broker for RedisBroker {
 
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
         match rooms {
-            // Somebody waits for it, so it goes by the link of short commands, and is read as a history would be.
+            // A client waits for it, so it uses the link of short commands, and is read as a history would be.
             [room] => {
                 let facts = read::facts(self, &mut self.connection(), room).await;
                 facts.map(|facts| vec![facts]).map_err(|e| unreadable(self, room, &e))

@@ -16,8 +16,9 @@ section! {
     /// `public_key_file` or `jwks_url`; a token is good if any key of theirs signed it.
     pub struct Auth for mode {
         /// The secret of tokens signed with HS256, HS384 or HS512, 32 bytes at least: a shorter one can be guessed
-        /// offline from a single token. A list of them, so that a new one can be trusted before the old one is retired;
-        /// `hallway token` signs with the first. A variable has one. No default; with --dev a fixed one that everybody knows.
+        /// offline from a single token. A list of them, so that a new one can be trusted before the old one is
+        /// retired; `hallway token` signs with the first. A variable has one. No default; with --dev a fixed, public
+        /// one.
         hs256_secret: Secrets = mode.is_dev().then(|| Secret::new(Config::DEV_SECRET)).into_iter().collect(),
             check each(shared_secret), eg r#""<output of: openssl rand -base64 48>""#;
 
@@ -40,8 +41,8 @@ section! {
         /// keys of their own. For a network that encrypts by itself, such as a service mesh.
         jwks_insecure: bool = false;
 
-        /// How often the keys are fetched while all is well, 1s to 1d. This is how long a key is still believed that was
-        /// taken out of the JWKS, and how long one stays unknown that took over the `kid` of another.
+        /// How often the keys are fetched in normal operation, 1s to 1d. A key that was taken out of the JWKS is
+        /// trusted for this long, and one that took over the `kid` of another is unknown for this long.
         jwks_refresh: Duration = Duration::from_mins(10),
             check between(Duration::from_secs(1), Duration::from_hours(24));
 
@@ -50,16 +51,17 @@ section! {
         jwks_cooldown: Duration = Duration::from_secs(5),
             check between(Duration::from_millis(100), Duration::from_mins(1));
 
-        /// How long a client waits for a fetch that may bring the key of its token, 0s to 30s. As long as the cooldown
-        /// and a fetch together, so that the first tokens of a new key are let in.
+        /// How long a client waits for a fetch that may bring the key of its token, 0s to 30s. As long as the
+        /// cooldown and a fetch together, so that the first tokens of a new key are accepted.
         jwks_wait: Duration = Duration::from_secs(10), check between(Duration::ZERO, Duration::from_secs(30));
 
         /// How long one fetch may take, 10ms to 1m.
         jwks_timeout: Duration = Duration::from_secs(5),
             check between(Duration::from_millis(10), Duration::from_mins(1));
 
-        /// How old keys are believed while fetching fails, 1s to 30d. Longer survives a longer outage of the provider, and
-        /// believes a key longer that it took back meanwhile. After that the node is not ready, unless it has other keys.
+        /// How old keys may be while fetching fails, 1s to 30d. A longer time survives a longer outage of the
+        /// provider, and trusts a withdrawn key for longer. After that the node is not ready, unless it has other
+        /// keys.
         jwks_max_stale: Duration = Duration::from_hours(24),
             check between(Duration::from_secs(1), Duration::from_hours(30 * 24));
 
@@ -93,8 +95,8 @@ section! {
         /// store's room.
         staff_roles: Vec<String> = ["admin", "staff", "dispatcher"].map(str::to_owned).to_vec();
 
-        /// Who may report a location (`update_location`): CEL as for the `join` of a class of rooms, without `room` and
-        /// `key`. The location is that of the token's `agentId`, or else of its `sub`.
+        /// The condition for reporting a location (`update_location`): CEL as for the `join` of a class of rooms,
+        /// without `room` and `key`. The location is that of the token's `agentId`, or else of its `sub`.
         update_location: String = UPDATE_LOCATION.to_owned(), check locating;
     }
 }

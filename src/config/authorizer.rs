@@ -29,22 +29,23 @@ section! {
         /// Where to ask. Redirects are not followed, and no proxy is used.
         url: Option<String> = None, check each(address), eg r#""https://authz.internal/hallway""#;
 
-        /// Sent to it as `Authorization: Bearer …`, so that it knows who asks.
+        /// Sent to it as `Authorization: Bearer …`, so that it can tell the gateway from others.
         secret: Option<Secret> = None, check each(in_a_header), eg r#""<output of: openssl rand -base64 48>""#;
 
         /// A file that holds the secret, in the place of `secret`; read at start. White space at its
         /// ends does not count.
         secret_file: Option<SecretFile> = None, check each(in_a_headers_file), eg r#""/etc/hallway/authorizer-secret""#;
 
-        /// Within which it must answer, 50ms to 30s, the wait for a free request included. The client waits meanwhile,
-        /// others do not.
+        /// How long an answer may take, 50ms to 30s, the wait for a free request included. The client waits
+        /// meanwhile, others do not.
         timeout: Duration = SECOND * 2, check between(Duration::from_millis(50), SECOND * 30);
 
-        /// Answers that are remembered, 1 to 1000000. Each is about claims, a room and an action, and takes some 300
+        /// Answers that are cached, 1 to 1000000. Each is about claims, a room and an action, and takes some 300
         /// bytes.
         cache_entries: u64 = 10_000, check between(1, 1_000_000);
 
-        /// The longest that an answer is remembered, whatever its `ttl`, 0s to 1h. Never longer than the token lives.
+        /// The longest time that an answer is cached, whatever its `ttl`, 0s to 1h. Never longer than the token
+        /// lives.
         max_ttl: Duration = SECOND * 60, check between(Duration::ZERO, SECOND * 3600);
 
         /// Largest answer, 64 bytes to 1MiB.

@@ -10,8 +10,8 @@ const HOUR: Duration = Duration::from_hours(1);
 section! {
     /// The TCP side of a client's connection.
     pub struct Wire for mode {
-        /// How long a socket may take not one byte of what waits for it, 1ms to 1h. Then it is closed. Progress
-        /// counts, not age: a slow network that moves is left alone.
+        /// How long a socket may accept not one byte of its queue, 1ms to 1h. Then it is closed. Progress counts, not
+        /// age: a slow network that moves is left alone.
         write_deadline: Duration = Duration::from_secs(10), check between(MILLI, HOUR);
 
         /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged, 1ms to 1h, before the kernel gives a
@@ -34,14 +34,14 @@ section! {
         /// that a packet has announced. Clients use it too: they expect a ping within the sum of both.
         ping_timeout: Duration = Duration::from_secs(20), check between(MILLI, HOUR);
 
-        /// How long a transport may stay without joining a namespace, 1ms to 1h, and a connection without becoming one
-        /// or getting a response. It holds resources and has shown no token.
+        /// How long a transport may stay without joining a namespace, 1ms to 1h, and a connection without becoming
+        /// one or getting a response. It holds resources and has presented no token.
         connect_timeout: Duration = Duration::from_secs(30), check between(MILLI, HOUR);
     }
 }
 
 section! {
-    /// How the node goes away on SIGTERM.
+    /// How the node stops on SIGTERM.
     pub struct Shutdown for mode {
         /// How long the last bytes of closing connections may take, 0s to 1h. Kubernetes'
         /// terminationGracePeriodSeconds must be longer.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that one start of the gateway is enough to mend all of it.
+//! The mistakes of a configuration, described so that one start of the gateway is enough to fix all of them.
 
 use std::{error::Error, fmt, path::PathBuf};
 
@@ -6,16 +6,16 @@ use std::{error::Error, fmt, path::PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
-/// One mistake: where it stands, what it is, and what to do about it.
+/// One mistake: its place, its description and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The key as written in TOML (`redis.url`, `rooms."order:{orderId}".delivery`), or the file or variable itself.
     pub key: String,
-    /// What is wrong. Never repeats a secret.
+    /// The problem. Never quotes a secret.
     pub problem: String,
     /// Where the value came from.
     pub origin: Origin,
-    /// What to do, in one sentence without its full stop.
+    /// The remedy, in one sentence without its full stop.
     pub remedy: String,
 }
 
@@ -31,11 +31,11 @@ pub enum Origin {
     },
     /// An environment variable, by name.
     Environment(String),
-    /// Nobody set it.
+    /// The key was not set.
     Default,
 }
 
-/// A judgement on one value, which does not know its key or its origin.
+/// The verdict on one value, which does not know its key or its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) problem: String,

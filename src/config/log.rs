@@ -14,7 +14,7 @@ pub enum LogFormat {
 words! { LogFormat: "json or pretty" { "json" => Json, "pretty" => Pretty, } }
 
 section! {
-    /// What is written to standard error, and how.
+    /// The log on standard error, and its form.
     pub struct Log for mode {
         /// "json", one object per line, for a log collector; or "pretty", for a person, which is the default of --dev.
         format: LogFormat = if mode.is_dev() { LogFormat::Pretty } else { LogFormat::Json };

@@ -52,8 +52,8 @@ section! {
         /// The private key of that certificate, in PEM and without a password; read at start.
         client_key_file: Option<PemFile> = None, check each(private_key), eg r#""/etc/hallway/redis-client.key""#;
 
-        /// What the name of every key, channel and function begins with: `[a-z][a-z0-9_]{0,31}`. Two fleets on one
-        /// Redis need two prefixes.
+        /// The prefix of every key, channel and function: `[a-z][a-z0-9_]{0,31}`. Two fleets on one Redis need two
+        /// prefixes.
         prefix: String = "hallway".to_owned(), check redis_prefix;
 
         /// How long a command with an ack id waits for a Redis that is out of reach before it is answered `unavailable`, 1ms to
@@ -67,12 +67,12 @@ section! {
         /// How long one attempt to connect may take, 1ms to 1m. Short, because another attempt follows at once.
         connect_timeout: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
-        /// How long nothing may come of an answer, 1ms to 5m, before the connection counts as lost. Above any pause of a
-        /// healthy Redis (fork, slow disk), below what a publisher is willing to wait. An answer that comes slowly may take
-        /// six times as long.
+        /// How long nothing may arrive of an answer, 1ms to 5m, before the connection counts as lost. Above any pause
+        /// of a healthy Redis (fork, slow disk), below the patience of a publisher. An answer that comes slowly may
+        /// take six times as long.
         response_timeout: Duration = Duration::from_secs(5), check between(MILLI, Duration::from_mins(5));
 
-        /// Whether a Redis that may evict keys is good enough. It is not by default, and the node stays not ready:
+        /// Whether a Redis that may evict keys is accepted. It is not by default, and the node stays not ready:
         /// eviction under memory pressure takes history away that clients were promised.
         allow_eviction: bool = false;
 
@@ -84,9 +84,9 @@ section! {
         /// come back, so this is how soon a connection that does not receive is noticed.
         canary: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
-        /// How often what was delivered is compared with the last offset of every open room, 100ms to 1h. Whatever came into
-        /// Redis without a message, as by a full sync from another server, reaches members by then. Ten thousand rooms cost
-        /// Redis some milliseconds.
+        /// How often the delivered offsets are compared with the last offset of every open room, 100ms to 1h. Events
+        /// that came into Redis without a message, as by a full sync from another server, reach members by then. Ten
+        /// thousand rooms cost Redis some milliseconds.
         audit: Duration = Duration::from_mins(1), check between(MILLI * 100, Duration::from_hours(1));
 
         /// How often a node sends the others a heartbeat, 100ms to 5s. A node without one for 15s counts as gone: its

@@ -46,8 +46,8 @@ pub(super) struct Key {
 /// }
 /// ```
 ///
-/// `check` and `eg` may be left out; a default may look at `mode`. Behind `with`, in braces, may stand tables whose names
-/// the operator chooses, `name: Type = how to read them;`: only the file can set them.
+/// `check` and `eg` may be left out; a default may depend on `mode`. Tables whose names the operator chooses follow
+/// behind `with`, in braces, as `name: Type = how to read them;`. Only the file can set them.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+

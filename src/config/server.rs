@@ -20,21 +20,22 @@ section! {
         /// interface, because a container is reached through its own; with --dev ["127.0.0.1:8080"].
         listen: Vec<SocketAddr> = vec![client_address(mode)], check some();
 
-        /// Connections that may wait to be taken in, of each listener, 16 to 65535. A fleet of phones that comes back within
-        /// a fifth of a second must fit, or the kernel drops what they send and they try again seconds later. The kernel
-        /// allows no more than its `net.core.somaxconn`.
+        /// Connections that may wait to be accepted, of each listener, 16 to 65535. A fleet of phones that reconnects
+        /// within a fifth of a second must fit, or the kernel drops their packets and they retry seconds later. The
+        /// kernel allows no more than its `net.core.somaxconn`.
         backlog: u32 = 4_096, check between(16, 65_535);
 
-        /// The Socket.IO namespace that events leave by. The one existing apps connect to.
+        /// The main Socket.IO namespace, by which events are sent. The one existing apps connect to.
         namespace: String = "/realtime".to_owned(), check namespace;
 
-        /// Further namespaces, served exactly as the main one. "//realtime" is what `socket_io_client` asks for
-        /// when its URL ends in a slash.
+        /// Further namespaces, served exactly as the main one. `socket_io_client` asks for "//realtime" when its URL
+        /// ends in a slash.
         aliases: Vec<String> = vec!["//realtime".to_owned()], check each(namespace);
 
-        /// Web pages that may connect and call /v1, by origin: `https://app.example.com`, or `https://*.example.com` for
-        /// all its subdomains. A browser names the page's origin; what comes with another one is refused with 403, what
-        /// comes with none, as from native apps and services, passes. Empty lets every page in: tokens guard the rooms.
+        /// Web pages that may connect and call /v1, by origin: `https://app.example.com`, or `https://*.example.com`
+        /// for all its subdomains. A browser names the page's origin; a request with another one is refused with 403,
+        /// and one without any, as from native apps and services, passes. Empty admits every page: tokens guard the
+        /// rooms.
         origins: Vec<WebOrigin> = Vec::new(), eg r#"["https://app.example.com", "https://*.example.com"]"#;
 
         /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks in CIDR. The client's address is then

@@ -29,7 +29,7 @@ const CHECKS: usize = 5;
 /// The failure of each check; none where it holds.
 type Problems = [Option<String>; CHECKS];
 
-/// See the module.
+/// The state of all checks.
 #[derive(Debug)]
 pub(crate) struct Checks {
     problems: Mutex<Problems>,
@@ -54,25 +54,26 @@ impl Checks {
         *self.up.borrow()
     }
 
-    /// What to refuse at once while Redis is out of reach, instead of a wait for an answer that may not come.
+    /// Refuses at once while Redis cannot be reached, instead of waiting for a reply that may not come.
     pub(crate) fn reachable(&self) -> Result<(), Unavailable> {
         if self.is_up() { Ok(()) } else { Err(Unavailable(self.problem())) }
     }
 
-    /// Tells when it is up.
+    /// A receiver that is notified when the outcome of all checks changes.
     pub(crate) fn watch(&self) -> watch::Receiver<bool> {
         self.up.subscribe()
     }
 
-    /// The problem that explains most.
+    /// The failure that explains most.
     pub(crate) fn problem(&self) -> String {
         self.problems.lock().iter().flatten().next().cloned().unwrap_or_default()
     }
 
-    /// Notes the outcome of a check. A problem is logged when it is new, once though several checks have it, and so is
-    /// the end of all problems.
+    /// Records the outcome of a check. A failure is logged when it begins, once even if several checks have the same,
+    /// and so is the end of all failures.
     pub(crate) fn set(&self, check: Check, problem: Option<String>) {
         let mut problems = self.problems.lock();
+        // Several checks fail for one cause: its text is logged for the first of them.
         let known = problems.contains(&problem);
         let news = problem.clone().filter(|_| !known);
         problems[check as usize] = problem;

@@ -1,8 +1,8 @@
-//! The dispatcher: hands each message of pub/sub to the handler of its channel. The table is complete before the first
-//! message comes and never changes, so a look into it takes no lock.
+//! The dispatcher: passes each pub/sub message to the handler of its channel. The table is complete before the first
+//! message and never changes, so a lookup takes no lock.
 //!
-//! Nearly all messages are events on the channels of rooms, of which a node may have a hundred thousand. These channels are
-//! known by their form, and never looked up.
+//! Nearly all messages are events on room channels, of which a node may have a hundred thousand. These are recognized
+//! by their form and never looked up.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,19 +12,20 @@ use super::complaints::Complaints;
 use super::keys::Keys;
 use crate::logs;
 
-/// Takes a message of a channel; false when the message is not for this handler.
+/// Handles a message of a channel. False when the message is not for this handler.
 type Handler = Box<dyn Fn(&str) -> bool + Send + Sync>;
-/// Takes a message of a room's channel: the room's key, and the message.
+/// Handles a message of a room's channel: the room's key, and the message.
 type RoomHandler = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
-/// Called when the subscriptions begin anew.
+/// Called when the subscriptions have been renewed.
 type Hook = Box<dyn Fn() + Send + Sync>;
 
-/// See the module.
+/// The table of handlers.
 pub struct Dispatcher {
     keys: Keys,
     rooms: RoomHandler,
-    /// Several handlers may share a channel: the first that takes a message has it.
+    /// Several handlers may share a channel: the first one that accepts a message gets it.
     channels: HashMap<String, Vec<Handler>>,
+    /// Called after each reconnect, since messages may have been lost before it.
     restored: Vec<Hook>,
     complaints: Complaints,
 }
@@ -48,32 +49,32 @@ impl Dispatcher {
         }
     }
 
-    /// Has the messages of a channel handled, behind the handlers that it has.
+    /// Adds a handler for a channel, behind its other ones.
     pub(crate) fn on(&mut self, channel: &str, handler: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.channels.entry(channel.to_owned()).or_default().push(Box::new(handler));
     }
 
-    /// Has the messages of all rooms' channels handled.
+    /// Sets the handler for all room channels.
     pub(crate) fn on_rooms(&mut self, handler: impl Fn(&str, &[u8]) + Send + Sync + 'static) {
         self.rooms = Box::new(handler);
     }
 
-    /// Calls `hook` whenever the subscriptions begin anew: messages may have been lost before.
+    /// Adds a hook for renewed subscriptions: messages may have been lost before.
     pub(crate) fn on_restored(&mut self, hook: impl Fn() + Send + Sync + 'static) {
         self.restored.push(Box::new(hook));
     }
 
-    /// The channels that have handlers, rooms' left out.
+    /// The channels with handlers, without those of rooms.
     pub(crate) fn channels(&self) -> Vec<String> {
         self.channels.keys().cloned().collect()
     }
 
-    /// All channels are subscribed to, on a connection that is another one.
+    /// Calls the hooks, once all channels are subscribed on another connection.
     pub(crate) fn restored(&self) {
         self.restored.iter().for_each(|hook| hook());
     }
 
-    /// Hands on a message.
+    /// Passes a message on.
     pub(crate) fn dispatch(&self, channel: &str, payload: &[u8]) {
         match self.keys.room_of(channel) {
             Some(room) => (self.rooms)(room, payload),
@@ -82,7 +83,7 @@ impl Dispatcher {
     }
 
     fn dispatch_to_node(&self, channel: &str, payload: &[u8]) {
-        // Nodes write text only. What is none is of no node, and no handler takes an empty message.
+        // Nodes send text only. Anything else comes from no node, and no handler accepts an empty message.
         let text = std::str::from_utf8(payload).unwrap_or_default();
         let handlers = self.channels.get(channel).map(Vec::as_slice).unwrap_or_default();
         if !handlers.iter().any(|handler| handler(text)) && self.complaints.may_complain() {

@@ -19,7 +19,7 @@ impl Keys {
         &self.prefix
     }
 
-    /// The live channel of a room; also its short key for the function.
+    /// A room's channel, which is also its short key for the function.
     pub(crate) fn channel(&self, room: &Room) -> String {
         format!("{}:{{{room}}}", self.prefix)
     }
@@ -36,64 +36,64 @@ impl Keys {
         format!("{}:{{{room}}}:latest", self.prefix)
     }
 
-    /// When the data began.
+    /// The time at which the data began.
     pub(crate) fn birth(&self) -> String {
         format!("{}:birth", self.prefix)
     }
 
-    /// How long last offsets are remembered, and since when at least so long.
+    /// How long last offsets are kept, and since when at least that long.
     pub(crate) fn memory(&self) -> String {
         format!("{}:memory", self.prefix)
     }
 
-    /// The highest time seen, and when it was set back.
+    /// The highest time seen, and the last interval by which the clock was set back.
     pub(crate) fn clock(&self) -> String {
         format!("{}:clock", self.prefix)
     }
 
-    /// The nodes, each with a counter that it bumps.
+    /// The nodes, each with its heartbeat counter.
     pub(crate) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
     }
 
-    /// How many members of a room each node has.
+    /// Members of a room per node.
     pub(crate) fn members(&self, room: &Room) -> String {
         format!("{}:{{{room}}}:members", self.prefix)
     }
 
-    /// Every revocation, by its end, and the revision of the list.
+    /// The revocations by their end, and the list's revision.
     pub(crate) fn revoked(&self) -> String {
         format!("{}:revoked", self.prefix)
     }
 
-    /// The channel on which nodes tell each other of revocations and kicks.
+    /// The channel for revocations and kicks.
     pub(crate) fn control(&self) -> String {
         format!("{}:control", self.prefix)
     }
 
-    /// How many sockets of a user each node has. The name is any text, so its digest stands for it.
+    /// Sockets of a user per node. User names are free text, so the key has their digest.
     pub(crate) fn sockets(&self, user: &str) -> String {
         let digest = digest(&SHA256, user.as_bytes());
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}:user:{{{hex}}}:sockets", self.prefix)
     }
 
-    /// The channel of one node alone, for canaries and answers.
+    /// A node's own channel, for canaries and replies to kicks.
     pub(crate) fn canary(&self, node: &str) -> String {
         format!("{}:canary:{node}", self.prefix)
     }
 
-    /// Keys of a room's history, last offset, latest events and members, of what is no room: to try rights on.
+    /// Keys like a room's history, last offset, latest events and members, but of no room: for the check of rights.
     pub(crate) fn trial(&self) -> [String; 4] {
         ["history", "last", "latest", "members"].map(|what| format!("{}:{{canary}}:{what}", self.prefix))
     }
 
-    /// The channel of what is no room.
+    /// A channel of no room, for the same check.
     pub(crate) fn trial_channel(&self) -> String {
         format!("{}:{{canary}}", self.prefix)
     }
 
-    /// The room whose live channel this is.
+    /// The room of a channel; none for channels of other kinds.
     pub(crate) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
         channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')
     }

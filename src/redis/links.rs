@@ -1,5 +1,5 @@
-//! The links of a node to Redis, one for each kind of work: answers of one connection come one behind the other, so a megabyte
-//! of history that a client asked for must hold up no publish, no healing and no canary.
+//! The links of a node to Redis, one for each kind of work. The replies of one connection are ordered, so a megabyte
+//! of history for a client must not delay publishes, healing and canaries.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::link::{Keeper, Link, LinkSettings};
 /// usual speed. A connection without any traffic is detected by the link itself, and much sooner.
 const PAGE: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The links of a node. Clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    /// Publishing, and what is as short: heads, counts, rights of users.
+    /// Publishing and other short commands: heads, counts, quotas.
     pub(crate) commands: Link,
-    /// Histories that clients ask for.
+    /// Histories for clients.
     pub(crate) history: Link,
-    /// Histories that live delivery waits for.
+    /// Histories for live delivery, which must not wait behind clients' pages.
     pub(crate) healing: Link,
-    /// What readiness rests on, and signs of life.
+    /// Readiness and heartbeats, which must not wait behind anything.
     pub(crate) probe: Link,
 }
 
-/// What keeps them.
+/// The connection loops of the links.
 pub(crate) struct Keepers {
-    /// Those that live delivery and readiness need.
+    /// Those on which live delivery and readiness depend.
     pub(crate) live: [Keeper; 3],
     pub(crate) history: Keeper,
 }
 
 impl Links {
-    /// All of them, and what keeps them.
+    /// Makes all links and their connection loops.
     pub(crate) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
@@ -50,7 +50,7 @@ impl Links {
         Ok((Self { commands, history, healing, probe }, keepers))
     }
 
-    /// Has all of them looked at soon, because another one has just lost its connection.
+    /// Checks all links soon, because another connection has just broken.
     pub(crate) fn check(&self) {
         [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::check);
     }

@@ -123,6 +123,7 @@ impl Service {
     /// frames.
     async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
+            // Without `from` the facts alone are read: no history travels.
             let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };

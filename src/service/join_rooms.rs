@@ -1,27 +1,27 @@
 //! Joining several rooms in one act: their missed events come in one order, and their live events after them.
 //!
-//! **What could go wrong.** An event of rooms A and B that was missed is in both histories. Read one after the other, it
-//! is told twice, and out of order against what one of them had before it. And while a client catches up in A, a live
-//! event of both would come by B, before what is older in A.
+//! **What could go wrong.** A missed event of rooms A and B is in both histories. Read one after the other, they
+//! deliver it twice, and out of order against the events of one of them. And while a client catches up in A, a live
+//! event of both rooms would come by B, before older events of A.
 //!
-//! **Why it does not.** Every room is subscribed before it is read, so what is stored behind the read reaches the hub.
-//! The histories are merged (`rooms/src/merge.rs`): at any moment the offsets up to which the rooms have been told are a cut
-//! through all of them, with every event that is news in two of them on one side of both. Then the locks of all the rooms
-//! are taken, in the order of their keys. The hub moves a room's position under its lock, and passes an event on to whoever
-//! sits in any of its rooms behind that. With all locks held there are two cases:
+//! **Why it does not.** Every room is subscribed before it is read, so an event stored after the read reaches the
+//! hub. The histories are merged (`rooms/src/merge.rs`). At any moment the delivered offsets are a cut through all
+//! rooms: an event that is pending in two of them is on one side of the cut in both. Then the locks of all rooms are
+//! taken, in the order of their keys. The hub moves a room's position under its lock, and passes the event on to the
+//! room's members after that. With all locks held there are two cases:
 //!
-//! - *No position is newer than what was told of its room.* An event that was told is told in all of these rooms; should
-//!   the hub only now come to it, it is old by the offset that the member has, in each of them. An event that was not told
-//!   is newer than the offset in each of them, and so newer than every position: the hub has moved none of these rooms to
-//!   it, and finds the member in all of them when it does, which gives one frame with all the offsets. So the member goes
-//!   live in all rooms at once, and the reply is queued before the locks are let go.
-//! - *A position is newer.* What lies between was passed on to others, and is in the history. It is read, and the locks
-//!   are taken again; in busy rooms, or when the page is full, the member is seated as one that catches up, in all rooms of
-//!   the command, and goes live in one act by the same two cases (`catch_up.rs`).
+//! - *No position is newer than the delivered offset of its room.* An event that was delivered is delivered in all of
+//!   these rooms. If the hub comes to it only now, it is older than the member's offset in each of them. An event that
+//!   was not delivered is newer than the offset in each of them, and so newer than every position: the hub has moved
+//!   none of these rooms to it, and finds the member in all of them when it does, which gives one frame with all
+//!   offsets. So the member goes live in all rooms at once, and the reply is queued before the locks are released.
+//! - *A position is newer.* The events in between were passed on to other members, and are in the history. They are
+//!   read, and the locks are taken again. In busy rooms, or when the page is full, the member is added as one that
+//!   catches up, in all rooms of the command, and goes live in one act by the same two cases (`catch_up.rs`).
 //!
-//! A room joined without a place to begin at has no past: where its position is newer, it begins there. One that the member
-//! is in already keeps its place if nothing is asked of it; an event that it brings and that was told here does not come
-//! again, because the member remembers from where on it was told of these rooms.
+//! A room that is joined without a start has no past: where its position is newer, the member begins there. A room
+//! that the member is in already keeps its membership if no history is requested. An event of it that was delivered
+//! here does not come again, because the member remembers from which offset on these rooms were delivered to it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -101,6 +101,7 @@ impl Service {
         self.resume_parked(session, parked);
         let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
+            // The client has no ack callback and would believe that it is a member.
             counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
             return session.close(Close::JoinUnavailable);
         }

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(super) struct EventBody {
-    /// The room, if it is a single one: words and ids, joined by colons. An id is 1 to 128 letters, digits and `_ . ~
-    /// - | @ + = % , ! $ & ' ( ) * ; /`.
+    /// The room, if it is a single one: words and ids, joined by colons. An id is 1 to 128 letters, digits and
+    /// `_ . ~ - | @ + = % , ! $ & ' ( ) * ; /`.
     #[schema(example = "order:ord_123")]
     room: Option<String>,
     /// The rooms. Without any, some types derive them from the payload.

@@ -74,7 +74,7 @@ pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
     if holds? { Ok(()) } else { broker.function.provide(&mut broker.links.probe.clone()).await }
 }
 
-/// The mode, the birth, the function, this user's rights, and the eviction policy.
+/// Checks the mode, the birth, the function, the rights and the eviction policy.
 async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
     broker.checks.set(Check::Mode, mode);

@@ -83,7 +83,7 @@ async fn wait(broker: &RedisBroker, machine: &mut Machine) {
     broker.links.probe.connected().await;
 }
 
-/// Connects, and subscribes to everything that is wanted; sees meanwhile to what must be in Redis.
+/// Connects and subscribes to all wanted channels. Meanwhile it makes sure that Redis holds what this node relies on.
 async fn dial(broker: &RedisBroker, settings: &RedisSettings, dispatcher: &Dispatcher) -> Result<Connection, String> {
     let prepared = async {
         let prepared = probe::prepare(broker).await;
@@ -93,8 +93,9 @@ async fn dial(broker: &RedisBroker, settings: &RedisSettings, dispatcher: &Dispa
     Ok(connection)
 }
 
-/// Every command is on its way before the first is confirmed, so that a node with many rooms is not deaf for longer than one
-/// with few. The first confirmation belongs to the attempt; each further one has a time of its own.
+/// Connects and subscribes. All commands are sent before the first is confirmed, so that a node with many rooms is
+/// without events no longer than one with few. The first confirmation counts for the connect timeout; each further
+/// one has a response timeout of its own.
 async fn connect(
     broker: &RedisBroker,
     settings: &RedisSettings,
@@ -142,12 +143,14 @@ async fn serve(
     }
 }
 
-/// What the broker takes of pub/sub: the messages of rooms, which go to the event channel, and its own canaries.
+/// Registers the broker's handlers: messages of rooms go to the event channel, and its own canaries prove the
+/// connection.
 pub(super) fn register(broker: &Arc<RedisBroker>, feed: FeedSender, dispatcher: &mut Dispatcher) {
     let rooms = broker.clone();
     dispatcher.on_rooms(move |room, payload| take(&rooms, room, payload, &feed));
     let canaries = broker.clone();
     dispatcher.on(broker.canary.channel(), move |text| {
+        // The channel is shared with replies to kicks, which are not numbers.
         let Ok(number) = text.parse() else { return false };
         canaries.canary.came(number);
         canaries.checks.set(Check::PubSub, None);
@@ -155,12 +158,13 @@ pub(super) fn register(broker: &Arc<RedisBroker>, feed: FeedSender, dispatcher: 
     });
 }
 
-/// Takes a message of a room's channel. One of ours begins with a version; anything else is a plain event.
+/// Handles a message of a room's channel. The function's own begin with a version; anything else is a plain event.
 fn take(broker: &RedisBroker, key: &str, payload: &[u8], feed: &FeedSender) {
-    // A channel of no form that this node knows: a node of another configuration subscribes to it, and this one does not.
+    // This node does not know the form of the key: a node with another configuration subscribes to it.
     let Ok(room) = broker.classes.room(key) else { return };
     match read(broker, room, payload) {
         Ok(entry) => feed.offer(Feed::Entry(entry)),
+        // A foreign publisher may send anything: counted each time, logged at intervals.
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);
             if broker.complaints.may_complain() {
