@@ -7,7 +7,7 @@
 //! - **Order of a batch.** [`Broker::publish_all`] stores events in the order given, and one that fails stops no other.
 //! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
 //! - **A feed that never blocks.** Entries of subscribed rooms arrive in order. What the feed cannot hold it drops
-//!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). Whoever reads the feed
+//!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). The reader of the feed
 //!   then reads the histories: nothing that was stored is lost to it.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
 //! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
@@ -32,7 +32,7 @@ mod shared;
 pub use crate::link::Unavailable;
 pub use shared::Shared;
 
-/// An event on its way in, checked by whoever took it.
+/// An event on its way in, checked by its receiver.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Its rooms, in the publisher's order, without doubles.
@@ -76,7 +76,7 @@ pub enum PublishError {
     /// Larger than `limits.event_bytes`.
     #[error("{0}")]
     TooLarge(String),
-    /// It cannot be stored in one of its rooms, and trying again does not help until somebody mends that.
+    /// It cannot be stored in one of its rooms, and trying again does not help until an operator mends that.
     #[error("{0}")]
     Failed(String),
     /// The broker is out of reach; whether it was stored is not known, so the same id must be used again.
@@ -172,7 +172,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Waits while the broker is known to be out of reach. Whoever was refused waits for this before the next try.
+    /// Waits while the broker is known to be out of reach. A refused caller waits for this before its next try.
     pub async fn recovered(self) {
         if let Some(mut recovery) = self.recovery {
             // Where the sender is gone, so is the broker, and there is nothing to wait for.
@@ -210,7 +210,7 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// Reads a room from a place on: at most `limit` entries. For live delivery, which waits for it.
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError>;
 
-    /// Reads a room for a client. Whoever asks for the same room at the same time is given parts of one read, each begun
+    /// Reads a room for a client. Callers that ask for the same room at the same time share one read, each begun
     /// behind its asking, and none of them holds up live delivery.
     async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
         let history = self.history(room, portion.from, portion.events).await?;

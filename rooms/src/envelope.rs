@@ -22,7 +22,7 @@ impl Envelope {
     /// Composes the event of an entry.
     ///
     /// # Errors
-    /// When the publisher's text breaks a rule. Such an entry remains a link of its chain and is delivered to nobody.
+    /// When the publisher's text breaks a rule. Such an entry remains a link of its chain and is delivered to no client.
     pub fn of(entry: &Entry) -> Result<Self, InvalidEvent> {
         let draft = Draft::parse(&entry.text)?;
         Ok(Self::compose(&draft, entry.id.as_str(), entry.timestamp, entry.requires_ack))

@@ -22,7 +22,7 @@ pub enum Arrival {
     Late,
     /// A second copy, or too old to tell: drop it.
     Seen,
-    /// Stored again by a broker that had forgotten it: the position moves on, nobody gets it twice.
+    /// Stored again by a broker that had forgotten it: the position moves on, no member gets it twice.
     Again,
 }
 

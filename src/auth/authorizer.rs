@@ -70,7 +70,7 @@ struct Answer {
     good_for: Duration,
 }
 
-/// The result for those who ask the same question at this moment, and for nobody later.
+/// The result for all askers of the same question at this moment, and for no later one.
 #[derive(Clone, Copy, Debug)]
 enum Momentary {
     /// An answer that may not be cached.

@@ -142,7 +142,7 @@ impl Key {
     }
 }
 
-/// Whether an RSA exponent is sound. With 1 everybody can sign, an even one is invalid, and more than 33 bits cost
+/// Whether an RSA exponent is sound. With 1 any client can sign, an even one is invalid, and more than 33 bits cost
 /// too much.
 fn is_exponent(exponent: &[u8]) -> bool {
     let significant = &exponent[exponent.iter().take_while(|byte| **byte == 0).count()..];

@@ -65,7 +65,7 @@ async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signa
     Ok(())
 }
 
-/// Warns about dev mode beyond loopback: its public secrets open the gateway to everybody who reaches it.
+/// Warns about dev mode beyond loopback: its public secrets open the gateway to all who can reach it.
 fn exposed(addresses: &[SocketAddr]) {
     for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(

@@ -203,7 +203,7 @@ fn key_file(path: &Path) -> Option<Complaint> {
     }
 }
 
-/// Checks the JWKS settings. Keys from a network that others can write to would admit anybody.
+/// Checks the JWKS settings. Keys from a network that others can write to would admit any client.
 fn jwks(config: &Config, report: &mut Report) {
     let auth = &config.auth;
     let Some(url) = auth.jwks_url.as_ref().and_then(|url| Url::parse(url).ok()) else { return };

@@ -45,7 +45,7 @@ section! {
     /// The HTTP interface for back-end services, /v1. It is off while there is no key.
     pub struct Api for mode {
         /// One key that may do everything, 32 bytes at least, sent as `Authorization: Bearer <key>`. Without any key
-        /// /v1 is off, so that nobody publishes by default; with --dev a fixed key that `serve --dev` prints.
+        /// /v1 is off, so that publishing is off by default; with --dev a fixed key that `serve --dev` prints.
         key: Option<Secret> = mode.is_dev().then(|| Secret::new(Config::DEV_API_KEY)), check each(bearer),
             eg r#""<output of: openssl rand -base64 48>""#;
 

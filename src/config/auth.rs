@@ -37,7 +37,7 @@ section! {
         jwks_url: Option<String> = None, check each(jwks_url),
             eg r#""https://id.example.com/.well-known/jwks.json""#;
 
-        /// Whether the keys may come over plain http from beyond this machine, where anybody on the path can insert
+        /// Whether the keys may come over plain http from beyond this machine, where an attacker on the path can insert
         /// keys of their own. For a network that encrypts by itself, such as a service mesh.
         jwks_insecure: bool = false;
 
@@ -46,7 +46,7 @@ section! {
         jwks_refresh: Duration = Duration::from_mins(10),
             check between(Duration::from_secs(1), Duration::from_hours(24));
 
-        /// Shortest time between two fetches, 100ms to 1m. A token with an unknown `kid` asks for one, and anybody can make
+        /// Shortest time between two fetches, 100ms to 1m. A token with an unknown `kid` asks for one, and any client can make
         /// such tokens.
         jwks_cooldown: Duration = Duration::from_secs(5),
             check between(Duration::from_millis(100), Duration::from_mins(1));

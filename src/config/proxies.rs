@@ -38,7 +38,7 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
-/// Refuses a network of everybody: a trusted proxy decides about a client's address.
+/// Refuses a network of all addresses: a trusted proxy decides about a client's address.
 pub(super) fn narrow(net: &IpNet) -> Verdict {
     if net.prefix_len() > 0 {
         return Ok(());

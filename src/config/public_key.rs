@@ -1,4 +1,4 @@
-//! Recognizing public keys. As the shared secret of tokens, a public key would admit anybody who can read it.
+//! Recognizing public keys. As the shared secret of tokens, a public key would admit every reader of that key.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

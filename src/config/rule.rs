@@ -73,7 +73,7 @@ pub(super) fn strong(secret: &Secret) -> Verdict {
     ))
 }
 
-/// A secret to sign tokens with: strong, and not a key of another kind. A public key in its place would admit anybody
+/// A secret to sign tokens with: strong, and not a key of another kind. A public key in its place would admit any client
 /// who can read it.
 pub(super) fn shared_secret(secret: &Secret) -> Verdict {
     // Before its length: a public key is long enough.

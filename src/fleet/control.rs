@@ -1,11 +1,11 @@
 //! Control: what nodes tell each other beside events, as it stands on this one. The copy of the list of revocations, and
-//! what whoever knows the sessions has yet to do about what came from elsewhere.
+//! the work that is left for the owner of the sessions after messages from elsewhere.
 //!
 //! Times are those of the clock that all nodes share, which is the broker's: a node whose own clock is wrong would forget what
 //! holds, or note what is of no use. Here it is measured against a clock that nothing sets.
 //!
-//! Revocations are never dropped: where too many wait to be told apart, everybody is looked at. Requests to kick somebody
-//! may be, because whoever asked counts the answers.
+//! Revocations are never dropped: where too many wait to be told apart, every session is checked. Requests to kick a user
+//! may be, because the asking node counts the answers.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -87,7 +87,7 @@ impl RedisFleet {
         self.keys.canary(self.nodes.own_name())
     }
 
-    /// For what somebody waits for.
+    /// For commands with a waiting caller.
     fn connection(&self) -> Link {
         self.links.commands.clone()
     }

@@ -7,10 +7,10 @@
 //! says when the first of them is next. An entry that hangs on the position is delivered at once, also while the room is
 //! being read: nothing can lie before it.
 //!
-//! **Several rooms.** An event of rooms A and B is one delivery for whoever is in both, so it must be next in both. Where a
+//! **Several rooms.** An event of rooms A and B is one delivery for a member of both, so it must be next in both. Where a
 //! session is in both, A waits for B at such an entry, and goes on when B has moved. Where none is, A does not wait: the
 //! entry is delivered for A, and stays in B's queue. What holds for two holds for chains of rooms that share sessions
-//! pairwise. Of a room in which the entry was delivered already, the position says so, and the session of somebody who
+//! pairwise. Of a room in which the entry was delivered already, the position says so, and the session of a member that
 //! has since come into both tells its second copy (`Session::came_by_another`).
 //!
 //! **Circles.** In histories that are whole the order of the broker is an order for all rooms, and no two wait for each

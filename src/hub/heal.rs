@@ -204,7 +204,7 @@ impl Hub {
         targets
     }
 
-    /// Costs a room that cannot be read its members, who come back and ask for it again. Until somebody is let in, nothing of it
+    /// Costs a room that cannot be read its members, who come back and ask for it again. Until a client is let in, nothing of it
     /// is taken in here.
     fn give_up(&self, local: &LocalRoom, error: &str) {
         self.0.counts.unreadable.increment(1);

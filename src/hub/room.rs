@@ -32,7 +32,7 @@ pub(super) enum Turn {
     Shut,
     /// Subscribed.
     Open,
-    /// Let go: whoever waited must ask the hub again.
+    /// Unsubscribed: callers that waited must ask the hub again.
     Gone,
 }
 
@@ -277,7 +277,7 @@ impl Seated<'_> {
         Some(Joined { membership, seat })
     }
 
-    /// The newest `latest` event of each key that came while somebody watched; see [`Watch`](super::Watch).
+    /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::Watch).
     #[must_use]
     pub fn came(&self) -> Vec<Entry> {
         self.0.passed.came()
@@ -289,7 +289,7 @@ impl Seated<'_> {
         self.0.passed.is_news(stamp)
     }
 
-    /// Whether somebody reads what is in it, to come in.
+    /// Whether a session reads its current events before it joins.
     pub(super) fn is_watched(&self) -> bool {
         self.0.passed.is_watched()
     }

@@ -60,7 +60,7 @@ pub struct Noted {
 pub struct Denied {
     /// The code.
     pub refusal: Refusal,
-    /// A sentence for whoever asked.
+    /// A sentence for the caller.
     pub message: String,
 }
 

@@ -46,7 +46,7 @@ const GUARDED: [&str; 13] = [
     "dashboard:admin",
 ];
 
-/// Asserts which of the guarded rooms open; the others are open to everybody.
+/// Asserts which of the guarded rooms open; the others are open to every user.
 #[track_caller]
 fn check(who: Value, allowed: &[&str]) {
     let (policy, classes, who) = (policy(&["admin", "staff", "dispatcher"]), classes(), claims(who));

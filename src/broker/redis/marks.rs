@@ -1,4 +1,4 @@
-//! Marks: what `complete` rests on beside the histories, kept in Redis so that it is nobody's setting or clock. The birth of
+//! Marks: what `complete` rests on beside the histories, kept in Redis so that it rests on no node's setting or clock. The birth of
 //! the data, the memory in force and since when, the highest time seen and when it was set back. The function writes them.
 
 use std::time::Duration;

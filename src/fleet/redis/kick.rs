@@ -1,4 +1,4 @@
-//! Kicking a user on every node: asked for on the channel of all nodes, answered on that of whoever asked.
+//! Kicking a user on every node: asked for on the channel of all nodes, answered on that of the asking node.
 //!
 //! It is no more than pub/sub is: a node that does not hear of it is one that does not answer, which is told.
 
@@ -18,7 +18,7 @@ use crate::fleet::control::Kick;
 
 /// How long the other nodes are waited for: a second is what they have for a kick.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Answers that may wait for whoever asked; more nodes than that are said not to have answered.
+/// Answers that may wait for the asking task; more nodes than that are said not to have answered.
 const ANSWERS: usize = 1024;
 
 /// Who waits for answers, by the number of the question.
@@ -76,7 +76,7 @@ pub(super) async fn ask(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisE
     Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live() })
 }
 
-/// Tells whoever asked how many there were.
+/// Tells the asking node how many there were.
 pub(super) async fn answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
     let Some((channel, number)) = ticket.split_once(' ') else { return Ok(()) };
     fleet.connection().publish(channel, format!("a{number} {sockets}")).await

@@ -13,7 +13,7 @@ use super::{RedisFleet, answers};
 use crate::link::remedy;
 use crate::logs;
 
-/// A room's counts that nobody renews are gone by then; the hub renews its own several times meanwhile.
+/// A room's counts that no node renews are gone by then; the hub renews its own several times meanwhile.
 const KEPT: Duration = Duration::from_hours(1);
 
 /// Tells Redis; a room whose key holds something else is passed over.
@@ -42,7 +42,7 @@ pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> R
 }
 
 /// The names are read behind the counts: a count that is seen has had its name before. Where a key holds something else, what
-/// this node knows by itself has to do: nobody elsewhere, or those that it has seen alive.
+/// this node knows by itself has to do: no members elsewhere, or those that it has seen alive.
 pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, RedisError> {
     let members = fleet.keys.members(room);
     let mut both = pipe();

@@ -1,6 +1,6 @@
 //! The fleet: the nodes on one Redis, and how many members each has in a room.
 //!
-//! A node bumps its counter in `<prefix>:nodes` every `redis.heartbeat`. Whose counter stands still is dead to whoever
+//! A node bumps its counter in `<prefix>:nodes` every `redis.heartbeat`. A node whose counter stands still is dead to a node that
 //! looks, by the looker's own clock: no two clocks are compared. A node puts its name there before any count, so that a
 //! count without a name is one that a dead node left.
 //!
@@ -53,7 +53,7 @@ struct Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
     counter: i64,
-    /// For how long its counter has stood still while somebody here looked.
+    /// For how long its counter has stood still while this node looked.
     still: Duration,
 }
 

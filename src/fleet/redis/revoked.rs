@@ -26,7 +26,7 @@ use crate::logs;
 
 const NOTE: &str = include_str!("revoked.lua");
 const REVISION: &str = "revision";
-/// The revision of no list: nobody can have everything of it, because one that was lost looks the same.
+/// The revision of no list: no node can have everything of it, because one that was lost looks the same.
 const NONE: i64 = 0;
 /// Entries per page read, or per call written: each is a moment of Redis' time, and a message of some ten kilobytes.
 const PAGE: usize = 500;
