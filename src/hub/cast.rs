@@ -1,6 +1,5 @@
 //! One event on its way to many: composed once, framed once per dialect and set of rooms.
 
-use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -140,34 +139,5 @@ impl Counts {
             Push::Replaced => self.replaced.increment(1),
             Push::Skipped | Push::Closed | Push::Overflow => {}
         }
-    }
-}
-
-/// Remembers the last events that were kept nowhere, since they come once per channel of their rooms.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    known: HashSet<u64>,
-    order: VecDeque<u64>,
-}
-
-impl Recent {
-    /// Events in flight between the first and the last channel of one.
-    const KEPT: usize = 1024;
-
-    /// Whether this is its first copy.
-    pub(super) fn first(&mut self, entry: &Entry) -> bool {
-        let mut hasher = std::hash::DefaultHasher::new();
-        entry.id.hash(&mut hasher);
-        let digest = hasher.finish();
-        if !self.known.insert(digest) {
-            return false;
-        }
-        if self.order.len() == Self::KEPT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        self.order.push_back(digest);
-        true
     }
 }

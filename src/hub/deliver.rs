@@ -40,6 +40,7 @@ use super::Hub;
 use super::cast::{Cast, Target};
 use super::room::{LocalRoom, Member};
 use crate::logs;
+use crate::session::copies::comes_one_way;
 use crate::session::{Membership, Session};
 use crate::wire::Push;
 
@@ -79,7 +80,7 @@ impl Hub {
     async fn deliver_in_one(&self, cast: &mut Cast<'_>, target: &Target) -> u64 {
         let news = news(cast.entry, target);
         let (entry, mask) = (cast.entry, 1 << target.place);
-        let alone = entry.places.len() + entry.earlier.len() == 1;
+        let alone = comes_one_way(entry);
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {

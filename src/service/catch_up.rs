@@ -46,6 +46,7 @@ use super::turns::Turn;
 use super::{Service, page};
 use crate::broker::Shared;
 use crate::hub::Watch;
+use crate::session::copies::comes_one_way;
 use crate::session::{Membership, Session, Standing};
 
 /// A member that is behind in some rooms.
@@ -268,7 +269,7 @@ impl CatchUp {
 fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let entry = &told.entry;
     let envelope = if told.again { None } else { page::fit(entry) };
-    let alone = entry.places.len() + entry.earlier.len() == 1;
+    let alone = comes_one_way(entry);
     session.lane().push_if(|| {
         let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.told(room));
         let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
