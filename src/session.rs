@@ -1,17 +1,15 @@
 //! A session: one signed-in client of one door, its outgoing lane, and its standing in each of its rooms.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::{Entry, Place};
+use hallway_rooms::entry::Place;
 use hallway_rooms::envelope::Envelope;
-use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::{Mutex, RwLock};
@@ -22,15 +20,11 @@ use crate::clock::now_ms;
 use crate::rate::{Bucket, Rate};
 use crate::wire::{Lane, Push};
 
+pub mod copies;
 mod membership;
 
+use copies::Copies;
 pub use membership::{Membership, Standing};
-
-/// Ids of events in several rooms that a session which caught up remembers, to get each once.
-const REMEMBERED_IDS: usize = 256;
-
-/// Rooms that a session has left and remembers for the same reason: those around one moment.
-const REMEMBERED_STAYS: usize = 16;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -46,29 +40,24 @@ pub trait Dialect: Send + Sync + fmt::Debug {
 /// One signed-in client.
 pub struct Session {
     id: u64,
+    /// Replaced when its client shows a newer token.
     claims: RwLock<Arc<Claims>>,
     lane: Lane,
     dialect: Arc<dyn Dialect>,
+    /// Its side of the membership, so that it can be asked and ended without a walk over all rooms.
     rooms: Mutex<HashMap<Room, Joined>>,
+    /// Set once, so that only the first of several ends is carried out.
     closed: AtomicBool,
     /// Wakes what is done for it when it ends.
     ended: Notify,
+    /// Nothing is sent behind the close notice.
     kicked: AtomicBool,
+    /// Its rate of location reports.
     locations: Mutex<Bucket>,
-    /// Made when a room first had to be caught up.
-    once: Mutex<Option<VecDeque<u64>>>,
-    remembers: AtomicBool,
-    left: Mutex<VecDeque<Stay>>,
+    /// What it keeps to get each event once.
+    copies: Copies,
     /// Held by the one room that is being read to it.
     reading: tokio::sync::Mutex<()>,
-}
-
-/// A room that was left, and between which offsets everything came.
-#[derive(Debug)]
-struct Stay {
-    room: Room,
-    since: Offset,
-    to: Offset,
 }
 
 /// A session's place among a room's members.
@@ -94,9 +83,7 @@ impl Session {
             ended: Notify::new(),
             kicked: AtomicBool::new(false),
             locations: Mutex::default(),
-            once: Mutex::default(),
-            remembers: AtomicBool::new(false),
-            left: Mutex::default(),
+            copies: Copies::default(),
             reading: tokio::sync::Mutex::default(),
         })
     }
@@ -211,10 +198,8 @@ impl Session {
     pub fn give_up(&self, room: &Room) -> Option<Joined> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.remove(room)?;
-        if let Some((since, to)) = joined.membership.leave() {
-            let mut left = self.left.lock();
-            left.truncate(REMEMBERED_STAYS - 1);
-            left.push_front(Stay { room: room.clone(), since, to });
+        if let Some(had) = joined.membership.leave() {
+            self.copies.note_left(room, had);
         }
         Some(joined)
     }
@@ -246,73 +231,6 @@ impl Session {
     pub async fn reading(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.reading.lock().await
     }
-
-    /// From now on remembers ids of events in several rooms, since two ways may bring them. A room that was left before has
-    /// nothing to do with it: who joins another one from an offset on asks for what came by the first one too.
-    pub fn remember_ids(&self) {
-        self.once.lock().get_or_insert_default();
-        self.remember_places();
-    }
-
-    /// From now on an event is news only if no other of its rooms has brought it: what was told from a history may come
-    /// live by a room that it was not told of.
-    pub fn remember_places(&self) {
-        self.left.lock().clear();
-        self.remembers.store(true, Ordering::Release);
-    }
-
-    /// Whether an event in several rooms, which now comes by those of `mask` (a bit per place), has not come another way:
-    /// by another of its rooms, whose position tells, also if it has just left it, or by one that the last ids tell.
-    #[must_use]
-    pub fn first_copy(&self, entry: &Entry, mask: u64) -> bool {
-        if !entry.earlier.is_empty() && self.came_earlier(entry) {
-            return false;
-        }
-        if entry.places.iter().all(|place| place.link().is_none()) {
-            return true;
-        }
-        !self.remembers.load(Ordering::Acquire) || !self.came_by_another(entry, mask) && self.first_time(&entry.id)
-    }
-
-    fn came_earlier(&self, entry: &Entry) -> bool {
-        let rooms = self.rooms.lock();
-        let had = |(room, offset): &(Room, Offset)| rooms.get(room).is_some_and(|j| j.membership.has_had(*offset));
-        entry.earlier.iter().any(had)
-    }
-
-    /// Whether an event in several rooms, which now comes by those of `mask`, has come by another of them: its position tells,
-    /// also if the room has just been left.
-    #[must_use]
-    pub fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
-        let rooms = self.rooms.lock();
-        let left = self.left.lock();
-        let had = |room: &Room, at: Offset| {
-            rooms.get(room).is_some_and(|joined| joined.membership.has_had(at))
-                || left.iter().any(|stay| stay.room == *room && stay.since < at && at <= stay.to)
-        };
-        let others = entry.places.iter().enumerate().filter(|(i, _)| mask & (1 << i) == 0);
-        others.filter_map(|(_, place)| Some((&place.room, place.link()?.offset))).any(|(room, at)| had(room, at))
-    }
-
-    fn first_time(&self, id: &EventId) -> bool {
-        let digest = digest(id);
-        let mut once = self.once.lock();
-        let Some(ids) = once.as_mut() else { return true };
-        if ids.contains(&digest) {
-            return false;
-        }
-        if ids.len() == REMEMBERED_IDS {
-            ids.pop_front();
-        }
-        ids.push_back(digest);
-        true
-    }
-}
-
-fn digest(id: &EventId) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl fmt::Debug for Session {

@@ -1,4 +1,34 @@
 //! Positions: how far a node has delivered a room, and what an arriving entry means for it.
+//!
+//! **The problem.** Entries of a room come by several ways: live, from a read of the history, a second time after a
+//! reconnect. Some are lost. Each is to be delivered once and in the order of the room, and a lost one must be noticed.
+//!
+//! **The rule.** An entry names its own offset and `prev`, the room's last offset before it. The position knows `at`,
+//! the newest offset delivered, and [`Position::arrival`] compares:
+//!
+//! - *Newer than `at`, with `prev` at or before `reach`:* [`Arrival::Next`]. The broker says that it stored nothing
+//!   between `prev` and this entry, and this node has delivered all up to `reach`, so nothing is missing.
+//! - *Newer, with `prev` behind `reach`:* [`Arrival::Gap`]. There is an entry at `prev` that was not delivered.
+//! - *Not newer:* a second copy, [`Arrival::Seen`], unless its id is unknown. An unknown id comes after a failover or
+//!   from a clock that was set back: the broker gave an offset below one that it had given before. That is
+//!   [`Arrival::Late`].
+//!
+//! An offset alone cannot tell a second copy from a late entry, so the last `RECENT` ids are kept. `floor` is where
+//! they begin: at or before it nothing can be told, and all is taken as seen. So memory is bounded, and the price is
+//! that a late entry more than `RECENT` deliveries old is dropped, which is better than a copy of everything that old.
+//!
+//! `reach` is `at`, or later where the broker was seen to have stored nothing since. A broker forgets the last offset
+//! of a quiet room, and the next entry names a `prev` of that silence. Without the proof it would look like a gap.
+//!
+//! **What a fault does to it.** A broker that lost its newest entries moves `at` back ([`Position::rewind`]), and what
+//! it stores next hangs on the earlier offset. The ids stay: a publisher that retries has its event stored again at a
+//! new offset, and that is [`Arrival::Again`], which moves the position and reaches no member. A history that was
+//! trimmed moves `at` forward ([`Position::cut`]), and the floor with it: what lies between is lost even if a copy
+//! turns up.
+//!
+//! **Example.** `at` is 10-0. 12-0 after 10-0 is next. 15-0 after 13-0 is a gap; the history has 13-0 after 12-0, which
+//! is next, and then 15-0. 13-0 comes once more and is seen. After a failover the broker has 12-0 as its last: a rewind
+//! to 12-0. 16-0 after 12-0 with the id of 15-0 is there again. 11-0 after 10-0 with an unknown id is late.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};

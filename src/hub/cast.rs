@@ -1,6 +1,5 @@
 //! An outgoing event: composed once, framed once per dialect and set of rooms, and sent to many sessions.
 
-use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -164,38 +163,5 @@ impl Counts {
             // A skipped member was no receiver; the other two are counted by the wire's close reason.
             Push::Skipped | Push::Closed | Push::Overflow => {}
         }
-    }
-}
-
-/// Recognises second copies of events that are kept nowhere: such an event comes once per channel of its rooms, and no
-/// position tells the copies apart.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    /// Hashes of their ids.
-    known: HashSet<u64>,
-    /// The same in order of arrival, for forgetting the oldest.
-    order: VecDeque<u64>,
-}
-
-impl Recent {
-    /// Number of events remembered: more than are in flight between the first and the last channel of one event.
-    const KEPT: usize = 1024;
-
-    /// Records an event; false if this is a second copy.
-    pub(super) fn first(&mut self, entry: &Entry) -> bool {
-        let mut hasher = std::hash::DefaultHasher::new();
-        entry.id.hash(&mut hasher);
-        let digest = hasher.finish();
-        // Checked first, so that a second copy does not push out the oldest id.
-        if !self.known.insert(digest) {
-            return false;
-        }
-        if self.order.len() == Self::KEPT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        self.order.push_back(digest);
-        true
     }
 }

@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::Hub;
 use super::assure::Looks;
 use super::backlog::{Backlog, Trust};
-use super::cast::{Recent, Target};
+use super::cast::Target;
 use super::heal::Read;
 use super::renew::Renewal;
 use super::room::LocalRoom;
 use crate::broker::Feed;
 use crate::broker::feed::FeedReceiver;
+use crate::session::copies::Recent;
 
 /// Deliveries from the backlog before live messages get a turn.
 const STEPS: usize = 64;

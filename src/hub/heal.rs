@@ -1,6 +1,32 @@
-//! Healing: what the live feed did not bring is read from the histories; one read per room however many members it has. What
-//! waits for what is said by the [`backlog`](super::backlog). Reads run beside the feed's task, which takes in and judges
-//! what they bring.
+//! Healing: what the event channel did not bring is read from the histories.
+//!
+//! **The problem.** A message of a pub/sub channel can be lost: the connection breaks, the queue between the broker and
+//! the hub is full, a failover drops it. The members of a room must neither miss an event nor receive it after a later
+//! one.
+//!
+//! **The rule.** Every entry names the offset before it, so a missing entry shows: `prev` lies behind the room's
+//! position. The room then waits in the [`backlog`](super::backlog) and its history is read from its position on, once,
+//! however many members it has. Reads run beside the hub's task. Only that task judges what they bring and moves
+//! positions, so an entry that was read and an entry that came live pass the same check, [`Position::arrival`].
+//!
+//! **What a history may say** ([`judge`]), and why each answer is right:
+//!
+//! - *Whole.* The entries hang on the position, and the last of them is the room's last offset. What is missing is
+//!   there. The room moves on while it is read, so the history may hang on the position of either end of the read.
+//! - *Rewound.* The room's last offset lies before what was delivered before the read began. That was stored then, so
+//!   the broker has lost it (a failover). The position goes back to the broker's, and the room is read again from the
+//!   position's floor on: what the broker kept and this node never had is delivered, what it had is known by its id.
+//! - *Vanished.* The last offset was deleted, and it cannot be told what else. Members are closed and ask for it again.
+//! - *Torn.* The first entry names a `prev` behind the position: the history was trimmed. The room goes on from there,
+//!   and its members lose their transports: they come back with their offsets and are told what is lost.
+//!
+//! **Example.** The position is 12-0. The message of 13-0 is lost, and 14-0 arrives with `prev` 13-0: a gap. The read
+//! after 12-0 brings 13-0 and 14-0, and both are delivered. Meanwhile 15-0 has come live: it waited, hangs on 14-0, and
+//! follows. If the history began at 14-0, it would be torn. If its last offset were 11-0, it would be rewound.
+//!
+//! **Faults.** A read that fails is tried again after a pause while other rooms go on. If it fails although the broker
+//! is well, the room itself is broken: its members are closed and it rests. A room that was unsubscribed during its
+//! read has nothing to take in. After a break of the whole channel every open room is compared with the broker.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,5 @@
-//! One room on this node: its members and how far it has been delivered.
+//! One room on this node: its members and how far it has been delivered. One lock holds both, so that a member is added
+//! before or after a position moves, never during it; why that is enough is in `service/join.rs`.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,31 @@
-//! Whose turn it is: a key with the node's id in it that expires, taken where it is free and renewed where it is ours.
+//! The lease of the ingest stream: which node reads it.
+//!
+//! **The problem.** One node at a time is to read the stream, so that work is done once. Nodes stop, stall and lose
+//! Redis at any moment, and another is to go on within seconds, without an election and without a second service.
+//!
+//! **The rule.** A key holds the id of the reading node and expires after `term`.
+//!
+//! - A script takes the key where it is free and renews it where it is this node's, in one step.
+//! - The holder renews every third of `term`; the others try more often than that.
+//! - The holder trusts its lease until `asked + term`, by its own monotonic clock, where `asked` is the moment before
+//!   the request was sent. Redis counts from when it ran the script, which is later.
+//!
+//! **Why it is right.** Redis runs one script at a time and gives the key to one node. Since the holder counts from the
+//! earlier moment, it stops no later than Redis lets the key expire, as long as both clocks run at the same speed. A
+//! reply that is lost extends nothing. The next renewal finds the node's own id and succeeds.
+//!
+//! **Where it is not enough.** A process that is suspended behind its check and before its write acts on a lease that
+//! has ended, and a failover can lose the key. Two nodes may then read for a moment. No lease can exclude that, so
+//! nothing depends on it: two readers store nothing twice and nothing out of order, by ids and acknowledgements
+//! (`src/ingest.rs`). The lease saves work; it is not what keeps the order.
+//!
+//! **Example**, with a term of 10 s. A asks at 0 s and Redis sets the key at 0.2 s: A trusts it until 10 s, Redis keeps
+//! it until 10.2 s. A renews at 3.3 s. A is killed at 5 s: the key expires about 13.5 s, B tries twice a second and has
+//! it by 14 s. If A stops in an orderly way, it deletes the key and B has it within half a second.
+//!
+//! **Faults.** Redis out of reach: the holder goes on until its own clock ends the lease. Redis refuses (rights,
+//! memory): logged once with the remedy. A key without expiry, set by hand or by a restore, belongs to no node and is
+//! taken over.
 
 use std::time::Duration;
 

@@ -1,10 +1,36 @@
-//! Catching up: a member that missed more than one page, or whose rooms moved on while they were read to, gets the rest
-//! from the histories as ordinary events, in order, and then goes live without a seam.
+//! Catching up: a member that missed more than a page, or whose rooms moved on while they were read, gets the rest from
+//! the histories as ordinary events, in order, and then goes live without a seam.
 //!
-//! Rooms that were joined in one act catch up in one, and go live in one. Until then none of them brings anything live:
-//! an event of two of them would otherwise come by the one before what is older in the other. They go live under the
-//! locks of all of them, when none has passed on more than was read of it. What was told is a cut through all of them
-//! (`rooms/src/merge.rs`), so what the hub passes on next is new in each of its rooms, or was told in each.
+//! **The problem.** The member reads while others publish. The end of a read is never certain to be the end of the
+//! room, and an event of two of its rooms may be in the history of one and live in the other.
+//!
+//! **The rule.** Rooms that were joined in one command catch up as one:
+//!
+//! 1. Nothing comes live from them: their standing is [`Standing::CatchingUp`].
+//! 2. Each is read page by page and the pages are merged (`rooms/src/merge.rs`). What was sent is noted in the
+//!    membership in the same act as the push.
+//! 3. When everything read has gone, the locks of all the rooms are taken, in the order of their keys. If no position
+//!    is newer than what was sent of its room, all go live at once. Otherwise those that moved are read on.
+//!
+//! **Why it is right**, for an event at offset `e`, with `told` the end of what was sent and `at` the position, both
+//! under the locks:
+//!
+//! - *`e` ≤ `told`:* it was sent. Should the hub come to it only now, the membership has that offset and drops it.
+//! - *`told` < `e` ≤ `at`:* the hub has passed it and this member received nothing. So `at` > `told`, the room does not
+//!   go live, and the next read has it.
+//! - *`e` > `at`:* the hub moves to it under the lock, after the member went live, and finds it.
+//!
+//! With several rooms the merge keeps `told` a cut: an event is on the same side of it in each of its rooms, so the
+//! three cases give the same answer in all of them. That is why they go live in one act, and none before the others.
+//!
+//! **Example.** The member has 9-0, the room is at 11-0. The read brings 10-0 and 11-0; they are sent, `told` is 11-0.
+//! Under the lock the position is 12-0: not live yet. The read after 11-0 brings 12-0. The position is still 12-0: live
+//! from there.
+//!
+//! **Faults.** A history that does not reach back to `told` costs the transport. A read that fails waits for the
+//! broker; if the broker is well and the room stays unreadable for as long as a join may wait, the transport is closed,
+//! because the member would not be receiving and not know it. A slow peer is read for only when its outbox has room. A
+//! room that was left or joined anew drops out of the task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +46,7 @@ use super::turns::Turn;
 use super::{Service, page};
 use crate::broker::Shared;
 use crate::hub::Watch;
+use crate::session::copies::comes_one_way;
 use crate::session::{Membership, Session, Standing};
 
 /// A member that is behind in some of its rooms.
@@ -267,7 +294,7 @@ fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     // A second copy moves the rooms' positions but is not shown again.
     let envelope = if told.again { None } else { page::fit(entry) };
     // An event of a single room cannot arrive by another one, so the lookup of copies is skipped.
-    let alone = entry.places.len() + entry.earlier.len() == 1;
+    let alone = comes_one_way(entry);
     session.lane().push_if(|| {
         let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.told(room));
         let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);

@@ -1,5 +1,39 @@
-//! Joining: subscribe first, then read, then let live events in, so that nothing falls between. The reply and the
-//! first moment of live delivery are one act, so that no event overtakes the reply that admits it.
+//! Joining a room: subscribe, read, and enter, so that nothing falls between and nothing comes twice.
+//!
+//! **The problem.** A client comes back with the last offset it has. It is to be given what it missed, then all that is
+//! new, each event once and in order. But the history is read in one moment and live events flow in all others: an
+//! event may be stored before the read and arrive behind it, or be stored right behind the read, or overtake the reply
+//! on its way out.
+//!
+//! **The rule**, in three steps:
+//!
+//! 1. The room is opened: its channel is subscribed and confirmed, then its position is set
+//!    ([`Hub::open`](crate::hub::Hub)).
+//! 2. The history is read from the client's offset on. The end of what was read is `head`.
+//! 3. `enter` takes the room's lock, under which the hub moves the position `at`, and there compares `head` with `at`.
+//!    The member is added, the reply is queued, and the membership's offset is set before the lock is released.
+//!
+//! **Why it is right**, for an event at offset `e`:
+//!
+//! - *`e` ≤ `head`:* it is in the reply. If the hub comes to it only later, it is not newer than the membership's
+//!   offset, and [`Membership::hear`] drops it.
+//! - *`e` > `head`, and `at` ≤ `head`:* the hub has not moved to `e` yet. It does so under the same lock, after
+//!   `enter`, and finds the member. The reply is queued by then, so the event follows it.
+//! - *`e` > `head`, and `at` ≥ `e`:* the hub has moved on, and may have passed the list of members. The member is added
+//!   as one that catches up, receives nothing live, and reads on from `head` (`catch_up.rs`).
+//!
+//! A join without an offset has no past to be given: it begins at the later of `head` and `at`. Events of several rooms
+//! may come by another room of the session too: what of the answer counts as told, and from when, is in
+//! `session/copies.rs`.
+//!
+//! **Example.** The client has 5-0 and the read brings 6-0 to 9-0. If the position is 9-0 or less, the member is live
+//! from 9-0 on: a live 9-0 is dropped, 10-0 is delivered. If it is 11-0, the member catches up from 9-0 with 10-0 and
+//! 11-0.
+//!
+//! **Faults.** If the room was unsubscribed between steps 1 and 3, it has no position and all is done again. If the
+//! broker is out of reach, the join is tried until its wait budget is spent; a client that cannot be told loses its
+//! transport and comes back with the same offset. A session that ends meanwhile is found behind `take` and its
+//! membership removed.
 
 use std::sync::Arc;
 

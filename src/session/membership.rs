@@ -1,4 +1,5 @@
-//! A session's standing in one room: what of its events is news to it.
+//! A session's membership of one room: which of the room's events are new to it. How it begins is in `service/join.rs`,
+//! how one that is behind goes live in `service/catch_up.rs`, what a second copy is in `session/copies.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,11 +1,34 @@
 //! The outgoing side as a calculator: one FIFO of our frames, interleaved with the writes of hyper. No IO, no clock.
-//!
 //! Everything that writes takes the writer as an argument: the socket in production, a fickle kernel in the tests.
 //!
-//! Who goes next:
-//! - A frame of ours once begun is finished before anything else.
-//! - Theirs go on whenever the stream is not at a boundary; ours cannot.
-//! - At a boundary the FIFO decides. A write of theirs that was refused takes the place `turn` in it.
+//! **The problem.** The library under the transport writes its own bytes: the head of the upgrade, pings, the close
+//! frame. Events go out beside it, at once, from any thread. Two writers share one byte stream, the kernel may take any
+//! part of a write, and a byte of one inside a frame of the other ends the connection.
+//!
+//! **The rule.** The [`Follower`] parses what the library wrote and knows whether the stream is between two frames.
+//!
+//! 1. A frame of ours once begun is finished before anything else.
+//! 2. Inside a frame of theirs only they go on.
+//! 3. Between two frames the FIFO decides. A write of theirs that was refused has a position `turn` in it: as many
+//!    frames of ours go first as waited when it was refused.
+//!
+//! **Why it is right.**
+//!
+//! - *No frame is cut.* Ours begin between frames only (2), and no other byte goes out before the end of one (1).
+//!   Theirs begin only when `cut` is 0. Each byte goes by one of these, whatever part of a write the kernel takes.
+//! - *Nobody starves.* A later frame of ours queues behind `turn`, so theirs wait for a bounded number. Theirs end
+//!   their frame or are refused, and then ours have their turn.
+//! - *Ours keep their order.* A frame is written at once only if the queue is empty, and joins its end otherwise. A
+//!   `latest` frame that replaces an older one of its key takes that one's place, and only while that has not begun.
+//! - *No gap.* A frame that does not fit ends the wire, and nothing is accepted after it: a peer never receives a later
+//!   frame without the earlier one. It comes back with its offset.
+//!
+//! **Example.** The queue holds A and B of 10 bytes, and the kernel takes 14: A is gone, `cut` is 4. The library wants
+//! to write a ping: refused, `turn` is 1. C is pushed and queues behind. The kernel takes 6: B is gone, `turn` is 0,
+//! and the ping is next. It goes in two parts, C waits between them, and follows when the ping is whole.
+//!
+//! **Faults.** An error of the writer is the end of the socket, and the caller cuts it off. When theirs end in the
+//! middle ([`Express::finish`]), a frame of ours that has begun is finished first, and what has not begun is dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

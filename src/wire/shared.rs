@@ -256,8 +256,28 @@ impl Shared {
         self.settle(out, true);
     }
 
-    /// Releases the lock, then wakes hyper if its turn has come, and starts the flusher if the wire has fallen behind.
-    /// `news` is true when something happened that a running flusher cannot learn from the socket.
+    /// Ends every operation on the outgoing side: releases the lock, then wakes and starts what the change calls for.
+    /// `news` tells that something happened which a running flusher cannot learn from the socket.
+    ///
+    /// **The problem.** A change of `out` may mean that hyper can write again, that a flusher is needed, or that the reading
+    /// side must end. A waker may run anything, an operation on this wire included, so none is called under the lock. But
+    /// between the change and the wake another thread may come, and no wake may be lost or flusher started twice.
+    ///
+    /// **The rule.** Decide under the lock, act after it. What was decided is taken out of `out` while the lock is held: the
+    /// waker leaves its field, and `flushing` becomes true before the flusher exists.
+    ///
+    /// **Why it is right**, for two threads that settle one after the other:
+    ///
+    /// - *Both could wake hyper.* The first takes the waker. Hyper puts another one in only under the lock, after it tried
+    ///   again and was refused, and then the next settle sees that one.
+    /// - *Both could start a flusher.* The second sees `flushing`. The flusher clears it under the lock, in the step that
+    ///   finds nothing left to do, and settles as well: what came since starts the next one.
+    /// - *The flusher runs and waits for the socket.* A close or a kill does not show there, so `news` wakes it. `Notify`
+    ///   keeps one permit, so a wake before it waits is not lost.
+    ///
+    /// **Example.** A push finds the kernel full and queues 3 frames: `is_behind`, a flusher starts. A second push queues a
+    /// fourth: `flushing` is true, nothing to do. The flusher writes all four, the refused ping of hyper has its turn, and
+    /// this settle wakes hyper. A dead wire wakes both sides and starts nothing.
     pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
         out.follow();
         let dead = out.dead;
