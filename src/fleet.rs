@@ -1,7 +1,7 @@
-//! The fleet: what nodes tell each other besides events. Which nodes live, how many members each room and how many
-//! connections each user has on them, which tokens are revoked, and whom to kick.
+//! The fleet: what nodes tell each other besides events. Heartbeats, member counts of rooms, connection counts of users,
+//! revocations of tokens, and kicks.
 //!
-//! What an implementation promises, and `tests/fleet_contract.rs` holds both of them to:
+//! The contract, which `tests/fleet_contract.rs` checks for both implementations:
 //!
 //! - **A counted fleet.** What nodes tell of their rooms and users is known to the others at once, and the counts of a dead
 //!   node are not believed for longer than 30 s.
@@ -46,7 +46,7 @@ pub struct Kicked {
     pub complete: bool,
 }
 
-/// See the module's own words.
+/// The contract stands at the top of this module.
 #[async_trait]
 pub trait Fleet: Send + Sync + fmt::Debug {
     /// Tells the other nodes how many sessions of this one are in each of these rooms, in place of what it told before.

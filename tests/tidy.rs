@@ -278,7 +278,8 @@ fn broker_and_fleet_promise_few_things() {
         let text = read(path);
         let (_, rest) = text.split_once(&format!("pub trait {name}:")).expect("the trait");
         let (body, _) = rest.split_once("\n}\n").expect("its end");
-        let methods = body.lines().filter(|line| line.starts_with("    fn ") || line.starts_with("    async fn ")).count();
+        let methods =
+            body.lines().filter(|line| line.starts_with("    fn ") || line.starts_with("    async fn ")).count();
         assert!(methods > 0 && methods <= METHODS, "`{name}` has {methods} methods, at most {METHODS}");
     }
 }
