@@ -93,7 +93,7 @@ impl Keys {
         format!("{}:{{canary}}", self.prefix)
     }
 
-    /// The room whose live channel this is.
+    /// The room of a live channel.
     pub(crate) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
         channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')
     }

@@ -2,8 +2,8 @@
 //!
 //! Each node increments its counter in the hash `<prefix>:nodes` every `redis.heartbeat`, and reads the counters of all others
 //! in the same round trip. A node whose counter stands still for [`DEAD`] is dead. Each node measures that by its own clock,
-//! so no two clocks are compared. Time in which this node itself read nothing does not count, because a counter that nobody
-//! read was not seen to stand still.
+//! so no two clocks are compared. Time in which this node itself read nothing does not count, because an unread counter
+//! was not seen to stand still.
 //!
 //! A node puts its name into the hash before any count of its members or connections. A count under a name that is not in the
 //! hash is therefore the remainder of a dead node.
@@ -39,7 +39,8 @@ pub(super) struct Nodes {
     node: String,
     heartbeat: Duration,
     others: Mutex<HashMap<String, Peer>>,
-    /// Held over a heartbeat, so that none follows the resignation.
+    /// Read while this node's name may be written, so that none of that follows the resignation.
+    resigned: tokio::sync::RwLock<bool>,
     turn: tokio::sync::Mutex<Turn>,
     /// How often Redis lost this node's name, and with it probably the counts.
     forgotten: AtomicU64,
@@ -53,7 +54,6 @@ struct Turn {
     bumped: i64,
     /// When the counters of the others were read last.
     looked: Option<Instant>,
-    resigned: bool,
 }
 
 /// Another node, as seen from here.
@@ -96,6 +96,7 @@ impl Nodes {
             node,
             heartbeat,
             others: Mutex::default(),
+            resigned: tokio::sync::RwLock::default(),
             turn: tokio::sync::Mutex::default(),
             forgotten: AtomicU64::new(0),
             live,
@@ -125,22 +126,19 @@ impl Nodes {
         live(&self.others.lock())
     }
 
-    /// Prevents a resignation while this node's name is written; none after it resigned.
+    /// Delays a resignation while this node's name is written; none after it resigned. Many may hold this at once.
     pub(super) async fn in_office(&self) -> Option<impl Sized> {
-        let turn = self.turn.lock().await;
-        (!turn.resigned).then_some(turn)
+        let resigned = self.resigned.read().await;
+        (!*resigned).then_some(resigned)
     }
 
     pub(super) fn own_name(&self) -> &str {
         &self.node
     }
 
-    /// The other nodes that are dead, and those that live.
-    pub(super) fn dead_and_live(&self) -> (Vec<String>, HashSet<String>) {
-        let others = self.others.lock();
-        let (dead, live): (Vec<_>, Vec<_>) = others.iter().partition(|(_, peer)| peer.is_dead());
-        let name = |(node, _): (&String, &Peer)| node.clone();
-        (dead.into_iter().map(name).collect(), live.into_iter().map(name).collect())
+    /// The names of the other nodes that live, as seen from here.
+    pub(super) fn live_names(&self) -> HashSet<String> {
+        self.others.lock().iter().filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| node.clone()).collect()
     }
 
     /// Whether the counts of a node whose name is in the hash are to be believed.
@@ -177,7 +175,7 @@ pub(super) async fn run(fleet: Arc<RedisFleet>) {
 /// Logs the outcome of a heartbeat; `Ok` names a field that is no counter.
 fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
     let key = fleet.keys.nodes();
-    // The two kinds of strangeness come with different outcomes: the whole key, or one of its fields.
+    // Another writer may have replaced the whole key, which is an error, or one of its fields, which is not.
     let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
     let field = outcome.as_ref().ok().and_then(Option::as_ref);
     if let (Some(error), false) = (wrong, told.strange) {
@@ -211,11 +209,9 @@ fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>,
 /// One heartbeat. Gives the name of a field that is no counter, if there is any.
 async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
     let (nodes, table) = (&fleet.nodes, fleet.keys.nodes());
+    // A later heartbeat would put the name back, and the others would count this node again.
+    let Some(_office) = nodes.in_office().await else { return Ok(None) };
     let mut turn = nodes.turn.lock().await;
-    // A heartbeat would put the name back, and the others would count this node again.
-    if turn.resigned {
-        return Ok(None);
-    }
     let mut redis = fleet.links.probe.clone();
     let mut both = pipe();
     both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&nodes.node).arg(1).cmd("HGETALL").arg(&table);
@@ -261,10 +257,12 @@ pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<
     (numbers, strange)
 }
 
+/// Removes this node's name, after all that is under way under it.
 pub(super) async fn resign(fleet: &RedisFleet) -> Result<(), RedisError> {
-    let mut turn = fleet.nodes.turn.lock().await;
-    turn.resigned = true;
-    cmd("HDEL").arg(fleet.keys.nodes()).arg(&fleet.nodes.node).query_async(&mut fleet.links.probe.clone()).await
+    let mut resigned = fleet.nodes.resigned.write().await;
+    *resigned = true;
+    let own = fleet.nodes.own_name();
+    cmd("HDEL").arg(fleet.keys.nodes()).arg(own).query_async(&mut fleet.links.probe.clone()).await
 }
 
 #[cfg(test)]
