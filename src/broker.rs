@@ -1,16 +1,17 @@
-//! The broker: where events get their place, and from where every node hears of them.
+//! The broker: it stores events in order, and passes them on to every node. What nodes tell each other besides events goes
+//! through the fleet ([`fleet`](crate::fleet)).
 //!
-//! What nodes tell each other beside events is the fleet's ([`fleet`](crate::fleet)). What an implementation promises, and `tests/broker.rs` holds both of them to:
+//! The contract, which `tests/broker.rs` checks for both implementations:
 //!
 //! - **One act.** A publish checks, dedupes, assigns offsets, stores and passes on, or does nothing.
 //! - **Order.** Offsets of a room only grow, and every entry names the offset before it (`prev`).
 //! - **Order of a batch.** [`Broker::publish_all`] stores events in the order given, and one that fails stops no other.
 //! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
-//! - **A feed that never blocks.** Entries of subscribed rooms arrive in order. What the feed cannot hold it drops
-//!   and says so ([`Feed::Missed`]); every break of the connection is told too ([`Feed::Restored`]). The reader of the feed
-//!   then reads the histories: nothing that was stored is lost to it.
-//! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the feed.
-//! - **Honest histories.** An answer is one atomic look at the room, and `complete` is true only when it is proven.
+//! - **An event channel that never blocks.** Entries of subscribed rooms arrive in order. The channel drops what it cannot
+//!   hold and names the rooms ([`Feed::Missed`]); it also reports each new connection ([`Feed::Restored`]). Its reader
+//!   then reads the histories, so it loses nothing that was stored.
+//! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the event channel.
+//! - **Honest histories.** An answer is one atomic read of the room, and `complete` is true only when it is proven.
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
@@ -32,7 +33,7 @@ mod shared;
 pub use crate::link::Unavailable;
 pub use shared::Shared;
 
-/// An event on its way in, checked by its receiver.
+/// An event on its way in, checked where it was accepted.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Its rooms, in the publisher's order, without doubles.
@@ -43,7 +44,7 @@ pub struct Publication {
     pub id: EventId,
     /// Whether receivers are asked to acknowledge it.
     pub requires_ack: bool,
-    /// How it is delivered, where the publisher wants less than its type and rooms give.
+    /// How it is delivered, if the publisher wants less than its type and rooms give.
     pub delivery: Option<Delivery>,
 }
 
@@ -52,13 +53,13 @@ pub struct Publication {
 pub struct Placed {
     /// The room.
     pub room: Room,
-    /// Its offset there; none where nothing is kept of it.
+    /// Its offset there; none for an event that the room does not store.
     pub offset: Option<Offset>,
-    /// Whether it had been there before.
+    /// Whether the room had it already.
     pub duplicate: bool,
 }
 
-/// An id for an event whose publisher gave none: a UUID v7.
+/// An id for an event that came without one: a UUID v7.
 ///
 /// # Panics
 /// Never: a UUID's letters are those of an event id.
@@ -76,15 +77,15 @@ pub enum PublishError {
     /// Larger than `limits.event_bytes`.
     #[error("{0}")]
     TooLarge(String),
-    /// It cannot be stored in one of its rooms, and trying again does not help until an operator mends that.
+    /// It cannot be stored in one of its rooms. A retry does not help until an operator repairs that.
     #[error("{0}")]
     Failed(String),
-    /// The broker is out of reach; whether it was stored is not known, so the same id must be used again.
+    /// The broker is out of reach. The event may have been stored, so a retry must use the same id.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// What became of each event of several.
+/// The result of each event of a batch.
 pub type Outcomes = Vec<Result<Vec<Placed>, PublishError>>;
 
 /// Why a room's history was not read.
@@ -106,23 +107,23 @@ impl std::convert::From<ReadError> for Unavailable {
     }
 }
 
-/// One atomic look at a room. Its entries may be shared with others that read the same.
+/// One atomic read of a room. Its entries may be shared with other readers of the same room.
 #[derive(Clone, Debug)]
 pub struct History<E = Entry> {
-    /// What is known of the room.
+    /// The state of the room at that moment.
     pub facts: Facts,
     /// The entries asked for, oldest first.
     pub entries: Vec<E>,
-    /// Whether nothing from the asked place on is missing.
+    /// Whether no event from the requested offset on is missing.
     pub complete: bool,
-    /// Whether more follow than were asked for.
+    /// Whether more follow than were requested.
     pub has_more: bool,
 }
 
-/// A part of a room's history, which others may have been given as well.
+/// A part of a room's history, possibly shared with other readers.
 pub type Resumed = History<Shared>;
 
-/// A part of a room's history that a client asks for: at least one event, if there is any.
+/// The part of a room's history that a client asks for. The answer has at least one event, if there is any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
     /// From where on.
@@ -134,66 +135,68 @@ pub struct Portion {
 }
 
 impl<E: AsRef<Entry>> History<E> {
-    /// Where its reader stands: behind the last entry returned if more follow, else at the head.
+    /// The offset to go on from: that of the last entry if more follow, else the head.
     #[must_use]
     pub fn offset(&self, room: &Room) -> Offset {
         let last = self.entries.last().and_then(|e| e.as_ref().link(room));
         match last {
+            // The head lies behind entries that this page does not have.
             Some(link) if self.has_more => link.offset,
             _ => self.facts.head(),
         }
     }
 }
 
-/// What arrives from the broker.
+/// A message of the event channel.
 #[derive(Clone, Debug)]
 pub enum Feed {
     /// An entry of one or more rooms; may come more than once.
     Entry(Entry),
-    /// Entries of these rooms were dropped: read their histories.
+    /// Entries of these rooms were dropped; the reader must read their histories.
     Missed(Vec<Room>),
-    /// The feed had a break: read every history.
+    /// The connection was replaced; the reader must read every history.
     Restored,
 }
 
-/// How the broker is, for readiness and people.
+/// The state of the broker, for readiness and for people.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Health {
     /// Whether publishes, joins and live delivery work.
     pub ready: bool,
     /// `embedded` or `redis`.
     pub kind: &'static str,
-    /// What is wrong and what to do, when it is not ready.
+    /// The failure and its remedy, while it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// Whether it is ready, as it changes; none where it always is.
+    /// Follows `ready` as it changes; none for a broker that is always ready.
     #[serde(skip)]
     pub recovery: Option<watch::Receiver<bool>>,
 }
 
 impl Health {
-    /// Waits while the broker is known to be out of reach. A refused caller waits for this before its next try.
+    /// Waits while the broker is known to be out of reach. A caller that got [`Unavailable`] waits for this before a retry.
     pub async fn recovered(self) {
         if let Some(mut recovery) = self.recovery {
-            // Where the sender is gone, so is the broker, and there is nothing to wait for.
+            // An error means that the broker is gone, so there is nothing left to wait for.
             recovery.wait_for(|ready| *ready).await.ok();
         }
     }
 }
 
-/// See the module's own words.
+/// The contract stands at the top of this module.
 #[async_trait]
 pub trait Broker: Send + Sync + fmt::Debug {
     /// Stores an event in its rooms and passes it on.
     async fn publish(&self, event: Publication) -> Result<Vec<Placed>, PublishError>;
 
-    /// Publishes events in this order: none is stored before all earlier ones were tried. What is wrong with one of them
-    /// stops none of the others. When the broker is out of reach it is not known what was stored, but it is the
-    /// beginning, so publishing all of them again under the same ids keeps the order.
+    /// Publishes events in this order: none is stored before all earlier ones were tried. An invalid event does not stop the
+    /// others. When the broker is out of reach, some events at the beginning may have been stored; a retry of all of them
+    /// with the same ids keeps the order.
     async fn publish_all(&self, events: Vec<Publication>) -> Result<Outcomes, Unavailable> {
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events {
             match self.publish(event).await {
+                // The events behind this one must not be stored before it.
                 Err(PublishError::Unavailable(outage)) => return Err(outage),
                 outcome => outcomes.push(outcome),
             }
@@ -201,31 +204,31 @@ pub trait Broker: Send + Sync + fmt::Debug {
         Ok(outcomes)
     }
 
-    /// Has a room's entries sent to the feed from now on. Subscribing twice is once.
+    /// Sends a room's entries to the event channel from now on. A second call changes nothing.
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable>;
 
-    /// Lets a room go, behind all earlier requests. False when it has to be asked again later.
+    /// Unsubscribes from a room, after all earlier requests. False when the queue is full and the caller must retry later.
     fn unsubscribe(&self, room: &Room) -> bool;
 
-    /// Reads a room from a place on: at most `limit` entries. For live delivery, which waits for it.
+    /// Reads at most `limit` entries of a room, from an offset or a time on. For live delivery, which waits for the result.
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError>;
 
-    /// Reads a room for a client. Callers that ask for the same room at the same time share one read, each begun
-    /// behind its asking, and none of them holds up live delivery.
+    /// Reads a room for a client. Clients that ask for the same room at the same time share one read, which begins after
+    /// each of them asked. Such reads do not delay live delivery.
     async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
         let history = self.history(room, portion.from, portion.events).await?;
         Ok(history.cut(portion.bytes).share())
     }
 
     /// The newest event of each key that a room keeps beside its history, none older than the class's `ttl`, in the order
-    /// of their stamps. Beside no promise of the history: it is another look at the room.
+    /// of their stamps. It is a read of its own, so it need not agree with a history read at the same time.
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable>;
 
-    /// What is known of each of these rooms, without their entries, in one round trip. Fails for one room that cannot be
-    /// read. Of several, one that cannot be read has no last offset: a read of it says why.
+    /// The state of each of these rooms, without their entries, in one round trip. With a single room, a room that cannot be
+    /// read is an error. With several, it has no last offset, and a read of its history gives the reason.
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable>;
 
-    /// How it is.
+    /// The state of the broker, without a round trip.
     fn health(&self) -> Health;
 }
 

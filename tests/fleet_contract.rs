@@ -1,6 +1,9 @@
 //! The contract of fleets (`src/fleet.rs`), held against each of them.
 
-use hallway::fleet::{Ask, Kicked};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hallway::fleet::{Fleet, Kicked, UserCount};
 use hallway_rooms::revocation::{Mark, Revocation, Shown};
 
 use crate::broker::bench::{Bench, Kind, LONG};
@@ -10,7 +13,8 @@ promises! {
     what_a_node_tells_of_its_rooms_is_not_counted_as_another_s
     what_is_noted_is_in_every_copy_and_in_one_that_begins_later
     a_node_that_is_alone_kicks_nobody_elsewhere
-    a_user_is_given_as_many_seats_as_the_cap_leaves
+    connections_of_a_user_are_counted_on_the_other_nodes
+    nodes_that_announce_at_once_see_each_other
 }
 
 /// Of a token of user 7 that was issued then.
@@ -57,16 +61,48 @@ async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
     }
 }
 
-async fn a_user_is_given_as_many_seats_as_the_cap_leaves(kind: Kind) {
+async fn connections_of_a_user_are_counted_on_the_other_nodes(kind: Kind) {
     let bench = Bench::new(kind, LONG).await;
-    let ask = |user: &str, seats, wants| Ask { user: user.into(), seats, wants };
-    let seat = async |asks: &[Ask]| bench.fleet.seat(asks, 5).await.expect("it is known");
-    assert_eq!(seat(&[ask("a", 0, 3), ask("{b}\n", 0, 9), ask("c", 2, 0)]).await, [Some(3), Some(5), Some(2)]);
-    assert_eq!(seat(&[ask("a", 3, 1)]).await, [Some(4)], "its own are not another's");
-    assert_eq!(seat(&[ask("a", 4, 7)]).await, [Some(5)]);
-    assert_eq!(seat(&[ask("a", 5, 1)]).await, [Some(5)]);
-    assert_eq!(seat(&[ask("a", 7, 1), ask("c", 0, 0)]).await, [Some(7), Some(0)], "nobody is thrown out");
-    assert_eq!(seat(&[]).await, []);
+    let other = bench.another("other").await;
+    let count = async |fleet: &Arc<dyn Fleet>, user: &str, here| {
+        let counted = fleet.count_users(&[UserCount { user: user.into(), here }]).await.expect("it is counted");
+        assert_eq!(counted.len(), 1);
+        counted[0].expect("the user can be counted")
+    };
+    // The memory's fleet is one node, whoever asks.
+    let seen = |here| if matches!(kind, Kind::Memory) { 0 } else { here };
+    for user in ["a", "{b}\n"] {
+        assert_eq!(count(&bench.fleet, user, 3).await, 0, "its own are not another's");
+        assert_eq!(count(&other, user, 2).await, seen(3));
+        assert_eq!(count(&bench.fleet, user, 4).await, seen(2));
+        assert_eq!(count(&other, user, 0).await, seen(4), "in place of what was announced before");
+        assert_eq!(count(&bench.fleet, user, 0).await, 0);
+    }
+    assert_eq!(bench.fleet.count_users(&[]).await.expect("nothing is counted"), []);
+    count(&other, "a", 5).await;
+    other.resign().await.expect("it is taken out");
+    if let Kind::Redis = kind {
+        assert_eq!(count(&bench.fleet, "a", 1).await, 0, "a node that resigned has none");
+    }
+}
+
+/// Of nodes that announce at once, each sees those that came before: no two of them are the first.
+async fn nodes_that_announce_at_once_see_each_other(kind: Kind) {
+    let bench = Bench::new(kind, LONG).await;
+    if let Kind::Memory = kind {
+        return;
+    }
+    let fleets = [bench.fleet.clone(), bench.another("b").await, bench.another("c").await];
+    for round in 0..50 {
+        let user: Arc<str> = format!("user-{round}").into();
+        let announce = fleets.iter().map(|fleet| {
+            let counts = [UserCount { user: user.clone(), here: 1 }];
+            async move { fleet.count_users(&counts).await.expect("it is counted")[0] }
+        });
+        let mut seen = join_all(announce).await;
+        seen.sort_unstable();
+        assert_eq!(seen, [Some(0), Some(1), Some(2)]);
+    }
 }
 
 async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) {

@@ -16,7 +16,7 @@ use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::config::{Config, Mode};
 use hallway::fleet::alone::Alone;
 use hallway::fleet::control::{Control, Noted};
-use hallway::fleet::{Ask, Fleet, Kicked, Unavailable};
+use hallway::fleet::{Fleet, Kicked, Unavailable, UserCount};
 use hallway::hub::Hub;
 use hallway::rate::Rate;
 use hallway::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
@@ -68,8 +68,8 @@ impl Fleet for LookingBack {
         self.inner.answer(ticket, sockets).await
     }
 
-    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
-        self.inner.seat(asks, cap).await
+    async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
+        self.inner.count_users(counts).await
     }
 
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {

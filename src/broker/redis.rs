@@ -99,6 +99,7 @@ impl RedisBroker {
         redis: &Redis,
         mut dispatcher: Dispatcher,
     ) -> Result<Arc<Self>, RedisError> {
+        // The connection for pub/sub is no link: it has its own name in Redis' list of clients.
         let of_pubsub =
             RedisSettings { client: named(&redis.settings.client, pubsub::NAME)?, ..redis.settings.clone() };
         let keys = redis.keys.clone();
@@ -117,11 +118,12 @@ impl RedisBroker {
         });
         // Before the connection: the dispatcher's table is complete when the first message comes.
         pubsub::register(&broker, feed.clone(), &mut dispatcher);
+        // Behind the registration: the dispatcher cannot be changed once messages come.
         let every = of_pubsub.canary;
         redis.spawn_live(pubsub::run(broker.clone(), of_pubsub, dispatcher, feed.clone()));
         redis.spawn_live(probe::run(broker.clone(), *settings, every, feed));
         let (tasks, stop) = redis.tasks();
-        // On the other runtime: megabytes of histories are parsed there.
+        // Reads for clients are megabytes to parse, so they do not run where live delivery does.
         redis.spawn(reads::run(broker.clone(), tasks, stop));
         Ok(broker)
     }
@@ -132,13 +134,12 @@ impl RedisBroker {
         if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
     }
 
-    /// The link for publishing and other short commands.
+    /// The link for publishes and other short requests.
     fn connection(&self) -> Link {
         self.links.commands.clone()
     }
 
-    /// Whether histories can be read at all over the healing link. If so, a room that cannot be read has a failure of
-    /// its own.
+    /// Whether any history can be read by the link for healing. If so, a room that cannot be read has a failure of its own.
     async fn reads_at_all(&self) -> bool {
         // The keys of no room: whether histories can be read is a question of rights, not of data.
         let [history, ..] = self.keys.trial();
@@ -148,7 +149,7 @@ impl RedisBroker {
     }
 }
 
-/// The error of a read of one room. A wrong type in the room's keys is logged, since no check of Redis would show it.
+/// As [`unavailable`]; logs a key of this room that holds something else, which no check of Redis shows.
 fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.complaints.may_complain() {
         let keys = broker.keys.channel(room);
@@ -178,12 +179,12 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
         let mut link = self.links.healing.clone();
-        // Readiness does not depend on this link. Its reconnect is not a failure of the room, which would be given up
-        // for it.
+        // Readiness does not depend on this link. Without the wait, a failure of the link would count against the room.
         timeout(HEALING_BACK, link.connected()).await.ok();
         match read::history(self, &mut link, room, from, limit).await {
             Ok(history) => Ok(history),
             Err(error) => {
+                // Asked only after a failure: whether any history can be read by this link.
                 let failure = unreadable(self, room, &error);
                 // Only a fault of the room itself closes its members; an outage is waited for.
                 let is_the_room = self.checks.is_up() && self.reads_at_all().await;
@@ -202,7 +203,7 @@ impl Broker for RedisBroker {
 
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
         match rooms {
-            // A client waits for it, so it uses the link of short commands, and is read as a history would be.
+            // A join waits for it, so it goes by the link of short requests, and fails as a read of the history would.
             [room] => {
                 let facts = read::facts(self, &mut self.connection(), room).await;
                 facts.map(|facts| vec![facts]).map_err(|e| unreadable(self, room, &e))

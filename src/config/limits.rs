@@ -72,8 +72,9 @@ section! {
         /// memory is the limit, about 20 KiB for each, and open files are, one for each and some that are kept.
         connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 
-        /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above a
-        /// person's devices, far below a runaway loop. While Redis is out of reach each node counts its own only.
+        /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above the
+        /// devices of a person, far below a runaway loop. When more come in the same moment, a few too many or too few may be
+        /// admitted. While Redis is out of reach each node counts its own only.
         connections_per_user: u32 = 100, check between(1, MANY);
 
         /// Most connections from one IP address (of IPv6 one /64) on this node, 1 to 10000000; others get 429. None by

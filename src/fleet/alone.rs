@@ -5,7 +5,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::revocation::Mark;
 
 use super::control::{Control, Noted};
-use super::{Ask, Fleet, Kicked, Unavailable};
+use super::{Fleet, Kicked, Unavailable, UserCount};
 
 /// See the module.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl Fleet for Alone {
         Ok(0)
     }
 
-    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
-        Ok(asks.iter().map(|ask| Some(ask.seats + ask.wants.min(cap.saturating_sub(ask.seats)))).collect())
+    async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
+        Ok(vec![Some(0); counts.len()])
     }
 
     fn control(&self) -> &Control {

@@ -1,11 +1,12 @@
-//! Control: what nodes tell each other beside events, as it stands on this one. The copy of the list of revocations, and
-//! the work that is left for the owner of the sessions after messages from elsewhere.
+//! Control: this node's copy of the list of revocations, and the orders from other nodes that its service has yet to
+//! carry out.
 //!
-//! Times are those of the clock that all nodes share, which is the broker's: a node whose own clock is wrong would forget what
-//! holds, or note what is of no use. Here it is measured against a clock that nothing sets.
+//! Times are those of the store's clock, which all nodes share. A node with a wrong clock would otherwise forget revocations
+//! that still hold, or note revocations that hold for no token. Between two readings of the store's clock, time is measured
+//! with a monotonic one, which no operator can set.
 //!
-//! Revocations are never dropped: where too many wait to be told apart, every session is checked. Requests to kick a user
-//! may be, because the asking node counts the answers.
+//! Revocations are never dropped: when too many wait to be remembered one by one, every session is checked. Requests to
+//! kick a user may be dropped, because the node that asked counts the answers.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,20 +19,24 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::metrics::REVOCATIONS;
 
-/// Revocations that are remembered one by one; beyond, every session is looked at, which costs no more.
+/// Revocations that are remembered one by one. Beyond that every session is checked, which costs no more.
 const REMEMBERED: usize = 4096;
-/// Requests to kick a user that may wait: more than a fleet's services ask for in a second.
+/// Requests to kick a user that may wait: more than all services send in a second.
 const KICKS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Control {
     list: RwLock<Revocations>,
+    /// Revocations that this node may note; those of other nodes are always accepted.
     most: usize,
+    /// Whether the stored list was read once: until then no token can be accepted.
     loaded: watch::Sender<bool>,
     clock: Mutex<Clock>,
+    /// Why this copy cannot be relied on.
     problem: Mutex<Option<String>>,
     orders: Mutex<Orders>,
+    /// Wakes the task that carries out orders.
     raised: Notify,
     known: Gauge,
 }
@@ -41,9 +46,9 @@ pub struct Control {
 enum Clock {
     /// This process is the only one.
     Own,
-    /// It is the broker's, which has not told it yet.
+    /// It is the store's, which has not answered yet.
     Unknown,
-    /// It was so late, in milliseconds since the Unix epoch, at that moment.
+    /// Its time in milliseconds since the Unix epoch, and the moment of that reading.
     Told(u64, Instant),
 }
 
@@ -57,49 +62,49 @@ impl Clock {
     }
 }
 
-/// What came from other nodes and is to be carried out on this one.
+/// Orders from other nodes, to be carried out on this one.
 #[derive(Debug, Default)]
 pub struct Orders {
-    /// Whose sessions are to be looked at, because the list has news of them.
+    /// Users and tokens with a new revocation: their sessions must be checked.
     pub revoked: Vec<Mark>,
-    /// Whether all sessions are to be looked at.
+    /// Whether all sessions must be checked.
     pub everybody: bool,
-    /// Whom to kick, and whom to tell how many that were.
+    /// Requests to kick a user, oldest first.
     pub kicks: VecDeque<Kick>,
 }
 
 /// A request to kick a user's sessions on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kick {
-    /// Whose.
+    /// The user.
     pub user: Mark,
-    /// For [`Fleet::answer`](super::Fleet::answer).
+    /// Where the answer goes, for [`Fleet::answer`](super::Fleet::answer).
     pub ticket: String,
 }
 
 /// A revocation as this node's copy has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// The strongest of what is known.
+    /// The strongest revocation known of this user or token.
     pub known: Revocation,
-    /// What it takes the place of.
+    /// The entry that it replaces.
     pub before: Option<Revocation>,
 }
 
-/// How the list is, for readiness.
+/// The state of the list, for readiness.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RevocationHealth {
-    /// Whether this node knows what is revoked, and hears of more.
+    /// Whether this node has the list and receives changes of it.
     pub ready: bool,
-    /// How many are known.
+    /// Entries of the list.
     pub known: usize,
-    /// What is wrong and what to do, when it is not ready.
+    /// The failure and its remedy, while it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 impl Control {
-    /// An empty list that takes `most` revocations of its own node. `loaded` when there is nothing to be read first.
+    /// An empty list that accepts `most` revocations of its own node. `loaded` for a node alone, which has nothing to read.
     #[must_use]
     pub fn new(most: usize, loaded: bool) -> Self {
         let problem = (!loaded).then(|| "the list of revoked tokens has not been read yet".to_owned());
@@ -107,6 +112,7 @@ impl Control {
             list: RwLock::default(),
             most,
             loaded: watch::Sender::new(loaded),
+            // A node alone has no store to ask for the time.
             clock: Mutex::new(if loaded { Clock::Own } else { Clock::Unknown }),
             problem: Mutex::new(problem),
             orders: Mutex::default(),
@@ -115,20 +121,21 @@ impl Control {
         }
     }
 
-    /// Whether a token has lost its force, as far as this node knows.
+    /// Whether a token is revoked, as far as this node knows.
     #[must_use]
     pub fn covers(&self, shown: &Shown) -> bool {
         self.list.read().cover(shown)
     }
 
-    /// Whether there is no place for one more. What other nodes noted is always taken in.
+    /// Whether there is no room for another entry. Revocations from other nodes are always accepted.
     #[must_use]
     pub fn is_full(&self, mark: Mark) -> bool {
         let list = self.list.read();
+        // A user or token with an entry needs no second one.
         list.len() >= self.most && list.of(mark).is_none()
     }
 
-    /// Puts a revocation into the list. Whose sessions it ends is for the caller to see to, **behind** this.
+    /// Puts a revocation into the list. The caller must end the sessions **after** this, never before.
     pub fn note(&self, revocation: &Revocation) -> Noted {
         let mut list = self.list.write();
         let before = list.of(revocation.mark);
@@ -138,17 +145,19 @@ impl Control {
         Noted { known, before: before.filter(|before| *before != known) }
     }
 
-    /// Takes in what came from elsewhere, and has the sessions looked at for what was not known.
+    /// Adds revocations from elsewhere, and orders a check of the sessions that a new one concerns.
     pub fn hear(&self, revocations: &[Revocation]) {
         let mut list = self.list.write();
         let news: Vec<Mark> = revocations.iter().filter(|one| list.add(one)).map(|one| one.mark).collect();
         self.count(&list);
         drop(list);
+        // Most messages repeat what this node noted itself.
         if news.is_empty() {
             return;
         }
         let mut orders = self.orders.lock();
         orders.everybody |= orders.revoked.len() + news.len() > REMEMBERED;
+        // A check of all sessions includes those of the single entries.
         if orders.everybody {
             orders.revoked.clear()
         } else {
@@ -158,9 +167,10 @@ impl Control {
         self.raised.notify_one();
     }
 
-    /// Has a user's sessions kicked; false when too many wait.
+    /// Orders a kick of a user's sessions; false when too many orders wait.
     pub fn ask_for(&self, kick: Kick) -> bool {
         let mut orders = self.orders.lock();
+        // Without an answer from this node, the asking node reports that not all nodes kicked.
         if orders.kicks.len() >= KICKS {
             return false;
         }
@@ -170,31 +180,31 @@ impl Control {
         true
     }
 
-    /// What is to be done, when there is anything.
+    /// Waits for orders and takes all of them.
     pub async fn orders(&self) -> Orders {
         self.raised.notified().await;
         std::mem::take(&mut *self.orders.lock())
     }
 
-    /// Notes how late it is by the broker's clock: `ms` at the moment `at`.
+    /// Notes a reading of the store's clock: `ms` at the moment `at`.
     pub fn set_clock(&self, ms: u64, at: Instant) {
         *self.clock.lock() = Clock::Told(ms, at);
     }
 
-    /// How late it is by the clock that all nodes share; none while that is not known.
+    /// The time by the clock that all nodes share; none before its first reading.
     #[must_use]
     pub fn now_ms(&self) -> Option<u64> {
         self.clock.lock().now_ms()
     }
 
-    /// What ended before is over. Tokens are held against this node's own clock, so a revocation of tokens that it may still
-    /// take for good stays: the earlier of the two clocks counts. Nothing is over while one of them is not known.
+    /// Revocations that end before this time are over. It is the earlier of the shared clock and this node's own one: tokens
+    /// expire by the latter, so an earlier end would accept a revoked token. Zero while the shared clock is not known.
     #[must_use]
     pub fn over_ms(&self) -> u64 {
         self.now_ms().map_or(0, |shared| shared.min(clock::now_ms()))
     }
 
-    /// Forgets what is over.
+    /// Removes revocations that are over.
     pub fn expire(&self) {
         let over = self.over_ms();
         let mut list = self.list.write();
@@ -202,38 +212,39 @@ impl Control {
         self.count(&list);
     }
 
-    /// What is known of one user or token.
+    /// The revocation of a user or token.
     #[must_use]
     pub fn of(&self, mark: Mark) -> Option<Revocation> {
         self.list.read().of(mark)
     }
 
-    /// What this node knows beyond `other`.
+    /// The revocations that `other` lacks, or has in a weaker form.
     #[must_use]
     pub fn beyond(&self, other: &Revocations) -> Vec<Revocation> {
         self.list.read().beyond(other)
     }
 
-    /// The list was read.
+    /// Notes that the stored list was read.
     pub fn set_loaded(&self) {
         self.loaded.send_replace(true);
     }
 
-    /// Notes what stands against relying on it, if anything.
+    /// Notes why this copy cannot be relied on, or that it can.
     pub fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock() = problem;
     }
 
-    /// Waits until the list was read once.
+    /// Waits until the stored list was read once.
     pub async fn loaded(&self) {
+        // Nearly always: without this every CONNECT would make a receiver.
         if *self.loaded.borrow() {
             return;
         }
-        // The sender lives as long as this.
+        // No error is possible: the sender lives as long as `self`.
         self.loaded.subscribe().wait_for(|loaded| *loaded).await.ok();
     }
 
-    /// How it is.
+    /// The state of the list.
     #[must_use]
     pub fn health(&self) -> RevocationHealth {
         let problem = self.problem.lock().clone();

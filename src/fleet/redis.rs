@@ -17,7 +17,7 @@ mod revoked;
 mod users;
 
 use super::control::{Control, Noted};
-use super::{Ask, Fleet, Kicked, Unavailable};
+use super::{Fleet, Kicked, Unavailable, UserCount};
 use crate::link::Link;
 use crate::redis::checks::Checks;
 use crate::redis::complaints::Complaints;
@@ -87,7 +87,7 @@ impl RedisFleet {
         self.keys.canary(self.nodes.own_name())
     }
 
-    /// For commands with a waiting caller.
+    /// The link for requests that a client or a service waits for. Heartbeats and member counts go by the one for probes.
     fn connection(&self) -> Link {
         self.links.commands.clone()
     }
@@ -116,9 +116,9 @@ impl Fleet for RedisFleet {
         members::others(self, room).await.map_err(|e| unavailable(&e))
     }
 
-    async fn seat(&self, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, Unavailable> {
+    async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
         self.checks.reachable()?;
-        users::seat(self, asks, cap).await.map_err(|e| unavailable(&e))
+        users::count(self, counts).await.map_err(|e| unavailable(&e))
     }
 
     fn control(&self) -> &Control {

@@ -1,5 +1,5 @@
-//! The census: tells the other nodes how many members each room has here. What changed is gathered and told together;
-//! a room that did not change is told again from time to time, well before the broker forgets it.
+//! Member counts: announces to the other nodes how many members each room has here. Changes are collected and announced
+//! together. A room that does not change is announced again from time to time, well before the fleet forgets it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -13,45 +13,48 @@ use super::{Hub, LocalRoom};
 use crate::fleet::Unavailable;
 use crate::logs;
 
-/// Between two tellings: the others may know a count two seconds late, and this leaves most of that to the way there.
+/// Between two announcements: a count may reach the others two seconds late, and this leaves most of that for the way.
 const TURN: Duration = Duration::from_millis(500);
-/// Rooms told together.
+/// Rooms of one announcement: one message of some ten kilobytes.
 const AT_ONCE: usize = 256;
-/// Each room is told again within this time; brokers keep a count for an hour.
+/// Each room is announced again within this time; the fleet keeps a count for an hour.
 const RENEWAL: Duration = Duration::from_mins(10);
 
-/// What is to be told.
+/// The counts that are to be announced.
 #[derive(Debug, Default)]
 pub(super) struct Census {
-    /// Rooms whose size changed: no more than there were here since the last telling.
+    /// Rooms whose size changed: at most all rooms that were open since the last announcement.
     changed: Mutex<HashSet<Room>>,
-    /// Held over a telling, so that none follows the end.
+    /// Held over an announcement, so that none follows the resignation.
     turn: tokio::sync::Mutex<Turn>,
 }
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// This node has resigned.
     over: bool,
-    /// Breaks of the feed and lapses of the broker so far: after one the broker may have lost every count.
+    /// Breaks of the event channel and losses of the fleet so far: after one, all counts may be lost.
     losses: (u64, u64),
     renewal: Renewal,
-    /// Whether a failure has been logged that still lasts.
+    /// Whether the present failure has been logged.
     complained: bool,
 }
 
-/// The rooms that are due to be told again, spread evenly over the time that they have.
+/// The rooms that are due again, spread evenly over [`RENEWAL`].
 #[derive(Debug, Default)]
 struct Renewal {
     rooms: VecDeque<Room>,
+    /// Rooms per turn.
     share: usize,
     began: Option<Instant>,
 }
 
 impl Renewal {
-    /// The next share; `all` is asked when a round is over.
+    /// The rooms of the next turn; `all` is called when a round is over.
     fn next(&mut self, all: impl FnOnce() -> Vec<Room>) -> impl Iterator<Item = Room> + '_ {
         if self.began.is_none_or(|at| at.elapsed() >= RENEWAL) {
             self.rooms = all().into();
+            // In half of the turns that there are: a slow turn must not make a room late.
             let turns = RENEWAL.as_millis() / TURN.as_millis();
             self.share = self.rooms.len().div_ceil(usize::try_from(turns / 2).unwrap_or(1));
             self.began = Some(Instant::now());
@@ -66,7 +69,7 @@ impl Hub {
         self.0.census.changed.lock().insert(room.clone());
     }
 
-    /// Tells the other nodes what changed until `stop`.
+    /// Announces changes until `stop`.
     pub async fn take_census(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -75,13 +78,14 @@ impl Hub {
         }
     }
 
-    /// Takes this node's members out of every count, for good.
+    /// Removes this node's members from every count, for good.
     ///
     /// # Errors
-    /// When the broker is out of reach: the other nodes then find out by themselves.
+    /// When the other nodes are out of reach; they then notice by the missing heartbeats.
     pub async fn resign(&self) -> Result<(), Unavailable> {
         let mut turn = self.0.census.turn.lock().await;
         turn.over = true;
+        // From here on the others count nothing of this node. The rest only removes what would expire in an hour.
         self.0.fleet.resign().await?;
         self.all().iter().for_each(|local| self.recount(local.room()));
         let rooms: Vec<Room> = self.0.census.changed.lock().drain().collect();
@@ -94,10 +98,12 @@ impl Hub {
 
     async fn tell_changes(&self) {
         let mut turn = self.0.census.turn.lock().await;
+        // An announcement would count this node again.
         if turn.over {
             return;
         }
         let losses = (self.breaks(), self.0.fleet.forgotten());
+        // After a loss every room is announced, whether it changed or not.
         if std::mem::replace(&mut turn.losses, losses) != losses {
             self.populated().iter().for_each(|room| self.recount(room));
         }
@@ -105,6 +111,7 @@ impl Hub {
         match self.tell_all().await {
             Ok(()) => turn.complained = false,
             Err(Unavailable(error)) => {
+                // Once for each outage, not with every turn.
                 if !std::mem::replace(&mut turn.complained, true) {
                     tracing::warn!(
                         event = logs::ROOM_SIZES_UNTOLD,
@@ -121,6 +128,7 @@ impl Hub {
         let rooms: Vec<Room> = changed.into_iter().collect();
         for (at, chunk) in rooms.chunks(AT_ONCE).enumerate() {
             let sizes: Vec<_> = chunk.iter().map(|room| (room.clone(), self.size(room))).collect();
+            // What was not announced stays due, with its size at the time of the next attempt.
             if let Err(unavailable) = self.0.fleet.tell_sizes(&sizes).await {
                 self.0.census.changed.lock().extend(rooms[at * AT_ONCE..].iter().cloned());
                 return Err(unavailable);

@@ -40,8 +40,12 @@ impl Dispatcher {
     /// A table without handlers.
     #[must_use]
     pub fn new(redis: &Redis) -> Self {
+        Self::of(redis.keys.clone())
+    }
+
+    fn of(keys: Keys) -> Self {
         Self {
-            keys: redis.keys.clone(),
+            keys,
             rooms: Box::new(|_, _| {}),
             channels: HashMap::new(),
             restored: Vec::new(),
@@ -64,12 +68,12 @@ impl Dispatcher {
         self.restored.push(Box::new(hook));
     }
 
-    /// The channels with handlers, without those of rooms.
+    /// The channels with handlers, those of rooms not included.
     pub(crate) fn channels(&self) -> Vec<String> {
         self.channels.keys().cloned().collect()
     }
 
-    /// Calls the hooks, once all channels are subscribed on another connection.
+    /// Calls the hooks: all channels are subscribed to on a new connection.
     pub(crate) fn restored(&self) {
         self.restored.iter().for_each(|hook| hook());
     }
@@ -83,7 +87,7 @@ impl Dispatcher {
     }
 
     fn dispatch_to_node(&self, channel: &str, payload: &[u8]) {
-        // Nodes send text only. Anything else comes from no node, and no handler accepts an empty message.
+        // Messages of nodes are text. Other bytes come from elsewhere, and no handler takes an empty message.
         let text = std::str::from_utf8(payload).unwrap_or_default();
         let handlers = self.channels.get(channel).map(Vec::as_slice).unwrap_or_default();
         if !handlers.iter().any(|handler| handler(text)) && self.complaints.may_complain() {
@@ -93,5 +97,53 @@ impl Dispatcher {
                 "what came on this channel is of no node of this version, or too much of it"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_message_goes_to_its_room_or_to_the_first_handler_of_its_channel_that_takes_it() {
+        let (seen, mut dispatcher) = (Arc::new(Mutex::new(Vec::new())), Dispatcher::of(Keys::new("own")));
+        let note = |what: &str| seen.lock().push(what.to_owned());
+        let handler = |name: &'static str, takes: &'static str| {
+            let seen = seen.clone();
+            move |text: &str| {
+                seen.lock().push(format!("{name} {text}"));
+                text.starts_with(takes)
+            }
+        };
+        dispatcher.on("own:control", handler("first", "r"));
+        dispatcher.on("own:control", handler("second", "k"));
+        dispatcher.on("own:canary:me", handler("canary", "1"));
+        let rooms = seen.clone();
+        dispatcher.on_rooms(move |room, payload| rooms.lock().push(format!("room {room} {}", payload.len())));
+        let hooked = seen.clone();
+        dispatcher.on_restored(move || hooked.lock().push("restored".to_owned()));
+
+        for (channel, payload) in [
+            ("own:control", "r1"),
+            ("own:control", "k1"),
+            ("own:control", "x1"),
+            ("own:canary:me", "1"),
+            ("own:{user:1}", "12345"),
+            ("other:{user:1}", "1"),
+            ("own:canary:you", "1"),
+        ] {
+            dispatcher.dispatch(channel, payload.as_bytes());
+            note("-");
+        }
+        dispatcher.restored();
+        let expected = "first r1|-|first k1|second k1|-|first x1|second x1|-|canary 1|-|room user:1 5|-|-|-|restored";
+        assert_eq!(seen.lock().join("|"), expected);
+        let mut channels = dispatcher.channels();
+        channels.sort_unstable();
+        assert_eq!(channels, ["own:canary:me", "own:control"]);
     }
 }

@@ -93,7 +93,7 @@ impl Keys {
         format!("{}:{{canary}}", self.prefix)
     }
 
-    /// The room of a channel; none for channels of other kinds.
+    /// The room of a live channel.
     pub(crate) fn room_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
         channel.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix('}')
     }

@@ -1,8 +1,8 @@
-//! Taking tokens out of force, and kicking who is signed in, on every node.
+//! Revocation of tokens, and kicks of users, on every node.
 //!
-//! A revocation is in the list first, and sessions are looked for behind that; a session is found first, and its token
-//! looked up in the list behind that ([`Service::begin`], [`Service::refresh`]). So whichever comes first, one of the two
-//! sees the other.
+//! A revocation enters the list first, and its sessions are searched after that. A session enters the index first, and its
+//! token is checked against the list after that ([`Service::begin`], [`Service::refresh`]). Whatever the order of the two,
+//! one of them sees the other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,23 +21,23 @@ use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
 
-/// Between two looks for revocations that are over. Until then they cost a place in the list.
+/// Between two removals of revocations that are over. Until then they occupy the list.
 const EXPIRE_EVERY: Duration = Duration::from_mins(1);
-/// Sessions looked at before other tasks get a turn.
+/// Sessions checked before other tasks get a turn.
 const AT_ONCE: usize = 128;
-/// How far `issuedBefore` may lie ahead: what clocks are off at the most. Beyond, it would lock a user out.
+/// How far `issuedBefore` may lie ahead: the greatest error of a clock. A later time would lock a user out.
 const AHEAD_MS: u64 = 60_000;
 
 /// Why sessions are kicked, as metrics know it.
 const REVOKED: &str = "revoked";
 const DISCONNECTED: &str = "disconnect";
 
-/// A token has been taken out of force.
+/// A token is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token has been revoked")]
 pub struct Revoked;
 
-/// Whose tokens are to lose their force.
+/// The tokens to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// All of a user's that were issued before this time (milliseconds since the Unix epoch), or before now by the broker's clock.
@@ -46,21 +46,21 @@ pub enum Whom {
     Token(String),
 }
 
-/// What came of a revocation.
+/// The outcome of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// Until when it holds: by then every such token has expired. Milliseconds since the Unix epoch.
+    /// The end of the revocation: by then every such token has expired. Milliseconds since the Unix epoch.
     pub until_ms: u64,
     /// Sessions kicked on this node.
     pub kicked: usize,
 }
 
-/// Why something was not done, or not everywhere.
+/// Why a request was refused, or carried out on this node only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     /// The code.
     pub refusal: Refusal,
-    /// A sentence for the caller.
+    /// A sentence for the service that asked.
     pub message: String,
 }
 
@@ -71,28 +71,28 @@ impl Denied {
 }
 
 impl Service {
-    /// Whether a token has been taken out of force, as far as this node knows.
+    /// Whether a token is revoked, as far as this node knows.
     #[must_use]
     pub fn is_revoked(&self, claims: &Claims) -> bool {
         self.0.fleet.control().covers(&mark::shown(claims))
     }
 
-    /// Waits until this node knows what is revoked.
+    /// Waits until this node has the list of revocations.
     pub async fn know_revocations(&self) {
         self.0.fleet.control().loaded().await;
     }
 
-    /// Whether this node knows what is revoked.
+    /// The state of the list of revocations.
     #[must_use]
     pub fn revocations(&self) -> RevocationHealth {
         self.0.fleet.control().health()
     }
 
-    /// Takes tokens out of force on every node, and kicks who came with one.
+    /// Revokes tokens on every node, and kicks the sessions that use one.
     ///
     /// # Errors
-    /// When the time is no use, when too many are in force, or when the other nodes could not be told yet: this one obeys
-    /// already, and tells them as soon as it can.
+    /// When the time is invalid, when too many revocations are in force, or when the other nodes are out of reach. In the
+    /// last case this node obeys already, and announces the revocation as soon as it can.
     pub async fn revoke(&self, whom: Whom) -> Result<Noted, Denied> {
         let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&whom, now_ms)) {
             Ok(revocation) => {
@@ -106,7 +106,7 @@ impl Service {
         outcome
     }
 
-    /// A service that hangs up in the middle must not leave half of it undone.
+    /// Runs `act` as a task of its own: a service that hangs up must not leave half of it undone.
     async fn to_the_end<T: Send + 'static>(
         &self,
         act: impl Future<Output = Result<T, Denied>> + Send + 'static,
@@ -115,7 +115,7 @@ impl Service {
         ended.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
     }
 
-    /// A node that does not know how late it is by the clock of all would note what no other can go by.
+    /// The time by the clock that all nodes share. Without it a node would note times that mean nothing to the others.
     fn shared_now(&self) -> Result<u64, Denied> {
         let message = "this node has not reached the broker yet; ask again when it is ready";
         self.0.fleet.control().now_ms().ok_or_else(|| Denied::new(Refusal::Unavailable, message))
@@ -123,7 +123,9 @@ impl Service {
 
     fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
         let life_ms = u64::try_from(self.0.limits.token_life.as_millis()).unwrap_or(u64::MAX);
+        // `from_ms`: the latest moment at which a token that is covered may have been issued.
         let (mark, before_ms, from_ms) = match whom {
+            // The moment of issue of a single token is not known, but lies in the past.
             Whom::Token(id) => (mark::of_token(id), Revocation::WHENEVER, now_ms),
             Whom::User(id, issued_before) => {
                 let before_ms = issued_before.unwrap_or(now_ms);
@@ -143,8 +145,9 @@ impl Service {
         let noted = self.0.fleet.control().note(&revocation);
         let kicked = self.kick_revoked(self.0.sessions.of(revocation.mark)).await;
         histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
-        // A name for logs that says nothing of the person.
+        // The name of a user is personal data, which logs must not have.
         let whom = short(revocation.mark);
+        // After the kicks of this node, which need no Redis.
         let told = self.0.fleet.revoke(&noted).await;
         match told {
             Ok(()) => {
@@ -167,16 +170,18 @@ impl Service {
         }
     }
 
-    /// Kicks a user's sessions on every node; the user is welcome again. Says how many there were.
+    /// Kicks a user's sessions on every node, and gives their number. The user may connect again.
     ///
     /// # Errors
-    /// When the other nodes could not be asked.
+    /// When the other nodes are out of reach.
     pub async fn disconnect(&self, user: &str) -> Result<Kicked, Denied> {
         let (service, user) = (self.clone(), mark::of_user(user));
         self.to_the_end(async move { service.kick_everywhere(user).await }).await
     }
 
     async fn kick_everywhere(&self, user: Mark) -> Result<Kicked, Denied> {
+        // This node first, so that it kicks also where the others are out of reach. When its own request comes back to it, no
+        // session is left to be counted twice.
         let here = self.kick_user(user).await;
         let there = self.0.fleet.kick(user).await.map_err(|Unavailable(error)| {
             tracing::warn!(
@@ -200,7 +205,7 @@ impl Service {
         Ok(kicked)
     }
 
-    /// Carries out what other nodes ask for, until `stop`.
+    /// Carries out the orders of other nodes, until `stop`.
     pub async fn obey(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(EXPIRE_EVERY);
         loop {
@@ -215,10 +220,12 @@ impl Service {
     async fn follow(&self, orders: Orders) {
         let began = Instant::now();
         let concerned = match orders.everybody {
+            // More revocations came than are remembered one by one.
             true => self.0.sessions.all(),
             false => orders.revoked.iter().flat_map(|mark| self.0.sessions.of(*mark)).collect(),
         };
         let kicked = self.kick_revoked(concerned).await;
+        // Orders may be kicks alone, whose latency is not measured here.
         if orders.everybody || !orders.revoked.is_empty() {
             histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
         }
@@ -232,6 +239,7 @@ impl Service {
         for Kick { user, ticket } in orders.kicks {
             let sockets = self.kick_user(user).await;
             let fleet = self.0.fleet.clone();
+            // A slow Redis must not delay the next order.
             self.0.tasks.spawn(async move {
                 if let Err(error) = fleet.answer(&ticket, sockets).await {
                     tracing::debug!(event = logs::KICK_UNANSWERED, %error, "a node that asked for a kick could not be answered");
@@ -248,9 +256,10 @@ impl Service {
         kick_all(sessions, |session| self.is_revoked(&session.claims()) && kick(session, REVOKED)).await
     }
 
-    /// Kicks a session whose newest token has been revoked; true if it has been.
+    /// Kicks a session if its newest token is revoked; says whether it is.
     pub(super) fn kick_if_revoked(&self, session: &Session) -> bool {
         let revoked = self.is_revoked(&session.claims());
+        // Another task may have kicked it already, and then parts it too.
         if revoked && kick(session, REVOKED) {
             session.part();
         }
@@ -267,7 +276,7 @@ impl Whom {
     }
 }
 
-/// A time that no token in force was issued before is a slip, such as seconds for milliseconds.
+/// Refuses a time that is certainly a mistake, such as seconds instead of milliseconds.
 fn useful(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
     if before_ms > now_ms.saturating_add(AHEAD_MS) {
         let message = "`issuedBefore` lies ahead: give milliseconds since 1970, up to now";
@@ -281,7 +290,8 @@ fn useful(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
     Ok(())
 }
 
-/// All are told before the first transport is closed: a client may have several sessions on one.
+/// Kicks sessions and gives the number of those that were not kicked before. All get their notice before the first transport
+/// is closed, because a client may have several sessions on one.
 async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) -> usize {
     let mut kicked = Vec::new();
     for some in sessions.chunks(AT_ONCE) {
@@ -298,7 +308,7 @@ async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) 
 fn kick(session: &Session, why: &'static str) -> bool {
     let news = session.kick();
     if news {
-        counter!(names::KICKED, "reason" => why).increment(1);
+        counter!(names::KICKED, "why" => why).increment(1);
     }
     news
 }

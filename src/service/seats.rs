@@ -1,74 +1,55 @@
-//! Seats: how many sessions each user has here, and on all nodes no more than `limits.connections_per_user`.
+//! The connection quota: each user has at most `limits.connections_per_user` sessions, those of all nodes together.
 //!
-//! A CONNECT takes a seat here and has the broker asked; an end gives it back and has the broker told. One task does
-//! both, the usher (`seats/usher.rs`): what gathers while one question is under way is the next. So what this node tells
-//! of a user is told in the order in which it was so, whatever the number of CONNECTs at once.
+//! A CONNECT takes a place in this node's count, announces that count to the fleet, and is given the count of the other nodes
+//! in the same act. It is refused, and its place given back, if both together exceed the quota. CONNECTs do not wait for each
+//! other, so a thousand of them at once take the time of one. Ended sessions are announced by a task, the quota sync
+//! (`seats/usher.rs`), many in one message.
+//!
+//! Of two nodes that announce at the same moment one sees the other, so the quota holds, with one exception: of two CONNECTs of
+//! one user on one node, the greater count may overtake the smaller one on the way to Redis. Until the sync has corrected
+//! that, which takes milliseconds, other nodes count too little. Places of CONNECTs that are about to be refused count for
+//! as long, and then too few may be admitted. Neither can happen while sessions and CONNECTs together fit into the quota.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hallway_rooms::close::Refusal;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Service;
 use crate::auth::claims::Claims;
-use crate::fleet::Ask;
+use crate::fleet::{Unavailable, UserCount};
 use crate::logs;
 use crate::metrics::limit::Limit;
 
 mod usher;
 
-/// Users told together.
-const AT_ONCE: usize = 256;
-
-/// Users whose last session here ended and who may be waited with until the broker can be told. Those past it are
-/// forgotten here, and within an hour by the broker.
+/// Users whose last session here ended and whose announcement may wait while the fleet is out of reach. Further ones are
+/// forgotten here, and within an hour by the fleet.
 const OWED: usize = 100_000;
 
-/// The seats of this node.
+/// The connection quota of this node's users.
 #[derive(Clone, Debug, Default)]
 pub struct Seats(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something is due.
+    /// Wakes the quota sync.
     news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    users: HashMap<Arc<str>, User>,
-    /// Users somebody of whom waits for an answer.
-    asking: VecDeque<Arc<str>>,
-    /// Users whose number is to be told.
-    owed: VecDeque<Arc<str>>,
+    /// Users with sessions or CONNECTs here, and their number.
+    users: HashMap<Arc<str>, usize>,
+    /// Users whose announced count may differ from the one here.
+    changed: HashSet<Arc<str>>,
 }
 
-/// Kept while it has seats, somebody waits, or the broker is to be told that neither is so.
-#[derive(Debug, Default)]
-struct User {
-    seats: usize,
-    waiting: VecDeque<oneshot::Sender<Seat>>,
-    is_asking: bool,
-    is_owed: bool,
-}
-
-impl User {
-    /// Nothing is to be remembered or told.
-    fn is_nobody(&self) -> bool {
-        self.seats == 0 && self.waiting.is_empty() && !self.is_owed
-    }
-
-    /// Somebody who waits no longer has a seat by other ways, or none.
-    fn forget_the_impatient(&mut self) {
-        self.waiting.retain(|waiting| !waiting.is_closed());
-    }
-}
-
-/// A seat that was granted; given back when this is dropped, unless a session keeps it.
+/// A place in a user's quota. It is given back when this is dropped, unless a session keeps it.
 #[derive(Debug)]
 pub struct Seat {
     seats: Seats,
@@ -77,7 +58,7 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Leaves the seat to a session, at whose end [`Service::finish`] gives it back.
+    /// Leaves the place to a session, at whose end [`Service::finish`] gives it back.
     pub fn keep(mut self) {
         self.kept = true;
     }
@@ -92,153 +73,112 @@ impl Drop for Seat {
 }
 
 impl Service {
-    /// Finds a seat for a user. While the broker is out of reach, or does not answer within `seat_wait`, only those here
-    /// are counted: the cap is there for the resources, and no right hangs on it.
+    /// Admits a CONNECT of a user. While the fleet is out of reach, or does not answer within `seat_wait`, only the sessions
+    /// of this node count: the quota protects resources, and no right depends on it.
     ///
     /// # Errors
-    /// `too-many-connections` when the user has as many as may be.
+    /// `too-many-connections` when the user has as many as allowed.
     pub async fn seat(&self, claims: &Claims) -> Result<Seat, Refusal> {
-        let limits = &self.0.limits;
-        let seat = match self.0.seats.ask(&claims.subject, limits.connections_per_user) {
-            Some(answer) => match timeout(limits.seat_wait, answer).await {
-                Ok(answer) => answer.ok(),
-                Err(_) => self.0.seats.take_here(&claims.subject, limits.connections_per_user),
-            },
-            None => None,
-        };
-        seat.ok_or_else(|| {
-            Limit::ConnectionsPerUser.reached();
-            tracing::debug!(
-                event = logs::SEAT_REFUSED,
-                user = claims.subject,
-                "a CONNECT was refused: limits.connections_per_user"
-            );
-            Refusal::TooManyConnections
-        })
+        let quota = self.0.limits.connections_per_user;
+        // Without room here there is none on all nodes, which needs no round trip.
+        if let Some((seat, here)) = self.0.seats.take(&claims.subject, quota)
+            && here + self.elsewhere(&seat, here).await <= quota
+        {
+            return Ok(seat);
+        }
+        Limit::ConnectionsPerUser.reached();
+        tracing::debug!(
+            event = logs::SEAT_REFUSED,
+            user = claims.subject,
+            "a CONNECT was refused: limits.connections_per_user"
+        );
+        Err(Refusal::TooManyConnections)
+    }
+
+    /// Announces a user's count here, and gives that of the other nodes, as far as it is known.
+    async fn elsewhere(&self, seat: &Seat, here: usize) -> usize {
+        let count = UserCount { user: seat.user.clone(), here };
+        match self.count_in_time(std::slice::from_ref(&count)).await {
+            Ok(others) => {
+                self.0.seats.settle(&count);
+                others.into_iter().next().flatten().unwrap_or(0)
+            }
+            Err(Unavailable(_)) => {
+                self.0.seats.owe(std::iter::once(count.user));
+                0
+            }
+        }
+    }
+
+    /// As the fleet counts, within the time that a CONNECT may wait for it.
+    async fn count_in_time(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
+        let answer = timeout(self.0.limits.seat_wait, self.0.fleet.count_users(counts)).await;
+        answer.unwrap_or_else(|_| Err(Unavailable("it did not answer in time".to_owned())))
     }
 }
 
 impl Seats {
-    /// Has the broker asked; nothing where there is no seat here already.
-    fn ask(&self, name: &str, cap: usize) -> Option<oneshot::Receiver<Seat>> {
+    /// Takes a place if there is one here; gives the count with it.
+    fn take(&self, name: &str, quota: usize) -> Option<(Seat, usize)> {
         let mut state = self.0.state.lock();
-        let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
-        let user = state.users.entry(key.clone()).or_default();
-        user.forget_the_impatient();
-        if user.seats + user.waiting.len() >= cap {
+        let user = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(user, _)| user.clone());
+        let here = state.users.get(name).copied().unwrap_or_default() + 1;
+        if here > quota {
             return None;
         }
-        let (answer, waits) = oneshot::channel();
-        user.waiting.push_back(answer);
-        if !std::mem::replace(&mut user.is_asking, true) {
-            state.asking.push_back(key);
-        }
-        drop(state);
-        self.0.news.notify_one();
-        Some(waits)
+        state.users.insert(user.clone(), here);
+        Some((Seat { seats: self.clone(), user, kept: false }, here))
     }
 
-    /// Takes a seat without the broker's word, and has it told.
-    fn take_here(&self, name: &str, cap: usize) -> Option<Seat> {
-        let mut state = self.0.state.lock();
-        let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
-        let user = state.users.entry(key.clone()).or_default();
-        user.forget_the_impatient();
-        if user.seats >= cap {
-            return None;
-        }
-        user.seats += 1;
-        state.owe(&key);
-        drop(state);
-        self.0.news.notify_one();
-        Some(Seat { seats: self.clone(), user: key, kept: false })
-    }
-
-    /// Gives a seat back, and has that told.
+    /// Gives a place back, and has that announced.
     pub(super) fn give_back(&self, name: &str) {
         let mut state = self.0.state.lock();
-        let Some((key, _)) = state.users.get_key_value(name) else { return };
-        let key = key.clone();
-        let crowded = state.owed.len() >= OWED;
-        let Some(user) = state.users.get_mut(&key) else { return };
-        user.seats = user.seats.saturating_sub(1);
-        if crowded && user.seats == 0 && user.waiting.is_empty() && !user.is_owed {
-            state.users.remove(&key);
+        let Some((user, here)) = state.users.get_key_value(name).map(|(user, here)| (user.clone(), *here)) else {
             return;
+        };
+        if here > 1 {
+            state.users.insert(user.clone(), here - 1);
+        } else {
+            state.users.remove(name);
         }
-        state.owe(&key);
+        // In a long outage the set would otherwise keep every user that was ever here.
+        if here > 1 || state.changed.len() < OWED {
+            state.changed.insert(user);
+        }
         drop(state);
         self.0.news.notify_one();
     }
 
-    /// Has every user told again.
+    /// Has these users announced.
+    fn owe(&self, users: impl Iterator<Item = Arc<str>>) {
+        self.0.state.lock().changed.extend(users);
+        self.0.news.notify_one();
+    }
+
+    /// Has every user announced.
     fn owe_all(&self) {
-        let mut state = self.0.state.lock();
-        let users: Vec<Arc<str>> = state.users.keys().cloned().collect();
-        users.iter().for_each(|user| state.owe(user));
+        let users: Vec<Arc<str>> = self.0.state.lock().users.keys().cloned().collect();
+        self.owe(users.into_iter());
     }
 
-    /// What to ask and, if it is to be, to tell next: users of whom somebody waits come first.
-    fn due(&self, tell: bool) -> Vec<Ask> {
-        let mut state = self.0.state.lock();
-        let mut asks = Vec::new();
-        while asks.len() < AT_ONCE {
-            let next = state.asking.pop_front();
-            let asking = next.is_some();
-            let Some(key) = next.or_else(|| if tell { state.owed.pop_front() } else { None }) else { break };
-            let Some(user) = state.users.get_mut(&key) else { continue };
-            if asking {
-                user.is_asking = false;
-            } else {
-                user.is_owed = false;
-            }
-            user.forget_the_impatient();
-            asks.push(Ask { seats: user.seats, wants: user.waiting.len(), user: key });
+    /// Has a user announced again whose count changed while `announced` was on the way: it may have overtaken the announcement
+    /// of that change.
+    fn settle(&self, announced: &UserCount) {
+        let here = self.0.state.lock().users.get(&announced.user).copied().unwrap_or_default();
+        if here != announced.here {
+            self.owe(std::iter::once(announced.user.clone()));
         }
-        asks
     }
 
-    /// Seats those who wait, as far as the broker allows, and refuses as many as it has refused; without its word, as far as
-    /// `cap` does. Whoever is left over came too late for this question and is asked for anew.
-    fn settle(&self, ask: &Ask, allowed: Option<usize>, cap: usize) {
+    /// The next counts to announce, at most `most`.
+    fn due(&self, most: usize) -> Vec<UserCount> {
         let mut state = self.0.state.lock();
-        let Some(user) = state.users.get_mut(&ask.user) else { return };
-        user.forget_the_impatient();
-        // A seat that was taken meanwhile without asking counts; one that was given back is the next one's.
-        let free = allowed.unwrap_or(cap).saturating_sub(user.seats);
-        let granted = allowed.map_or(ask.wants, |allowed| allowed.saturating_sub(ask.seats)).min(free);
-        let denied = match allowed {
-            Some(allowed) => (ask.seats + ask.wants).saturating_sub(allowed),
-            None => ask.wants - granted,
+        let users: Vec<Arc<str>> = state.changed.iter().take(most).cloned().collect();
+        let take = |user: Arc<str>| {
+            state.changed.remove(&user);
+            let here = state.users.get(&user).copied().unwrap_or_default();
+            UserCount { user, here }
         };
-        let seated: Vec<_> = user.waiting.drain(..granted.min(user.waiting.len())).collect();
-        let refused: Vec<_> = user.waiting.drain(..denied.min(user.waiting.len())).collect();
-        user.seats += seated.len();
-        let told = allowed == Some(user.seats);
-        let left_over = !user.waiting.is_empty();
-        if left_over && !std::mem::replace(&mut user.is_asking, true) {
-            state.asking.push_back(ask.user.clone());
-        }
-        if !told {
-            state.owe(&ask.user);
-        } else if state.users.get(&ask.user).is_some_and(User::is_nobody) {
-            state.users.remove(&ask.user);
-        }
-        drop(state);
-        for waiting in seated {
-            // Whoever is gone drops the seat, which gives it back.
-            drop(waiting.send(Seat { seats: self.clone(), user: ask.user.clone(), kept: false }));
-        }
-        drop(refused);
-    }
-}
-
-impl State {
-    fn owe(&mut self, key: &Arc<str>) {
-        if let Some(user) = self.users.get_mut(key)
-            && !std::mem::replace(&mut user.is_owed, true)
-        {
-            self.owed.push_back(key.clone());
-        }
+        users.into_iter().map(take).collect()
     }
 }

@@ -1,6 +1,8 @@
-//! Kicking a user on every node: asked for on the channel of all nodes, answered on that of the asking node.
+//! A kick of a user on every node: the request goes to the channel of all nodes, each answer to the channel of the node that
+//! asked.
 //!
-//! It is no more than pub/sub is: a node that does not hear of it is one that does not answer, which is told.
+//! Pub/sub may lose a message. A node that did not receive the request does not answer, and the asking node reports that the
+//! answers are not complete.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,19 +18,20 @@ use super::RedisFleet;
 use crate::fleet::Kicked;
 use crate::fleet::control::Kick;
 
-/// How long the other nodes are waited for: a second is what they have for a kick.
+/// The time for all answers: a kick must take effect within a second.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Answers that may wait for the asking task; more nodes than that are said not to have answered.
+/// Answers that may wait to be counted. Further ones are dropped, and the result is reported as not complete.
 const ANSWERS: usize = 1024;
 
-/// Who waits for answers, by the number of the question.
+/// The requests of this node that wait for answers, by number.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
+    /// Requests so far, which numbers the next one.
     asked: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::Sender<usize>>>,
 }
 
-/// Ends the waiting however it ends.
+/// A request in `waiting`, removed on drop: its future may be cancelled at any await.
 struct Question<'a> {
     answers: &'a Answers,
     number: u64,
@@ -48,7 +51,8 @@ impl Answers {
         (Question { answers: self, number }, from)
     }
 
-    /// Takes in a message of this node's own channel; false when it is no answer. A late one is none too many.
+    /// Counts a message of this node's own channel; false when it is no answer. An answer to a request that has ended is
+    /// ignored.
     pub(super) fn take(&self, message: &str) -> bool {
         let Some((number, sockets)) = message.strip_prefix('a').and_then(|answer| answer.split_once(' ')) else {
             return false;
@@ -56,37 +60,42 @@ impl Answers {
         if let (Ok(number), Ok(sockets)) = (number.parse::<u64>(), sockets.parse())
             && let Some(asker) = self.waiting.lock().get(&number)
         {
+            // When the queue is full the request ends as not complete, which is true.
             asker.try_send(sockets).ok();
         }
         true
     }
 }
 
-/// Asks every node and adds up what those say that answer in time. This one is asked too, as it hears of it like any other.
+/// Asks every node and adds up the answers that come in time. This node receives the request like any other, and answers
+/// it too.
 pub(super) async fn ask(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisError> {
     let (question, mut answers) = fleet.answers.begin();
     let message = format!("k{user} {} {}", fleet.own_channel(), question.number);
     let asked: usize = fleet.connection().publish(fleet.keys.control(), message).await?;
     let (until, mut sockets, mut answered) = (Instant::now() + PATIENCE, 0, 0);
+    // `asked` counts the subscribers of the channel at that moment: one for each node that receives requests.
     while answered < asked {
         let Ok(Some(more)) = timeout_at(until, answers.recv()).await else { break };
         sockets += more;
         answered += 1;
     }
+    // A live node without a subscription (its connection was just lost) did not receive the request.
     Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live() })
 }
 
-/// Tells the asking node how many there were.
+/// Answers the node that asked.
 pub(super) async fn answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
+    // `hear` checks tickets, so this one names a channel and a number.
     let Some((channel, number)) = ticket.split_once(' ') else { return Ok(()) };
     fleet.connection().publish(channel, format!("a{number} {sockets}")).await
 }
 
-/// Takes in a message of the channel of all nodes; false when it asks for no kick, or there is no place for one more.
+/// Takes a message of the channel of all nodes; false when it requests no kick, or when too many requests wait.
 pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
     let Some((user, ticket)) = message.strip_prefix('k').and_then(|asked| asked.split_once(' ')) else { return false };
     let Ok(user) = user.parse() else { return false };
-    // Nothing but a node's own channel is answered on.
+    // A forged request must not make this node publish to the channel of a room.
     ticket.starts_with(&fleet.keys.canary(""))
         && fleet.revoked.control().ask_for(Kick { user, ticket: ticket.to_owned() })
 }

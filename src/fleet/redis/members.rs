@@ -16,11 +16,12 @@ use crate::logs;
 /// A room's counts that no node renews are gone by then; the hub renews its own several times meanwhile.
 const KEPT: Duration = Duration::from_hours(1);
 
-/// Tells Redis; a room whose key holds something else is passed over.
+/// Announces the counts. A room whose key holds something else is skipped.
 pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
     let node = fleet.nodes.own_name();
     let mut tell = pipe();
     tell.ignore_errors();
+    // The name before the counts: a count without a name counts as that of a dead node. A zero needs none.
     if sizes.iter().any(|(_, size)| *size > 0) {
         tell.cmd("HSETNX").arg(fleet.keys.nodes()).arg(node).arg(0);
     }
@@ -35,14 +36,15 @@ pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> R
         }
     }
     let told: Vec<RedisResult<Value>> = tell.query_async(&mut fleet.links.probe.clone()).await?;
+    // The reader of a count logs a strange key; here it would be logged with every change.
     match told.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
         Some(error) => Err(error),
         None => Ok(()),
     }
 }
 
-/// The names are read behind the counts: a count that is seen has had its name before. Where a key holds something else, what
-/// this node knows by itself has to do: no members elsewhere, or those that it has seen alive.
+/// The members of a room on the other nodes. The names are read after the counts, so that the name of a count that is found was
+/// written before. If a key holds something else, the result rests on what this node knows by itself.
 pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, RedisError> {
     let members = fleet.keys.members(room);
     let mut both = pipe();
@@ -51,13 +53,15 @@ pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, Red
     let [counts, nodes] = answers(both.query_async(&mut redis).await?)?;
     let counts: HashMap<String, Vec<u8>> = match counts {
         Err(error) if remedy::is_wrong_type(&error) => {
+            // A join must not fail because of a count.
             complain(fleet, &members, &error.to_string());
             return Ok(0);
         }
         counts => from_redis_value(counts?)?,
     };
     let nodes: HashSet<String> = match nodes {
-        Err(error) if remedy::is_wrong_type(&error) => fleet.nodes.dead_and_live().1,
+        // The heartbeat logs this. The nodes that were seen alive are the best guess.
+        Err(error) if remedy::is_wrong_type(&error) => fleet.nodes.live_names(),
         nodes => {
             let nodes = from_redis_value(nodes?)?;
             forget_the_gone(fleet, &members, counts.keys().filter(|node| is_gone(fleet, &nodes, node))).await?;
@@ -65,6 +69,7 @@ pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, Red
         }
     };
     let (counts, strange) = numbers::<u32>(counts);
+    // The field of a dead node is removed anyway.
     if let Some(field) = strange.filter(|field| nodes.contains(field)) {
         complain(fleet, &members, &format!("its field {field} is no number"));
     }

@@ -1,10 +1,15 @@
-//! The fleet: the nodes on one Redis, and how many members each has in a room.
+//! Heartbeats: which nodes on this Redis are alive.
 //!
-//! A node bumps its counter in `<prefix>:nodes` every `redis.heartbeat`. A node whose counter stands still is dead to a node that
-//! looks, by the looker's own clock: no two clocks are compared. A node puts its name there before any count, so that a
-//! count without a name is one that a dead node left.
+//! Each node increments its counter in the hash `<prefix>:nodes` every `redis.heartbeat`, and reads the counters of all others
+//! in the same round trip. A node whose counter stands still for [`DEAD`] is dead. Each node measures that by its own clock,
+//! so no two clocks are compared. Time in which this node itself read nothing does not count, because an unread counter
+//! was not seen to stand still.
 //!
-//! These keys only count. What others put into them is left out and told of, and no room or client suffers for it.
+//! A node puts its name into the hash before any count of its members or connections. A count under a name that is not in the
+//! hash is therefore the remainder of a dead node.
+//!
+//! Other writers may put anything into the hash. Fields that are no counters are skipped and logged, and affect no room or
+//! client.
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -21,11 +26,11 @@ use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
 
-/// A node whose counter stood still for so long is dead: seven heartbeats at their default, and well within the 30 s
-/// that its sockets may still be counted.
+/// A node whose counter stands still for so long is dead: seven heartbeats at their default, and well within the 30 s for
+/// which its sockets may still be counted.
 const DEAD: Duration = Duration::from_secs(15);
-/// A node whose counter stood still for so long loses its name, so that one that starts later does not count it either.
-/// One that was only cut off puts it back with its next bump.
+/// After so long the name is removed, so that a node that starts later does not count the dead one either. A node that was
+/// only cut off puts its name back with its next heartbeat.
 const BURIED: Duration = Duration::from_secs(25);
 
 /// See the module.
@@ -34,26 +39,28 @@ pub(super) struct Nodes {
     node: String,
     heartbeat: Duration,
     others: Mutex<HashMap<String, Peer>>,
-    /// Held over a bump, so that none follows the end.
+    /// Read while this node's name may be written, so that none of that follows the resignation.
+    resigned: tokio::sync::RwLock<bool>,
     turn: tokio::sync::Mutex<Turn>,
-    /// How often this node's name was gone.
+    /// How often Redis lost this node's name, and with it probably the counts.
     forgotten: AtomicU64,
     live: Gauge,
 }
 
-/// What this node wrote itself.
+/// The state of this node's own heartbeat.
 #[derive(Debug, Default)]
 struct Turn {
+    /// The counter after the last heartbeat: a smaller one means that Redis lost it.
     bumped: i64,
+    /// When the counters of the others were read last.
     looked: Option<Instant>,
-    resigned: bool,
 }
 
 /// Another node, as seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
     counter: i64,
-    /// For how long its counter has stood still while this node looked.
+    /// How long its counter has stood still while this node read it.
     still: Duration,
 }
 
@@ -63,7 +70,7 @@ impl Peer {
     }
 }
 
-/// What is known of the others after a look that came `after` the one before. Newcomers are as good as `still`.
+/// The others after a read that came `after` the one before. A node that was not known before begins with `still`.
 fn seen(
     before: &HashMap<String, Peer>,
     counters: HashMap<String, i64>,
@@ -73,6 +80,7 @@ fn seen(
     let peer = |(node, counter): (String, i64)| {
         let still = match before.get(&node) {
             Some(known) if known.counter == counter => known.still + after,
+            // Any change is a sign of life, also a smaller counter: Redis lost the old one and the node began again.
             Some(_) => Duration::ZERO,
             None => still,
         };
@@ -88,6 +96,7 @@ impl Nodes {
             node,
             heartbeat,
             others: Mutex::default(),
+            resigned: tokio::sync::RwLock::default(),
             turn: tokio::sync::Mutex::default(),
             forgotten: AtomicU64::new(0),
             live,
@@ -98,12 +107,12 @@ impl Nodes {
         self.forgotten.load(Ordering::SeqCst)
     }
 
-    /// Notes a look at all counters; says who is dead for long.
+    /// Notes a read of all counters; gives the nodes whose names must be removed.
     fn note(&self, turn: &mut Turn, mut counters: HashMap<String, i64>) -> Vec<String> {
         counters.remove(&self.node);
-        // In the time that nobody looked, no counter was seen standing still.
+        // After an outage of this node's own, all counters look as if they had stood still for all of it.
         let after = turn.looked.map_or(Duration::ZERO, |at| at.elapsed().min(self.heartbeat * 2));
-        // Whom a node finds when it starts may have died long ago.
+        // A node found at the start may have died long ago: it has three heartbeats to prove that it lives.
         let still = if turn.looked.is_none() { DEAD.saturating_sub(self.heartbeat * 3) } else { Duration::ZERO };
         turn.looked = Some(Instant::now());
         let mut others = self.others.lock();
@@ -117,25 +126,22 @@ impl Nodes {
         live(&self.others.lock())
     }
 
-    /// Keeps this node from resigning while its name is put into the table; nothing once it has.
+    /// Delays a resignation while this node's name is written; none after it resigned. Many may hold this at once.
     pub(super) async fn in_office(&self) -> Option<impl Sized> {
-        let turn = self.turn.lock().await;
-        (!turn.resigned).then_some(turn)
+        let resigned = self.resigned.read().await;
+        (!*resigned).then_some(resigned)
     }
 
     pub(super) fn own_name(&self) -> &str {
         &self.node
     }
 
-    /// The others that are dead, and those that are not.
-    pub(super) fn dead_and_live(&self) -> (Vec<String>, HashSet<String>) {
-        let others = self.others.lock();
-        let (dead, live): (Vec<_>, Vec<_>) = others.iter().partition(|(_, peer)| peer.is_dead());
-        let name = |(node, _): (&String, &Peer)| node.clone();
-        (dead.into_iter().map(name).collect(), live.into_iter().map(name).collect())
+    /// The names of the other nodes that live, as seen from here.
+    pub(super) fn live_names(&self) -> HashSet<String> {
+        self.others.lock().iter().filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| node.clone()).collect()
     }
 
-    /// Whether a node that stands in the table right now counts.
+    /// Whether the counts of a node whose name is in the hash are to be believed.
     pub(super) fn counts(&self, node: &str) -> bool {
         node != self.node && self.others.lock().get(node).is_none_or(|peer| !peer.is_dead())
     }
@@ -145,14 +151,16 @@ fn live(others: &HashMap<String, Peer>) -> usize {
     1 + others.values().filter(|peer| !peer.is_dead()).count()
 }
 
-/// What of the heartbeats was told, once for each stretch.
+/// Failures of heartbeats that are logged already: each is logged once, when it begins.
 #[derive(Default)]
 struct Told {
+    /// The hash holds something else than counters.
     strange: bool,
+    /// Heartbeats that failed in a row.
     failed: u64,
 }
 
-/// Bumps this node's counter and looks at the others' for ever.
+/// Sends heartbeats until the task is cancelled.
 pub(super) async fn run(fleet: Arc<RedisFleet>) {
     let mut turns = tokio::time::interval(fleet.nodes.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -164,9 +172,10 @@ pub(super) async fn run(fleet: Arc<RedisFleet>) {
     }
 }
 
-/// Logs what came of a heartbeat; `Ok` names a field that is of no node.
+/// Logs the outcome of a heartbeat; `Ok` names a field that is no counter.
 fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
     let key = fleet.keys.nodes();
+    // Another writer may have replaced the whole key, which is an error, or one of its fields, which is not.
     let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
     let field = outcome.as_ref().ok().and_then(Option::as_ref);
     if let (Some(error), false) = (wrong, told.strange) {
@@ -197,23 +206,24 @@ fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>,
     }
 }
 
-/// Gives the name of a field that holds no counter, if there is any.
+/// One heartbeat. Gives the name of a field that is no counter, if there is any.
 async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
     let (nodes, table) = (&fleet.nodes, fleet.keys.nodes());
+    // A later heartbeat would put the name back, and the others would count this node again.
+    let Some(_office) = nodes.in_office().await else { return Ok(None) };
     let mut turn = nodes.turn.lock().await;
-    if turn.resigned {
-        return Ok(None);
-    }
     let mut redis = fleet.links.probe.clone();
     let mut both = pipe();
     both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&nodes.node).arg(1).cmd("HGETALL").arg(&table);
     let [bumped, counters] = answers(both.query_async(&mut redis).await?)?;
+    // Another writer spoiled this node's own field: the next heartbeat begins at one.
     if bumped.as_ref().is_err_and(is_no_number) {
         return cmd("HDEL").arg(table).arg(&nodes.node).query_async(&mut redis).await;
     }
     let bumped: i64 = from_redis_value(bumped?)?;
     let counters: HashMap<String, Vec<u8>> = from_redis_value(counters?)?;
     let (counters, strange) = numbers(counters);
+    // Redis restarted empty, or another node removed this one as dead; either way its counts are gone too.
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
         tracing::warn!(
             event = logs::NODE_FORGOTTEN,
@@ -222,6 +232,7 @@ async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
         nodes.forgotten.fetch_add(1, Ordering::SeqCst);
     }
     let buried = nodes.note(&mut turn, counters);
+    // Every node does this, and it does no harm twice.
     if !buried.is_empty() {
         tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
         cmd("HDEL").arg(table).arg(buried).query_async::<()>(&mut redis).await?;
@@ -229,12 +240,12 @@ async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
     Ok(strange)
 }
 
-/// Whether a counter cannot be counted on: rubbish, or at its end.
+/// Whether a counter cannot be incremented: it is no number, or the greatest one.
 fn is_no_number(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("not an integer") || detail.contains("overflow"))
 }
 
-/// The fields that are numbers of ours, and one that is not.
+/// The fields that are numbers, and the name of one that is not.
 pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
     let (mut numbers, mut strange) = (HashMap::new(), None);
     for (name, value) in fields {
@@ -246,10 +257,12 @@ pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<
     (numbers, strange)
 }
 
+/// Removes this node's name, after all that is under way under it.
 pub(super) async fn resign(fleet: &RedisFleet) -> Result<(), RedisError> {
-    let mut turn = fleet.nodes.turn.lock().await;
-    turn.resigned = true;
-    cmd("HDEL").arg(fleet.keys.nodes()).arg(&fleet.nodes.node).query_async(&mut fleet.links.probe.clone()).await
+    let mut resigned = fleet.nodes.resigned.write().await;
+    *resigned = true;
+    let own = fleet.nodes.own_name();
+    cmd("HDEL").arg(fleet.keys.nodes()).arg(own).query_async(&mut fleet.links.probe.clone()).await
 }
 
 #[cfg(test)]

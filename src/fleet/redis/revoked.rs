@@ -1,12 +1,15 @@
-//! The list of revocations in Redis, and how this node's copy stays as strong as it.
+//! The list of revocations in Redis, and how this node's copy is kept as strong as it.
 //!
-//! The list is a sorted set: each entry by its end, and among them the list's revision, which every change bumps and
-//! every message names. A node that hears all revisions in a row has everything. Else (a lost message, a new connection,
-//! an emptied Redis) it reads the whole list and writes back what Redis does not have. A list without a revision begins
-//! at a random one below zero, so an emptied Redis never looks like the one that was.
+//! The list is a sorted set. Its entries are revocations, scored by their end, and one member whose score is the revision of
+//! the list. A change increments the revision and publishes the change with it, in one script (`revoked.lua`). A node that
+//! receives all revisions in a row has the whole list. Otherwise (a lost message, a new connection, an emptied Redis) it
+//! reads the list, and writes back the entries that Redis lacks. So a list survives as long as Redis or one node has it.
 //!
-//! Ends are held against Redis' clock, which every turn asks for. An entry that is no revocation may have been one, so a list
-//! with such a thing in it is not relied on.
+//! A list without a revision begins at a random one below zero, so that the list of an emptied Redis is never mistaken for
+//! the one before.
+//!
+//! The end of a revocation is a time by Redis' clock, which is read with every check of the revision. An unreadable entry may
+//! have been a revocation, so a node does not rely on a list that contains one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,18 +29,18 @@ use crate::logs;
 
 const NOTE: &str = include_str!("revoked.lua");
 const REVISION: &str = "revision";
-/// The revision of no list: no node can have everything of it, because one that was lost looks the same.
+/// The revision of a list that does not exist. No copy is complete by it, because a list that was lost looks the same.
 const NONE: i64 = 0;
 /// Entries per page read, or per call written: each is a moment of Redis' time, and a message of some ten kilobytes.
 const PAGE: usize = 500;
-/// Redis keeps what is over for so much longer: tokens are held against a node's own clock, which may be behind.
+/// Redis keeps entries for so much longer than they hold: tokens expire by a node's own clock, which may be behind.
 const KEPT_MS: u64 = 3_600_000;
-/// Clocks that are further apart are told of. Tokens are forgiven some seconds.
+/// Clocks that are further apart are logged. Tokens are accepted some seconds after their expiry.
 const APART_MS: u64 = 5000;
 /// Revisions are whole numbers from here to zero.
 const FIRST_REVISION: f64 = -4_503_599_627_370_496.0;
 
-/// Why this node's copy is not as strong as the list.
+/// Why this node's copy may lack something of the list.
 enum Lapse {
     Redis(RedisError),
     /// An entry of the list is no revocation.
@@ -60,32 +63,35 @@ pub(super) struct Revoked {
 #[derive(Debug, Default)]
 struct State {
     revisions: Revisions,
-    /// Whose revocation this node has noted and Redis has not taken.
+    /// Revocations of this node that Redis has not confirmed.
     owed: HashMap<Mark, Revocation>,
 }
 
-/// Up to which revision this node has everything.
+/// Up to which revision this node's copy is complete.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Revisions {
+    /// The copy is complete up to here; none before the list was read.
     known: Option<i64>,
-    /// The last run of revisions that were heard one after the other.
+    /// The first and last of the latest revisions that were received in a row.
     heard: Option<(i64, i64)>,
 }
 
 impl Revisions {
     fn hear(&mut self, revision: i64) {
+        // A revision that does not follow the last one begins a new row.
         let first = self.heard.filter(|(_, last)| last + 1 == revision).map_or(revision, |(first, _)| first);
         self.heard = Some((first, revision));
         self.join();
     }
 
-    /// Everything up to `revision` was read.
+    /// The list was read, at `revision` or later.
     fn load(&mut self, revision: i64) {
         self.known = Some(revision).filter(|_| revision != NONE);
         self.join();
     }
 
     fn join(&mut self) {
+        // Messages that came while the list was read continue it, if none between the two is missing.
         if let (Some(known), Some((first, last))) = (self.known, self.heard)
             && first <= known + 1
             && known < last
@@ -94,9 +100,10 @@ impl Revisions {
         }
     }
 
-    /// Whether nothing is missing of a list that was at `revision` at some time since `before` was known.
+    /// Whether the copy has the whole list, which was at `revision` at some time since the copy was complete up to `before`.
     fn reach(&self, before: Option<i64>, revision: i64) -> bool {
         let (Some(before), Some(known)) = (before, self.known) else { return false };
+        // The copy may have moved on while Redis was asked. A revision outside of that way is of another list.
         known == revision || (before..=known).contains(&revision)
     }
 }
@@ -110,14 +117,14 @@ impl Revoked {
         &self.control
     }
 
-    /// Messages may have been lost, or Redis may be another.
+    /// Has the list read again: messages may have been lost, or another Redis may answer.
     pub(super) fn mistrust(&self) {
         self.state.lock().revisions = Revisions::default();
         self.wake.notify_one();
     }
 }
 
-/// Keeps this node's copy as strong as the list in Redis, and the other way round, for ever.
+/// Keeps this node's copy and the list in Redis equal, until the task is cancelled.
 pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -130,6 +137,7 @@ pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
         }
         let problem = turn(&fleet).await.err().map(|lapse| problem(&fleet, lapse));
         compare(&fleet, &mut apart);
+        // While Redis is out of reach the probe logs that, and this would be a second line about the same failure.
         if problem.is_none() {
             fleet.revoked.control.set_loaded();
         } else if fleet.checks.is_up() && problem != told {
@@ -145,7 +153,7 @@ pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
     }
 }
 
-/// Told by the log only while Redis can be reached: that it cannot, the probe says.
+/// The failure and its remedy.
 fn problem(fleet: &RedisFleet, lapse: Lapse) -> String {
     let key = fleet.keys.revoked();
     match lapse {
@@ -159,7 +167,7 @@ fn problem(fleet: &RedisFleet, lapse: Lapse) -> String {
     }
 }
 
-/// Says once that this node's clock is wrong, or Redis' is: tokens are held against the one, histories against the other.
+/// Logs once that the clocks of this node and of Redis differ: tokens depend on the one, histories on the other.
 fn compare(fleet: &RedisFleet, apart: &mut bool) {
     let Some(shared) = fleet.revoked.control.now_ms() else { return };
     let own = now_ms();
@@ -175,6 +183,7 @@ fn compare(fleet: &RedisFleet, apart: &mut bool) {
     *apart = differs;
 }
 
+/// One check of the list. In the usual case it is one round trip, for the revision.
 async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
     pay(fleet).await?;
     let before = fleet.revoked.state.lock().revisions.known;
@@ -182,6 +191,7 @@ async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
     if fleet.revoked.state.lock().revisions.reach(before, revision) {
         return Ok(());
     }
+    // Read behind the revision: what is added meanwhile is in the list that is read, or comes as a message.
     let stored = load(fleet).await?;
     let over = fleet.revoked.control.over_ms();
     let missing = fleet.revoked.control.beyond(&stored);
@@ -198,26 +208,28 @@ async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
     Ok(())
 }
 
-/// Tells Redis what it has not taken yet.
+/// Writes the revocations that Redis has not confirmed.
 async fn pay(fleet: &RedisFleet) -> Result<(), RedisError> {
     let owed = fleet.revoked.state.lock().owed.clone();
     if owed.is_empty() {
         return Ok(());
     }
     write(fleet, &owed.values().copied().collect::<Vec<_>>()).await?;
+    // A stronger one may have been noted meanwhile, which is still to be written.
     fleet.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
     Ok(())
 }
 
-/// The revision of the list; how late it is by Redis' clock is noted with it.
+/// The revision of the list. Notes the time of Redis' clock too.
 async fn revision(fleet: &RedisFleet) -> Result<i64, RedisError> {
-    // Counted from the question on, so that the clock is never behind: a token of this moment counts as issued before.
+    // The reading counts from before the request, so that the clock is never behind: a token of this very moment must count
+    // as issued before a revocation.
     let asked = Instant::now();
     let mut both = pipe();
     both.cmd("TIME").cmd("ZSCORE").arg(fleet.keys.revoked()).arg(REVISION);
     let ((seconds, micros), score): ((u64, u64), Option<f64>) = both.query_async(&mut fleet.connection()).await?;
     fleet.revoked.control.set_clock(seconds * 1000 + micros / 1000, asked);
-    // What is no revision is that of no list: the whole of it is read until the next revocation puts it right.
+    // An invalid revision counts as none: the whole list is read each time, until the next revocation repairs it.
     let sound = |score: &f64| *score > FIRST_REVISION && *score < 0.0 && score.fract() == 0.0;
     Ok(score.filter(sound).map_or(NONE, whole))
 }
@@ -227,7 +239,7 @@ fn whole(score: f64) -> i64 {
     score as i64
 }
 
-/// Reads the list page by page into this node's copy, all of it that can be read. What is noted meanwhile is heard of.
+/// Reads the list page by page into this node's copy. An unreadable entry is an error, but only after the rest was read.
 async fn load(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
     let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, None);
     loop {
@@ -242,6 +254,7 @@ async fn load(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
             }
         }
         entries.iter().for_each(|entry| _ = stored.add(entry));
+        // Page by page, so that a revocation takes effect before the last page was read.
         hear_all(fleet, entries);
         cursor = next;
         if cursor == 0 {
@@ -255,7 +268,7 @@ fn stored_entry(what: &[u8], end: f64) -> Option<Revocation> {
     Revocation::read(std::str::from_utf8(what).ok()?, until_ms).ok()
 }
 
-/// What is over stays out: it would be counted, and told on.
+/// Adds entries to this node's copy. Those that are over stay out: they would be counted, and passed on.
 fn hear_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
     let over = fleet.revoked.control.over_ms();
     entries.retain(|entry| entry.until_ms > over);
@@ -273,7 +286,7 @@ async fn write(fleet: &RedisFleet, revocations: &[Revocation]) -> Result<(), Red
     Ok(())
 }
 
-/// Puts entries into the list and tells every node what of them is news, in one act.
+/// Puts entries into the list and publishes those that change it, atomically.
 async fn note(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
     let mut call = cmd("EVAL");
     call.arg(NOTE).arg(1).arg(fleet.keys.revoked()).arg(fleet.keys.control());
@@ -285,23 +298,26 @@ async fn note(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
     call.query_async(&mut fleet.connection()).await
 }
 
-/// Tells Redis, which tells every node.
+/// Writes a revocation of this node to Redis, which publishes it to every node.
 pub(super) async fn revoke(fleet: &RedisFleet, noted: &Noted) -> Result<(), Unavailable> {
     let Noted { known, before } = *noted;
+    // Before Redis is asked: whatever happens from here on, it is written sooner or later.
     fleet.revoked.state.lock().owed.insert(known.mark, known);
     fleet.checks.reachable()?;
+    // An entry with a later end replaces the one before under the same name.
     let replaced = before.filter(|before| before.what() != known.what());
     note(fleet, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
     fleet.revoked.state.lock().owed.retain(|_, owing| *owing != known);
     Ok(())
 }
 
-/// Takes in a message of the channel of all nodes; false when it is none of revocations.
+/// Takes a message of the channel of all nodes; false when it is not about revocations.
 pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
     let mut lines = message.split('\n');
     let revision = lines.next().and_then(|first| first.strip_prefix('r')?.parse().ok());
     let Some(revision) = revision else { return false };
     let entries: Option<Vec<Revocation>> = lines.map(entry).collect();
+    // One unreadable entry spoils the message. Its revision is then missing in the row, and the list is read.
     let Some(entries) = entries else { return false };
     hear_all(fleet, entries);
     fleet.revoked.state.lock().revisions.hear(revision);

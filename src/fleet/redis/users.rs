@@ -1,128 +1,125 @@
-//! Users: how many sockets of each the nodes have, so that no user has more than `limits.connections_per_user`.
+//! Users: how many connections of each the nodes have, in a hash per user from node to count.
 //!
-//! A user's key is a hash from node to count. One script counts and grants in one act. Who is dead says the fleet
-//! (`fleet.rs`); whether a name that it does not know is that of a newcomer or of a node long dead is looked up when it
-//! matters, which is when somebody would be refused.
+//! One transaction writes this node's counts and reads those of all nodes. Redis runs transactions one after the other, so of
+//! two nodes that announce connections of a user at the same moment, the second one sees the announcement of the first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
+use ::redis::{Pipeline, RedisError, RedisResult, Value, from_redis_value, pipe};
 
 use super::RedisFleet;
-use crate::fleet::Ask;
+use super::nodes::numbers;
+use crate::fleet::UserCount;
 use crate::link::remedy;
 use crate::logs;
 
-/// Counts of a user that nobody renews are gone by then; nodes renew theirs several times meanwhile.
+/// Counts of a user that no node renews are gone by then; nodes renew theirs several times meanwhile.
 const KEPT: Duration = Duration::from_hours(1);
+/// Commands of a transaction for each user; the last one reads.
+const COMMANDS: usize = 3;
 
-/// Gives how many this node may have (-1 where the key holds something else) and, when somebody is refused, whose
-/// sockets were counted beside its own.
-const SEAT: &str = r"
-local counts = redis.pcall('HGETALL', KEYS[1])
-if counts.err then return {-1} end
-local own, seats, wants, cap = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local dead, others, names = {}, 0, {}
-for i = 6, #ARGV do dead[ARGV[i]] = true end
-for i = 1, #counts, 2 do
-    if counts[i] ~= own and not dead[counts[i]] then
-        -- Else `nan` and `-100` would be numbers, and give seats away.
-        others = others + tonumber(string.match(counts[i + 1], '^%d+$') or '0')
-        names[#names + 1] = counts[i]
-    end
-end
-local granted = math.max(0, math.min(wants, cap - others - seats))
-if seats + granted > 0 then
-    redis.call('HSET', KEYS[1], own, seats + granted)
-    redis.call('PEXPIRE', KEYS[1], ARGV[5])
-else
-    redis.call('HDEL', KEYS[1], own)
-end
-if granted == wants then names = {} end
-return {seats + granted, names}
-";
-
-/// A script's answer.
-type Answer = (i64, Option<Vec<String>>);
-
-pub(super) async fn seat(fleet: &RedisFleet, asks: &[Ask], cap: usize) -> Result<Vec<Option<usize>>, RedisError> {
-    if asks.is_empty() {
+/// Announces the counts; gives how many connections the other nodes have of each user.
+pub(super) async fn count(fleet: &RedisFleet, counts: &[UserCount]) -> Result<Vec<Option<usize>>, RedisError> {
+    if counts.is_empty() {
         return Ok(Vec::new());
     }
-    let (dead, live) = fleet.nodes.dead_and_live();
-    let mut answers = count(fleet, asks, cap, &dead).await?;
-    let unknown = |answer: &Answer| answer.1.iter().flatten().any(|node| !live.contains(node));
-    let doubtful: Vec<usize> = (0..asks.len()).filter(|at| unknown(&answers[*at])).collect();
-    if !doubtful.is_empty() {
-        let (gone, again) = forget_the_gone(fleet, asks, &answers, &doubtful).await?;
-        if gone {
-            for (at, answer) in doubtful.iter().zip(count(fleet, &again, cap, &dead).await?) {
-                answers[*at] = answer;
-            }
+    // Held until Redis has answered: a count must not be written after the resignation.
+    let office = fleet.nodes.in_office().await;
+    let announcement = announcement(fleet, counts, office.is_some());
+    let mut answers: Vec<RedisResult<Value>> = announcement.query_async(&mut fleet.connection()).await?;
+    drop(office);
+    let nodes = answers.pop().map_or_else(|| Ok(None), |nodes| names(nodes))?;
+    let of_users = answers.split_off(answers.len().saturating_sub(counts.len() * COMMANDS));
+    check(answers)?;
+
+    let (mut others, mut forget) = (Vec::with_capacity(counts.len()), pipe());
+    for (answers, count) in of_users.chunks(COMMANDS).zip(counts) {
+        let Some(fields) = fields(answers)? else {
+            complain(fleet);
+            others.push(None);
+            continue;
+        };
+        // A count without a name is that of a dead node, whose name another node has removed.
+        if let Some(nodes) = &nodes {
+            forget_the_gone(fleet, &mut forget, &count.user, fields.keys().filter(|node| !nodes.contains(*node)));
         }
+        let is_known = |node: &str| nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
+        let counted = fields.iter().filter(|(node, _)| is_known(node) && fleet.nodes.counts(node));
+        others.push(Some(counted.map(|(_, count)| *count as usize).sum()));
     }
-    if answers.iter().any(|(granted, _)| *granted < 0) && fleet.complaints.may_complain() {
+    if forget.cmd_iter().next().is_some() {
+        // A failure costs nothing but room: these counts are not believed, and the next read tries again.
+        forget.exec_async(&mut fleet.connection()).await.ok();
+    }
+    Ok(others)
+}
+
+/// The transaction: the name of this node before its counts, and the names of all behind the counts that are read.
+fn announcement(fleet: &RedisFleet, counts: &[UserCount], is_in_office: bool) -> Pipeline {
+    let own = fleet.nodes.own_name();
+    let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+    let mut act = pipe();
+    act.atomic().ignore_errors();
+    if is_in_office && counts.iter().any(|count| count.here > 0) {
+        act.cmd("HSETNX").arg(fleet.keys.nodes()).arg(own).arg(0);
+    }
+    for UserCount { user, here } in counts {
+        let key = fleet.keys.sockets(user);
+        // A field with a zero would stay as long as any node has connections of this user.
+        if *here == 0 {
+            act.cmd("HDEL").arg(&key).arg(own);
+        } else {
+            act.cmd("HSET").arg(&key).arg(own).arg(here);
+        }
+        act.cmd("PEXPIRE").arg(&key).arg(kept);
+        act.cmd("HGETALL").arg(key);
+    }
+    act.cmd("HKEYS").arg(fleet.keys.nodes());
+    act
+}
+
+/// The names of all nodes; none where the key holds something else, which its own task logs.
+fn names(answer: RedisResult<Value>) -> Result<Option<HashSet<String>>, RedisError> {
+    match answer {
+        Err(error) if remedy::is_wrong_type(&error) => Ok(None),
+        answer => Ok(Some(from_redis_value(answer?)?)),
+    }
+}
+
+/// The counts of a user by node; none where the key holds something else than such a hash.
+fn fields(answers: &[RedisResult<Value>]) -> Result<Option<HashMap<String, u32>>, RedisError> {
+    match answers.iter().find_map(|answer| answer.as_ref().err()) {
+        Some(error) if remedy::is_wrong_type(error) => return Ok(None),
+        Some(error) => return Err(error.clone()),
+        None => {}
+    }
+    let fields = answers.last().and_then(|answer| answer.as_ref().ok());
+    let fields: Option<HashMap<String, Vec<u8>>> = fields.and_then(|fields| from_redis_value(fields.clone()).ok());
+    // A field that is no number counts as zero: no user may be refused for it.
+    Ok(fields.map(|fields| numbers(fields).0))
+}
+
+/// Fails for an error that is not the fault of a key.
+fn check(answers: Vec<RedisResult<Value>>) -> Result<(), RedisError> {
+    let error = answers.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error));
+    error.map_or(Ok(()), Err)
+}
+
+fn forget_the_gone<'a>(fleet: &RedisFleet, forget: &mut Pipeline, user: &str, gone: impl Iterator<Item = &'a String>) {
+    // This node's own name is missing where it resigned, or was removed while it was cut off: its heartbeat restores that.
+    let gone: Vec<&String> = gone.filter(|node| *node != fleet.nodes.own_name()).collect();
+    if !gone.is_empty() {
+        forget.cmd("HDEL").arg(fleet.keys.sockets(user)).arg(gone).ignore();
+    }
+}
+
+fn complain(fleet: &RedisFleet) {
+    if fleet.complaints.may_complain() {
         let prefix = fleet.keys.prefix();
         tracing::warn!(
             event = logs::SEATS_KEY_STRANGE,
             "a key {prefix}:user:{{…}}:sockets holds something else; rename or delete it"
         );
     }
-    Ok(answers.into_iter().map(|(granted, _)| usize::try_from(granted).ok()).collect())
-}
-
-/// A node puts its name into the table before any count, so that a count without a name is one that a dead node left.
-async fn count(fleet: &RedisFleet, asks: &[Ask], cap: usize, dead: &[String]) -> Result<Vec<Answer>, RedisError> {
-    let own = fleet.nodes.own_name();
-    let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    let office = fleet.nodes.in_office().await;
-    let mut scripts = pipe();
-    scripts.ignore_errors();
-    if office.is_some() && asks.iter().any(|ask| ask.seats + ask.wants > 0) {
-        scripts.cmd("HSETNX").arg(fleet.keys.nodes()).arg(own).arg(0);
-    }
-    for ask in asks {
-        scripts.cmd("EVAL").arg(SEAT).arg(1).arg(fleet.keys.sockets(&ask.user));
-        scripts.arg(own).arg(ask.seats).arg(ask.wants).arg(cap).arg(kept).arg(dead);
-    }
-    let mut answers: Vec<RedisResult<Value>> = scripts.query_async(&mut fleet.connection()).await?;
-    let scripts = answers.split_off(answers.len().saturating_sub(asks.len()));
-    // Where the table holds something else, its own task says so.
-    if let Some(error) = answers.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
-        return Err(error);
-    }
-    scripts.into_iter().map(|answer| Ok(from_redis_value(answer?)?)).collect()
-}
-
-/// Takes the counts of nodes that are not in the table out of the keys of the users at `doubtful`. Says whether there were
-/// any, and gives what to ask again.
-async fn forget_the_gone(
-    fleet: &RedisFleet,
-    asks: &[Ask],
-    answers: &[Answer],
-    doubtful: &[usize],
-) -> Result<(bool, Vec<Ask>), RedisError> {
-    let mut redis = fleet.connection();
-    let nodes = cmd("HKEYS").arg(fleet.keys.nodes()).query_async::<HashSet<String>>(&mut redis).await;
-    if nodes.as_ref().is_err_and(remedy::is_wrong_type) {
-        return Ok((false, Vec::new()));
-    }
-    let nodes = nodes?;
-    let (mut forget, mut gone) = (pipe(), false);
-    let mut again = Vec::new();
-    for at in doubtful {
-        let (ask, (granted, names)) = (&asks[*at], &answers[*at]);
-        let left: Vec<&String> = names.iter().flatten().filter(|node| !nodes.contains(*node)).collect();
-        if !left.is_empty() {
-            gone = true;
-            forget.cmd("HDEL").arg(fleet.keys.sockets(&ask.user)).arg(left).ignore();
-        }
-        let seats = usize::try_from(*granted).unwrap_or(ask.seats).max(ask.seats);
-        again.push(Ask { seats, wants: (ask.seats + ask.wants).saturating_sub(seats), ..ask.clone() });
-    }
-    if gone {
-        forget.query_async::<()>(&mut redis).await?;
-    }
-    Ok((gone, again))
 }

@@ -1,25 +1,27 @@
-//! The usher: asks the broker for seats and tells it of those that were given back, one question at a time.
+//! The quota sync: announces the counts of users that changed without a CONNECT, or whose announcement was lost.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Unavailable;
 use crate::logs;
 use crate::service::Service;
 
-/// Between two looks at whether the broker has lost what it was told, and two tries to tell it what it could not take.
+/// Between two checks whether the fleet has lost counts, and two attempts to announce counts that it could not take.
 const TURN: Duration = Duration::from_millis(500);
-/// Every user is told again within this time; brokers keep a count for an hour.
+/// Every user is announced again within this time; the fleet keeps a count for an hour.
 const RENEWAL: Duration = Duration::from_mins(10);
+/// Users of one announcement: one message of some ten kilobytes.
+const AT_ONCE: usize = 256;
 
-/// How it stands with the broker.
+/// The state of the sync.
 struct Watch {
-    /// Breaks of the feed and lapses of the broker so far: after one it may have lost every count.
+    /// Breaks of the event channel and losses of the fleet so far: after one, all counts may be lost.
     losses: (u64, u64),
     renewed: Instant,
-    /// The last question was answered.
+    /// The last announcement was taken.
     well: bool,
 }
 
@@ -30,15 +32,14 @@ impl Service {
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch { losses: self.losses(), renewed: Instant::now(), well: true };
         loop {
-            let turn = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.0.seats.0.news.notified() => false,
-                _ = turns.tick() => true,
-            };
-            if turn {
-                self.look_for_losses(&mut watch);
+                // In an outage each CONNECT brings news, which must not be a try each.
+                () = self.0.seats.0.news.notified(), if watch.well => {}
+                _ = turns.tick() => self.look_for_losses(&mut watch),
             }
-            if stop.run_until_cancelled(self.serve(&mut watch, turn)).await.is_none() {
+            // An announcement that hangs must not hold up the shutdown.
+            if stop.run_until_cancelled(self.announce_users(&mut watch)).await.is_none() {
                 return;
             }
         }
@@ -57,41 +58,30 @@ impl Service {
         }
     }
 
-    /// Works off what is due. While the broker does not answer it is told only at a turn; who asks is served at once.
-    async fn serve(&self, watch: &mut Watch, turn: bool) {
-        let mut tell = watch.well || turn;
+    /// Announces all counts that are due.
+    async fn announce_users(&self, watch: &mut Watch) {
         loop {
-            let asks = self.0.seats.due(tell);
-            if asks.is_empty() {
+            let counts = self.0.seats.due(AT_ONCE);
+            if counts.is_empty() {
                 return;
             }
-            let (cap, wait) = (self.0.limits.connections_per_user, self.0.limits.seat_wait);
-            let late = |_| Err(Unavailable("it did not answer in time".to_owned()));
-            let outcome = timeout(wait, self.0.fleet.seat(&asks, cap)).await.unwrap_or_else(late);
-            let well = outcome.is_ok();
-            match outcome {
-                Ok(answers) => {
-                    // What it cannot take for one user is told again with the next news.
-                    tell &= answers.iter().all(Option::is_some);
-                    asks.iter().zip(answers).for_each(|(ask, allowed)| self.0.seats.settle(ask, allowed, cap));
+            if let Err(Unavailable(error)) = self.count_in_time(&counts).await {
+                self.0.seats.owe(counts.into_iter().map(|count| count.user));
+                // Once for each outage.
+                if std::mem::replace(&mut watch.well, false) {
+                    tracing::warn!(
+                        event = logs::SEATS_COUNTED_HERE,
+                        error,
+                        "connections of users are counted on this node only; trying on"
+                    );
                 }
-                Err(Unavailable(error)) => {
-                    asks.iter().for_each(|ask| self.0.seats.settle(ask, None, cap));
-                    if watch.well {
-                        tracing::warn!(
-                            event = logs::SEATS_COUNTED_HERE,
-                            error,
-                            "connections of users are counted on this node only; trying on"
-                        );
-                    }
-                    tell = false;
-                }
+                return;
             }
-            if well && !std::mem::replace(&mut watch.well, well) {
-                // What was asked before may be carried out after what was told last.
+            counts.iter().for_each(|count| self.0.seats.settle(count));
+            if !std::mem::replace(&mut watch.well, true) {
+                // Redis may have taken an announcement of the outage late, over one that was made after it.
                 self.0.seats.owe_all();
             }
-            watch.well = well;
         }
     }
 }
