@@ -15,7 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::{Refused, Request};
 
 /// An event with its rooms.
-// The event's own members stay raw, because a payload passes byte for byte; `Draft` checks them. What OpenAPI says of them
+// The event's own members stay raw, because a payload passes byte for byte; `Draft` checks them. What `OpenAPI` says of them
 // stands beside them.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +61,7 @@ pub struct EventBody<'a> {
     delivery: Option<Delivery>,
 }
 
-/// [`Priority`] in the document. The crate of the rules knows nothing of OpenAPI.
+/// [`Priority`] in the document. The crate of the rules knows nothing of `OpenAPI`.
 struct PriorityName;
 
 /// [`Delivery`] in the document.
