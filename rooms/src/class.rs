@@ -21,6 +21,21 @@ pub enum Delivery {
     Ephemeral,
 }
 
+impl Delivery {
+    /// From the strongest promise on.
+    pub const ALL: [Self; 3] = [Self::Durable, Self::Latest, Self::Ephemeral];
+
+    /// As publishers and configurations write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Latest => "latest",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+}
+
 /// How much history a room keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {

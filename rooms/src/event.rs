@@ -139,6 +139,9 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// From the least urgent on.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Critical];
+
     /// The spelling in the envelope.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

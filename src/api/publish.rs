@@ -12,16 +12,16 @@ use utoipa::ToSchema;
 
 use super::error::ErrorReply;
 use super::{ApiError, ApiState};
-use crate::service::publish::{Published, Refused, Request, Way};
+use crate::service::publish::{EventBody, Published, Refused, Request, Way};
 
-mod body;
-
-use body::{BatchBody, EventBody};
-
-#[derive(Deserialize)]
+/// Events to publish in this order.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Batch<'a> {
+struct BatchBody<'a> {
+    /// At most `api.batch_events` of the configuration.
+    // Raw, so that an event that cannot be read is refused alone.
     #[serde(borrow)]
+    #[schema(value_type = Vec<EventBody>)]
     events: Vec<&'a RawValue>,
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -
     let mut taken = state.intake.take(request, state.batch_bytes()).await?;
     // A cheap copy of the handle: the events borrow from the body while `taken` is changed.
     let body = taken.body.clone();
-    let batch: Batch<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
+    let batch: BatchBody<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
     if batch.events.len() > state.batch_events {
         let message = format!("a batch has at most {} events (api.batch_events)", state.batch_events);
         return Err(ApiError::new(Refusal::EventTooLarge, &message));

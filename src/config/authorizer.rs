@@ -48,7 +48,7 @@ section! {
         /// lives.
         max_ttl: Duration = SECOND * 60, check between(Duration::ZERO, SECOND * 3600);
 
-        /// Largest answer, 64 bytes to 1MiB.
+        /// Largest answer, 64B to 1MiB.
         body_bytes: ByteSize = ByteSize::kib(4), check between(ByteSize::bytes(64), ByteSize::kib(1024));
 
         /// Requests at once, 1 to 1024. Further ones wait for a free one.

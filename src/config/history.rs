@@ -13,14 +13,14 @@ section! {
         /// Most events kept per room, 0 to 100000; 0 keeps none. A client reads a hundred in one go after an absence.
         max_events: u64 = 100, check between(0, 100_000);
 
-        /// How long a room's history lives after its last event, 10ms to 10 years. An hour covers a tunnel, a lunch
-        /// and a restart of the app; a client that was away for longer should load the state again.
+        /// How long a room's history lives after its newest event, 10ms to 3650d. An hour covers a tunnel, a lunch
+        /// and a restart of the app; who was away for longer should load the state anew.
         ttl: Duration = Duration::from_hours(1), check between(Duration::from_millis(10), LONGEST);
 
         /// Most keys of `latest` events kept per room, 1 to 10000: so many agents can be on one map. Past it the oldest go.
         max_latest: usize = 1_000, check between(1, 10_000);
 
-        /// How long a room's last offset is remembered, up to 10 years and never less than a ttl. While it is,
+        /// How long a room's last offset is remembered, 1s to 3650d and never less than a ttl. While it is,
         /// "nothing missed" can be told from "gone" in rooms that were idle; it costs one small key per room.
         memory: Duration = Duration::from_hours(7 * 24), check between(Duration::from_secs(1), LONGEST);
 

@@ -20,7 +20,7 @@ section! {
         /// are far smaller; a token may have 8 KiB.
         frame_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));
 
-        /// Memory of this node, 64MiB to 16TiB. By default what its control group may have, else what the machine has. A
+        /// Memory of this node, 64MiB to 16384GiB. By default what its control group may have, else what the machine has. A
         /// quarter of it may be held by what waits for sockets; past that the slowest are closed, and their clients come
         /// back with the last offset they saw. A sixteenth may wait for delivery.
         memory: Option<ByteSize> = None, check each(between(ByteSize::mib(64), ByteSize::mib(16 << 20))), eg "\"1GiB\"";

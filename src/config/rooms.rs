@@ -48,7 +48,7 @@ section! {
     pub struct RoomHistory for mode {
         /// Most events kept, 0 to 100000; 0 keeps none.
         max_events: Option<u64> = None, check each(between(0, 100_000));
-        /// How long it lives after the last event, 1s to 10 years.
+        /// How long it lives after the newest event, 1s to 3650d.
         ttl: Option<Duration> = None, check each(between(Duration::from_secs(1), LONGEST));
     }
 }

@@ -1,4 +1,6 @@
-//! Checks of single values, named beside their keys. Checks across keys are in `agreement`.
+//! Checks on one value, named beside the key they belong to. What concerns several keys is in `agreement`.
+
+use std::marker::PhantomData;
 
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -15,24 +17,72 @@ use crate::auth::policy::{Expression, Subject};
 /// Bytes of the shortest secret: 256 bits, the least for HMAC-SHA256 (RFC 7518, 3.2) and for API keys.
 const SECRET_BYTES: usize = 32;
 
-/// A value from `low` to `high`, both included.
-pub(super) fn between<T: Value + PartialOrd>(low: T, high: T) -> impl Fn(&T) -> Verdict {
-    move |value| {
-        if (&low..=&high).contains(&value) {
-            return Ok(());
-        }
-        // The spelling of TOML, without its quotes: the sentence has none.
-        let [value, low, high] = [value, &low, &high].map(|bound| bound.shown().unwrap_or_default().replace('"', ""));
-        Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
+/// A check on a value: a function, or one that can also say which values it takes.
+pub(super) trait Rule<T> {
+    /// Whether the value is fine.
+    fn judge(&self, value: &T) -> Verdict;
+
+    /// The least and the greatest value as an operator writes them, where there are such: what the prose must say.
+    #[cfg(test)]
+    fn range(&self) -> Option<[String; 2]> {
+        None
     }
 }
 
-/// The check for every item of a list, or for an optional key that is set.
-pub(super) fn each<C, T: 'static>(rule: impl Fn(&T) -> Verdict) -> impl Fn(&C) -> Verdict
+impl<T, F: Fn(&T) -> Verdict> Rule<T> for F {
+    fn judge(&self, value: &T) -> Verdict {
+        self(value)
+    }
+}
+
+/// See [`between`].
+pub(super) struct Between<T>([T; 2]);
+
+/// From `low` to `high`, both allowed.
+pub(super) const fn between<T>(low: T, high: T) -> Between<T> {
+    Between([low, high])
+}
+
+fn plain(value: &impl Value) -> String {
+    value.shown().unwrap_or_default().replace('"', "")
+}
+
+impl<T: Value + PartialOrd> Rule<T> for Between<T> {
+    fn judge(&self, value: &T) -> Verdict {
+        let Self([low, high]) = self;
+        if (low..=high).contains(&value) {
+            return Ok(());
+        }
+        let [value, low, high] = [value, low, high].map(plain);
+        Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
+    }
+
+    #[cfg(test)]
+    fn range(&self) -> Option<[String; 2]> {
+        Some(self.0.each_ref().map(plain))
+    }
+}
+
+/// See [`each`].
+pub(super) struct Each<R, T>(R, PhantomData<fn(&T)>);
+
+/// The check, for every item of a list or for what is set of an optional key.
+pub(super) const fn each<R: Rule<T>, T>(rule: R) -> Each<R, T> {
+    Each(rule, PhantomData)
+}
+
+impl<R: Rule<T>, T: 'static, C> Rule<C> for Each<R, T>
 where
     for<'a> &'a C: IntoIterator<Item = &'a T>,
 {
-    move |items| items.into_iter().try_for_each(&rule)
+    fn judge(&self, items: &C) -> Verdict {
+        items.into_iter().try_for_each(|item| self.0.judge(item))
+    }
+
+    #[cfg(test)]
+    fn range(&self) -> Option<[String; 2]> {
+        self.0.range()
+    }
 }
 
 /// A list that is not empty.

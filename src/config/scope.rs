@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::{
     environment::Variables,
-    error::{Complaint, Origin, Verdict},
+    error::{Complaint, Origin},
     nearest::nearest,
     raw::{Entry, Raw, Table},
     report::Report,
+    rule::Rule,
     value::{Value, mismatch, toml_string},
 };
 
@@ -61,7 +62,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The key's value: the variable's, else the file's, else the default. Both are checked, whichever wins.
-    pub(super) fn key<T: Value>(&mut self, name: &str, default: T, rules: &[&dyn Fn(&T) -> Verdict]) -> T {
+    pub(super) fn key<T: Value>(&mut self, name: &str, default: T, rules: &[&dyn Rule<T>]) -> T {
         let path = self.path_of(name);
         let sources = self.sources;
         let entry = self.table.and_then(|table| table.get(name));
@@ -73,17 +74,11 @@ impl<'a> Scope<'a> {
         from_variable.or(from_file).unwrap_or(default)
     }
 
-    fn accept<T: Value>(
-        &mut self,
-        path: &str,
-        origin: Origin,
-        raw: &Raw,
-        rules: &[&dyn Fn(&T) -> Verdict],
-    ) -> Option<T> {
+    fn accept<T: Value>(&mut self, path: &str, origin: Origin, raw: &Raw, rules: &[&dyn Rule<T>]) -> Option<T> {
         // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
         self.report.set(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
-            rules.iter().try_for_each(|rule| rule(&value))?;
+            rules.iter().try_for_each(|rule| rule.judge(&value))?;
             Ok(value)
         });
         checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()

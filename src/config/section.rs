@@ -28,6 +28,9 @@ pub(super) struct Key {
     pub(super) default: Option<String>,
     /// A value to copy, in TOML, where the default displays none.
     pub(super) sample: Option<&'static str>,
+    /// The least and the greatest value, where its check has such.
+    #[cfg(test)]
+    pub(super) range: Option<[String; 2]>,
     /// Known and checked, but without effect in this version.
     pub(super) later: bool,
 }
@@ -105,6 +108,8 @@ macro_rules! section {
                     default: $crate::config::value::Value::shown(&defaults.$key),
                     // A slice of none or one, as a macro cannot turn an absent fragment into `None`.
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
+                    #[cfg(test)]
+                    range: <[&dyn $crate::config::rule::Rule<$type>]>::first(&[$(&$rule)?]).and_then(|rule| rule.range()),
                     later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
                 }),+]
             }
@@ -112,3 +117,29 @@ macro_rules! section {
     };
 }
 pub(super) use section;
+
+#[cfg(test)]
+mod tests {
+    use super::Section;
+    use crate::config::{Config, Mode, RoomHistory};
+
+    /// The prose says it where it fits in the sentence; the check is what holds.
+    #[test]
+    fn a_key_with_a_range_says_the_one_that_is_checked() {
+        let mut wrong = Vec::new();
+        let of_a_class = ("rooms.history", RoomHistory::ABOUT, RoomHistory::keys(Mode::Production));
+        for (section, _, keys) in Config::sections().into_iter().chain([of_a_class]) {
+            for key in keys {
+                let Some([low, high]) = key.range else { continue };
+                let prose = key.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+                // Zero has no unit of its own, and a second is the one in everyday use.
+                let low = if low == "0ms" { "0s".to_owned() } else { low };
+                let said = format!("{low} to {high}");
+                if !prose.contains(&said) {
+                    wrong.push(format!("{section}.{}: say `{said}` in: {prose}", key.name));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    }
+}

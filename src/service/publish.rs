@@ -18,7 +18,7 @@ use crate::metrics::limit::Limit;
 
 mod body;
 
-pub use body::compose;
+pub use body::{EventBody, compose};
 
 /// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

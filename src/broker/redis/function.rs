@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ::redis::{Cmd, RedisError, cmd, pipe};
-use hallway_rooms::class::{Class, Classes, Delivery};
+use hallway_rooms::class::{Class, Classes};
 use hallway_rooms::form::Segment;
 use metrics::gauge;
 
@@ -189,7 +189,7 @@ fn settings(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: u
     out.push_str("}\nlocal TYPES = {\n");
     for (name, rule) in classes.types() {
         let key = rule.key.as_ref().map_or_else(String::new, |key| format!(", '{key}'"));
-        let written = writeln!(out, "  ['{name}'] = {{ '{}'{key} }},", word(rule.delivery));
+        let written = writeln!(out, "  ['{name}'] = {{ '{}'{key} }},", rule.delivery.as_str());
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
     out.push_str("}\n");
@@ -208,16 +208,8 @@ fn form(class: &Class) -> String {
         segments.join(", "),
         retention.max_events,
         retention.ttl.as_millis(),
-        word(class.delivery),
+        class.delivery.as_str(),
     )
-}
-
-const fn word(delivery: Delivery) -> &'static str {
-    match delivery {
-        Delivery::Durable => "durable",
-        Delivery::Latest => "latest",
-        Delivery::Ephemeral => "ephemeral",
-    }
 }
 
 /// FNV-1a: an identifier, not a protection.
