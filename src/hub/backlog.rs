@@ -10,8 +10,8 @@
 //! **Several rooms.** An event of rooms A and B is one delivery for whoever is in both, so it must be next in both. Where a
 //! session is in both, A waits for B at such an entry, and goes on when B has moved. Where none is, A does not wait: the
 //! entry is delivered for A, and stays in B's queue. What holds for two holds for chains of rooms that share sessions
-//! pairwise. Of a room in which the entry was delivered already, the position says so, and the session of somebody who
-//! has since come into both tells its second copy (`Session::came_by_another`).
+//! pairwise. Of a room in which the entry was delivered already, the position says so, and the session of a client that
+//! has since come into both tells its second copy (`session/copies.rs`).
 //!
 //! **Circles.** In histories that are whole the order of the broker is an order for all rooms, and no two wait for each
 //! other. In damaged ones they may; then the oldest of the entries is delivered as if it were next, and what is left before

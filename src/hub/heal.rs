@@ -101,6 +101,7 @@ impl Task {
     pub(super) fn heal_all(&mut self) {
         self.hub.0.breaks.fetch_add(1, Ordering::SeqCst);
         let rooms: Vec<_> = self.hub.all().into_iter().filter(|local| local.is_open()).collect();
+        // Nothing was missed where nothing is open, so there is no break to report.
         if rooms.is_empty() {
             return;
         }
@@ -123,6 +124,7 @@ impl Task {
     pub(super) fn begin_reads(&mut self) {
         while let Some(errand) = self.backlog.next_read(Instant::now()) {
             let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
+                // The room was unsubscribed while its read waited.
                 self.backlog.abandon(&errand);
                 continue;
             };
@@ -173,10 +175,12 @@ impl Task {
                 return self.backlog.want_from(local.room(), floor.min(last));
             }
             Judgement::Vanished => {
+                // What was deleted is unknown, so no member can be told that it has everything.
                 self.hub.close_as_lost(local);
                 local.rewind(history.facts.head());
             }
             Judgement::Torn => {
+                // The first entry that is left is to be next.
                 let first = links.first().map(|link| link.prev);
                 self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
             }
@@ -223,6 +227,7 @@ impl Hub {
                     let chosen = delivery.places.iter().find(|(place, _)| *place == target.place);
                     targets.extend(chosen.map(|(_, late)| Target { late: *late, ..target }));
                 }
+                // A stamp tells its own copies; what is kept nowhere goes with the first delivery only.
                 None if entry.places[target.place].stamp().is_some() || delivery.is_first => {
                     targets.extend(target.is_news(entry).then_some(target));
                 }
@@ -232,8 +237,8 @@ impl Hub {
         targets
     }
 
-    /// Costs a room that cannot be read its members, who come back and ask for it again. Until somebody is let in, nothing of it
-    /// is taken in here.
+    /// Closes the members of a room that cannot be read; they come back and ask for it again. Until then nothing of it is
+    /// taken in here.
     fn give_up(&self, local: &LocalRoom, error: &str) {
         self.0.counts.unreadable.increment(1);
         tracing::error!(event = logs::ROOM_UNREADABLE, room = %local.room(), error, "a room cannot be read, so its members are closed; see what its keys in Redis hold");
