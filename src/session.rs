@@ -131,6 +131,7 @@ impl Session {
     /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
     /// transport is left to [`part`](Self::part), because others of the same client may have to be told first.
     pub fn kick(&self) -> bool {
+        // A session that has ended has nobody to tell.
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
             return false;
         }
@@ -178,6 +179,7 @@ impl Session {
         let mut rooms = self.rooms.lock();
         let membership = joined.membership.clone();
         let before = rooms.insert(room.clone(), joined);
+        // What the membership before had is lost with it, so it is taken over first.
         let had = |since| before.as_ref().map_or(since, |before| before.membership.since(since));
         since.into_iter().for_each(|since| membership.tell(had(since)));
         before.into_iter().for_each(|before| before.membership.set(Standing::Left));

@@ -34,9 +34,11 @@ pub struct Merge<E = Entry> {
 #[derive(Debug)]
 struct Queue<E> {
     room: Room,
-    /// Oldest first, with the place in this room.
+    /// Read and yet to go. Oldest first, with the place in this room.
     entries: VecDeque<(Offset, E)>,
+    /// Everything up to here has left the queue.
     told: Offset,
+    /// Nothing is missing up to here.
     known: Offset,
     /// Whether the history goes on behind `known`.
     more: bool,
@@ -128,6 +130,8 @@ impl<E: AsRef<Entry>> Merge<E> {
         let placed = entries.into_iter().filter_map(|entry| Some((entry.as_ref().link(&queue.room)?.offset, entry)));
         let mut placed: Vec<(Offset, E)> = placed.collect();
         let last = placed.last().map(|(offset, _)| *offset);
+        // With more to come only what was read is known. Without, nothing is missing up to the head, nor up to what another
+        // room asked for: it was stored in one act.
         let reaches = match last {
             Some(last) if more => last,
             _ => head.max(queue.known).max(queue.owed).max(last.unwrap_or_default()),
@@ -252,6 +256,7 @@ impl<E: AsRef<Entry>> Queue<E> {
     /// before it here, so that the room's mark must not pass it.
     fn pass(&mut self, entry: &Entry, offset: Offset) -> bool {
         let same = |(at, other): &(Offset, E)| *at == offset && other.as_ref().id == entry.id;
+        // Behind others it may still go by the room that offers it, but this room's mark stays.
         if let Some(at) = self.entries.iter().position(same) {
             self.entries.remove(at);
             return at == 0;
@@ -272,6 +277,7 @@ impl Gone {
         if !self.known.insert(id.clone()) {
             return false;
         }
+        // The oldest goes, so that a long history does not grow it.
         if self.order.len() == REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {

@@ -59,6 +59,7 @@ pub enum Arrival {
 /// How far a node has delivered a room.
 #[derive(Clone, Debug)]
 pub struct Position {
+    /// The newest offset delivered: what an arriving `prev` is compared with.
     at: Offset,
     /// Everything at or before this is past, whatever its id.
     floor: Offset,
@@ -66,6 +67,7 @@ pub struct Position {
     silent_to: Offset,
     /// Whether the broker ever forgot something that was delivered.
     rewound: bool,
+    /// Offsets and ids of the last deliveries, oldest first: what an offset alone cannot tell.
     recent: VecDeque<(Offset, u64)>,
 }
 
@@ -112,6 +114,7 @@ impl Position {
     #[must_use]
     pub fn arrival(&self, link: Link, id: &EventId) -> Arrival {
         if link.offset > self.at {
+            // Only a broker that forgot can store an id again behind the position; the others save the search.
             if self.rewound && link.prev <= self.reach() && self.delivered(id) {
                 return Arrival::Again;
             }
@@ -124,6 +127,7 @@ impl Position {
     /// Notes that an entry was delivered, or passed over for good.
     pub fn advance(&mut self, link: Link, id: &EventId) {
         self.at = self.at.max(link.offset);
+        // With the oldest id goes the means to tell its copies, so all up to there counts as past.
         if self.recent.len() == RECENT
             && let Some((oldest, _)) = self.recent.pop_front()
         {

@@ -69,6 +69,7 @@ impl Hub {
             }
         };
         self.0.counts.events.increment(1);
+        // With one room nobody can be met twice, so no list of receivers is made.
         let sent = match targets {
             [only] if !is_apart => self.deliver_in_one(&mut cast, only).await,
             several => self.deliver_in_several(&mut cast, several).await,
@@ -90,6 +91,7 @@ impl Hub {
                 self.0.counts.count(&push, &mut sent);
             });
             from += CHUNK;
+            // The room's lock is released between chunks, so that joins and other tasks go on.
             if more {
                 yield_now().await;
             }
@@ -102,12 +104,13 @@ impl Hub {
         let aside = if cast.is_apart { self.aside(cast.entry, targets) } else { Vec::new() };
         for chunk in receivers(cast.entry, targets).chunks(CHUNK) {
             {
-                // Whoever comes into one of these just now is told there of what it had, and must have been when that counts.
+                // A session that joins one of these is told there what it had: before this check or after it, not during it.
                 let _still: Vec<_> = aside.iter().map(|local| local.hold()).collect();
                 for receiver in chunk {
                     self.0.counts.count(&receiver.push(cast), &mut sent);
                 }
             }
+            // A short chunk is the last one.
             if chunk.len() == CHUNK {
                 yield_now().await;
             }

@@ -101,6 +101,7 @@ impl Task {
     pub(super) fn heal_all(&mut self) {
         self.hub.0.breaks.fetch_add(1, Ordering::SeqCst);
         let rooms: Vec<_> = self.hub.all().into_iter().filter(|local| local.is_open()).collect();
+        // Nothing was missed where nothing is open, so there is no break to report.
         if rooms.is_empty() {
             return;
         }
@@ -123,6 +124,7 @@ impl Task {
     pub(super) fn begin_reads(&mut self) {
         while let Some(errand) = self.backlog.next_read(Instant::now()) {
             let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
+                // The room was unsubscribed while its read waited.
                 self.backlog.abandon(&errand);
                 continue;
             };
@@ -171,10 +173,12 @@ impl Task {
                 return self.backlog.want_from(local.room(), floor.min(last));
             }
             Judgement::Vanished => {
+                // What was deleted is unknown, so no member can be told that it has everything.
                 self.hub.close_as_lost(local);
                 local.rewind(history.facts.head());
             }
             Judgement::Torn => {
+                // The first entry that is left is to be next.
                 let first = links.first().map(|link| link.prev);
                 self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
             }
@@ -221,6 +225,7 @@ impl Hub {
                     let chosen = delivery.places.iter().find(|(place, _)| *place == target.place);
                     targets.extend(chosen.map(|(_, late)| Target { late: *late, ..target }));
                 }
+                // A stamp tells its own copies; what is kept nowhere goes with the first delivery only.
                 None if entry.places[target.place].stamp().is_some() || delivery.is_first => {
                     targets.extend(target.is_news(entry).then_some(target));
                 }

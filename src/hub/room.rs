@@ -41,21 +41,26 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub struct LocalRoom {
     room: Room,
+    /// Held across the subscription, so that a room is subscribed once and not unsubscribed meanwhile.
     opening: tokio::sync::Mutex<Turn>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// In slots that stay the same, so that a leave needs no search and a walk can pause.
     members: Slab<Member>,
+    /// None while the room is not open: nothing can be said of what arrives.
     position: Option<Position>,
     /// Up to here every member's wire has been handed everything.
     served: Offset,
     /// The newest offset that arrived before the position was known.
     early: Option<Offset>,
+    /// From when the delay before it is unsubscribed counts.
     empty_since: Instant,
     /// Until when it is not to be opened again, and how often that was so in a row: it could not be read.
     rests: Option<(Instant, u32)>,
+    /// `latest` events have no position, so what was passed on is kept by key.
     passed: Passed,
     /// Sessions of other nodes in it, when last heard of.
     others: usize,
@@ -161,6 +166,7 @@ impl LocalRoom {
         if let Some(position) = &state.position {
             return Some(position.arrival(link, id));
         }
+        // The room is being opened: whether the head covers this entry shows when it is known.
         state.early = state.early.max(Some(link.offset));
         None
     }
@@ -311,6 +317,7 @@ impl Seated<'_> {
     /// Takes a session's seat away.
     pub fn leave(&mut self, joined: &Joined) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
+        // Its slot may have been given to another one since.
         if self.0.members.get(joined.seat).is_some_and(same) {
             self.0.members.remove(joined.seat);
             self.0.empty_since = Instant::now();

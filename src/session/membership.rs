@@ -27,6 +27,7 @@ pub struct Membership(Mutex<State>);
 struct State {
     /// Everything that came behind this, up to the standing, has been told.
     since: Offset,
+    /// What it gets, and up to where it has had everything: one value, so that both change in one act.
     standing: Standing,
     /// By key, `latest` events that it was told before they came by the feed; made on first use.
     #[expect(clippy::box_collection, reason = "a node has many memberships, and few of them have any")]
@@ -67,6 +68,7 @@ impl Membership {
     /// Changes the standing, unless the room was left: that is for good.
     pub fn set(&self, to: Standing) {
         let mut state = self.0.lock();
+        // A task that still works for a membership that has ended must not bring it back.
         if state.standing != Standing::Left {
             state.standing = to;
         }
@@ -147,6 +149,7 @@ impl Membership {
                 true
             }
             (Standing::Live(_), Keep::Newest(stamp)) => state.reaches(stamp),
+            // A stored event that is not newer was told; one that is kept nowhere has no past.
             (Standing::Live(_), Keep::Stored(_) | Keep::Nothing) => keep == Keep::Nothing,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
         }
@@ -175,6 +178,7 @@ impl State {
             && ahead.get(&stamp.key).is_some_and(|told| stamp.at >= *told)
         {
             ahead.remove(&stamp.key);
+            // Memory is given back: few memberships ever have any.
             if ahead.is_empty() {
                 self.ahead = None;
             }
