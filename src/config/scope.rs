@@ -75,7 +75,7 @@ impl<'a> Scope<'a> {
     fn accept<T: Value>(&mut self, path: &str, origin: Origin, raw: &Raw, rules: &[&dyn Rule<T>]) -> Option<T> {
         self.report.set(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
-            rules.iter().try_for_each(|rule| rule.judge(&value))?;
+            rules.iter().try_for_each(|rule| rule.check_value(&value))?;
             Ok(value)
         });
         checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()

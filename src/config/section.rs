@@ -107,7 +107,7 @@ macro_rules! section {
                     default: $crate::config::value::Value::shown(&defaults.$key),
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
                     #[cfg(test)]
-                    range: <[&dyn $crate::config::rule::Rule<$type>]>::first(&[$(&$rule)?]).and_then(|rule| rule.range()),
+                    range: <[&dyn $crate::config::rule::Rule<$type>]>::first(&[$(&$rule)?]).and_then(|rule| rule.shown_range()),
                     later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
                 }),+]
             }
