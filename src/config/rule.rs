@@ -20,17 +20,17 @@ const SECRET_BYTES: usize = 32;
 /// A check on a value: a function, or one that can also say which values it takes.
 pub(super) trait Rule<T> {
     /// Whether the value is fine.
-    fn judge(&self, value: &T) -> Verdict;
+    fn check_value(&self, value: &T) -> Verdict;
 
     /// The least and the greatest value as an operator writes them, where there are such: what the prose must say.
     #[cfg(test)]
-    fn range(&self) -> Option<[String; 2]> {
+    fn shown_range(&self) -> Option<[String; 2]> {
         None
     }
 }
 
 impl<T, F: Fn(&T) -> Verdict> Rule<T> for F {
-    fn judge(&self, value: &T) -> Verdict {
+    fn check_value(&self, value: &T) -> Verdict {
         self(value)
     }
 }
@@ -43,23 +43,23 @@ pub(super) const fn between<T>(low: T, high: T) -> Between<T> {
     Between([low, high])
 }
 
-fn plain(value: &impl Value) -> String {
+fn without_quotes(value: &impl Value) -> String {
     value.shown().unwrap_or_default().replace('"', "")
 }
 
 impl<T: Value + PartialOrd> Rule<T> for Between<T> {
-    fn judge(&self, value: &T) -> Verdict {
+    fn check_value(&self, value: &T) -> Verdict {
         let Self([low, high]) = self;
         if (low..=high).contains(&value) {
             return Ok(());
         }
-        let [value, low, high] = [value, low, high].map(plain);
+        let [value, low, high] = [value, low, high].map(without_quotes);
         Err(Complaint::new(format!("{value} is out of range"), format!("give a value from {low} to {high}")))
     }
 
     #[cfg(test)]
-    fn range(&self) -> Option<[String; 2]> {
-        Some(self.0.each_ref().map(plain))
+    fn shown_range(&self) -> Option<[String; 2]> {
+        Some(self.0.each_ref().map(without_quotes))
     }
 }
 
@@ -75,13 +75,13 @@ impl<R: Rule<T>, T: 'static, C> Rule<C> for Each<R, T>
 where
     for<'a> &'a C: IntoIterator<Item = &'a T>,
 {
-    fn judge(&self, items: &C) -> Verdict {
-        items.into_iter().try_for_each(|item| self.0.judge(item))
+    fn check_value(&self, items: &C) -> Verdict {
+        items.into_iter().try_for_each(|item| self.0.check_value(item))
     }
 
     #[cfg(test)]
-    fn range(&self) -> Option<[String; 2]> {
-        self.0.range()
+    fn shown_range(&self) -> Option<[String; 2]> {
+        self.0.shown_range()
     }
 }
 

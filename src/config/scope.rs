@@ -78,7 +78,7 @@ impl<'a> Scope<'a> {
         // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
         self.report.set(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
-            rules.iter().try_for_each(|rule| rule.judge(&value))?;
+            rules.iter().try_for_each(|rule| rule.check_value(&value))?;
             Ok(value)
         });
         checked.map_err(|complaint| self.report.add(path, origin, complaint)).ok()

@@ -109,7 +109,7 @@ macro_rules! section {
                     // A slice of none or one, as a macro cannot turn an absent fragment into `None`.
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
                     #[cfg(test)]
-                    range: <[&dyn $crate::config::rule::Rule<$type>]>::first(&[$(&$rule)?]).and_then(|rule| rule.range()),
+                    range: <[&dyn $crate::config::rule::Rule<$type>]>::first(&[$(&$rule)?]).and_then(|rule| rule.shown_range()),
                     later: !<[&'static str]>::is_empty(&[$(stringify!($later))?]),
                 }),+]
             }
