@@ -15,6 +15,7 @@ pub mod publisher;
 pub mod record;
 pub mod redis;
 pub mod refuser;
+pub mod service;
 pub mod token;
 
 use std::net::{SocketAddr, TcpListener};

@@ -65,6 +65,7 @@ mod policy;
 mod protocol;
 mod publish_command;
 mod publishing_user;
+mod quota;
 mod realtime_health;
 mod recipes;
 mod redis_access;

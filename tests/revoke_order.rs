@@ -2,7 +2,6 @@
 //! up in the list. A fleet that looks back at whoever asks for its list tells.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::serve::Listener;
@@ -10,20 +9,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hallway::auth::claims::Claims;
 use hallway::auth::mark;
-use hallway::auth::token::{TokenRules, Verifier};
-use hallway::broker::feed::feed;
-use hallway::broker::memory::{MemoryBroker, MemoryLimits};
-use hallway::config::{Config, Mode};
 use hallway::fleet::alone::Alone;
 use hallway::fleet::control::{Control, Noted};
 use hallway::fleet::{Fleet, Kicked, Unavailable, UserCount};
-use hallway::hub::Hub;
-use hallway::rate::Rate;
-use hallway::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
+use hallway::service::Service;
 use hallway::session::{Dialect, Session};
 use hallway::sessions::Sessions;
 use hallway::wire::{WireConfig, WireIo, WireListener};
-use hallway_rooms::class::{Classes, Retention};
 use hallway_rooms::close::Refusal;
 use hallway_rooms::entry::Place;
 use hallway_rooms::envelope::Envelope;
@@ -34,10 +26,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use crate::harness::eventually;
+use crate::harness::service::service;
 
-const HOUR: Duration = Duration::from_hours(1);
-
-/// A fleet that looks back: at each look at the list it notes whether the session of a token could be found by then.
+/// A fleet that notes at each read of the list whether the session of a token could be found by then.
 #[derive(Debug)]
 struct LookingBack {
     inner: Alone,
@@ -111,41 +102,10 @@ fn claims(jti: &str) -> Arc<Claims> {
 
 /// A service whose fleet looks back, and a session on a real connection.
 async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream)) {
-    let retention = Retention { max_events: 1, ttl: HOUR };
-    let classes = Arc::new(Classes::built_in(retention, HOUR));
-    let limits = MemoryLimits { id_window_ms: 1000, event_bytes: 1000 };
-    let broker = Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), feed(1).0));
-    let sessions = Sessions::default();
-    let inner = Alone::new(10);
+    let (sessions, inner) = (Sessions::default(), Alone::new(10));
     let fleet =
         Arc::new(LookingBack { inner, sessions: sessions.clone(), late: Mutex::default(), seen: Mutex::default() });
-    let service = Service::new(Parts {
-        hub: Hub::new(broker.clone(), fleet.clone(), HOUR, HOUR),
-        broker,
-        fleet: fleet.clone(),
-        classes,
-        policy: Arc::new(
-            hallway::gateway::policy(&Config::default(), Mode::Dev, tokio_util::sync::CancellationToken::new())
-                .expect("the rules compile"),
-        ),
-        verifier: Verifier::new(TokenRules::default(), Vec::new(), None),
-        limits: ServiceLimits {
-            rooms_per_socket: 1,
-            event_bytes: 1000,
-            page_bytes: 1000,
-            burst: 1000,
-            answer_wait: HOUR,
-            join_wait: HOUR,
-            locations: Rate::per_second(1),
-            token_life: HOUR,
-            connections_per_user: 100,
-            seat_wait: HOUR,
-        },
-        sessions,
-        seats: Seats::default(),
-        turns: Turns::new(TurnLimits { bytes: 1000, per_user: 1 }),
-        tasks: TaskTracker::new(),
-    });
+    let service = service(fleet.clone(), sessions);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let mut listener = WireListener::new(listener, WireConfig::default(), TaskTracker::new());

@@ -45,6 +45,9 @@ const SEAT_WAIT: Duration = Duration::from_secs(1);
 /// Factor on `limits.commands_per_minute` above which a transport is closed: that is a broken client and no slip.
 pub(super) const TOO_OFTEN: u32 = 10;
 
+/// The two ways of a node to the others: one for events, one for all else.
+type BrokerAndFleet = (Arc<dyn Broker>, Arc<dyn Fleet>);
+
 /// A mistake in the URL, said with the key that mends it.
 fn of_url(error: RedisError) -> String {
     format!("redis.url: {error}")
@@ -150,7 +153,7 @@ impl Building<'_> {
     }
 
     /// Both on the configured Redis, or both of this node alone where there is none.
-    fn broker_and_fleet(&self, feed: FeedSender) -> Result<(Arc<dyn Broker>, Arc<dyn Fleet>), StartError> {
+    fn broker_and_fleet(&self, feed: FeedSender) -> Result<BrokerAndFleet, StartError> {
         let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
         // No `redis.url` means a single node by choice. A configured Redis that is down never leads here.

@@ -29,7 +29,7 @@ pub(super) async fn count(fleet: &RedisFleet, counts: &[UserCount]) -> Result<Ve
     let announcement = announcement(fleet, counts, office.is_some());
     let mut answers: Vec<RedisResult<Value>> = announcement.query_async(&mut fleet.connection()).await?;
     drop(office);
-    let nodes = answers.pop().map_or_else(|| Ok(None), |nodes| names(nodes))?;
+    let nodes = answers.pop().map_or_else(|| Ok(None), names)?;
     let of_users = answers.split_off(answers.len().saturating_sub(counts.len() * COMMANDS));
     check(answers)?;
 
