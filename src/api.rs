@@ -72,29 +72,33 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// When the document cannot be serialized, which no request can cause.
-pub fn v1(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
+pub fn v1_router(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
     let guard = Guard::new(Arc::new(keys));
     let (publish, read, admin) = (Scope::Publish, Scope::Read, Scope::Admin);
     let refusals = &[InvalidEvent, InvalidRoom, EventTooLarge, RequestTimeout, NotStored, Unavailable];
-    let (router, document) = OpenApiRouter::with_openapi(document::begin())
-        .routes(guard.route(publish, refusals, routes!(publish::one)))
-        .routes(guard.route(
+    let (router, document) = OpenApiRouter::with_openapi(document::new_document())
+        .routes(guard.guard_route(publish, refusals, routes!(publish::one)))
+        .routes(guard.guard_route(
             publish,
             &[InvalidEvent, EventTooLarge, RequestTimeout, Unavailable],
             routes!(publish::batch),
         ))
-        .routes(guard.route(read, &[InvalidRoom, Unavailable], routes!(rooms::room)))
-        .routes(guard.route(read, &[InvalidRoom, InvalidPayload, HistoryDisabled, Unavailable], routes!(rooms::events)))
-        .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(policy::explain)))
-        .routes(guard.route(
+        .routes(guard.guard_route(read, &[InvalidRoom, Unavailable], routes!(rooms::room)))
+        .routes(guard.guard_route(
+            read,
+            &[InvalidRoom, InvalidPayload, HistoryDisabled, Unavailable],
+            routes!(rooms::events),
+        ))
+        .routes(guard.guard_route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(policy::explain)))
+        .routes(guard.guard_route(
             admin,
             &[InvalidPayload, RequestTimeout, TooManyRevocations, Unavailable],
             routes!(revoke::revoke),
         ))
-        .routes(guard.route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(revoke::disconnect)))
-        .routes(guard.route(None, &[], routes!(document::openapi)))
+        .routes(guard.guard_route(admin, &[InvalidPayload, RequestTimeout, Unavailable], routes!(revoke::disconnect)))
+        .routes(guard.guard_route(None, &[], routes!(document::openapi)))
         // Behind the key check as well: a caller without a key learns nothing about the routes.
-        .route("/v1/{*rest}", guard.nowhere())
+        .route("/v1/{*rest}", guard.no_route())
         .with_state(state)
         .split_for_parts();
     // Publishing reads its bodies itself, with bounds of its own; this one is for everything else.

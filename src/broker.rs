@@ -137,8 +137,8 @@ pub struct Portion {
 impl<E: AsRef<Entry>> History<E> {
     /// The offset to go on from: that of the last entry if more follow, else the head.
     #[must_use]
-    pub fn offset(&self, room: &Room) -> Offset {
-        let last = self.entries.last().and_then(|e| e.as_ref().link(room));
+    pub fn reader_offset(&self, room: &Room) -> Offset {
+        let last = self.entries.last().and_then(|e| e.as_ref().link_in(room));
         match last {
             // The head lies behind entries that this page does not have.
             Some(link) if self.has_more => link.offset,
@@ -215,9 +215,9 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// Reads a room for a client. Clients that ask for the same room at the same time share one read, which begins after
     /// each of them asked. Such reads do not delay live delivery.
-    async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+    async fn read_for_client(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
         let history = self.history(room, portion.from, portion.events).await?;
-        Ok(history.cut(portion.bytes).share())
+        Ok(history.cut_to_bytes(portion.bytes).into_shared())
     }
 
     /// The newest event of each key that a room keeps beside its history, none older than the class's `ttl`, in the order
@@ -233,7 +233,7 @@ pub trait Broker: Send + Sync + fmt::Debug {
 }
 
 impl dyn Broker {
-    /// The [facts](Self::facts) of one room.
+    /// The [facts](Broker::facts) of one room.
     ///
     /// # Errors
     /// When the broker is out of reach, or this room cannot be read.

@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigErrors, DevHost, Mode, environment, parse_duration};
-use crate::gateway::{Gateway, shortage};
+use crate::gateway::{Gateway, process_shortage};
 use crate::logs;
 use crate::metrics;
 
@@ -181,13 +181,13 @@ impl Cli {
             Command::Token(args) => token::run(&args),
             Command::Publish(args) => publish::run(&args),
             Command::Policy(args) => policy::run(&args),
-            Command::CheckConfig { config } => check(config.config.as_deref()),
+            Command::CheckConfig { config } => check_config(config.config.as_deref()),
             Command::Health(args) => health::run(&args),
             Command::ExampleConfig => print(&Config::example()),
             Command::Reference { page: Page::Metrics } => print(&metrics::page(metrics::TABLE)),
             Command::Reference { page: Page::Logs } => print(&logs::page()),
             Command::Reference { page: Page::Configuration } => print(&Config::reference()),
-            Command::RedisFunction { config } => function(config.config.as_deref()),
+            Command::RedisFunction { config } => print_function(config.config.as_deref()),
         }
     }
 }
@@ -199,24 +199,24 @@ const fn mode(dev: bool) -> Mode {
 
 /// Loads the configuration, or prints all of its mistakes.
 fn load(file: Option<&Path>, mode: Mode) -> Result<Config, ExitCode> {
-    Config::load(file, environment(), mode).map_err(|errors| refuse(&errors))
+    Config::load(file, environment(), mode).map_err(|errors| report_config_errors(&errors))
 }
 
-fn check(file: Option<&Path>) -> ExitCode {
+fn check_config(file: Option<&Path>) -> ExitCode {
     let config = match load(file, Mode::Production) {
         Ok(config) => config,
         Err(code) => return code,
     };
     // Builds the same as `serve`, so that both come to one verdict.
-    match Gateway::try_out(&config).and_then(|()| policy::rules(&config)) {
+    match Gateway::try_out(&config).and_then(|()| policy::describe_rules(&config)) {
         Ok(rules) => {
             // A limit that cannot be raised stays, and its consequences are reported all the same.
             raise_open_files().ok();
-            shortage(&config).iter().for_each(|problem| complain(problem));
+            process_shortage(&config).iter().for_each(|problem| print_error(problem));
             print(&format!("the configuration is good\n{rules}"))
         }
         Err(error) => {
-            complain(&error.to_string());
+            print_error(&error.to_string());
             ExitCode::from(EXIT_CONFIG)
         }
     }
@@ -229,26 +229,26 @@ fn raise_open_files() -> std::io::Result<u64> {
 }
 
 /// Prints the function. A publishing service needs its settings and not this node's keys, which may be missing here.
-fn function(file: Option<&Path>) -> ExitCode {
-    match publishing(file) {
-        Ok(config) => print(crate::gateway::function(&config).code()),
-        Err(errors) => refuse(&errors),
+fn print_function(file: Option<&Path>) -> ExitCode {
+    match load_for_publishing(file) {
+        Ok(config) => print(crate::gateway::build_function(&config).code()),
+        Err(errors) => report_config_errors(&errors),
     }
 }
 
-fn refuse(errors: &ConfigErrors) -> ExitCode {
-    complain(&errors.to_string());
+fn report_config_errors(errors: &ConfigErrors) -> ExitCode {
+    print_error(&errors.to_string());
     ExitCode::from(EXIT_CONFIG)
 }
 
 /// Loads a configuration for publishing, which verifies no token.
-fn publishing(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+fn load_for_publishing(file: Option<&Path>) -> Result<Config, ConfigErrors> {
     Config::load_without_keys(file, environment())
         .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
 
 /// Loads a configuration that need not be able to serve: without keys it is dev mode's.
-fn lenient(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+fn load_leniently(file: Option<&Path>) -> Result<Config, ConfigErrors> {
     Config::load(file, environment(), Mode::Production)
         .or_else(|errors| Config::load(file, environment(), Mode::Dev).map_err(|_| errors))
 }
@@ -260,6 +260,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "there may be no log yet, and this is for a person")]
-fn complain(text: &str) {
+fn print_error(text: &str) {
     eprintln!("{}", text.trim_end());
 }

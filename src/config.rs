@@ -176,7 +176,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         mode: Mode,
     ) -> Result<Self, ConfigErrors> {
-        Self::load_for(file, env, mode, agreement::serving)
+        Self::load_for(file, env, mode, agreement::check_serving)
     }
 
     /// As [`Config::load`] in production, for a command that verifies no token: the key for it may be missing.
@@ -197,7 +197,7 @@ impl Config {
     /// Every mistake in `[admin]`, and a file that cannot be read.
     pub fn load_admin(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Admin, ConfigErrors> {
         let mut report = Report::default();
-        let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
+        let variables = Variables::collect_known(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
         let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let admin = Section::read(&mut Scope::root(&table, &sources, &mut report).child("admin"), Mode::Production);
@@ -212,7 +212,7 @@ impl Config {
         further: fn(&Self, &mut Report),
     ) -> Result<Self, ConfigErrors> {
         let mut report = Report::default();
-        let variables = Variables::collect(env, &Self::paths(|_| true), &mut report);
+        let variables = Variables::collect_known(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
         let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
         let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
@@ -220,7 +220,7 @@ impl Config {
         secrets::read_files(&mut config, &mut report);
         // Without the file's table every key would count as left out, and the complaints would mislead.
         if !report.file_unknown {
-            agreement::check(&config, mode, &mut report);
+            agreement::check_agreement(&config, mode, &mut report);
             further(&config, &mut report);
         }
         // Last, as the report knows which keys were set.

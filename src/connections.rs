@@ -43,8 +43,8 @@ impl Connections {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn place(&self, client: IpAddr) -> Result<Place, Limit> {
-        self.places.take(client).map_err(|full| match full {
+    pub fn take_slot(&self, client: IpAddr) -> Result<Place, Limit> {
+        self.places.take_slot(client).map_err(|full| match full {
             Full::All => Limit::Connections,
             Full::Address => Limit::ConnectionsPerIp,
         })
@@ -67,7 +67,7 @@ impl Connections {
     }
 
     /// Closes all connections behind their last bytes, so that their clients go to another node.
-    pub fn close(&self, reason: &'static str) {
+    pub fn close_all(&self, reason: &'static str) {
         // Copied out first: no wire is touched under the lock that a closing wire takes to remove itself.
         let wires: Vec<Wire> = self.wires.lock().iter().map(|(_, wire)| wire.clone()).collect();
         wires.iter().for_each(|wire| wire.close_after_flush(reason));
@@ -81,7 +81,7 @@ pub struct Tries(Arc<AtomicUsize>);
 impl Tries {
     /// Counts one more; false when there were too many.
     #[must_use]
-    pub fn another(&self) -> bool {
+    pub fn count_attempt(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) < CONNECTS_PER_TRANSPORT
     }
 }

@@ -51,11 +51,11 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
 
     /// How often the counts of this node were lost so far. After each loss they must be announced again.
-    fn forgotten(&self) -> u64;
+    fn forget_count(&self) -> u64;
 
     /// How many sessions of the other nodes are in a room, as they announced. Fails at once while they are known to be out of
     /// reach.
-    async fn others(&self, room: &Room) -> Result<usize, Unavailable>;
+    async fn members_elsewhere(&self, room: &Room) -> Result<usize, Unavailable>;
 
     /// Announces how many connections of each of these users this node has, in place of what it announced before. Gives how
     /// many the other nodes have, or none for a user that cannot be counted. Both are one act: of two nodes that announce at
@@ -65,15 +65,15 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     /// This node's copy of the list of revocations, and the orders of other nodes.
     fn control(&self) -> &Control;
 
-    /// Announces to every node what was noted in this one's copy ([`Control::note`]). After a failure it is announced later.
-    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable>;
+    /// Announces to every node what was noted in this one's copy ([`Control::add_revocation`]). After a failure it is announced later.
+    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable>;
 
     /// Asks the other nodes to kick a user's sessions, and waits a moment for their answers.
-    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable>;
+    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable>;
 
     /// Answers a [`Kick`](control::Kick).
-    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;
+    async fn answer_kick(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;
 
     /// Removes this node from the fleet for good: the others count nothing of it any more.
-    async fn resign(&self) -> Result<(), Unavailable>;
+    async fn leave_fleet(&self) -> Result<(), Unavailable>;
 }

@@ -42,12 +42,12 @@ mod subprotocol;
 
 use build::Building;
 use descriptors::Descriptors;
-pub use descriptors::shortage;
+pub use descriptors::process_shortage;
 use front::Front;
 use guard::Guard;
 use live::Live;
 use origins::Origins;
-pub use policy::policy;
+pub use policy::build_policy;
 
 /// Any error that stops a start.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -84,7 +84,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a class has no valid form; the configuration has checked that before.
-pub fn classes(config: &Config) -> Result<Classes, StartError> {
+pub fn build_classes(config: &Config) -> Result<Classes, StartError> {
     let retention = Retention { max_events: config.history.max_events, ttl: config.history.ttl };
     let mut classes = Classes::built_in(retention, config.history.memory);
     classes.keep_latest(config.history.max_latest);
@@ -109,17 +109,17 @@ pub fn classes(config: &Config) -> Result<Classes, StartError> {
 ///
 /// # Errors
 /// When a key cannot be read.
-pub fn verifier(config: &Config) -> Result<Verifier, StartError> {
+pub fn build_verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (memory, live) = (Memory::default(), &Live::none());
-    Building { config, classes: Arc::new(classes(config)?), tasks, stop, memory, live }.verifier()
+    let (memory, live) = (Memory::default(), &Live::without_thread());
+    Building { config, classes: Arc::new(build_classes(config)?), tasks, stop, memory, live }.build_verifier()
 }
 
 /// Renders the Redis function of a configuration.
 #[must_use]
-pub fn function(config: &Config) -> Function {
+pub fn build_function(config: &Config) -> Function {
     // A checked configuration has no invalid class, so the fallback is there for the type only.
-    let classes = classes(config).unwrap_or_else(|_| {
+    let classes = build_classes(config).unwrap_or_else(|_| {
         let retention = Retention { max_events: config.history.max_events, ttl: config.history.ttl };
         Classes::built_in(retention, config.history.memory)
     });
@@ -133,7 +133,7 @@ pub(crate) fn function_is_absent(error: &redis::RedisError) -> bool {
 }
 
 /// Makes the JSON error of a request that is refused before it reaches a route.
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+fn refusal_response(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 
@@ -144,17 +144,17 @@ impl Gateway {
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is invalid.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
-        let (mut gateway, front) = Self::build(config, mode, hosts, Live::start()?)?;
+        let (mut gateway, front) = Self::build_parts(config, mode, hosts, Live::start_thread()?)?;
         // Warnings and no errors: both compare with the worst case that the limits allow.
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
         }
-        if let Some(problem) = shortage(config) {
+        if let Some(problem) = process_shortage(config) {
             tracing::warn!(event = logs::DESCRIPTORS_FEW, "there are few descriptors for what is allowed: {problem}");
         }
         // Ready only when all listeners are bound: a load balancer must not send clients before.
-        gateway.listen(config, front, metrics)?;
-        gateway.readiness.open();
+        gateway.open_listeners(config, front, metrics)?;
+        gateway.readiness.mark_open();
         Ok(gateway)
     }
 
@@ -167,44 +167,44 @@ impl Gateway {
         // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let (gateway, _) = Self::build(config, Mode::Production, &[], Live::none())?;
+        let (gateway, _) = Self::build_parts(config, Mode::Production, &[], Live::without_thread())?;
         gateway.stop.cancel();
         Ok(())
     }
 
-    fn build(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
+    fn build_parts(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // One budget for all listeners and sockets: the parts below get clones of it.
         let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
         let building = Building {
             config,
-            classes: Arc::new(classes(config)?),
+            classes: Arc::new(build_classes(config)?),
             tasks: tasks.clone(),
             stop: stop.clone(),
             memory: memory.clone(),
             live: &live,
         };
-        let verifier = building.verifier()?;
-        let service = building.service(mode, verifier.clone())?;
-        let expiry = building.expiry();
-        let connections = building.connections();
-        let ingest = building.ingest(&service)?;
+        let verifier = building.build_verifier()?;
+        let service = building.build_service(mode, verifier.clone())?;
+        let expiry = building.build_expiry();
+        let connections = building.build_connections();
+        let ingest = building.build_ingest(&service)?;
         let readiness = Readiness::new(service.clone(), verifier.clone(), ingest, connections.clone());
         // In production a refused client must not be able to fill the log.
         let hints = if mode.is_dev() { Hints::for_developers() } else { Hints::none() };
-        let settings = building.door(hints.clone());
+        let settings = building.door_settings(hints.clone());
         let front = Front {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
-            v1: building.api(service.clone())?,
+            v1: building.build_api(service.clone())?,
             readiness: readiness.clone(),
-            entrance: building.entrance(readiness.clone(), connections.clone()),
+            entrance: building.build_admission(readiness.clone(), connections.clone()),
             origins: Origins::new(&config.server.origins),
             // A guard in production would refuse the names that clients really use.
             guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
         };
         let backlogs = Backlogs::new(memory);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory()));
         let gateway = Self {
             backlogs,
             addresses: Vec::new(),
@@ -231,15 +231,15 @@ impl Gateway {
     /// reconnect to another node) and the node removed from the fleet's counts, then everything else. It takes at most
     /// `shutdown.drain` plus a few seconds.
     pub async fn shutdown(self, settings: &Shutdown) {
-        self.readiness.shut();
+        self.readiness.mark_stopping();
         self.closing.cancel();
         // Before the close: the notice carries the pause before the reconnect, which spreads the clients over time.
         self.service.announce_drain(settings.reconnect_spread).await;
-        self.connections.close(Close::Draining.code());
+        self.connections.close_all(Close::Draining.code());
         self.wires.close();
         let gone = timeout(settings.drain, self.wires.wait());
         // Side by side: a broker out of reach must not use up the time that clients have for their last bytes.
-        let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.resign()));
+        let (gone, resigned) = tokio::join!(gone, timeout(LAST_MOMENT, self.service.leave_fleet()));
         if resigned.is_err() {
             tracing::warn!(
                 event = logs::FAREWELL_LATE,

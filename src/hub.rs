@@ -97,9 +97,9 @@ impl Hub {
     ///
     /// # Errors
     /// When the broker cannot be reached, or the room could not be read a moment ago.
-    pub async fn open(&self, room: &Room) -> Result<Arc<LocalRoom>, Unavailable> {
+    pub async fn open_room(&self, room: &Room) -> Result<Arc<LocalRoom>, Unavailable> {
         loop {
-            let local = self.local(room);
+            let local = self.get_or_add_room(room);
             if local.is_open() {
                 return Ok(local);
             }
@@ -108,7 +108,7 @@ impl Hub {
                 return Err(Unavailable("the room could not be read a moment ago".to_owned()));
             }
             // One caller opens the room; the others wait here and find it open.
-            let mut turn = local.opening().await;
+            let mut turn = local.lock_opening().await;
             // The room was unsubscribed and removed while this call waited: only a fresh entry can be opened.
             if *turn == room::Turn::Gone {
                 continue;
@@ -125,7 +125,7 @@ impl Hub {
                 *turn = room::Turn::Open;
                 // A message came between subscription and facts, or may have been lost in a break: the dispatch reads
                 // the history.
-                if local.start(&facts) || self.breaks() != breaks {
+                if local.start_at_head(&facts) || self.breaks() != breaks {
                     self.0.behind.push(local.clone());
                 }
             }
@@ -141,7 +141,7 @@ impl Hub {
 
     /// How many rooms are open here.
     #[must_use]
-    pub fn rooms(&self) -> usize {
+    pub fn count_rooms(&self) -> usize {
         self.0.rooms.read().len()
     }
 
@@ -151,7 +151,7 @@ impl Hub {
         self.0.breaks.load(Ordering::SeqCst)
     }
 
-    fn local(&self, room: &Room) -> Arc<LocalRoom> {
+    fn get_or_add_room(&self, room: &Room) -> Arc<LocalRoom> {
         if let Some(local) = self.find(room) {
             return local;
         }
@@ -160,7 +160,7 @@ impl Hub {
         rooms.entry(room.clone()).or_insert_with(|| Arc::new(LocalRoom::new(room.clone()))).clone()
     }
 
-    fn all(&self) -> Vec<Arc<LocalRoom>> {
+    fn all_rooms(&self) -> Vec<Arc<LocalRoom>> {
         self.0.rooms.read().values().cloned().collect()
     }
 }

@@ -85,29 +85,29 @@ impl Ingest {
     ) -> Result<Self, RedisError> {
         let status = Self::default();
         // A holder that cannot renew in time must learn it while the lease is still its own.
-        let (lease, lease_keeper) = link("lease", settings, settings.lease / 3, Duration::ZERO)?;
-        let (commands, commands_keeper) = link("ingest", settings, settings.response_timeout, Duration::ZERO)?;
+        let (lease, lease_keeper) = open_link("lease", settings, settings.lease / 3, Duration::ZERO)?;
+        let (commands, commands_keeper) = open_link("ingest", settings, settings.response_timeout, Duration::ZERO)?;
         // A connection of its own: a blocking command would delay acknowledgements behind it.
-        let (waiting, waiting_keeper) = link("ingest-wait", settings, settings.response_timeout + BLOCK, BLOCK)?;
+        let (waiting, waiting_keeper) = open_link("ingest-wait", settings, settings.response_timeout + BLOCK, BLOCK)?;
         let lease = Lease::new(lease, settings, status.clone());
         let stream = Stream::new(commands, waiting, settings);
         let lease = Arc::new(lease);
         let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
         let shown = status.clone();
         for keeper in [lease_keeper, commands_keeper, waiting_keeper] {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run_loop()));
         }
         tasks.spawn(async move {
-            let work = async { tokio::join!(lease.keep(), reader.run(), shown.watch(stream)) };
+            let work = async { tokio::join!(lease.keep_renewed(), reader.run_forever(), shown.watch_lengths(stream)) };
             stop.run_until_cancelled(work).await;
             // Released behind the work, so that no other node reads while this one may still publish.
-            lease.release().await;
+            lease.release_lease().await;
         });
         Ok(status)
     }
 }
 
-fn link(
+fn open_link(
     name: &'static str,
     settings: &IngestSettings,
     response_timeout: Duration,

@@ -39,7 +39,7 @@ mod stream;
 mod trouble;
 
 use dial::{Driver, Greeting};
-pub use dial::{named, unanswered};
+pub use dial::{named_client, timeout_message};
 pub use keeper::Keeper;
 use keeper::Reports;
 use trouble::Verdict;
@@ -119,7 +119,7 @@ impl Link {
     /// # Errors
     /// When the client's address is invalid.
     pub fn new(client: &Client, settings: LinkSettings) -> RedisResult<(Self, Keeper)> {
-        let client = named(client, settings.name)?;
+        let client = named_client(client, settings.name)?;
         let (reports, inbox) = Reports::new();
         let state = watch::Sender::new(State::Connecting(UNANSWERED.into()));
         let shared = Shared { settings, state, reports, drivers: TaskTracker::new() };
@@ -159,13 +159,13 @@ impl Link {
     }
 
     /// Waits until the connection with this number is not in use any more.
-    pub async fn replaced(&self, generation: u64) {
+    pub async fn wait_until_replaced(&self, generation: u64) {
         let mut state = self.0.state.subscribe();
         state.wait_for(|state| state.generation().unwrap_or_default() != generation).await.ok();
     }
 
     /// Waits for a connection and returns its number: a different one means that there was a break.
-    pub async fn connected(&self) -> u64 {
+    pub async fn wait_until_connected(&self) -> u64 {
         self.connected_after(0).await
     }
 
@@ -178,23 +178,23 @@ impl Link {
     }
 
     /// Requests a check of the connection soon, because another link has lost its own.
-    pub fn check(&self) {
-        self.0.reports.check();
+    pub fn request_check(&self) {
+        self.0.reports.request_check();
     }
 
     /// The connection. Without one, only the first attempt is waited for: a longer outage must fail commands at once.
-    async fn line(&self, until: Instant) -> RedisResult<Line> {
+    async fn active_connection(&self, until: Instant) -> RedisResult<Line> {
         let mut state = self.0.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
-        let Ok(Ok(settled)) = timeout_at(until, settled).await else { return Err(unreached("no connection")) };
+        let Ok(Ok(settled)) = timeout_at(until, settled).await else { return Err(unreached_error("no connection")) };
         match &*settled {
             State::Up(line) => Ok(line.clone()),
-            State::Connecting(problem) | State::Down(problem) => Err(unreached(problem)),
+            State::Connecting(problem) | State::Down(problem) => Err(unreached_error(problem)),
         }
     }
 
     /// Runs the bytes of a connection for as long as something holds it.
-    fn carry(&self, driver: Option<Driver>) -> DropGuard {
+    fn drive_connection(&self, driver: Option<Driver>) -> DropGuard {
         let end = CancellationToken::new();
         if let Some(driver) = driver {
             self.0.drivers.spawn(end.clone().run_until_cancelled_owned(driver));
@@ -203,35 +203,35 @@ impl Link {
     }
 
     /// Sends a command and waits for its reply, for as long as its connection lasts and brings bytes.
-    async fn ask<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
+    async fn send_and_wait<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
     where
         T: trouble::Answer,
     {
         let patience = self.0.settings.response_timeout;
         let due = Instant::now() + patience;
-        let line = self.line(due).await?;
-        let asked = line.flight.ask();
+        let line = self.active_connection(due).await?;
+        let asked = line.flight.begin_command();
         let answer = tokio::select! {
             answer = send(line.connection.clone()) => answer,
             // Late only while nothing comes: a large reply over a slow network keeps its time.
-            () = line.flight.overdue(due, patience) => {
-                self.0.reports.late(line.generation);
-                return Err(unreached("Redis did not answer in redis.response_timeout"));
+            () = line.flight.wait_until_overdue(due, patience) => {
+                self.0.reports.report_late(line.generation);
+                return Err(unreached_error("Redis did not answer in redis.response_timeout"));
             }
             // The connection loop has replaced the connection; a reply could only come from it.
-            () = line.flight.given_up() => return Err(unreached("the connection was given up")),
+            () = line.flight.given_up() => return Err(unreached_error("the connection was given up")),
         };
         // Counts any reply as a sign of life, an error included.
-        asked.answered();
-        let verdict = trouble::judge(&answer);
+        asked.note_answer();
+        let verdict = trouble::judge_answer(&answer);
         if verdict != Verdict::Fine {
-            self.0.reports.tell(line.generation, verdict);
+            self.0.reports.report_verdict(line.generation, verdict);
         }
         answer
     }
 }
 
-fn unreached(why: &str) -> RedisError {
+fn unreached_error(why: &str) -> RedisError {
     RedisError::from((redis::ErrorKind::Io, "the link to Redis is down", why.to_owned()))
 }
 
@@ -246,7 +246,7 @@ impl State {
 
 impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(self.ask(async move |mut connection| connection.send_packed_command(cmd).await))
+        Box::pin(self.send_and_wait(async move |mut connection| connection.send_packed_command(cmd).await))
     }
 
     fn req_packed_commands<'a>(
@@ -258,7 +258,7 @@ impl ConnectionLike for Link {
         let send = async move |mut connection: MultiplexedConnection| {
             connection.send_packed_commands(pipeline, offset, count).await
         };
-        Box::pin(self.ask(send))
+        Box::pin(self.send_and_wait(send))
     }
 
     fn get_db(&self) -> i64 {

@@ -73,36 +73,36 @@ impl Memory {
 
     /// The upper mark: bytes that may be held for sockets.
     #[must_use]
-    pub fn budget(&self) -> usize {
+    pub fn socket_budget(&self) -> usize {
         self.0.limit / HELD
     }
 
     /// Bytes that may wait in the event channel.
     #[must_use]
-    pub fn feed(&self) -> usize {
+    pub fn channel_budget(&self) -> usize {
         self.0.limit / FEED
     }
 
     /// Bytes that are held for sockets.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }
 
     /// Whether the lower mark is passed.
     #[must_use]
     pub fn is_tight(&self) -> bool {
-        self.held() > self.budget() / LOWER
+        self.held_bytes() > self.socket_budget() / LOWER
     }
 
     /// Whether the upper mark is passed.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.held() > self.budget()
+        self.held_bytes() > self.socket_budget()
     }
 
     /// Waits until the upper mark is passed.
-    pub async fn pressed(&self) {
+    pub async fn wait_until_over_budget(&self) {
         // `notify_one` keeps a permit, and the pressure may be over by the time it is used.
         while !self.is_over() {
             self.0.pressed.notified().await;
@@ -111,28 +111,28 @@ impl Memory {
 
     /// Counts `bytes` as held.
     #[must_use]
-    pub fn hold(&self, bytes: usize) -> Held {
-        self.grow(bytes);
+    pub fn hold_bytes(&self, bytes: usize) -> Held {
+        self.add_bytes(bytes);
         Held { memory: self.clone(), bytes }
     }
 
     /// Makes a frame that counts as held until the last socket has sent it.
     #[must_use]
-    pub fn frame(&self, bytes: Bytes) -> Bytes {
-        let held = self.hold(bytes.len() + FRAME);
+    pub fn counted_frame(&self, bytes: Bytes) -> Bytes {
+        let held = self.hold_bytes(bytes.len() + FRAME);
         Bytes::from_owner(Frame { bytes, _held: held })
     }
 
-    fn grow(&self, bytes: usize) {
+    fn add_bytes(&self, bytes: usize) {
         let before = self.0.held.fetch_add(bytes, Ordering::Relaxed);
-        let budget = self.budget();
+        let budget = self.socket_budget();
         // Only the call that passes the mark notifies: later ones find the task already at work.
         if before <= budget && before + bytes > budget {
             self.0.pressed.notify_one();
         }
     }
 
-    fn shrink(&self, bytes: usize) {
+    fn subtract_bytes(&self, bytes: usize) {
         self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -146,13 +146,13 @@ impl Default for Memory {
 
 impl Held {
     /// Changes the number of bytes held.
-    pub fn set(&mut self, bytes: usize) {
+    pub fn set_bytes(&mut self, bytes: usize) {
         // Only the difference is counted; without one, the shared counter is not touched, which all threads contend
         // for.
         match bytes.checked_sub(self.bytes) {
             Some(0) => {}
-            Some(more) => self.memory.grow(more),
-            None => self.memory.shrink(self.bytes - bytes),
+            Some(more) => self.memory.add_bytes(more),
+            None => self.memory.subtract_bytes(self.bytes - bytes),
         }
         self.bytes = bytes;
     }
@@ -161,7 +161,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.memory.shrink(self.bytes);
+            self.memory.subtract_bytes(self.bytes);
         }
     }
 }
@@ -174,7 +174,7 @@ impl AsRef<[u8]> for Frame {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Memory({} of {})", self.held(), self.budget())
+        write!(f, "Memory({} of {})", self.held_bytes(), self.socket_budget())
     }
 }
 
@@ -185,30 +185,30 @@ mod tests {
     #[test]
     fn a_frame_counts_once_until_its_last_copy_is_gone() {
         let memory = Memory::new(1 << 20);
-        let frame = memory.frame(Bytes::from_static(b"an event"));
+        let frame = memory.counted_frame(Bytes::from_static(b"an event"));
         let copies = vec![frame.clone(); 1000];
-        assert_eq!((memory.held(), &copies[999][..]), (FRAME + 8, &b"an event"[..]));
+        assert_eq!((memory.held_bytes(), &copies[999][..]), (FRAME + 8, &b"an event"[..]));
         drop(frame);
-        assert_eq!(memory.held(), FRAME + 8);
+        assert_eq!(memory.held_bytes(), FRAME + 8);
         drop(copies);
-        assert_eq!(memory.held(), 0);
+        assert_eq!(memory.held_bytes(), 0);
     }
 
     #[tokio::test]
     async fn who_waits_for_pressure_hears_of_it_whenever_it_began() {
         let memory = Memory::new(4000);
-        let mut held = memory.hold(500);
+        let mut held = memory.hold_bytes(500);
         assert!(!memory.is_tight() && !memory.is_over());
-        held.set(501);
+        held.set_bytes(501);
         assert!(memory.is_tight() && !memory.is_over());
-        held.set(1001);
-        memory.pressed().await;
-        let other = memory.hold(10);
+        held.set_bytes(1001);
+        memory.wait_until_over_budget().await;
+        let other = memory.hold_bytes(10);
         drop(held);
         assert!(!memory.is_over());
-        let more = memory.hold(2000);
-        memory.pressed().await;
+        let more = memory.hold_bytes(2000);
+        memory.wait_until_over_budget().await;
         drop((other, more));
-        assert_eq!(memory.held(), 0);
+        assert_eq!(memory.held_bytes(), 0);
     }
 }

@@ -221,7 +221,7 @@ pub fn install() -> Result<Numbers, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
     // Before any event: the first step of a series that does not exist is invisible to `increase`.
-    TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::announce);
+    TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::register_metric);
     EMPTY.into_iter().for_each(|gauge| metrics::gauge!(gauge).set(0.0));
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Numbers { handle, process: Collector::default() })

@@ -42,25 +42,25 @@ impl Rate {
 impl Bucket {
     /// Takes a token; false if there is none at `now`.
     #[must_use]
-    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let there = self.has(rate, now);
+    pub fn take_token(&mut self, rate: Rate, now: Instant) -> bool {
+        let there = self.has_token(rate, now);
         if there {
-            self.full_at = Some(self.another(rate, now));
+            self.full_at = Some(self.full_after_take(rate, now));
         }
         there
     }
 
     /// Whether there is a token at `now`.
     #[must_use]
-    pub fn has(&self, rate: Rate, now: Instant) -> bool {
-        self.another(rate, now) <= now + rate.full
+    pub fn has_token(&self, rate: Rate, now: Instant) -> bool {
+        self.full_after_take(rate, now) <= now + rate.full
     }
 
-    /// As [`take`](Self::take), but may also use tokens of the future: those of `credit`, and one at least. They are
+    /// As [`take`](Self::take_token), but may also use tokens of the future: those of `credit`, and one at least. They are
     /// paid back before there is a token again.
     #[must_use]
     pub fn take_on_credit(&mut self, rate: Rate, credit: Duration, now: Instant) -> bool {
-        let full_at = self.another(rate, now);
+        let full_at = self.full_after_take(rate, now);
         let there = full_at <= now + rate.full + credit.max(rate.interval);
         if there {
             self.full_at = Some(full_at);
@@ -69,8 +69,8 @@ impl Bucket {
     }
 
     /// Takes a token if there is one, or else what is left of the bucket.
-    pub fn charge(&mut self, rate: Rate, now: Instant) {
-        self.full_at = Some(self.another(rate, now).min(now + rate.full));
+    pub fn take_or_empty(&mut self, rate: Rate, now: Instant) {
+        self.full_at = Some(self.full_after_take(rate, now).min(now + rate.full));
     }
 
     /// Whether the bucket is full, which a fresh one is too.
@@ -79,7 +79,7 @@ impl Bucket {
         self.full_at.is_none_or(|at| at <= now)
     }
 
-    fn another(&self, rate: Rate, now: Instant) -> Instant {
+    fn full_after_take(&self, rate: Rate, now: Instant) -> Instant {
         // Never before `now`: time without use does not add up to more than a full bucket.
         self.full_at.map_or(now, |at| at.max(now)) + rate.interval
     }
@@ -95,7 +95,7 @@ mod tests {
     fn a_full_bucket_gives_what_it_holds_and_then_one_per_interval() {
         let (rate, start) = (Rate::per_second(5), Instant::now());
         let mut bucket = Bucket::default();
-        let given = |bucket: &mut Bucket, at: Duration| (0..20).filter(|_| bucket.take(rate, start + at)).count();
+        let given = |bucket: &mut Bucket, at: Duration| (0..20).filter(|_| bucket.take_token(rate, start + at)).count();
         assert_eq!(given(&mut bucket, Duration::ZERO), 5);
         assert_eq!(given(&mut bucket, Duration::from_millis(199)), 0);
         assert_eq!(given(&mut bucket, Duration::from_millis(200)), 1);
@@ -112,7 +112,7 @@ mod tests {
                 let sent = Duration::from_secs(1) * u32::try_from(i).expect("few") / times;
                 let late = Duration::from_millis(*delay) * (times - 1) / times;
                 last = last.max(sent + late);
-                prop_assert!(bucket.take(rate, start + last));
+                prop_assert!(bucket.take_token(rate, start + last));
             }
         }
 
@@ -126,7 +126,7 @@ mod tests {
                 let (one, all) = (rate.interval.as_nanos(), rate.full.as_nanos());
                 tokens = (tokens.min(all) + passed.as_nanos()).min(all);
                 let expected = tokens >= one;
-                prop_assert_eq!(bucket.take(rate, start + now), expected);
+                prop_assert_eq!(bucket.take_token(rate, start + now), expected);
                 if expected {
                     tokens -= one;
                 }

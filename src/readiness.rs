@@ -58,34 +58,34 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Makes a readiness that is false until [`open`](Self::open).
+    /// Makes a readiness that is false until [`open`](Self::mark_open).
     #[must_use]
     pub fn new(service: Service, verifier: Verifier, ingest: Option<Ingest>, connections: Connections) -> Self {
         Self { service, verifier, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
     }
 
     /// Records that the listeners are bound.
-    pub fn open(&self) {
+    pub fn mark_open(&self) {
         self.accepting.store(true, Ordering::Release);
     }
 
     /// Records that the node is stopping.
-    pub fn shut(&self) {
+    pub fn mark_stopping(&self) {
         self.accepting.store(false, Ordering::Release);
     }
 
     /// Whether new connections are welcome.
     #[must_use]
-    pub fn accepting(&self) -> bool {
+    pub fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire)
     }
 
     /// Gives the present state of the node.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn current_standing(&self) -> Standing {
         Standing {
             broker: self.service.health(),
-            accepting: self.accepting(),
+            accepting: self.is_accepting(),
             keys: self.verifier.health(),
             revocations: self.service.revocations(),
         }

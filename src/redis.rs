@@ -59,7 +59,11 @@ impl Redis {
     ///
     /// # Errors
     /// When the URL is invalid.
-    pub fn start(settings: RedisSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, RedisError> {
+    pub fn start_links(
+        settings: RedisSettings,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, RedisError> {
         let (links, keepers) = Links::new(&settings)?;
         let redis = Self {
             keys: Keys::new(&settings.prefix),
@@ -69,9 +73,9 @@ impl Redis {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
-        keepers.live.into_iter().for_each(|keeper| redis.spawn_live(keeper.run().boxed()));
+        keepers.live.into_iter().for_each(|keeper| redis.spawn_live(keeper.run_loop().boxed()));
         // Pages of histories are megabytes to parse: on the other runtime, beside live delivery.
-        redis.spawn(keepers.history.run());
+        redis.spawn(keepers.history.run_loop());
         Ok(redis)
     }
 

@@ -134,10 +134,10 @@ impl Service {
     ///
     /// # Errors
     /// When the token has been revoked. The session has been finished then.
-    pub fn begin(&self, session: &Arc<Session>) -> Result<(), Revoked> {
+    pub fn begin_session(&self, session: &Arc<Session>) -> Result<(), Revoked> {
         self.0.sessions.add(session);
         if self.is_revoked(&session.claims()) {
-            self.finish(session);
+            self.finish_session(session);
             return Err(Revoked);
         }
         Ok(())
@@ -147,14 +147,14 @@ impl Service {
     ///
     /// # Errors
     /// `invalid-room` when it has no known form.
-    pub fn room(&self, key: &str) -> Result<Room, Refusal> {
-        self.0.classes.room(key).map_err(|_| Refusal::InvalidRoom)
+    pub fn find_room(&self, key: &str) -> Result<Room, Refusal> {
+        self.0.classes.find_room(key).map_err(|_| Refusal::InvalidRoom)
     }
 
     /// Checks a key, and whether `claims` permit this action in its room.
-    async fn entrance(&self, claims: &Claims, key: &str, action: Action) -> Result<Room, Refusal> {
-        let room = self.room(key)?;
-        self.0.policy.admits(claims, &room, action).await?;
+    async fn admit_to_room(&self, claims: &Claims, key: &str, action: Action) -> Result<Room, Refusal> {
+        let room = self.find_room(key)?;
+        self.0.policy.check_access(claims, &room, action).await?;
         Ok(room)
     }
 
@@ -166,7 +166,7 @@ impl Service {
     }
 
     /// Gives the answer, if the client asked for one.
-    pub fn respond(session: &Session, mut answer: Answer, body: &str) {
-        answer.give(session, body);
+    pub fn respond_to(session: &Session, mut answer: Answer, body: &str) {
+        answer.send_answer(session, body);
     }
 }

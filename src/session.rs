@@ -31,10 +31,10 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// How a door writes an event on its wire. Sessions that share one share its frames.
 pub trait Dialect: Send + Sync + fmt::Debug {
     /// The complete frame of an event for a receiver that is in `places`' rooms; a notice is of none.
-    fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
+    fn event_frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
 
     /// The complete frame that tells a client that it was kicked, and is not to come back by itself.
-    fn farewell(&self) -> Bytes;
+    fn kick_frame(&self) -> Bytes;
 }
 
 /// One signed-in client.
@@ -101,14 +101,14 @@ impl Session {
     }
 
     /// Puts a new token's claims in the place of the old ones.
-    pub fn renew(&self, claims: Arc<Claims>) {
+    pub fn replace_claims(&self, claims: Arc<Claims>) {
         *self.claims.write() = claims;
     }
 
     /// Whether it may report a location that came at `at`; if so, that counts.
     #[must_use]
     pub fn may_locate(&self, rate: Rate, at: Instant) -> bool {
-        self.locations.lock().take(rate, at)
+        self.locations.lock().take_token(rate, at)
     }
 
     /// Its way out.
@@ -124,23 +124,23 @@ impl Session {
     }
 
     /// Closes its transport, so that the client comes back by itself.
-    pub fn close(&self, why: Close) {
-        self.lane.wire().kill(why.code());
+    pub fn close_transport(&self, why: Close) {
+        self.lane.wire().close_at_once(why.code());
     }
 
     /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
-    /// transport is left to [`part`](Self::part), because others of the same client may have to be told first.
-    pub fn kick(&self) -> bool {
+    /// transport is left to [`part`](Self::close_after_kick), because others of the same client may have to be told first.
+    pub fn kick_client(&self) -> bool {
         // A session that has ended has nobody to tell.
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.lane.push(self.dialect.farewell());
+        self.lane.push(self.dialect.kick_frame());
         true
     }
 
     /// Closes the transport of a session that was kicked, once it has its last bytes.
-    pub fn part(&self) {
+    pub fn close_after_kick(&self) {
         self.lane.wire().close_after_flush(Close::Kicked.code());
     }
 
@@ -151,15 +151,15 @@ impl Session {
     }
 
     /// Sends what must not be lost; over the bound the transport is closed. Behind the farewell nothing is sent.
-    pub fn send(&self, frame: Bytes) -> Push {
+    pub fn send_frame(&self, frame: Bytes) -> Push {
         self.lane.push_if(|| (!self.is_kicked()).then_some(frame))
     }
 
     /// Sends a notice of the gateway itself, such as `room.revoked`; lost with the transport, as it is of no history.
-    pub fn notify(&self, name: &'static str, payload: &serde_json::Value) -> Push {
+    pub fn send_notice(&self, name: &'static str, payload: &serde_json::Value) -> Push {
         let id = uuid::Uuid::now_v7().to_string();
-        let notice = Envelope::notice(name, &id, now_ms(), payload);
-        self.send(self.dialect.frame(&notice, &[]))
+        let notice = Envelope::for_notice(name, &id, now_ms(), payload);
+        self.send_frame(self.dialect.event_frame(&notice, &[]))
     }
 
     /// The rooms it is in, with its standing.
@@ -169,28 +169,28 @@ impl Session {
 
     /// Its place in one room.
     #[must_use]
-    pub fn joined(&self, room: &Room) -> Option<Joined> {
+    pub fn membership_in(&self, room: &Room) -> Option<Joined> {
         self.rooms.lock().get(room).cloned()
     }
 
     /// Takes a place in a room, and ends the one before it. `since`: it is told everything that came behind that, by an answer
     /// that goes out in this moment; what the place before had counts too, where the two touch.
-    pub fn take(&self, room: &Room, joined: Joined, since: Option<Offset>) {
+    pub fn set_membership(&self, room: &Room, joined: Joined, since: Option<Offset>) {
         let mut rooms = self.rooms.lock();
         let membership = joined.membership.clone();
         let before = rooms.insert(room.clone(), joined);
         // What the membership before had is lost with it, so it is taken over first.
-        let had = |since| before.as_ref().map_or(since, |before| before.membership.since(since));
-        since.into_iter().for_each(|since| membership.tell(had(since)));
-        before.into_iter().for_each(|before| before.membership.set(Standing::Left));
+        let had = |since| before.as_ref().map_or(since, |before| before.membership.complete_since(since));
+        since.into_iter().for_each(|since| membership.note_sent_since(had(since)));
+        before.into_iter().for_each(|before| before.membership.change_standing(Standing::Left));
     }
 
-    /// Has another membership follow the one in a room, in its seat: see [`Membership::succeed`]. Gives both.
+    /// Has another membership follow the one in a room, in its seat: see [`Membership::end_for_successor`]. Gives both.
     #[must_use]
-    pub fn succeed(&self, room: &Room) -> Option<(Joined, Arc<Membership>)> {
+    pub fn replace_membership(&self, room: &Room) -> Option<(Joined, Arc<Membership>)> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.get_mut(room)?;
-        let next = joined.membership.succeed()?;
+        let next = joined.membership.end_for_successor()?;
         let before = joined.clone();
         joined.membership = next.clone();
         Some((before, next))
@@ -200,21 +200,21 @@ impl Session {
     pub fn give_up(&self, room: &Room) -> Option<Joined> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.remove(room)?;
-        if let Some(had) = joined.membership.leave() {
+        if let Some(had) = joined.membership.end_for_good() {
             self.copies.note_left(room, had);
         }
         Some(joined)
     }
 
     /// Marks it as gone; true the first time.
-    pub fn finish(&self) -> bool {
+    pub fn mark_finished(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
         self.ended.notify_waiters();
         first
     }
 
     /// Waits until it is gone.
-    pub async fn ended(&self) {
+    pub async fn wait_until_ended(&self) {
         let mut ended = std::pin::pin!(self.ended.notified());
         // Listens before it looks, so that an end between the two is not missed.
         ended.as_mut().enable();
@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// Waits until no other of its rooms is being read to it.
-    pub async fn reading(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    pub async fn lock_reading(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.reading.lock().await
     }
 }

@@ -33,17 +33,17 @@ struct Seat {
 /// The subject hashes of a session's user, and of its token if that has an id.
 type Marks = (Mark, Option<Mark>);
 
-fn marks(session: &Session) -> Marks {
-    let shown = mark::shown(&session.claims());
+fn hashes_of(session: &Session) -> Marks {
+    let shown = mark::of_claims(&session.claims());
     (shown.user, shown.token)
 }
 
 impl Table {
-    fn list(&mut self, id: u64, marks: Marks) {
+    fn insert_hashes(&mut self, id: u64, marks: Marks) {
         self.by_mark.extend([Some(marks.0), marks.1].into_iter().flatten().map(|mark| (mark, id)));
     }
 
-    fn strike(&mut self, id: u64, marks: Marks) {
+    fn remove_hashes(&mut self, id: u64, marks: Marks) {
         for mark in [Some(marks.0), marks.1].into_iter().flatten() {
             self.by_mark.remove(&(mark, id));
         }
@@ -53,21 +53,21 @@ impl Table {
 impl Sessions {
     /// Adds a session.
     pub fn add(&self, session: &Arc<Session>) {
-        let (id, marks) = (session.id(), marks(session));
+        let (id, marks) = (session.id(), hashes_of(session));
         let mut table = self.0.lock();
-        table.list(id, marks);
+        table.insert_hashes(id, marks);
         table.by_id.insert(id, Seat { session: session.clone(), marks });
     }
 
     /// Updates the index after a token refresh: the session is found by its present claims only.
-    pub fn relist(&self, session: &Session) {
-        let (id, marks) = (session.id(), marks(session));
+    pub fn reindex_session(&self, session: &Session) {
+        let (id, marks) = (session.id(), hashes_of(session));
         let mut table = self.0.lock();
         // It ended while its token was verified, and must not be listed again.
         let Some(seat) = table.by_id.get_mut(&id) else { return };
         let before = std::mem::replace(&mut seat.marks, marks);
-        table.strike(id, before);
-        table.list(id, marks);
+        table.remove_hashes(id, before);
+        table.insert_hashes(id, marks);
     }
 
     /// Removes a session that has ended.
@@ -75,7 +75,7 @@ impl Sessions {
         let mut table = self.0.lock();
         let gone = table.by_id.remove(&session.id());
         if let Some(seat) = &gone {
-            table.strike(session.id(), seat.marks);
+            table.remove_hashes(session.id(), seat.marks);
         }
         // The last reference may go here; its drop must not run under the lock.
         drop(table);
@@ -84,13 +84,13 @@ impl Sessions {
 
     /// Lists all present sessions.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Session>> {
+    pub fn all_sessions(&self) -> Vec<Arc<Session>> {
         self.0.lock().by_id.values().map(|seat| seat.session.clone()).collect()
     }
 
     /// Lists the present sessions of a user or a token.
     #[must_use]
-    pub fn of(&self, mark: Mark) -> Vec<Arc<Session>> {
+    pub fn of_subject(&self, mark: Mark) -> Vec<Arc<Session>> {
         let table = self.0.lock();
         let ids = table.by_mark.range((mark, 0)..=(mark, u64::MAX)).map(|(_, id)| id);
         ids.filter_map(|id| Some(table.by_id.get(id)?.session.clone())).collect()

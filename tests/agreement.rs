@@ -180,9 +180,9 @@ fn a_room_is_of_the_same_class_and_an_event_delivered_alike_whatever_the_forms()
             for (key, answer) in keys.iter().zip(oracle.ask(kind, &texts)) {
                 let kind: EventType = kind.parse().expect("a type");
                 let answer = words(&answer);
-                match classes.room(key) {
+                match classes.find_room(key) {
                     Ok(room) => {
-                        let delivery = format!("{:?}", classes.delivery(&kind, &room)).to_lowercase();
+                        let delivery = format!("{:?}", classes.delivery_of(&kind, &room)).to_lowercase();
                         prop_assert_eq!(answer, [(room.class().index() + 1).to_string(), delivery], "{} {}", key, kind);
                     }
                     Err(_) => prop_assert!(answer[0].starts_with("ERR invalid-room "), "{key:?}: {answer:?}"),
@@ -237,7 +237,7 @@ fn an_offset_follows_the_last_one_and_is_kept_alike_whatever_the_clock_says() {
         for ((now, last), answer) in moments.iter().zip(oracle.ask("offset", &asked.collect::<Vec<_>>())) {
             let offset = Offset::next(*last, *now);
             let facts = Facts { now_ms: *now, birth_ms: None, last: *last, memory, memory_since_ms: 0, twice: None };
-            let prev = last.unwrap_or_else(|| facts.horizon());
+            let prev = last.unwrap_or_else(|| facts.silence_horizon());
             let kept = offset.ms - now + u64::try_from(memory.as_millis()).expect("short") + leeway_ms(memory);
             prop_assert_eq!(words(&answer), [offset.to_string(), prev.to_string(), kept.to_string()]);
         }

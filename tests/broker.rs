@@ -49,7 +49,7 @@ async fn what_is_stored_is_heard_and_read_alike(kind: Kind) {
     let placed = bench.try_publish("e1", &["user:1"], text).await.expect("it is published");
     let heard = bench.entry().await;
     assert_eq!(heard.text, text.as_bytes());
-    assert_eq!((heard.id.as_str(), heard.link(&placed[0].room).map(|l| l.offset)), ("e1", placed[0].offset));
+    assert_eq!((heard.id.as_str(), heard.link_in(&placed[0].room).map(|l| l.offset)), ("e1", placed[0].offset));
     assert_eq!(bench.history("user:1", From::Since(0), 10).await.entries, [heard]);
     bench.publish("e2", &["user:1"]).await;
     assert_eq!(bench.entry().await.id.as_str(), "e2", "subscribing twice is once");
@@ -76,10 +76,10 @@ async fn offsets_grow_and_each_entry_names_the_one_before_it(kind: Kind) {
     let offsets = bench.publish_many(300, "user:1").await;
     assert!(offsets.is_sorted_by(|a, b| a < b));
     let history = bench.history("user:1", From::Since(0), 1000).await;
-    let links: Vec<_> = history.entries.iter().filter_map(|e| e.link(&bench.room("user:1"))).collect();
+    let links: Vec<_> = history.entries.iter().filter_map(|e| e.link_in(&bench.room("user:1"))).collect();
     assert_eq!(links.iter().map(|l| l.offset).collect::<Vec<_>>(), offsets);
     assert!(links.windows(2).all(|pair| pair[1].prev == pair[0].offset));
-    assert!(links[0].prev <= history.facts.horizon(), "a room without a past hangs on the horizon");
+    assert!(links[0].prev <= history.facts.silence_horizon(), "a room without a past hangs on the horizon");
 }
 
 async fn publishers_at_once_make_one_chain_and_the_feed_has_its_order(kind: Kind) {
@@ -96,7 +96,7 @@ async fn publishers_at_once_make_one_chain_and_the_feed_has_its_order(kind: Kind
     let room = bench.room("user:1");
     let stored = bench.history("user:1", From::Since(0), 1000).await.entries;
     assert_eq!(stored.len(), 200);
-    let links: Vec<_> = stored.iter().filter_map(|e| e.link(&room)).collect();
+    let links: Vec<_> = stored.iter().filter_map(|e| e.link_in(&room)).collect();
     assert!(links.windows(2).all(|pair| pair[1].prev == pair[0].offset));
     let mut heard = Vec::new();
     while heard.len() < 200 {
@@ -163,8 +163,8 @@ async fn a_history_is_read_from_an_offset_and_from_a_time_with_a_limit(kind: Kin
     let offsets = bench.publish_many(20, "user:1").await;
     let read = async |from: From, limit: usize| {
         let history = bench.history("user:1", from, limit).await;
-        let found: Vec<Offset> = history.entries.iter().filter_map(|e| e.link(&room)).map(|l| l.offset).collect();
-        (found, history.complete, history.has_more, history.offset(&room))
+        let found: Vec<Offset> = history.entries.iter().filter_map(|e| e.link_in(&room)).map(|l| l.offset).collect();
+        (found, history.complete, history.has_more, history.reader_offset(&room))
     };
     assert_eq!(read(From::After(head), 20).await, (offsets.clone(), true, false, offsets[19]));
     assert_eq!(read(From::After(offsets[4]), 5).await, (offsets[5..10].to_vec(), true, true, offsets[9]));
@@ -200,7 +200,7 @@ async fn an_expired_stream_is_complete_only_behind_its_last_event(kind: Kind) {
     assert!(!bench.complete("user:1", From::Since(offsets[1].ms)).await);
     let next = bench.publish("next", &["user:1"]).await;
     let history = bench.history("user:1", From::After(offsets[1]), 10).await;
-    let link = history.entries[0].link(&next[0].room).expect("it is of the room");
+    let link = history.entries[0].link_in(&next[0].room).expect("it is of the room");
     assert_eq!((link.prev, history.complete), (offsets[1], true));
     assert!(!bench.complete("user:1", From::After(offsets[0])).await);
 }
@@ -228,7 +228,7 @@ async fn a_clock_set_back_neither_breaks_the_chain_nor_forgets_too_early(kind: K
     bench.publish("e1", &["user:1"]).await;
     bench.publish("e2", &["user:1"]).await;
     let history = bench.history("user:1", From::After(ahead), 10).await;
-    let links: Vec<_> = history.entries.iter().filter_map(|e| e.link(&bench.room("user:1"))).collect();
+    let links: Vec<_> = history.entries.iter().filter_map(|e| e.link_in(&bench.room("user:1"))).collect();
     let at = |n: u64| Offset { ms: ahead.ms, n: ahead.n + n };
     assert_eq!(links.iter().map(|l| (l.prev, l.offset)).collect::<Vec<_>>(), [(at(0), at(1)), (at(1), at(2))]);
     assert!(history.complete);
@@ -286,7 +286,7 @@ async fn of_latest_events_the_newest_of_each_key_is_kept_beside_the_history(kind
         assert_eq!((placed[0].offset, placed[1].offset), (None, None));
         heard.push(bench.entry().await);
     }
-    let stamps: Vec<_> = heard.iter().map(|entry| entry.stamp(&bench.room("user:1")).expect("it is kept")).collect();
+    let stamps: Vec<_> = heard.iter().map(|entry| entry.stamp_in(&bench.room("user:1")).expect("it is kept")).collect();
     assert!(stamps[0].at < stamps[2].at && stamps[2].at < stamps[3].at, "{stamps:?}");
     assert!(stamps[0].key == stamps[2].key && stamps[0].key != stamps[1].key, "{stamps:?}");
     for room in ["user:1", "order:1"] {
@@ -388,9 +388,12 @@ async fn the_head_is_the_last_offset_or_a_quiet_place_after_the_birth(kind: Kind
     let facts = bench.facts("user:1").await;
     let birth = facts.birth_ms.expect("a broker in use was born");
     assert_eq!((facts.last, facts.memory), (None, LONG.memory));
-    assert!(Offset::before(birth) <= facts.head() && facts.head() < Offset::at(facts.now_ms), "{facts:?}");
+    assert!(
+        Offset::last_before_ms(birth) <= facts.head() && facts.head() < Offset::first_of_ms(facts.now_ms),
+        "{facts:?}"
+    );
     assert!(bench.complete("user:1", From::After(facts.head())).await);
-    assert!(!bench.complete("user:1", From::After(Offset::at(birth - 1))).await, "older than the data");
+    assert!(!bench.complete("user:1", From::After(Offset::first_of_ms(birth - 1))).await, "older than the data");
     let placed = bench.publish("e", &["user:1"]).await;
     assert_eq!(bench.facts("user:1").await.last, placed[0].offset);
     assert_eq!(Some(bench.facts("user:1").await.head()), placed[0].offset);

@@ -26,18 +26,18 @@ async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind)
     let bench = Bench::new(kind, LONG).await;
     let other = bench.another("other").await;
     for fleet in [&bench.fleet, &other] {
-        fleet.control().loaded().await;
+        fleet.control().wait_until_loaded().await;
         assert!(fleet.control().health().ready && !fleet.control().covers(&issued(0)));
     }
     for (fleet, before_ms) in [(&bench.fleet, 100), (&other, 200), (&bench.fleet, 150)] {
         let revocation = Revocation { mark: Mark(7), before_ms, until_ms: (1 << 53) - 1 };
-        let noted = fleet.control().note(&revocation);
+        let noted = fleet.control().add_revocation(&revocation);
         assert!(fleet.control().covers(&issued(before_ms - 1)), "at once");
-        fleet.revoke(&noted).await.expect("the others are told");
+        fleet.announce_revocation(&noted).await.expect("the others are told");
     }
     let later = bench.another("later").await;
     for fleet in [&bench.fleet, &other, &later] {
-        fleet.control().loaded().await;
+        fleet.control().wait_until_loaded().await;
         eventually("the copy has it", || async { fleet.control().covers(&issued(199)).then_some(()) }).await;
         assert!(!fleet.control().covers(&issued(200)));
         assert_eq!(fleet.control().health().known, 1, "one user is one entry");
@@ -48,14 +48,14 @@ async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
     let bench = Bench::new(kind, LONG).await;
     let answer = async {
         let fleet = bench.fleet.clone();
-        for kick in fleet.control().orders().await.kicks {
-            fleet.answer(&kick.ticket, 0).await.expect("it is answered");
+        for kick in fleet.control().take_orders().await.kicks {
+            fleet.answer_kick(&kick.ticket, 0).await.expect("it is answered");
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = answer => {}
-        kicked = bench.fleet.kick(Mark(7)) => {
+        kicked = bench.fleet.kick_elsewhere(Mark(7)) => {
             assert_eq!(kicked.expect("it is asked"), Kicked { sockets: 0, complete: true });
         }
     }
@@ -80,7 +80,7 @@ async fn connections_of_a_user_are_counted_on_the_other_nodes(kind: Kind) {
     }
     assert_eq!(bench.fleet.count_users(&[]).await.expect("nothing is counted"), []);
     count(&other, "a", 5).await;
-    other.resign().await.expect("it is taken out");
+    other.leave_fleet().await.expect("it is taken out");
     if let Kind::Redis = kind {
         assert_eq!(count(&bench.fleet, "a", 1).await, 0, "a node that resigned has none");
     }
@@ -110,8 +110,8 @@ async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) 
     let room = bench.room("order:1");
     for size in [3, 0, 2] {
         bench.fleet.tell_sizes(&[(room.clone(), size)]).await.expect("it is told");
-        assert_eq!(bench.fleet.others(&room).await.expect("it is known"), 0);
+        assert_eq!(bench.fleet.members_elsewhere(&room).await.expect("it is known"), 0);
     }
-    bench.fleet.resign().await.expect("it is taken out");
-    assert_eq!(bench.fleet.others(&room).await.expect("it is known"), 0);
+    bench.fleet.leave_fleet().await.expect("it is taken out");
+    assert_eq!(bench.fleet.members_elsewhere(&room).await.expect("it is known"), 0);
 }

@@ -29,7 +29,7 @@ fn folder() -> TempDir {
 }
 
 fn read(keys: &[Value]) -> KeySet {
-    KeySet::read(json!({ "keys": keys }).to_string().as_bytes()).expect("a JWKS")
+    KeySet::parse_document(json!({ "keys": keys }).to_string().as_bytes()).expect("a JWKS")
 }
 
 fn with(mut key: Value, member: &str, value: Value) -> Value {
@@ -148,6 +148,6 @@ fn an_empty_jwks_is_one_and_other_documents_are_none() {
         r#"{"keys":[]"#,
         "{\"keys\":[]}x",
     ] {
-        assert!(KeySet::read(none.as_bytes()).is_err(), "{none}");
+        assert!(KeySet::parse_document(none.as_bytes()).is_err(), "{none}");
     }
 }

@@ -57,32 +57,32 @@ impl Fleet for Slow {
         self.inner.tell_sizes(sizes).await
     }
 
-    fn forgotten(&self) -> u64 {
-        self.inner.forgotten()
+    fn forget_count(&self) -> u64 {
+        self.inner.forget_count()
     }
 
-    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
-        self.inner.others(room).await
+    async fn members_elsewhere(&self, room: &Room) -> Result<usize, Unavailable> {
+        self.inner.members_elsewhere(room).await
     }
 
     fn control(&self) -> &Control {
         self.inner.control()
     }
 
-    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
-        self.inner.revoke(noted).await
+    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+        self.inner.announce_revocation(noted).await
     }
 
-    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
-        self.inner.kick(user).await
+    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
+        self.inner.kick_elsewhere(user).await
     }
 
-    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
-        self.inner.answer(ticket, sockets).await
+    async fn answer_kick(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        self.inner.answer_kick(ticket, sockets).await
     }
 
-    async fn resign(&self) -> Result<(), Unavailable> {
-        self.inner.resign().await
+    async fn leave_fleet(&self) -> Result<(), Unavailable> {
+        self.inner.leave_fleet().await
     }
 }
 
@@ -101,7 +101,12 @@ async fn a_herd_waits_for_the_fleet_once() {
     let service = service(Slow::new(0, 1000, false), Sessions::default());
     let connects = (0..1000).map(|i| {
         let service = &service;
-        async move { service.seat(&claims(&format!("user-{}", i / 2))).await.map(hallway::service::Seat::keep) }
+        async move {
+            service
+                .acquire_connection(&claims(&format!("user-{}", i / 2)))
+                .await
+                .map(hallway::service::Seat::keep_for_session)
+        }
     });
     assert!(join_all(connects).await.iter().all(Result::is_ok));
 }
@@ -112,11 +117,14 @@ async fn what_the_others_have_leaves_the_rest_of_the_quota() {
     let user = claims("u1");
     let mut seats = Vec::new();
     for _ in 0..2 {
-        seats.push(service.seat(&user).await.expect("there is room"));
+        seats.push(service.acquire_connection(&user).await.expect("there is room"));
     }
-    assert_eq!(service.seat(&user).await.err(), Some(Refusal::TooManyConnections));
+    assert_eq!(service.acquire_connection(&user).await.err(), Some(Refusal::TooManyConnections));
     seats.pop();
-    assert!(service.seat(&user).await.is_ok(), "a place that was given back, and not that of the refused one");
+    assert!(
+        service.acquire_connection(&user).await.is_ok(),
+        "a place that was given back, and not that of the refused one"
+    );
 }
 
 #[tokio::test]
@@ -125,9 +133,9 @@ async fn a_count_that_was_overtaken_is_corrected() {
     let service = service(fleet.clone(), Sessions::default());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (syncing, until) = (service.clone(), stop.clone());
-    tasks.spawn(async move { syncing.usher(until).await });
+    tasks.spawn(async move { syncing.sync_quotas(until).await });
     let user = claims("u1");
-    let (first, second) = tokio::join!(service.seat(&user), service.seat(&user));
+    let (first, second) = tokio::join!(service.acquire_connection(&user), service.acquire_connection(&user));
     let mut taken = fleet.taken.subscribe();
     taken.wait_for(|taken| taken.len() >= 3).await.expect("the fleet lives");
     assert_eq!(*taken.borrow(), [2, 1, 2]);

@@ -42,21 +42,21 @@ struct LookingBack {
 impl Fleet for LookingBack {
     fn control(&self) -> &Control {
         if let Some(mark) = *self.late.lock() {
-            self.seen.lock().push(!self.sessions.of(mark).is_empty());
+            self.seen.lock().push(!self.sessions.of_subject(mark).is_empty());
         }
         self.inner.control()
     }
 
-    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
-        self.inner.revoke(noted).await
+    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+        self.inner.announce_revocation(noted).await
     }
 
-    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
-        self.inner.kick(user).await
+    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
+        self.inner.kick_elsewhere(user).await
     }
 
-    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
-        self.inner.answer(ticket, sockets).await
+    async fn answer_kick(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        self.inner.answer_kick(ticket, sockets).await
     }
 
     async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
@@ -67,16 +67,16 @@ impl Fleet for LookingBack {
         self.inner.tell_sizes(sizes).await
     }
 
-    fn forgotten(&self) -> u64 {
-        self.inner.forgotten()
+    fn forget_count(&self) -> u64 {
+        self.inner.forget_count()
     }
 
-    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
-        self.inner.others(room).await
+    async fn members_elsewhere(&self, room: &Room) -> Result<usize, Unavailable> {
+        self.inner.members_elsewhere(room).await
     }
 
-    async fn resign(&self) -> Result<(), Unavailable> {
-        self.inner.resign().await
+    async fn leave_fleet(&self) -> Result<(), Unavailable> {
+        self.inner.leave_fleet().await
     }
 }
 
@@ -85,11 +85,11 @@ impl Fleet for LookingBack {
 struct Mute;
 
 impl Dialect for Mute {
-    fn frame(&self, _: &Envelope, _: &[&Place]) -> Bytes {
+    fn event_frame(&self, _: &Envelope, _: &[&Place]) -> Bytes {
         Bytes::from_static(b"\x81\x00")
     }
 
-    fn farewell(&self) -> Bytes {
+    fn kick_frame(&self) -> Bytes {
         Bytes::from_static(b"\x81\x00")
     }
 }
@@ -110,7 +110,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
     let address = listener.local_addr().expect("it is bound");
     let mut listener = WireListener::new(listener, WireConfig::default(), TaskTracker::new());
     let (accepted, peer) = tokio::join!(listener.accept(), TcpStream::connect(address));
-    let session = Session::new(claims("first"), accepted.0.wire().lane(""), Arc::new(Mute));
+    let session = Session::new(claims("first"), accepted.0.wire().add_lane(""), Arc::new(Mute));
     (service, fleet, session, (accepted.0, peer.expect("it connects")))
 }
 
@@ -118,19 +118,19 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
 async fn a_session_is_found_before_its_token_is_looked_up() {
     let (service, fleet, session, _connection) = bench().await;
     *fleet.late.lock() = Some(mark::of_token("first"));
-    service.begin(&session).expect("nothing is revoked");
+    service.begin_session(&session).expect("nothing is revoked");
     assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
 }
 
 #[tokio::test]
 async fn a_refreshed_session_is_found_by_its_new_token_before_that_is_looked_up() {
     let (service, fleet, session, _connection) = bench().await;
-    service.begin(&session).expect("nothing is revoked");
+    service.begin_session(&session).expect("nothing is revoked");
     *fleet.late.lock() = Some(mark::of_token("second"));
     service.refresh(&session, claims("second")).await.expect("nothing is revoked");
     assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
     *fleet.late.lock() = None;
-    assert!(fleet.sessions.of(mark::of_token("first")).is_empty(), "its old token is not its own any more");
+    assert!(fleet.sessions.of_subject(mark::of_token("first")).is_empty(), "its old token is not its own any more");
     assert!(!session.is_kicked());
 }
 
@@ -139,24 +139,24 @@ async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_ch
     let (service, fleet, session, _connection) = bench().await;
     let revoke = |jti| {
         let revocation = Revocation { mark: mark::of_token(jti), before_ms: Revocation::WHENEVER, until_ms: u64::MAX };
-        fleet.control().note(&revocation);
+        fleet.control().add_revocation(&revocation);
     };
-    service.begin(&session).expect("nothing is revoked");
+    service.begin_session(&session).expect("nothing is revoked");
     revoke("second");
     assert_eq!(service.refresh(&session, claims("second")).await, Err(Refusal::Unauthorized));
     assert_eq!(session.claims(), claims("first"));
     assert!(!session.is_kicked());
     revoke("first");
     let again = Session::new(claims("first"), session.lane().clone(), Arc::new(Mute));
-    assert!(service.begin(&again).is_err() && again.is_finished());
-    assert_eq!(fleet.sessions.of(mark::of_user("u1")).len(), 1, "only the one that began before");
+    assert!(service.begin_session(&again).is_err() && again.is_finished());
+    assert_eq!(fleet.sessions.of_subject(mark::of_user("u1")).len(), 1, "only the one that began before");
 }
 
 #[tokio::test]
 async fn a_service_that_hangs_up_in_the_middle_of_a_disconnect_leaves_nothing_half_done() {
     let (service, _fleet, session, (connection, _peer)) = bench().await;
-    service.begin(&session).expect("nothing is revoked");
-    assert!(service.disconnect("u1").now_or_never().is_none(), "it takes more than a moment");
-    let closed = || async { connection.wire().blamed().filter(|_| session.is_kicked()) };
+    service.begin_session(&session).expect("nothing is revoked");
+    assert!(service.disconnect_user("u1").now_or_never().is_none(), "it takes more than a moment");
+    let closed = || async { connection.wire().close_reason().filter(|_| session.is_kicked()) };
     assert_eq!(eventually("the transport is closed", closed).await, "kicked");
 }

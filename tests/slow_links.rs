@@ -36,8 +36,8 @@ impl Rig {
         let client = Client::open(proxy.url()).expect("a url");
         let (link, keeper) = Link::new(&client, settings(name)).expect("a link");
         let stop = CancellationToken::new();
-        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
-        link.connected().await;
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run_loop()));
+        link.wait_until_connected().await;
         proxy.throttle(name, RATE);
         Self { redis, proxy, link, stop }
     }
@@ -91,8 +91,8 @@ async fn a_link_over_a_unix_socket_is_heard_too() {
     let client = Client::open(format!("unix://{}", socket.display())).expect("a url");
     let (link, keeper) = Link::new(&client, settings("socket")).expect("a link");
     let stop = CancellationToken::new();
-    TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
-    link.connected().await;
+    TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(keeper.run_loop()));
+    link.wait_until_connected().await;
     let answer: String = cmd("ECHO").arg("heard").query_async(&mut link.clone()).await.expect("it answers");
     assert_eq!(answer, "heard");
     stop.cancel();

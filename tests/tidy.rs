@@ -319,7 +319,7 @@ fn the_settings_in_the_lua_library_are_the_defaults() {
         let bare = code.map(|line| line.split("--").next().unwrap_or_default().trim().to_owned());
         bare.collect::<Vec<_>>().join("\n")
     };
-    let (written, rendered) = (read("deploy/redis/hallway.lua"), hallway::gateway::function(&Config::default()));
+    let (written, rendered) = (read("deploy/redis/hallway.lua"), hallway::gateway::build_function(&Config::default()));
     let advice = "the block between <settings> and </settings> in deploy/redis/hallway.lua is not what \
                   `cargo run -- redis-function` prints without a configuration: copy it from there, and keep the comments";
     assert_eq!(block(&written), block(rendered.code()), "{advice}");

@@ -64,8 +64,8 @@ async fn pair(config: WireConfig) -> Pair {
 impl Pair {
     /// Upgrades the connection; the lane is open.
     async fn lane(&mut self) -> Lane {
-        let lane = self.wire.lane("");
-        self.wire.arm("n0nce");
+        let lane = self.wire.add_lane("");
+        self.wire.arm_nonce("n0nce");
         self.io.write_all(HEAD).await.unwrap();
         let mut head = vec![0; HEAD.len()];
         soon(self.client.read_exact(&mut head)).await.unwrap();
@@ -139,7 +139,7 @@ async fn frames_pushed_from_threads_without_a_runtime_arrive_whole_and_in_order(
         next[thread] += 1;
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(lane.wire().pending(), Pending::default());
+    assert_eq!(lane.wire().pending_frames(), Pending::default());
     drop(socket);
     soon(serving).await.unwrap().unwrap();
 }
@@ -182,7 +182,7 @@ async fn a_slow_peer_that_keeps_reading_is_not_killed() {
         soon(pair.client.read_exact(&mut bytes)).await.unwrap();
     }
     assert_eq!((count, pair.wire.is_closed()), (100, false));
-    pair.wire.kill("enough");
+    pair.wire.close_at_once("enough");
     soon(serving).await.unwrap().unwrap_err();
 }
 
@@ -193,8 +193,8 @@ async fn a_kill_is_noticed_while_reads_are_paused() {
     pair.wire.pause_reads();
     let serving = serve(pair.io);
     tokio::task::yield_now().await;
-    pair.wire.kill("kicked");
-    pair.wire.kill("late");
+    pair.wire.close_at_once("kicked");
+    pair.wire.close_at_once("late");
     assert_eq!(soon(serving).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     assert_eq!(soon(closed).await.unwrap(), "kicked");
 }
@@ -208,8 +208,8 @@ async fn a_kill_fails_the_read_and_the_write_of_a_stalled_connection() {
     let writing = spawn(async move { writer.write_all(&vec![0x89; 1 << 20]).await });
     let reading = spawn(async move { reader.read_to_end(&mut Vec::new()).await });
     tokio::task::yield_now().await;
-    pair.wire.kill("kicked");
-    assert_eq!(pair.wire.pending(), Pending::default());
+    pair.wire.close_at_once("kicked");
+    assert_eq!(pair.wire.pending_frames(), Pending::default());
     assert_eq!(soon(writing).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     assert_eq!(soon(reading).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     pair.tasks.close();
@@ -224,7 +224,7 @@ async fn a_kill_fails_a_write_of_hyper_that_waits_for_the_kernel() {
     let mut byte = [0];
     soon(pair.client.read_exact(&mut byte)).await.unwrap();
     tokio::task::yield_now().await;
-    pair.wire.kill("kicked");
+    pair.wire.close_at_once("kicked");
     soon(writing).await.unwrap().unwrap_err();
     soon(reader.read_to_end(&mut Vec::new())).await.unwrap_err();
 }
@@ -251,7 +251,7 @@ async fn each_hook_is_called_once_when_the_peer_leaves_and_a_late_one_at_once() 
     drop(pair.client);
     soon(serve(pair.io)).await.unwrap().unwrap();
     assert_eq!((soon(first).await, soon(second).await), (Ok(PEER_GONE), Ok(PEER_GONE)));
-    pair.wire.kill("late");
+    pair.wire.close_at_once("late");
     let (tell, mut told) = oneshot::channel();
     pair.wire.on_close(move |reason| tell.send(reason).unwrap());
     assert_eq!(told.try_recv(), Ok(PEER_GONE));
@@ -261,7 +261,7 @@ async fn each_hook_is_called_once_when_the_peer_leaves_and_a_late_one_at_once() 
 async fn a_hook_is_not_called_inside_a_kill() {
     let pair = pair(patient()).await;
     let mut closed = pair.on_close();
-    pair.wire.kill("kicked");
+    pair.wire.close_at_once("kicked");
     assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     drop(pair.io);
     assert_eq!(closed.try_recv(), Ok("kicked"));
@@ -310,10 +310,10 @@ async fn ephemeral_frames_are_dropped_and_unwanted_ones_skipped_while_behind() {
     let lane = pair.lane().await;
     assert_eq!(lane.push_as(Weight::Ephemeral, || Some(text_frame(b"typing"))), Push::Sent);
     fill(&lane);
-    let before = pair.wire.pending();
+    let before = pair.wire.pending_frames();
     assert_eq!(lane.push_as(Weight::Ephemeral, || panic!("not asked for")), Push::Dropped);
     assert_eq!(lane.push_if(|| None), Push::Skipped);
-    assert_eq!(pair.wire.pending(), before);
+    assert_eq!(pair.wire.pending_frames(), before);
 }
 
 #[tokio::test]
@@ -414,7 +414,7 @@ async fn closing_after_the_flush_delivers_everything_even_when_the_peer_has_sent
 async fn closing_after_the_flush_waits_for_a_lane_that_is_about_to_open() {
     let mut pair = pair(patient()).await;
     let _open = pair.lane().await;
-    let lane = pair.wire.lane("40/n,");
+    let lane = pair.wire.add_lane("40/n,");
     assert_eq!(lane.push(text_frame(b"held")), Push::Queued);
     pair.wire.close_after_flush("bye");
     pair.io.write_all(&text_frame(b"40/n,{}")).await.unwrap();

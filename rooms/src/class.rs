@@ -115,7 +115,7 @@ impl Classes {
     }
 
     /// Changes the class of this shape, or adds one with `retention`. `change` edits it before it is used. Rooms
-    /// refer to classes by their index, so all calls come before the first [`room`](Self::room).
+    /// refer to classes by their index, so all calls come before the first [`room`](Self::find_room).
     ///
     /// # Errors
     /// When `form` is not a valid form.
@@ -157,31 +157,31 @@ impl Classes {
         self.max_latest
     }
 
-    /// Validates a key and finds its class: the first of [`all`](Self::all) whose form matches.
+    /// Validates a key and finds its class: the first of [`all`](Self::all_classes) whose form matches.
     ///
     /// # Errors
     /// When the key is too long or has no known form.
-    pub fn room(&self, key: &str) -> Result<Room, InvalidRoom> {
+    pub fn find_room(&self, key: &str) -> Result<Room, InvalidRoom> {
         // Before the forms: a long key must not cost a match against each of them.
         if key.len() > ROOM_KEY_BYTES {
-            return Err(InvalidRoom::of(key));
+            return Err(InvalidRoom::for_key(key));
         }
-        let at = self.classes.iter().position(|c| c.form.matches(key)).ok_or_else(|| InvalidRoom::of(key))?;
-        let id = u16::try_from(at).map_err(|_| InvalidRoom::of(key))?;
+        let at = self.classes.iter().position(|c| c.form.matches(key)).ok_or_else(|| InvalidRoom::for_key(key))?;
+        let id = u16::try_from(at).map_err(|_| InvalidRoom::for_key(key))?;
         Ok(Room::new(key, ClassId(id)))
     }
 
     /// The class of a room. The room must come from the same `Classes`.
     #[must_use]
-    pub fn of(&self, room: &Room) -> &Class {
+    pub fn class_of(&self, room: &Room) -> &Class {
         &self.classes[usize::from(room.class().0)]
     }
 
     /// The delivery of an event of type `kind` in `room`: the type's, or else the class's. It is lowered to ephemeral
     /// where the class keeps nothing of that sort.
     #[must_use]
-    pub fn delivery(&self, kind: &EventType, room: &Room) -> Delivery {
-        let class = self.of(room);
+    pub fn delivery_of(&self, kind: &EventType, room: &Room) -> Delivery {
+        let class = self.class_of(room);
         let wanted = self.types.get(kind.as_str()).map_or(class.delivery, |rule| rule.delivery);
         let kept = match wanted {
             Delivery::Durable => class.retention.max_events > 0,
@@ -203,12 +203,12 @@ impl Classes {
     /// All classes in the order in which a key is looked up among their forms. This is the only place that decides
     /// it; the Redis function gets the list in this order.
     #[must_use]
-    pub fn all(&self) -> &[Class] {
+    pub fn all_classes(&self) -> &[Class] {
         &self.classes
     }
 
     /// The types with a delivery of their own.
-    pub fn types(&self) -> impl Iterator<Item = (&str, &TypeRule)> {
+    pub fn type_rules(&self) -> impl Iterator<Item = (&str, &TypeRule)> {
         self.types.iter().map(|(name, rule)| (name.as_str(), rule))
     }
 
@@ -237,20 +237,20 @@ mod tests {
         #[test]
         fn every_built_in_form_parses_prints_and_names_its_ids(id in "[A-Za-z0-9_.~|@+=%,!$&'()*;/-]{1,128}") {
             let classes = classes();
-            for class in classes.all() {
+            for class in classes.all_classes() {
                 let key = key_of(&class.form, &id);
-                let room = classes.room(&key).expect("the form is known");
+                let room = classes.find_room(&key).expect("the form is known");
                 prop_assert_eq!(room.to_string(), key.clone());
-                prop_assert_eq!(&classes.of(&room).form, &class.form);
-                prop_assert!(class.form.parts(&key).all(|(_, part)| part == id));
+                prop_assert_eq!(&classes.class_of(&room).form, &class.form);
+                prop_assert!(class.form.ids_of(&key).all(|(_, part)| part == id));
             }
         }
 
         #[test]
         fn a_room_is_only_what_some_form_matches(key in "[a-z:{}A-Z0-9_ .~|@%/-]{0,40}") {
             let classes = classes();
-            let known = classes.all().iter().any(|c| c.form.matches(&key));
-            prop_assert_eq!(classes.room(&key).is_ok(), known);
+            let known = classes.all_classes().iter().any(|c| c.form.matches(&key));
+            prop_assert_eq!(classes.find_room(&key).is_ok(), known);
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
             "order|a:1",
             &long,
         ] {
-            assert!(classes.room(key).is_err(), "{key:?}");
+            assert!(classes.find_room(key).is_err(), "{key:?}");
         }
     }
 
@@ -287,22 +287,22 @@ mod tests {
         let mut classes = classes();
         let retention = Retention { max_events: 7, ttl: Duration::from_secs(1) };
         classes.configure("orders:{id}", retention, |_| {}).expect("a form");
-        let active = classes.room("orders:active").expect("a room");
-        assert_eq!(classes.of(&active).form.to_string(), "orders:active");
-        let other = classes.room("orders:x").expect("a room");
-        assert_eq!(classes.of(&other).retention.max_events, 7);
+        let active = classes.find_room("orders:active").expect("a room");
+        assert_eq!(classes.class_of(&active).form.to_string(), "orders:active");
+        let other = classes.find_room("orders:x").expect("a room");
+        assert_eq!(classes.class_of(&other).retention.max_events, 7);
     }
 
     #[test]
     fn of_as_many_words_the_form_with_a_word_further_to_the_left_wins_whatever_was_configured_first() {
-        let retention = classes().all()[0].retention;
+        let retention = classes().all_classes()[0].retention;
         let mut forms = ["x:b:{d}", "x:{a}:c", "{e}:b:c"];
         for _ in 0..2 {
             let mut classes = classes();
             for form in forms {
                 classes.configure(form, retention, |_| {}).expect("a form");
             }
-            let of = |key: &str| classes.of(&classes.room(key).expect("a room")).form.to_string();
+            let of = |key: &str| classes.class_of(&classes.find_room(key).expect("a room")).form.to_string();
             assert_eq!(["x:b:c", "x:a:c", "y:b:c", "x:b:d"].map(of), ["x:b:{d}", "x:{a}:c", "{e}:b:c", "x:b:{d}"]);
             forms.reverse();
         }
@@ -316,7 +316,7 @@ mod tests {
         classes.configure("zone:{id}", none, |c| (c.retention, c.delivery) = (none, Delivery::Latest)).expect("a form");
         let delivery = |kind: &str, key: &str| {
             let kind = kind.parse().expect("a type");
-            classes.delivery(&kind, &classes.room(key).expect("a room"))
+            classes.delivery_of(&kind, &classes.find_room(key).expect("a room"))
         };
         assert_eq!(delivery("order.created", "order:1"), Delivery::Ephemeral);
         assert_eq!(delivery("agent.location_updated", "order:1"), Delivery::Ephemeral);
@@ -343,10 +343,10 @@ mod tests {
     #[test]
     fn a_built_in_class_is_changed_by_shape() {
         let mut classes = classes();
-        let retention = classes.all()[0].retention;
+        let retention = classes.all_classes()[0].retention;
         classes.configure("order:{whatever}", retention, |c| c.retention.max_events = 0).expect("a form");
-        let room = classes.room("order:1").expect("a room");
-        assert!(!classes.of(&room).has_history());
-        assert_eq!(classes.all().len(), 15);
+        let room = classes.find_room("order:1").expect("a room");
+        assert!(!classes.class_of(&room).has_history());
+        assert_eq!(classes.all_classes().len(), 15);
     }
 }

@@ -77,7 +77,7 @@ impl Close {
 
     /// Whether a client should reconnect by itself.
     #[must_use]
-    pub const fn reconnect(self) -> bool {
+    pub const fn may_reconnect(self) -> bool {
         !matches!(self, Self::Kicked)
     }
 }

@@ -45,7 +45,7 @@ pub enum InvalidEvent {
     #[error("the event is not valid UTF-8")]
     Utf8,
     /// Not JSON, not an object, a field missing, doubled or of the wrong kind.
-    #[error("the event is no JSON object of the right form: {}", unquoted(.0))]
+    #[error("the event is no JSON object of the right form: {}", message_without_values(.0))]
     Form(#[from] serde_json::Error),
     /// The type or the id breaks the rule for names.
     #[error(transparent)]
@@ -70,7 +70,7 @@ impl InvalidEvent {
 }
 
 /// The parser's message without quotes from the text: messages about values contain them.
-fn unquoted(error: &serde_json::Error) -> String {
+fn message_without_values(error: &serde_json::Error) -> String {
     let said = error.to_string();
     if !error.is_data()
         // These are fixed texts, which quote nothing.
@@ -91,11 +91,11 @@ impl<'a> Draft<'a> {
         let fields: Fields<'a> = json::object(text)?;
         let kind: EventType = fields.kind.parse()?;
         // Behind the parse, which guarantees well-formed JSON; the check relies on it.
-        json::check(text, LEVELS)?;
+        json::check_json(text, LEVELS)?;
         Ok(Self {
             id: fields.id.map(|id| id.parse()).transpose()?,
             priority: fields.priority.unwrap_or_else(|| kind.default_priority()),
-            timestamp: fields.timestamp.map(millis).transpose()?,
+            timestamp: fields.timestamp.map(parse_millis).transpose()?,
             kind,
             payload: fields.payload,
             meta: fields.meta.unwrap_or_default(),
@@ -122,7 +122,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Parses a timestamp as the Redis function does, where every number is a float: the nearest to what is written.
-fn millis(raw: &RawValue) -> Result<u64, InvalidEvent> {
+fn parse_millis(raw: &RawValue) -> Result<u64, InvalidEvent> {
     let number = is_number(raw.get()).then(|| raw.get().parse::<f64>().ok()).flatten();
     let whole = number.filter(|ms| (0.0..=EXACT).contains(ms) && ms.fract() == 0.0);
     whole.map(|ms| ms as u64).ok_or(InvalidEvent::Timestamp)

@@ -118,19 +118,19 @@ impl Entry {
         let id = word()?.parse().map_err(|_| InvalidEntry("the id"))?;
         let timestamp = word()?.parse().map_err(|_| InvalidEntry("the timestamp"))?;
         let requires_ack = word()? == "1";
-        let (places, earlier) = places(words, classes)?;
+        let (places, earlier) = parse_places(words, classes)?;
         Ok(Self { id, timestamp, requires_ack, places, earlier, text: bytes[end + 1..].to_vec() })
     }
 
     /// Its link in `room`, if it is stored there.
     #[must_use]
-    pub fn link(&self, room: &Room) -> Option<Link> {
+    pub fn link_in(&self, room: &Room) -> Option<Link> {
         self.places.iter().find(|p| p.room == *room).and_then(Place::link)
     }
 
     /// Its stamp in `room`, if it is the last of its key there.
     #[must_use]
-    pub fn stamp(&self, room: &Room) -> Option<Stamp> {
+    pub fn stamp_in(&self, room: &Room) -> Option<Stamp> {
         self.places.iter().find(|p| p.room == *room).and_then(Place::stamp)
     }
 }
@@ -157,18 +157,18 @@ impl Place {
 
 type Places = (Vec<Place>, Vec<(Room, Offset)>);
 
-fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<Places, InvalidEntry> {
+fn parse_places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<Places, InvalidEntry> {
     let (mut places, mut earlier) = (Vec::new(), Vec::new());
     while let Some(key) = words.next() {
         let (Some(offset), Some(prev)) = (words.next(), words.next()) else {
             return Err(InvalidEntry("a room without its offsets"));
         };
         // During a rollout another node may know this class: it has no members here, and the other rooms do.
-        let Ok(room) = classes.room(key) else { continue };
+        let Ok(room) = classes.find_room(key) else { continue };
         if prev == "=" {
             earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
         } else {
-            places.push(Place { room, keep: keep(offset, prev)? });
+            places.push(Place { room, keep: parse_keep(offset, prev)? });
         }
     }
     if places.len() + earlier.len() > ROOMS_PER_EVENT {
@@ -178,7 +178,7 @@ fn places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Re
     if places.is_empty() { Err(InvalidEntry("no known room")) } else { Ok((places, earlier)) }
 }
 
-fn keep(offset: &str, prev: &str) -> Result<Keep, InvalidEntry> {
+fn parse_keep(offset: &str, prev: &str) -> Result<Keep, InvalidEntry> {
     if offset == "-" {
         return Ok(Keep::Nothing);
     }
@@ -212,7 +212,7 @@ mod tests {
             Just(Keep::Nothing),
             any::<(u64, u64, u64)>().prop_map(move |(ms, n, key)| Keep::Newest(Stamp { key, at: at((ms, n)) })),
             any::<(u64, u64, u64)>()
-                .prop_map(move |(ms, n, p)| Keep::Stored(Link { offset: at((ms, n)), prev: Offset::at(p) })),
+                .prop_map(move |(ms, n, p)| Keep::Stored(Link { offset: at((ms, n)), prev: Offset::first_of_ms(p) })),
         ]
     }
 
@@ -227,9 +227,9 @@ mod tests {
             places in proptest::collection::vec(arbitrary_place(), 1..5), earlier: Option<u64>, text: Vec<u8>,
         ) {
             let classes = classes();
-            let place = |(key, keep): (String, Keep)| Place { room: classes.room(&key).expect("a room"), keep };
+            let place = |(key, keep): (String, Keep)| Place { room: classes.find_room(&key).expect("a room"), keep };
             let places = places.into_iter().map(place).collect();
-            let earlier = earlier.map(|ms| (classes.room("zone:z").expect("a room"), Offset::at(ms))).into_iter().collect();
+            let earlier = earlier.map(|ms| (classes.find_room("zone:z").expect("a room"), Offset::first_of_ms(ms))).into_iter().collect();
             let entry = Entry { id: id.parse().expect("an id"), timestamp, requires_ack, places, earlier, text };
             prop_assert_eq!(Entry::parse(&entry.encode(), &classes), Ok(entry));
         }

@@ -23,14 +23,14 @@ impl Envelope {
     ///
     /// # Errors
     /// When the publisher's text breaks a rule. Such an entry remains a link of its chain and is delivered to no client.
-    pub fn of(entry: &Entry) -> Result<Self, InvalidEvent> {
+    pub fn from_entry(entry: &Entry) -> Result<Self, InvalidEvent> {
         let draft = Draft::parse(&entry.text)?;
-        Ok(Self::compose(&draft, entry.id.as_str(), entry.timestamp, entry.requires_ack))
+        Ok(Self::from_draft(&draft, entry.id.as_str(), entry.timestamp, entry.requires_ack))
     }
 
     /// Composes a draft with its stamps.
     #[must_use]
-    pub fn compose(draft: &Draft<'_>, id: &str, timestamp: u64, requires_ack: bool) -> Self {
+    pub fn from_draft(draft: &Draft<'_>, id: &str, timestamp: u64, requires_ack: bool) -> Self {
         let payload = draft.payload.get();
         // The payload, with space for the fixed members and a usual `meta`: one allocation.
         let mut head = String::with_capacity(payload.len() + 192);
@@ -47,16 +47,16 @@ impl Envelope {
 
     /// Composes a notice: an event of the gateway itself, of no room and without acknowledgement.
     #[must_use]
-    pub fn notice(name: &'static str, id: &str, timestamp: u64, payload: &serde_json::Value) -> Self {
+    pub fn for_notice(name: &'static str, id: &str, timestamp: u64, payload: &serde_json::Value) -> Self {
         let head = format!(
             r#"{{"id":"{id}","type":"{name}","priority":"NORMAL","timestamp":{timestamp},"payload":{payload},"meta":{{"source":"hallway","#
         );
-        Self { kind: EventType::notice(name), head, requires_ack: false }
+        Self { kind: EventType::for_notice(name), head, requires_ack: false }
     }
 
     /// The event's type, which is its name on the wire.
     #[must_use]
-    pub fn kind(&self) -> &EventType {
+    pub fn event_type(&self) -> &EventType {
         &self.kind
     }
 
@@ -67,9 +67,9 @@ impl Envelope {
         // A client resumes by `meta.offset`, so a room with an offset is preferred to the first one.
         let first = places.iter().find(|p| p.link().is_some()).or_else(|| places.first());
         if let Some(place) = first {
-            push(out, format_args!(r#""room":"{}""#, place.room));
+            push_formatted(out, format_args!(r#""room":"{}""#, place.room));
             if let Some(link) = place.link() {
-                push(out, format_args!(r#","offset":"{}""#, link.offset));
+                push_formatted(out, format_args!(r#","offset":"{}""#, link.offset));
             }
         }
         write_offsets(places, out);
@@ -84,7 +84,7 @@ impl Envelope {
     pub fn write_argument(&self, places: &[&Place], out: &mut String) {
         out.push_str(r#"{"event":"#);
         self.write_event(places, out);
-        push(out, format_args!(r#","requiresAck":{}}}"#, self.requires_ack));
+        push_formatted(out, format_args!(r#","requiresAck":{}}}"#, self.requires_ack));
     }
 }
 
@@ -97,12 +97,12 @@ fn write_offsets(places: &[&Place], out: &mut String) {
     out.push_str(r#","offsets":{"#);
     for (i, (room, offset)) in stored().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        push(out, format_args!(r#"{comma}"{room}":"{offset}""#));
+        push_formatted(out, format_args!(r#"{comma}"{room}":"{offset}""#));
     }
     out.push('}');
 }
 
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+fn push_formatted(out: &mut String, text: std::fmt::Arguments<'_>) {
     let written = out.write_fmt(text);
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
 }
@@ -119,8 +119,10 @@ mod tests {
         let classes =
             Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99));
         let place = |(key, ms): &(&str, Option<u64>)| Place {
-            room: classes.room(key).expect("a room"),
-            keep: ms.map_or(Keep::Nothing, |ms| Keep::Stored(Link { offset: Offset::at(ms), prev: Offset::at(0) })),
+            room: classes.find_room(key).expect("a room"),
+            keep: ms.map_or(Keep::Nothing, |ms| {
+                Keep::Stored(Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(0) })
+            }),
         };
         Entry {
             id: "u1".parse().expect("an id"),
@@ -135,7 +137,7 @@ mod tests {
     fn argument(entry: &Entry, only: &[usize]) -> String {
         let places: Vec<&Place> = only.iter().map(|i| &entry.places[*i]).collect();
         let mut out = String::new();
-        Envelope::of(entry).expect("a valid event").write_argument(&places, &mut out);
+        Envelope::from_entry(entry).expect("a valid event").write_argument(&places, &mut out);
         out
     }
 
@@ -173,7 +175,7 @@ mod tests {
     fn a_notice_is_an_event_of_no_room() {
         let payload = serde_json::json!({"reconnectInMs": 1200});
         let mut out = String::new();
-        Envelope::notice("server.draining", "n1", 1_735_689_600_000, &payload).write_argument(&[], &mut out);
+        Envelope::for_notice("server.draining", "n1", 1_735_689_600_000, &payload).write_argument(&[], &mut out);
         assert_eq!(
             out,
             r#"{"event":{"id":"n1","type":"server.draining","priority":"NORMAL","timestamp":1735689600000,"payload":{"reconnectInMs":1200},"meta":{"source":"hallway"}},"requiresAck":false}"#

@@ -76,7 +76,7 @@ impl EventType {
 
     /// The type of a gateway notice, exempt from the reserved names.
     #[must_use]
-    pub fn notice(name: &'static str) -> Self {
+    pub fn for_notice(name: &'static str) -> Self {
         Self(name.to_owned())
     }
 }

@@ -70,7 +70,7 @@ impl Form {
     }
 
     /// The named ids of a key of this form, in order.
-    pub fn parts<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn ids_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().zip(key.split(':')).filter_map(|(segment, part)| match segment {
             Segment::Word(_) => None,
             Segment::Id(name) => Some((name.as_str(), part)),
@@ -107,7 +107,7 @@ impl Form {
 
     /// Whether some key has both forms.
     #[must_use]
-    pub fn meets(&self, other: &Self) -> bool {
+    pub fn overlaps_form(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|pair| match pair {
                 (Segment::Word(a), Segment::Word(b)) => a == b,
@@ -208,7 +208,7 @@ mod tests {
             let keys = keys();
             let mut of_other = keys.iter().filter(|key| other.matches(key));
             prop_assert_eq!(one.covers(&other), of_other.clone().all(|key| one.matches(key)));
-            prop_assert_eq!(one.meets(&other), of_other.any(|key| one.matches(key)));
+            prop_assert_eq!(one.overlaps_form(&other), of_other.any(|key| one.matches(key)));
         }
 
         #[test]

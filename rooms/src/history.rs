@@ -22,16 +22,16 @@ pub enum From {
 impl From {
     /// The greatest offset that is not requested.
     #[must_use]
-    pub const fn exclusive(self) -> Offset {
+    pub const fn exclusive_offset(self) -> Offset {
         match self {
             Self::After(offset) => offset,
-            Self::Since(ms) => Offset::before(ms),
+            Self::Since(ms) => Offset::last_before_ms(ms),
         }
     }
 
     /// Whether an entry at `offset` is requested.
     #[must_use]
-    pub fn wants(self, offset: Offset) -> bool {
+    pub fn includes_offset(self, offset: Offset) -> bool {
         match self {
             Self::After(after) => offset > after,
             Self::Since(ms) => offset.ms >= ms,
@@ -67,7 +67,7 @@ pub struct Twice {
 }
 
 impl Twice {
-    const fn holds(self, ms: u64) -> bool {
+    const fn contains_ms(self, ms: u64) -> bool {
         self.from_ms <= ms && ms <= self.to_ms
     }
 }
@@ -76,10 +76,10 @@ impl Twice {
 /// last offset is kept this much longer than the memory.
 #[must_use]
 pub fn leeway_ms(memory: Duration) -> u64 {
-    QUIET_HEAD_MS.min(millis(memory) / 2)
+    QUIET_HEAD_MS.min(to_millis(memory) / 2)
 }
 
-fn millis(duration: Duration) -> u64 {
+fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -96,20 +96,22 @@ impl Facts {
     pub fn quiet(&self) -> Offset {
         let quiet = self.now_ms.saturating_sub(leeway_ms(self.memory)).max(self.birth()).max(self.memory_since_ms);
         // Birth or memory may have been recorded by a clock that is ahead of this one.
-        Offset::before(quiet.min(self.now_ms))
+        Offset::last_before_ms(quiet.min(self.now_ms))
     }
 
     /// Whether a reader misses nothing. It delivered everything up to `at` and knows of silence up to `reach`;
     /// `links` are the oldest entries after `at`. Nothing may be missing before the first of them, between them, or
     /// after them if no more follow.
     #[must_use]
-    pub fn continues(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
-        let born = self.born() <= at;
+    pub fn continues_from(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
+        let born = self.born_offset() <= at;
         // Without entries only the last offset can prove the silence: equal to the reader's, or none for the whole
         // memory.
         let Some((first, rest)) = links.split_first() else {
             return born
-                && self.last.map_or_else(|| reach >= self.horizon() && !self.has_vanished(at), |last| last == at);
+                && self
+                    .last
+                    .map_or_else(|| reach >= self.silence_horizon() && !self.has_vanished(at), |last| last == at);
         };
         // A first link behind `reach` names an entry that the reader has not seen.
         born && first.prev <= reach && self.is_chain(first.offset, rest) && (has_more || self.ends_with(links))
@@ -117,23 +119,23 @@ impl Facts {
 
     /// All data is newer than this.
     #[must_use]
-    pub fn born(&self) -> Offset {
-        Offset::before(self.birth())
+    pub fn born_offset(&self) -> Offset {
+        Offset::last_before_ms(self.birth())
     }
 
     /// Whether the last offset of a reader's position has disappeared although it should still be kept: it was
     /// deleted.
     #[must_use]
     pub fn has_vanished(&self, at: Offset) -> bool {
-        self.last.is_none() && !at.is_quiet() && at > self.horizon()
+        self.last.is_none() && !at.is_quiet() && at > self.silence_horizon()
     }
 
     /// The oldest position from which a room without a last offset is known to be silent. The first entry of such a
     /// room names at best this as its `prev`.
     #[must_use]
-    pub fn horizon(&self) -> Offset {
-        let remembered = Offset::at(self.now_ms.saturating_sub(millis(self.memory)));
-        remembered.max(Offset::before(self.memory_since_ms))
+    pub fn silence_horizon(&self) -> Offset {
+        let remembered = Offset::first_of_ms(self.now_ms.saturating_sub(to_millis(self.memory)));
+        remembered.max(Offset::last_before_ms(self.memory_since_ms))
     }
 
     /// Whether everything from `from` on is there, given **every** entry that was found, oldest first, and whether
@@ -145,7 +147,7 @@ impl Facts {
         }
         // Nothing was found: the claim needs a proof of silence.
         let Some((first, rest)) = links.split_first() else { return !has_more && self.silent_since(from) };
-        self.follows(from.exclusive(), first.prev)
+        self.follows_offset(from.exclusive_offset(), first.prev)
             && self.is_chain(first.offset, rest)
             && (has_more || self.ends_with(links))
     }
@@ -153,17 +155,17 @@ impl Facts {
     /// Whether an entry that names `prev` is the first one after `place`. If an event has that position, `prev` names
     /// it. If none has it, an older `prev` proves the silence in between, unless it was written when less was
     /// remembered.
-    fn follows(&self, place: Offset, prev: Offset) -> bool {
+    fn follows_offset(&self, place: Offset, prev: Offset) -> bool {
         if place == prev {
             return true;
         }
         // A `prev` from before is the horizon of a shorter memory, and no proof of silence.
-        let trusted = Offset::before(self.memory_since_ms);
+        let trusted = Offset::last_before_ms(self.memory_since_ms);
         place.is_quiet() && prev < place && (prev >= trusted || place >= trusted)
     }
 
     fn is_chain(&self, mut before: Offset, links: &[Link]) -> bool {
-        links.iter().all(|link| self.follows(std::mem::replace(&mut before, link.offset), link.prev))
+        links.iter().all(|link| self.follows_offset(std::mem::replace(&mut before, link.offset), link.prev))
     }
 
     /// Whether nothing is stored after the last of these entries. A last offset outlives its entry, so a missing one
@@ -175,7 +177,7 @@ impl Facts {
     fn came_twice(&self, from: From) -> bool {
         match from {
             From::After(_) => false,
-            From::Since(ms) => self.twice.is_some_and(|twice| twice.holds(ms)),
+            From::Since(ms) => self.twice.is_some_and(|twice| twice.contains_ms(ms)),
         }
     }
 
@@ -195,7 +197,7 @@ impl Facts {
 
     fn born_by(&self, from: From) -> bool {
         match from {
-            From::After(offset) => Offset::before(self.birth()) <= offset,
+            From::After(offset) => Offset::last_before_ms(self.birth()) <= offset,
             From::Since(ms) => self.birth() <= ms,
         }
     }
@@ -205,9 +207,11 @@ impl Facts {
             (From::After(after), Some(last)) => after == last,
             // The last offset of an event's position is kept as long as this: it was deleted, or belongs to another
             // broker.
-            (From::After(after), None) => after.is_quiet() && after >= self.horizon() && after.ms <= self.now_ms,
-            (From::Since(_), Some(last)) => !from.wants(last),
-            (From::Since(ms), None) => Offset::before(ms) >= self.horizon(),
+            (From::After(after), None) => {
+                after.is_quiet() && after >= self.silence_horizon() && after.ms <= self.now_ms
+            }
+            (From::Since(_), Some(last)) => !from.includes_offset(last),
+            (From::Since(ms), None) => Offset::last_before_ms(ms) >= self.silence_horizon(),
         }
     }
 }

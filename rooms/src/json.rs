@@ -36,7 +36,7 @@ pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Er
 ///
 /// # Errors
 /// The first fault found.
-pub fn check(text: &str, depth: usize) -> Result<(), JsonFault> {
+pub fn check_json(text: &str, depth: usize) -> Result<(), JsonFault> {
     // Byte by byte: quotes and brackets are ASCII, and no byte of a longer character equals one.
     let bytes = text.as_bytes();
     let (mut at, mut level) = (0, 0_usize);
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn nesting_is_bounded_and_braces_in_strings_do_not_count() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert_eq!(check(&nested(64), 64), Ok(()));
-        assert_eq!(check(&nested(65), 64), Err(JsonFault::TooDeep(64)));
-        assert_eq!(check(&format!("{:?}", "[".repeat(99)), 64), Ok(()));
-        assert_eq!(check("[[],[],[]]", 2), Ok(()));
+        assert_eq!(check_json(&nested(64), 64), Ok(()));
+        assert_eq!(check_json(&nested(65), 64), Err(JsonFault::TooDeep(64)));
+        assert_eq!(check_json(&format!("{:?}", "[".repeat(99)), 64), Ok(()));
+        assert_eq!(check_json("[[],[],[]]", 2), Ok(()));
     }
 
     #[test]
@@ -126,21 +126,21 @@ mod tests {
         };
         for (fits, exceeds) in long(NUMBER_CHARS).iter().zip(long(NUMBER_CHARS + 1)) {
             for (before, behind) in [("", ""), ("[", "]"), (r#"{"a":["x",{"b":1,"c": "#, " }]}")] {
-                assert_eq!(check(&format!("{before}{fits}{behind}"), 64), Ok(()));
-                assert_eq!(check(&format!("{before}{exceeds}{behind}"), 64), Err(JsonFault::LongNumber(101)));
+                assert_eq!(check_json(&format!("{before}{fits}{behind}"), 64), Ok(()));
+                assert_eq!(check_json(&format!("{before}{exceeds}{behind}"), 64), Err(JsonFault::LongNumber(101)));
             }
         }
-        assert_eq!(check(&format!("{:?}", "9".repeat(1000)), 64), Ok(()), "a text is no number");
-        assert_eq!(check(&format!("[{}]", vec!["12345"; 100].join(",")), 64), Ok(()));
+        assert_eq!(check_json(&format!("{:?}", "9".repeat(1000)), 64), Ok(()), "a text is no number");
+        assert_eq!(check_json(&format!("[{}]", vec!["12345"; 100].join(",")), 64), Ok(()));
     }
 
     #[test]
     fn pairs_pass_and_halves_do_not() {
         for text in [r#""😀""#, r#""\\ud83d""#, r#""\u0041\"\\""#, r#"{"é":"é"}"#] {
-            assert_eq!(check(text, 64), Ok(()), "{text}");
+            assert_eq!(check_json(text, 64), Ok(()), "{text}");
         }
         for text in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\u0041""#, r#""\ud83d\ud83d""#] {
-            assert_eq!(check(text, 64), Err(JsonFault::LoneSurrogate), "{text}");
+            assert_eq!(check_json(text, 64), Err(JsonFault::LoneSurrogate), "{text}");
         }
     }
 }

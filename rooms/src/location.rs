@@ -37,7 +37,7 @@ impl Location {
 
     /// The JSON of the event, for an agent with a valid id, which needs no escapes.
     #[must_use]
-    pub fn event(&self, agent: &str) -> String {
+    pub fn event_json(&self, agent: &str) -> String {
         let Self { lat, lng, accuracy } = self;
         let accuracy = accuracy.as_ref().map_or_else(String::new, |metres| format!(r#","accuracy":{metres}"#));
         format!(
@@ -64,7 +64,7 @@ mod tests {
             ("90.0", "-180.00", None),
             ("-0", "0e0", Some("12.970000000000000001")),
         ] {
-            let event = Location::new(lat, lng, accuracy).expect("a location").event("a1");
+            let event = Location::new(lat, lng, accuracy).expect("a location").event_json("a1");
             let draft = Draft::parse(event.as_bytes()).expect("an event");
             let rest = accuracy.map_or_else(String::new, |metres| format!(r#","accuracy":{metres}"#));
             let expected = format!(r#"{{"agentId":"a1","location":{{"lat":{lat},"lng":{lng}{rest}}}}}"#);

@@ -51,7 +51,7 @@ struct Queue<E> {
 pub enum Next {
     /// This event may go.
     Ready(Ready),
-    /// Some rooms have to be read on from [`Merge::known`]: those that are [`due`](Merge::due).
+    /// Some rooms have to be read on from [`Merge::read_offset`]: those that are [`due`](Merge::rooms_to_read).
     Read,
     /// Everything that was read has gone.
     Nothing,
@@ -75,7 +75,7 @@ pub struct Told<E = Entry> {
 impl<E: AsRef<Entry>> Told<E> {
     /// The places, as an envelope takes them.
     #[must_use]
-    pub fn news(&self) -> Vec<&Place> {
+    pub fn new_places(&self) -> Vec<&Place> {
         self.places.iter().map(|(at, _)| &self.entry.as_ref().places[*at]).collect()
     }
 }
@@ -97,22 +97,22 @@ impl<E: AsRef<Entry>> Merge<E> {
 
     /// Up to where a room has been told.
     #[must_use]
-    pub fn told(&self, room: usize) -> Offset {
+    pub fn delivered_offset(&self, room: usize) -> Offset {
         self.queues[room].told
     }
 
     /// Up to where a room has been read.
     #[must_use]
-    pub fn known(&self, room: usize) -> Offset {
+    pub fn read_offset(&self, room: usize) -> Offset {
         self.queues[room].known
     }
 
     /// The rooms that have to be read on now, so that they can be read at once: those that have run out, and those that
     /// are known less far than what was read of others asks for.
-    pub fn due(&mut self) -> Vec<usize> {
+    pub fn rooms_to_read(&mut self) -> Vec<usize> {
         let mut owed: Vec<Offset> = self.queues.iter().map(|queue| queue.known).collect();
         for (_, entry) in self.queues.iter().flat_map(|queue| &queue.entries) {
-            self.news(entry.as_ref()).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
+            self.undelivered_places(entry.as_ref()).for_each(|(_, room, offset)| owed[room] = owed[room].max(offset));
         }
         let mut due = Vec::new();
         for (at, (queue, owed)) in self.queues.iter_mut().zip(owed).enumerate() {
@@ -123,11 +123,11 @@ impl<E: AsRef<Entry>> Merge<E> {
         due
     }
 
-    /// Takes in what a read of a room from [`known`](Self::known) on gave: entries, oldest first, whether more follow, and
+    /// Takes in what a read of a room from [`known`](Self::read_offset) on gave: entries, oldest first, whether more follow, and
     /// the room's head.
-    pub fn fill(&mut self, room: usize, entries: Vec<E>, more: bool, head: Offset) {
+    pub fn fill_room(&mut self, room: usize, entries: Vec<E>, more: bool, head: Offset) {
         let queue = &mut self.queues[room];
-        let placed = entries.into_iter().filter_map(|entry| Some((entry.as_ref().link(&queue.room)?.offset, entry)));
+        let placed = entries.into_iter().filter_map(|entry| Some((entry.as_ref().link_in(&queue.room)?.offset, entry)));
         let mut placed: Vec<(Offset, E)> = placed.collect();
         let last = placed.last().map(|(offset, _)| *offset);
         // With more to come only what was read is known. Without, nothing is missing up to the head, nor up to what another
@@ -170,12 +170,12 @@ impl<E: AsRef<Entry>> Merge<E> {
     }
 
     /// Notes that a room has moved on, so that it is read again.
-    pub fn reopen(&mut self, room: usize) {
+    pub fn reopen_room(&mut self, room: usize) {
         self.queues[room].more = true;
     }
 
     /// Takes a room out: nothing of it is news any more.
-    pub fn leave(&mut self, room: usize) {
+    pub fn remove_room(&mut self, room: usize) {
         let queue = &mut self.queues[room];
         queue.entries = VecDeque::new();
         queue.more = false;
@@ -183,7 +183,7 @@ impl<E: AsRef<Entry>> Merge<E> {
     }
 
     /// What is to be done next.
-    pub fn step(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         if self.queues.iter().any(|queue| queue.entries.is_empty() && queue.more) {
             return Next::Read;
         }
@@ -206,17 +206,17 @@ impl<E: AsRef<Entry>> Merge<E> {
 
     /// Bytes of the text of the event that goes next.
     #[must_use]
-    pub fn bytes(&self, ready: Ready) -> usize {
+    pub fn event_bytes(&self, ready: Ready) -> usize {
         self.queues[ready.0].entries.front().map_or(0, |(_, entry)| entry.as_ref().text.len())
     }
 
     /// Takes out the event that goes next, from all of its rooms.
-    pub fn take(&mut self, ready: Ready) -> Option<Told<E>> {
+    pub fn take_event(&mut self, ready: Ready) -> Option<Told<E>> {
         let (_, entry) = self.queues[ready.0].entries.pop_front()?;
         let mut places = Vec::new();
-        for (place, room, offset) in self.news(entry.as_ref()).collect::<Vec<_>>() {
+        for (place, room, offset) in self.undelivered_places(entry.as_ref()).collect::<Vec<_>>() {
             let queue = &mut self.queues[room];
-            if room == ready.0 || queue.pass(entry.as_ref(), offset) {
+            if room == ready.0 || queue.pass_event(entry.as_ref(), offset) {
                 queue.told = offset;
                 queue.known = queue.known.max(offset);
                 places.push((place, room));
@@ -239,11 +239,11 @@ impl<E: AsRef<Entry>> Merge<E> {
             Some((first, _)) => first < offset,
             None => self.queues[*room].known < *offset,
         };
-        self.news(entry.as_ref()).find(before).map(|(_, room, _)| room)
+        self.undelivered_places(entry.as_ref()).find(before).map(|(_, room, _)| room)
     }
 
     /// The places of an entry that are news: which of its places, of which room, and where there.
-    fn news<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (usize, usize, Offset)> + 'a {
+    fn undelivered_places<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (usize, usize, Offset)> + 'a {
         entry.places.iter().enumerate().filter_map(|(place, at)| {
             let (room, offset) = (*self.index.get(&at.room)?, at.link()?.offset);
             (offset > self.queues[room].told).then_some((place, room, offset))
@@ -254,7 +254,7 @@ impl<E: AsRef<Entry>> Merge<E> {
 impl<E: AsRef<Entry>> Queue<E> {
     /// Takes out an event that goes by another room, or finds that the history has lost it. False when something stands
     /// before it here, so that the room's mark must not pass it.
-    fn pass(&mut self, entry: &Entry, offset: Offset) -> bool {
+    fn pass_event(&mut self, entry: &Entry, offset: Offset) -> bool {
         let same = |(at, other): &(Offset, E)| *at == offset && other.as_ref().id == entry.id;
         // Behind others it may still go by the room that offers it, but this room's mark stays.
         if let Some(at) = self.entries.iter().position(same) {

@@ -20,13 +20,13 @@ pub struct InvalidOffset;
 impl Offset {
     /// The first offset of a millisecond.
     #[must_use]
-    pub const fn at(ms: u64) -> Self {
+    pub const fn first_of_ms(ms: u64) -> Self {
         Self { ms, n: 0 }
     }
 
     /// The greatest offset before millisecond `ms`; `0-0` for 0.
     #[must_use]
-    pub const fn before(ms: u64) -> Self {
+    pub const fn last_before_ms(ms: u64) -> Self {
         match ms.checked_sub(1) {
             Some(ms) => Self { ms, n: u64::MAX },
             None => Self { ms: 0, n: 0 },
@@ -44,7 +44,7 @@ impl Offset {
     pub const fn next(last: Option<Self>, now_ms: u64) -> Self {
         match last {
             Some(last) if now_ms <= last.ms => Self { ms: last.ms, n: last.n + 1 },
-            _ => Self::at(now_ms),
+            _ => Self::first_of_ms(now_ms),
         }
     }
 }
@@ -100,8 +100,8 @@ mod tests {
 
         #[test]
         fn nothing_lies_between_before_and_at(ms in 1..u64::MAX) {
-            prop_assert!(Offset::before(ms) < Offset::at(ms));
-            prop_assert_eq!(Offset::before(ms).ms, ms - 1);
+            prop_assert!(Offset::last_before_ms(ms) < Offset::first_of_ms(ms));
+            prop_assert_eq!(Offset::last_before_ms(ms).ms, ms - 1);
         }
     }
 

@@ -4,7 +4,7 @@
 //! reconnect. Some are lost. Each is to be delivered once and in the order of the room, and a lost one must be noticed.
 //!
 //! **The rule.** An entry names its own offset and `prev`, the room's last offset before it. The position knows `at`,
-//! the newest offset delivered, and [`Position::arrival`] compares:
+//! the newest offset delivered, and [`Position::classify_entry`] compares:
 //!
 //! - *Newer than `at`, with `prev` at or before `reach`:* [`Arrival::Next`]. The broker says that it stored nothing
 //!   between `prev` and this entry, and this node has delivered all up to `reach`, so nothing is missing.
@@ -20,10 +20,10 @@
 //! `reach` is `at`, or later where the broker was seen to have stored nothing since. A broker forgets the last offset
 //! of a quiet room, and the next entry names a `prev` of that silence. Without the proof it would look like a gap.
 //!
-//! **What a fault does to it.** A broker that lost its newest entries moves `at` back ([`Position::rewind`]), and what
+//! **What a fault does to it.** A broker that lost its newest entries moves `at` back ([`Position::rewind_to`]), and what
 //! it stores next hangs on the earlier offset. The ids stay: a publisher that retries has its event stored again at a
 //! new offset, and that is [`Arrival::Again`], which moves the position and reaches no member. A history that was
-//! trimmed moves `at` forward ([`Position::cut`]), and the floor with it: what lies between is lost even if a copy
+//! trimmed moves `at` forward ([`Position::skip_to`]), and the floor with it: what lies between is lost even if a copy
 //! turns up.
 //!
 //! **Example.** `at` is 10-0. 12-0 after 10-0 is next. 15-0 after 13-0 is a gap; the history has 13-0 after 12-0, which
@@ -81,51 +81,51 @@ impl Position {
     /// Begins at a room's head. Before that of a quiet room nothing is past but what is older than all data: what comes from
     /// there is of a broker whose clock was set back.
     #[must_use]
-    pub fn of(facts: &Facts) -> Self {
+    pub fn from_facts(facts: &Facts) -> Self {
         let head = Self::new(facts.head());
-        if facts.last.is_some() { head } else { Self { floor: facts.born().min(head.at), ..head } }
+        if facts.last.is_some() { head } else { Self { floor: facts.born_offset().min(head.at), ..head } }
     }
 
     /// The newest offset delivered.
     #[must_use]
-    pub fn at(&self) -> Offset {
+    pub fn delivered_offset(&self) -> Offset {
         self.at
     }
 
-    /// All up to here is past; between here and [`at`](Self::at) every delivered id is remembered.
+    /// All up to here is past; between here and [`delivered_offset`](Self::delivered_offset) every delivered id is remembered.
     #[must_use]
-    pub fn floor(&self) -> Offset {
+    pub fn past_offset(&self) -> Offset {
         self.floor
     }
 
     /// Up to here nothing is missing: the newest offset delivered, or later where silence was proven.
     #[must_use]
-    pub fn reach(&self) -> Offset {
+    pub fn complete_offset(&self) -> Offset {
         self.at.max(self.silent_to)
     }
 
     /// Notes that the broker was seen to have stored nothing between the position and `to`. A room that is silent for
     /// longer than offsets are remembered would look like one with a gap otherwise.
-    pub fn vouch(&mut self, to: Offset) {
+    pub fn note_silence(&mut self, to: Offset) {
         self.silent_to = self.silent_to.max(to);
     }
 
     /// What an entry is to this room.
     #[must_use]
-    pub fn arrival(&self, link: Link, id: &EventId) -> Arrival {
+    pub fn classify_entry(&self, link: Link, id: &EventId) -> Arrival {
         if link.offset > self.at {
             // Only a broker that forgot can store an id again behind the position; the others save the search.
-            if self.rewound && link.prev <= self.reach() && self.delivered(id) {
+            if self.rewound && link.prev <= self.complete_offset() && self.was_delivered(id) {
                 return Arrival::Again;
             }
-            return if link.prev <= self.reach() { Arrival::Next } else { Arrival::Gap };
+            return if link.prev <= self.complete_offset() { Arrival::Next } else { Arrival::Gap };
         }
-        let known = link.offset <= self.floor || self.delivered(id);
+        let known = link.offset <= self.floor || self.was_delivered(id);
         if known { Arrival::Seen } else { Arrival::Late }
     }
 
     /// Notes that an entry was delivered, or passed over for good.
-    pub fn advance(&mut self, link: Link, id: &EventId) {
+    pub fn advance_to(&mut self, link: Link, id: &EventId) {
         self.at = self.at.max(link.offset);
         // With the oldest id goes the means to tell its copies, so all up to there counts as past.
         if self.recent.len() == RECENT
@@ -137,20 +137,20 @@ impl Position {
     }
 
     /// Takes an earlier place, because the broker forgot its newest entries. What was delivered is still known.
-    pub fn rewind(&mut self, to: Offset) {
+    pub fn rewind_to(&mut self, to: Offset) {
         self.at = to;
         self.silent_to = to;
         self.rewound = true;
     }
 
     /// Takes a later place, because what lies between is lost: should some of it still arrive, it is past.
-    pub fn cut(&mut self, to: Offset) {
+    pub fn skip_to(&mut self, to: Offset) {
         self.at = to;
         self.silent_to = to;
         self.floor = self.floor.max(to);
     }
 
-    fn delivered(&self, id: &EventId) -> bool {
+    fn was_delivered(&self, id: &EventId) -> bool {
         let digest = digest(id);
         self.recent.iter().any(|(_, known)| *known == digest)
     }
@@ -173,69 +173,69 @@ mod tests {
     }
 
     fn link(ms: u64, prev: u64) -> Link {
-        Link { offset: Offset::at(ms), prev: Offset::at(prev) }
+        Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }
     }
 
     #[test]
     fn a_link_that_hangs_on_the_position_is_next_and_one_that_does_not_is_a_gap() {
-        let position = Position::new(Offset::at(10));
-        assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Next);
-        assert_eq!(position.arrival(link(12, 3), &id(1)), Arrival::Next);
-        assert_eq!(position.arrival(link(12, 11), &id(1)), Arrival::Gap);
+        let position = Position::new(Offset::first_of_ms(10));
+        assert_eq!(position.classify_entry(link(12, 10), &id(1)), Arrival::Next);
+        assert_eq!(position.classify_entry(link(12, 3), &id(1)), Arrival::Next);
+        assert_eq!(position.classify_entry(link(12, 11), &id(1)), Arrival::Gap);
     }
 
     #[test]
     fn proven_silence_is_no_gap() {
-        let mut position = Position::new(Offset::at(10));
-        position.vouch(Offset::at(50));
-        assert_eq!(position.at(), Offset::at(10));
-        assert_eq!(position.arrival(link(60, 50), &id(1)), Arrival::Next);
-        assert_eq!(position.arrival(link(60, 51), &id(1)), Arrival::Gap);
+        let mut position = Position::new(Offset::first_of_ms(10));
+        position.note_silence(Offset::first_of_ms(50));
+        assert_eq!(position.delivered_offset(), Offset::first_of_ms(10));
+        assert_eq!(position.classify_entry(link(60, 50), &id(1)), Arrival::Next);
+        assert_eq!(position.classify_entry(link(60, 51), &id(1)), Arrival::Gap);
     }
 
     #[test]
     fn a_second_copy_is_seen_and_an_unknown_id_is_late() {
-        let mut position = Position::new(Offset::at(10));
-        position.advance(link(12, 10), &id(1));
-        assert_eq!(position.arrival(link(12, 10), &id(1)), Arrival::Seen);
-        assert_eq!(position.arrival(link(11, 10), &id(2)), Arrival::Late);
-        assert_eq!(position.arrival(link(10, 9), &id(3)), Arrival::Seen);
+        let mut position = Position::new(Offset::first_of_ms(10));
+        position.advance_to(link(12, 10), &id(1));
+        assert_eq!(position.classify_entry(link(12, 10), &id(1)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(11, 10), &id(2)), Arrival::Late);
+        assert_eq!(position.classify_entry(link(10, 9), &id(3)), Arrival::Seen);
     }
 
     #[test]
     fn what_a_cut_passed_over_is_past_and_what_a_rewind_did_is_not() {
-        let mut position = Position::new(Offset::at(10));
-        position.cut(Offset::at(50));
-        assert_eq!(position.arrival(link(40, 30), &id(1)), Arrival::Seen);
-        assert_eq!(position.arrival(link(51, 50), &id(2)), Arrival::Next);
-        position.advance(link(70, 60), &id(3));
-        position.rewind(Offset::at(60));
-        assert_eq!(position.arrival(link(55, 51), &id(4)), Arrival::Late);
-        assert_eq!(position.arrival(link(80, 60), &id(3)), Arrival::Again);
-        assert_eq!(position.arrival(link(80, 60), &id(5)), Arrival::Next);
+        let mut position = Position::new(Offset::first_of_ms(10));
+        position.skip_to(Offset::first_of_ms(50));
+        assert_eq!(position.classify_entry(link(40, 30), &id(1)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(51, 50), &id(2)), Arrival::Next);
+        position.advance_to(link(70, 60), &id(3));
+        position.rewind_to(Offset::first_of_ms(60));
+        assert_eq!(position.classify_entry(link(55, 51), &id(4)), Arrival::Late);
+        assert_eq!(position.classify_entry(link(80, 60), &id(3)), Arrival::Again);
+        assert_eq!(position.classify_entry(link(80, 60), &id(5)), Arrival::Next);
     }
 
     #[test]
     fn before_the_head_of_a_quiet_room_nothing_is_past() {
         let (now_ms, memory) = (1_000_000, Duration::from_hours(1));
         let facts = Facts { now_ms, birth_ms: Some(300), last: None, memory, memory_since_ms: 300, twice: None };
-        let mut position = Position::of(&facts);
-        assert_eq!(position.arrival(link(299, 0), &id(9)), Arrival::Seen);
-        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Late);
-        position.advance(link(400, 0), &id(1));
-        assert_eq!(position.arrival(link(400, 0), &id(1)), Arrival::Seen);
-        assert_eq!(position.arrival(link(401, 400), &id(2)), Arrival::Late);
-        assert_eq!(position.arrival(link(now_ms, 400), &id(3)), Arrival::Next);
+        let mut position = Position::from_facts(&facts);
+        assert_eq!(position.classify_entry(link(299, 0), &id(9)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(400, 0), &id(1)), Arrival::Late);
+        position.advance_to(link(400, 0), &id(1));
+        assert_eq!(position.classify_entry(link(400, 0), &id(1)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(401, 400), &id(2)), Arrival::Late);
+        assert_eq!(position.classify_entry(link(now_ms, 400), &id(3)), Arrival::Next);
     }
 
     #[test]
     fn what_the_window_no_longer_covers_is_past() {
-        let mut position = Position::new(Offset::at(0));
+        let mut position = Position::new(Offset::first_of_ms(0));
         for n in 1..=200 {
-            position.advance(link(n, n - 1), &id(n));
+            position.advance_to(link(n, n - 1), &id(n));
         }
-        assert_eq!(position.arrival(link(50, 49), &id(999)), Arrival::Seen);
-        assert_eq!(position.arrival(link(150, 149), &id(999)), Arrival::Late);
-        assert_eq!(position.arrival(link(150, 149), &id(150)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(50, 49), &id(999)), Arrival::Seen);
+        assert_eq!(position.classify_entry(link(150, 149), &id(999)), Arrival::Late);
+        assert_eq!(position.classify_entry(link(150, 149), &id(150)), Arrival::Seen);
     }
 }

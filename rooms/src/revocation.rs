@@ -57,15 +57,15 @@ impl Revocation {
 
     /// The revoked subject as text, without the end.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub fn to_record(&self) -> String {
         format!("{}:{}", self.mark, self.before_ms)
     }
 
-    /// Parses the text of [`what`](Self::what).
+    /// Parses the text of [`what`](Self::to_record).
     ///
     /// # Errors
     /// When the text has another form.
-    pub fn read(what: &str, until_ms: u64) -> Result<Self, NotOurs> {
+    pub fn from_record(what: &str, until_ms: u64) -> Result<Self, NotOurs> {
         let (mark, before) = what.split_once(':').ok_or(NotOurs)?;
         Ok(Self { mark: mark.parse()?, before_ms: before.parse().map_err(|_| NotOurs)?, until_ms })
     }
@@ -108,7 +108,7 @@ impl Revocations {
 
     /// Whether a token is void.
     #[must_use]
-    pub fn cover(&self, shown: &Shown) -> bool {
+    pub fn cover_token(&self, shown: &Shown) -> bool {
         // Without an issue time the token could be older than any revocation, so all of them apply.
         let issued_ms = shown.issued_ms.unwrap_or(0);
         let named = |mark: Mark| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
@@ -116,7 +116,7 @@ impl Revocations {
     }
 
     /// Drops the revocations that are over at `now_ms`.
-    pub fn expire(&mut self, now_ms: u64) {
+    pub fn remove_expired(&mut self, now_ms: u64) {
         self.0.retain(|_, term| term.until_ms > now_ms);
     }
 
@@ -134,14 +134,14 @@ impl Revocations {
 
     /// The revocation of one user or token.
     #[must_use]
-    pub fn of(&self, mark: Mark) -> Option<Revocation> {
+    pub fn revocation_of(&self, mark: Mark) -> Option<Revocation> {
         let Term { before_ms, until_ms } = *self.0.get(&mark)?;
         Some(Revocation { mark, before_ms, until_ms })
     }
 
     /// The revocations of this list that `other` does not have, or has weaker.
     #[must_use]
-    pub fn beyond(&self, other: &Self) -> Vec<Revocation> {
+    pub fn missing_from(&self, other: &Self) -> Vec<Revocation> {
         let stronger = |mark: &Mark, term: &Term| {
             other.0.get(mark).is_none_or(|its| its.before_ms < term.before_ms || its.until_ms < term.until_ms)
         };
@@ -183,7 +183,7 @@ mod tests {
             let shown = Shown { user: Mark(user), token: token.map(Mark), issued_ms };
             let meant = |one: &&Revocation| one.mark == shown.user || Some(one.mark) == shown.token;
             let naive = of.iter().filter(meant).any(|one| issued_ms.unwrap_or(0) < one.before_ms);
-            prop_assert_eq!(list(&of).cover(&shown), naive);
+            prop_assert_eq!(list(&of).cover_token(&shown), naive);
         }
 
         #[test]
@@ -192,16 +192,16 @@ mod tests {
             its in prop::collection::vec(any_revocation(), 0..8),
         ) {
             let (mine, mut its) = (list(&mine), list(&its));
-            for told in mine.beyond(&its) {
+            for told in mine.missing_from(&its) {
                 prop_assert!(its.add(&told), "nothing is told that was known");
             }
-            prop_assert!(mine.beyond(&its).is_empty());
+            prop_assert!(mine.missing_from(&its).is_empty());
         }
 
         #[test]
         fn it_is_read_as_it_was_written(mark: u128, before_ms: u64, until_ms: u64) {
             let revocation = Revocation { mark: Mark(mark), before_ms, until_ms };
-            prop_assert_eq!(Revocation::read(&revocation.what(), until_ms), Ok(revocation));
+            prop_assert_eq!(Revocation::from_record(&revocation.to_record(), until_ms), Ok(revocation));
         }
     }
 
@@ -209,10 +209,10 @@ mod tests {
     fn it_is_forgotten_at_its_end_and_not_before() {
         let mut list = list(&[Revocation { mark: Mark(1), before_ms: 5, until_ms: 10 }]);
         let shown = Shown { user: Mark(1), token: None, issued_ms: Some(4) };
-        list.expire(9);
-        assert!(list.cover(&shown) && !list.is_empty());
-        list.expire(10);
-        assert!(!list.cover(&shown) && list.is_empty());
+        list.remove_expired(9);
+        assert!(list.cover_token(&shown) && !list.is_empty());
+        list.remove_expired(10);
+        assert!(!list.cover_token(&shown) && list.is_empty());
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         for text in
             ["", ":", "revision", "x:1", &format!("{half}{half}"), &format!("{half}{half}:"), &format!("{half}:1")]
         {
-            assert_eq!(Revocation::read(text, 1), Err(NotOurs), "{text}");
+            assert_eq!(Revocation::from_record(text, 1), Err(NotOurs), "{text}");
         }
         assert!(format!("+{half}{}", &half[1..]).parse::<Mark>().is_err(), "no sign");
     }

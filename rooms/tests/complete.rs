@@ -12,7 +12,7 @@ fn facts(last: Option<u64>) -> Facts {
     Facts {
         now_ms: 1_000_000,
         birth_ms: Some(0),
-        last: last.map(Offset::at),
+        last: last.map(Offset::first_of_ms),
         memory: Duration::from_millis(MEMORY),
         memory_since_ms: 0,
         twice: None,
@@ -21,15 +21,18 @@ fn facts(last: Option<u64>) -> Facts {
 
 /// A chain of entries at these times; the first is the one before it.
 fn chain(times: &[u64]) -> Vec<Link> {
-    times.windows(2).map(|pair| Link { prev: Offset::at(pair[0]), offset: Offset::at(pair[1]) }).collect()
+    times
+        .windows(2)
+        .map(|pair| Link { prev: Offset::first_of_ms(pair[0]), offset: Offset::first_of_ms(pair[1]) })
+        .collect()
 }
 
 fn after(ms: u64) -> From {
-    From::After(Offset::at(ms))
+    From::After(Offset::first_of_ms(ms))
 }
 
 fn quiet(ms: u64) -> From {
-    From::After(Offset::before(ms))
+    From::After(Offset::last_before_ms(ms))
 }
 
 #[test]
@@ -41,7 +44,10 @@ fn every_link_of_a_page_counts_and_so_does_its_end() {
         let mut links = whole.clone();
         links.remove(gone);
         assert!(!known.complete(after(990_000), &links, false), "without entry {gone}");
-        assert!(!known.continues(Offset::at(990_000), Offset::at(990_000), &links, false), "without entry {gone}");
+        assert!(
+            !known.continues_from(Offset::first_of_ms(990_000), Offset::first_of_ms(990_000), &links, false),
+            "without entry {gone}"
+        );
     }
     assert!(known.complete(after(990_000), &whole[..2], true), "more follow");
     assert!(!facts(None).complete(after(990_000), &whole, false), "the last offset was deleted");
@@ -72,7 +78,7 @@ fn what_was_remembered_for_less_time_proves_no_silence() {
     assert!(!raised(Some(995_000)).complete(quiet(985_000), &forgotten, false));
     assert!(raised(Some(995_000)).complete(after(900_000), &forgotten, false), "it names the place itself");
     assert!(raised(Some(995_000)).complete(quiet(991_000), &forgotten, false), "behind the raise");
-    assert!(raised(None).head() >= Offset::before(990_000), "who joins now stands behind the raise");
+    assert!(raised(None).head() >= Offset::last_before_ms(990_000), "who joins now stands behind the raise");
 }
 
 #[test]
@@ -87,6 +93,6 @@ fn times_that_the_clock_went_through_twice_are_not_complete() {
 #[test]
 fn the_head_of_a_room_without_a_last_offset_is_a_place_that_no_event_has() {
     assert!(facts(None).head().is_quiet());
-    assert!(facts(None).head() < Offset::at(facts(None).now_ms));
+    assert!(facts(None).head() < Offset::first_of_ms(facts(None).now_ms));
     assert!(!facts(Some(5)).head().is_quiet());
 }

@@ -125,7 +125,7 @@ impl Room {
 
     fn store(&mut self) {
         let offset = Offset::next(self.last, self.now);
-        let link = Link { offset, prev: self.last.unwrap_or_else(|| self.facts().horizon()) };
+        let link = Link { offset, prev: self.last.unwrap_or_else(|| self.facts().silence_horizon()) };
         self.stream.push(link);
         if self.stream.len() > MAX_EVENTS {
             self.stream.remove(0);
@@ -156,7 +156,7 @@ impl Room {
     }
 
     fn read(&self, from: From) -> (Vec<Link>, bool) {
-        let found: Vec<Link> = self.stream.iter().copied().filter(|link| from.wants(link.offset)).collect();
+        let found: Vec<Link> = self.stream.iter().copied().filter(|link| from.includes_offset(link.offset)).collect();
         let complete = self.facts().complete(from, &found, false);
         (found, complete)
     }
@@ -187,7 +187,8 @@ impl Room {
     /// Any place, whether it was handed out or not.
     fn ask(&self, from: From) -> Result<(), TestCaseError> {
         let (found, complete) = self.read(from);
-        let owed: Vec<Link> = self.ever.iter().map(|(link, _)| *link).filter(|link| from.wants(link.offset)).collect();
+        let owed: Vec<Link> =
+            self.ever.iter().map(|(link, _)| *link).filter(|link| from.includes_offset(link.offset)).collect();
         let facts = self.facts();
         prop_assert!(!complete || found == owed, "called complete: {from:?} in {facts:?} gets {found:?} of {owed:?}");
         Ok(())
@@ -228,23 +229,23 @@ struct Node {
 impl Node {
     fn joins(room: &Room) -> Self {
         let place = room.head();
-        Self { position: Position::of(&room.facts()), place, told: room.ever.len(), lacks: false }
+        Self { position: Position::from_facts(&room.facts()), place, told: room.ever.len(), lacks: false }
     }
 
     fn deliver(&mut self, room: &Room, number: usize) -> Result<(), TestCaseError> {
         prop_assert_eq!(number, self.place.seen, "an entry is delivered out of its turn");
         let (link, place) = room.ever[number];
-        self.position.advance(link, &id(number));
+        self.position.advance_to(link, &id(number));
         self.place = place;
         Ok(())
     }
 
     fn hear(&mut self, room: &Room, number: usize) -> Result<(), TestCaseError> {
         let link = room.ever[number].0;
-        if self.position.arrival(link, &id(number)) == Arrival::Gap {
+        if self.position.classify_entry(link, &id(number)) == Arrival::Gap {
             self.heal(room)?;
         }
-        match self.position.arrival(link, &id(number)) {
+        match self.position.classify_entry(link, &id(number)) {
             Arrival::Next | Arrival::Late => self.deliver(room, number),
             Arrival::Seen => Ok(()),
             Arrival::Gap => Err(TestCaseError::fail("a gap is left after healing")),
@@ -255,12 +256,12 @@ impl Node {
     /// Reads what it lacks. If that is gone its members lose their transports, and it begins anew.
     fn heal(&mut self, room: &Room) -> Result<(), TestCaseError> {
         self.lacks = false;
-        let (found, complete) = room.read(From::After(self.position.at()));
+        let (found, complete) = room.read(From::After(self.position.delivered_offset()));
         if !complete {
             prop_assert!(!room.is_owed_completeness(&self.place), "cut off for nothing: {:?}", self.place);
             // Those who come back begin at the head, and what the room passed over for it is past.
             let (told, mut position) = (self.told, self.position.clone());
-            position.cut(position.at().max(room.facts().head()));
+            position.skip_to(position.delivered_offset().max(room.facts().head()));
             *self = Self { position, told, ..Self::joins(room) };
             return Ok(());
         }

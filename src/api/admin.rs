@@ -22,20 +22,20 @@ struct Admin {
 pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(answer_readyz))
         .route("/metrics", get(numbers))
         .with_state(Admin { readiness, metrics })
 }
 
 /// Publishes each check as a gauge.
-fn show(readiness: &Readiness) {
-    for (check, ready) in readiness.standing().checks() {
+fn update_check_gauges(readiness: &Readiness) {
+    for (check, ready) in readiness.current_standing().checks() {
         gauge!(CHECK_READY, "check" => check).set(if ready { 1.0 } else { 0.0 });
     }
 }
 
-async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
-    let standing = admin.readiness.standing();
+async fn answer_readyz(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
+    let standing = admin.readiness.current_standing();
     let ready = standing.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let Standing { broker, accepting, keys, revocations } = standing;
@@ -50,6 +50,6 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
 
 async fn numbers(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
     // At the scrape itself, so that the gauges are as fresh as the scrape.
-    show(&admin.readiness);
+    update_check_gauges(&admin.readiness);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }

@@ -35,7 +35,7 @@ struct Document;
 pub(super) struct Rendered(Bytes);
 
 /// The document before any route is added.
-pub(super) fn begin() -> utoipa::openapi::OpenApi {
+pub(super) fn new_document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     let key = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)

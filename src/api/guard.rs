@@ -34,13 +34,13 @@ pub(super) struct Caller(pub(super) Arc<str>);
 
 impl Guard {
     pub(super) fn new(keys: Arc<Keys>) -> Self {
-        announce(&keys);
+        announce_keys(&keys);
         Self { keys, need: None }
     }
 
     /// A route for keys with the scope `need`, or for any key. `refusals` are its own errors; the document lists them
     /// with those of the key check.
-    pub(super) fn route(
+    pub(super) fn guard_route(
         &self,
         need: impl Into<Option<Scope>>,
         refusals: &[Refusal],
@@ -48,31 +48,31 @@ impl Guard {
     ) -> UtoipaMethodRouter<ApiState> {
         let need = need.into();
         document::complete(&mut paths, need, refusals);
-        (schemas, paths, self.before(need, methods.fallback(error::no_such_method)))
+        (schemas, paths, self.require_key(need, methods.fallback(error::no_such_method)))
     }
 
     /// The route for unknown paths.
-    pub(super) fn nowhere(&self) -> MethodRouter<ApiState> {
-        self.before(None, axum::routing::any(error::no_such_route))
+    pub(super) fn no_route(&self) -> MethodRouter<ApiState> {
+        self.require_key(None, axum::routing::any(error::no_such_route))
     }
 
-    fn before(&self, need: Option<Scope>, methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
-        methods.layer(from_fn_with_state(Self { keys: self.keys.clone(), need }, enter))
+    fn require_key(&self, need: Option<Scope>, methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+        methods.layer(from_fn_with_state(Self { keys: self.keys.clone(), need }, check_key))
     }
 }
 
-async fn enter(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+async fn check_key(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match guard.keys.admit(header, guard.need, Instant::now()) {
+    match guard.keys.admit_key(header, guard.need, Instant::now()) {
         Ok(key) => {
             // Reads of histories are queued by key, so the handler needs the name.
             request.extensions_mut().insert(Caller(key.clone()));
             let response = next.run(request).await;
-            count(key, outcome(response.status()));
+            count_request(key, outcome(response.status()));
             response
         }
         Err(denied) => {
-            count(denied.key.unwrap_or_else(|| NOBODY.into()), denied.refusal.code());
+            count_request(denied.key.unwrap_or_else(|| NOBODY.into()), denied.refusal.code());
             ApiError::new(denied.refusal, &denied.message).into_response()
         }
     }
@@ -87,7 +87,7 @@ fn outcome(status: StatusCode) -> &'static str {
 }
 
 /// Creates the counter of each key at 0, so that the first request is seen as an increase.
-fn announce(keys: &Keys) {
+fn announce_keys(keys: &Keys) {
     for key in keys.names().cloned().chain([NOBODY.into()]) {
         for outcome in API_OUTCOMES {
             counter!(API_REQUESTS, "key" => key.clone(), "outcome" => *outcome).increment(0);
@@ -95,6 +95,6 @@ fn announce(keys: &Keys) {
     }
 }
 
-fn count(key: Arc<str>, outcome: &'static str) {
+fn count_request(key: Arc<str>, outcome: &'static str) {
     counter!(API_REQUESTS, "key" => key, "outcome" => outcome).increment(1);
 }

@@ -12,7 +12,10 @@ use crate::readiness::Readiness;
 
 /// The health routes.
 pub fn routes(readiness: Readiness) -> Router {
-    Router::new().route("/api/health", get(health)).route("/api/health/realtime", get(realtime)).with_state(readiness)
+    Router::new()
+        .route("/api/health", get(health))
+        .route("/api/health/realtime", get(answer_realtime))
+        .with_state(readiness)
 }
 
 async fn health(State(readiness): State<Readiness>) -> Json<Value> {
@@ -24,8 +27,8 @@ async fn health(State(readiness): State<Readiness>) -> Json<Value> {
 }
 
 /// The answer of `/readyz` in short: `redisOk` is the broker's check, `socketReady` all others together.
-async fn realtime(State(readiness): State<Readiness>) -> (StatusCode, Json<Value>) {
-    let standing = readiness.standing();
+async fn answer_realtime(State(readiness): State<Readiness>) -> (StatusCode, Json<Value>) {
+    let standing = readiness.current_standing();
     let [(_, redis_ok), others @ ..] = standing.checks();
     let socket_ready = others.iter().all(|(_, ready)| *ready);
     let (status, word) = match standing.is_ready() {

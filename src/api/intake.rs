@@ -45,14 +45,14 @@ impl Intake {
     }
 
     /// Reads a body of at most `longest` bytes. It counts as one event until its number is known.
-    pub(super) async fn take(&self, request: Request, longest: usize) -> Result<Taken, ApiError> {
+    pub(super) async fn read_body(&self, request: Request, longest: usize) -> Result<Taken, ApiError> {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // Refused before a byte of it is read.
         if announced.is_some_and(|length: usize| length > longest) {
             return Err(too_large());
         }
         // Without a length (chunked) the largest possible body is reserved.
-        let shares = vec![self.events.take(1)?, self.bytes.take(announced.unwrap_or(longest))?];
+        let shares = vec![self.events.reserve_bytes(1)?, self.bytes.reserve_bytes(announced.unwrap_or(longest))?];
         match timeout(self.patience, to_bytes(request.into_body(), longest)).await {
             Ok(Ok(body)) => Ok(Taken { body, shares }),
             Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
@@ -66,7 +66,7 @@ impl Intake {
     }
 
     /// Reads the body of a request that does not publish.
-    pub(super) async fn small(&self, request: Request) -> Result<Bytes, ApiError> {
+    pub(super) async fn read_small_body(&self, request: Request) -> Result<Bytes, ApiError> {
         let refused = |message| ApiError::new(Refusal::InvalidPayload, message);
         match timeout(self.patience, to_bytes(request.into_body(), AROUND)).await {
             Ok(Ok(body)) => Ok(body),
@@ -79,7 +79,7 @@ impl Intake {
     pub(super) fn count_as(&self, taken: &mut Taken, events: usize) -> Result<(), ApiError> {
         // One was reserved with the body. A batch larger than the bound takes all of it and can still pass.
         let more = events.min(self.events.all).saturating_sub(1);
-        taken.shares.push(self.events.take(more)?);
+        taken.shares.push(self.events.reserve_bytes(more)?);
         Ok(())
     }
 }
@@ -89,7 +89,7 @@ fn slow_body() -> ApiError {
 }
 
 fn too_large() -> ApiError {
-    Limit::EventBytes.reached();
+    Limit::EventBytes.note_reached();
     ApiError::new(Refusal::EventTooLarge, "the request is larger than an event may be (limits.event_bytes)")
 }
 
@@ -128,7 +128,7 @@ impl Stock {
     }
 
     /// Reserves an amount, or refuses. More than everything counts as everything.
-    fn take(&self, amount: usize) -> Result<Share, ApiError> {
+    fn reserve_bytes(&self, amount: usize) -> Result<Share, ApiError> {
         let amount = u32::try_from(amount.min(self.all)).unwrap_or(u32::MAX);
         let Ok(permit) = self.left.clone().try_acquire_many_owned(amount) else {
             counter!(PUBLISHES_TURNED_AWAY, "reason" => self.why).increment(1);

@@ -93,21 +93,26 @@ impl Keys {
     }
 
     /// Checks the header `Authorization`, and returns the key's name if it permits `need` and is within its rate.
-    pub(super) fn admit(&self, header: Option<&str>, need: Option<Scope>, now: Instant) -> Result<Arc<str>, Denied> {
+    pub(super) fn admit_key(
+        &self,
+        header: Option<&str>,
+        need: Option<Scope>,
+        now: Instant,
+    ) -> Result<Arc<str>, Denied> {
         // Before the header: no key could be right.
         if self.keys.is_empty() {
             let message = "the API is off: set api.key (HALLWAY_API__KEY) or [api.keys] to open it".to_owned();
             return Err(Denied { key: None, refusal: Refusal::Forbidden, message });
         }
-        let key = self.find(header).ok_or_else(|| self.failed(now))?;
+        let key = self.find(header).ok_or_else(|| self.deny_unknown_key(now))?;
         let denied = |refusal, message| Err(Denied { key: Some(key.name.clone()), refusal, message });
         // Before the scope: requests beyond the rate must not cost more than this.
-        if key.rate.is_some_and(|rate| !key.used.lock().take(rate, now)) {
+        if key.rate.is_some_and(|rate| !key.used.lock().take_token(rate, now)) {
             return denied(Refusal::RateLimited, "this key is used more often than its rate allows".to_owned());
         }
         match need.filter(|need| !key.scopes.contains(need)) {
             None => Ok(key.name.clone()),
-            Some(need) => denied(Refusal::Forbidden, lacks(need)),
+            Some(need) => denied(Refusal::Forbidden, missing_scope(need)),
         }
     }
 
@@ -130,8 +135,8 @@ impl Keys {
         key.filter(|_| found.into())
     }
 
-    fn failed(&self, now: Instant) -> Denied {
-        let (refusal, message) = match self.failures.lock().take(self.failure_rate, now) {
+    fn deny_unknown_key(&self, now: Instant) -> Denied {
+        let (refusal, message) = match self.failures.lock().take_token(self.failure_rate, now) {
             true => (Refusal::Unauthorized, "send `Authorization: Bearer <api key>`"),
             false => (Refusal::RateLimited, "too many requests without a valid API key"),
         };
@@ -139,7 +144,7 @@ impl Keys {
     }
 }
 
-fn lacks(need: Scope) -> String {
+fn missing_scope(need: Scope) -> String {
     format!("this key lacks the scope `{}`: use another, or add that to its scopes in the configuration", need.name())
 }
 

@@ -26,7 +26,7 @@ struct Question {
     responses((status = 200, description = "Allowed or not, and why.", body = serde_json::Value)))]
 pub(super) async fn explain(State(state): State<ApiState>, request: Request) -> Result<Json<Explanation>, ApiError> {
     let invalid = || ApiError::new(Refusal::InvalidPayload, r#"send {"token":"…","room":"…"} and nothing else"#);
-    let body = state.intake.small(request).await?;
+    let body = state.intake.read_small_body(request).await?;
     let Question { token, room } =
         std::str::from_utf8(&body).ok().and_then(|text| object(text).ok()).ok_or_else(invalid)?;
     Ok(Json(state.service.explain(&token, &room).await))

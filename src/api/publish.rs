@@ -58,8 +58,8 @@ enum Outcome {
 #[utoipa::path(post, path = "/v1/publish", operation_id = "publish", request_body = EventBody,
     responses((status = 200, description = "It has its places.", body = Stored)))]
 pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Stored>, ApiError> {
-    let taken = state.intake.take(request, state.single_bytes()).await?;
-    let published = count(publish(&state, text(&taken.body)?).await)?;
+    let taken = state.intake.read_body(request, state.single_bytes()).await?;
+    let published = count_refusal(publish_event(&state, text(&taken.body)?).await)?;
     Ok(Json(reply(&published)))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn one(State(state): State<ApiState>, request: HttpRequest) -> 
 #[utoipa::path(post, path = "/v1/publish/batch", operation_id = "publishBatch", request_body = BatchBody,
     responses((status = 200, description = "What became of each.", body = Results)))]
 pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -> Result<Json<Results>, ApiError> {
-    let mut taken = state.intake.take(request, state.batch_bytes()).await?;
+    let mut taken = state.intake.read_body(request, state.batch_bytes()).await?;
     // A cheap copy of the handle: the events borrow from the body while `taken` is changed.
     let body = taken.body.clone();
     let batch: BatchBody<'_> = object(text(&body)?).map_err(|e| invalid(&e.to_string()))?;
@@ -81,7 +81,7 @@ pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -
     state.intake.count_as(&mut taken, batch.events.len())?;
     let requests = batch.events.iter().map(|event| Request::parse(event.get())).collect();
     let outcomes = state.service.publish_all(Way::Http, requests).await;
-    let results = outcomes.into_iter().map(count).map(|outcome| match outcome {
+    let results = outcomes.into_iter().map(count_refusal).map(|outcome| match outcome {
         Ok(published) => Outcome::Stored(reply(&published)),
         Err(refused) => Outcome::Refused(ApiError::from(refused).into_reply()),
     });
@@ -97,13 +97,13 @@ fn invalid(message: &str) -> ApiError {
 }
 
 /// Counts a refusal.
-fn count<T>(outcome: Result<T, Refused>) -> Result<T, Refused> {
+fn count_refusal<T>(outcome: Result<T, Refused>) -> Result<T, Refused> {
     outcome
         .inspect_err(|_| metrics::counter!(crate::metrics::EVENTS_REFUSED, "source" => Way::Http.label()).increment(1))
 }
 
-async fn publish(state: &ApiState, event: &str) -> Result<Published, Refused> {
-    state.service.publish(Request::parse(event)?).await
+async fn publish_event(state: &ApiState, event: &str) -> Result<Published, Refused> {
+    state.service.publish_event(Request::parse(event)?).await
 }
 
 fn reply(published: &Published) -> Stored {

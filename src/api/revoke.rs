@@ -71,11 +71,11 @@ impl From<Denied> for ApiError {
 }
 
 impl Revoke {
-    fn whom(self) -> Result<Whom, ApiError> {
+    fn into_whom(self) -> Result<Whom, ApiError> {
         match (self.sub, self.jti) {
-            (Some(sub), None) => Ok(Whom::User(id("sub", &sub)?, self.issued_before)),
+            (Some(sub), None) => Ok(Whom::User(parse_id("sub", &sub)?, self.issued_before)),
             // A single token has a single issue time.
-            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(id("jti", &jti)?)),
+            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(parse_id("jti", &jti)?)),
             // A token by its id is void whenever it was issued, so a time beside it is a mistake.
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }
@@ -86,8 +86,8 @@ impl Revoke {
 #[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
     responses((status = 200, description = "What was noted.", body = Revoked)))]
 pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> Result<Json<Revoked>, ApiError> {
-    let whom = read::<Revoke>(&state.intake.small(request).await?)?.whom()?;
-    let noted = state.service.revoke(whom).await?;
+    let whom = parse_body::<Revoke>(&state.intake.read_small_body(request).await?)?.into_whom()?;
+    let noted = state.service.revoke_tokens(whom).await?;
     Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))
 }
 
@@ -98,18 +98,18 @@ pub(super) async fn disconnect(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    let user = id("userId", &read::<Disconnect>(&state.intake.small(request).await?)?.user_id)?;
-    let kicked = state.service.disconnect(&user).await?;
+    let user = parse_id("userId", &parse_body::<Disconnect>(&state.intake.read_small_body(request).await?)?.user_id)?;
+    let kicked = state.service.disconnect_user(&user).await?;
     Ok(Json(Disconnected { sockets: kicked.sockets, complete: kicked.complete }))
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not valid UTF-8"))?;
     object(text).map_err(|error| invalid(&error.to_string()))
 }
 
 /// An id that a token can have. One with a line end behind it is a mistake that must not look like a revocation.
-fn id(name: &str, value: &Value) -> Result<String, ApiError> {
+fn parse_id(name: &str, value: &Value) -> Result<String, ApiError> {
     let right = format!(
         "`{name}` is a string of 1 to {MAX_ID_BYTES} bytes without control characters, or an integer from 0 on, as in tokens"
     );

@@ -84,10 +84,10 @@ impl Part {
 fn parse(state: &ApiState, key: Result<Path<String>, PathRejection>) -> Result<Room, ApiError> {
     let refused = |refusal| ApiError::new(refusal, "no room class has a key of this form");
     let Path(key) = key.map_err(|_| refused(Refusal::InvalidRoom))?;
-    state.service.room(&key).map_err(refused)
+    state.service.find_room(&key).map_err(refused)
 }
 
-fn sentence(refusal: Refusal) -> ApiError {
+fn explain_refusal(refusal: Refusal) -> ApiError {
     if refusal == Refusal::HistoryDisabled {
         return ApiError::new(refusal, "rooms of this class keep no history");
     }
@@ -104,7 +104,7 @@ pub(super) async fn room(
     let room = parse(&state, key)?;
     // Side by side: both wait for the broker.
     let (head, size) = tokio::join!(state.service.head(&room), state.service.room_size(&room));
-    let head = head.map_err(sentence)?;
+    let head = head.map_err(explain_refusal)?;
     Ok(Json(RoomState { room: room.key().to_owned(), size, head: head.to_string() }))
 }
 
@@ -119,6 +119,6 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let room = parse(&state, key)?;
     let Query(part) = part.map_err(|e| ApiError::new(Refusal::InvalidPayload, &e.body_text()))?;
-    let body = state.service.events(&caller, &room, part.window()?).await.map_err(sentence)?;
+    let body = state.service.events(&caller, &room, part.window()?).await.map_err(explain_refusal)?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }

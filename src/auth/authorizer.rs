@@ -109,12 +109,12 @@ impl Authorizer {
     ///
     /// # Errors
     /// `forbidden` when it denies, `unavailable` when it gives no answer.
-    pub async fn asks(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+    pub async fn check_access(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
         // The cache key is a hash of the whole text: any other claim may change the answer.
         let text = json!({"claims": claims.all, "room": room.key(), "action": action.name()}).to_string();
         let mut question = Question::default();
         question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-        let asking = self.answers.entry(question).or_try_insert_with(self.ask(text, claims.expires_ms));
+        let asking = self.answers.entry(question).or_try_insert_with(self.ask_once(text, claims.expires_ms));
         // A stopping gateway must not wait for a slow service.
         let answered = self.stop.run_until_cancelled(asking).await.ok_or(Refusal::Unavailable)?;
         let allow = match answered {
@@ -134,26 +134,26 @@ impl Authorizer {
     }
 
     /// Sends one request. Its answer is not cached beyond the token's life.
-    async fn ask(&self, text: String, expires_ms: u64) -> Result<Answer, Momentary> {
+    async fn ask_once(&self, text: String, expires_ms: u64) -> Result<Answer, Momentary> {
         let began = Instant::now();
-        let outcome = self.request(text, began + self.settings.timeout).await;
+        let outcome = self.send_request(text, began + self.settings.timeout).await;
         histogram!(AUTHORIZER_LATENCY).record(began.elapsed());
-        self.note(&outcome);
+        self.note_outcome(&outcome);
         let Reply { allow, ttl } = outcome.map_err(|_| Momentary::Nothing)?;
         let life = Duration::from_millis(expires_ms.saturating_sub(now_ms()));
         let good_for = ttl.min(self.settings.max_ttl).min(life);
         if good_for.is_zero() { Err(Momentary::Said(allow)) } else { Ok(Answer { allow, good_for }) }
     }
 
-    async fn request(&self, text: String, deadline: Instant) -> Result<Reply, RequestError> {
+    async fn send_request(&self, text: String, deadline: Instant) -> Result<Reply, RequestError> {
         let place = timeout_at(deadline, self.places.acquire()).await;
         // Held to the end of the request. The wait for it counts, so that a queue cannot exceed the timeout.
         let Ok(Ok(_place)) = place else { return Err(RequestError::Busy) };
-        timeout_at(deadline, self.endpoint.post(text)).await.map_err(|_| RequestError::TimedOut)?
+        timeout_at(deadline, self.endpoint.post_request(text)).await.map_err(|_| RequestError::TimedOut)?
     }
 
     /// Counts an outcome, and logs when requests begin to fail and when they work again.
-    fn note(&self, outcome: &Result<Reply, RequestError>) {
+    fn note_outcome(&self, outcome: &Result<Reply, RequestError>) {
         let label = match outcome {
             Ok(Reply { allow: true, .. }) => "allowed",
             Ok(Reply { allow: false, .. }) => "denied",

@@ -50,7 +50,7 @@ impl Claims {
 
     /// A claim that is an id: a string, or a whole number, as many issuers write ids.
     #[must_use]
-    pub fn id(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub fn id_claim(&self, name: &str) -> Option<Cow<'_, str>> {
         match self.all.get(name)? {
             Value::String(id) => Some(Cow::Borrowed(id)),
             Value::Number(id) if id.is_u64() => Some(Cow::Owned(id.to_string())),
@@ -77,7 +77,7 @@ impl Claims {
         match self.all.get("agentId") {
             // A `null` claim counts as absent.
             None | Some(Value::Null) => Some(Cow::Borrowed(&self.subject)),
-            Some(_) => self.id("agentId"),
+            Some(_) => self.id_claim("agentId"),
         }
     }
 }

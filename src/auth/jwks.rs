@@ -92,13 +92,13 @@ impl Jwks {
 
     /// The current state.
     #[must_use]
-    pub fn held(&self) -> Held {
+    pub fn current_keys(&self) -> Held {
         self.held.borrow().clone()
     }
 
     /// The state after a fetch that begins from now on, or as soon as a key of this name is there. Waits for
     /// `auth.jwks_wait` at most, and not while the gateway stops.
-    pub async fn after(&self, seen: &Held, name: Option<&str>) -> Held {
+    pub async fn wait_for_fetch(&self, seen: &Held, name: Option<&str>) -> Held {
         // A fetch that is under way may have read the document before the key was added.
         let wanted = self.asked.begun.load(Ordering::Acquire) + 1;
         self.asked.bell.notify_one();
@@ -106,7 +106,7 @@ impl Jwks {
         // Another fetch than the awaited one may bring the key earlier.
         let enough = |now: &Held| now.ended >= wanted || (now.ended > seen.ended && now.has(name));
         timeout(self.wait, held.wait_for(enough)).await.map(drop).ok();
-        self.held()
+        self.current_keys()
     }
 }
 
@@ -136,7 +136,7 @@ impl Held {
 
     /// The failure and its remedy.
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub fn describe_problem(&self) -> Option<String> {
         let trouble = self.trouble.as_deref().unwrap_or("the first fetch is under way");
         match (self.keys(), &self.set) {
             // Fetched and valid, yet it verifies no token.

@@ -105,7 +105,7 @@ impl Key {
 
     /// Whether it signed the token: up to a tenth of a millisecond of work.
     #[must_use]
-    pub fn signed(&self, token: &Shown<'_>) -> bool {
+    pub fn has_signed(&self, token: &Shown<'_>) -> bool {
         // An error in the signature's encoding is no other verdict than a wrong signature.
         crypto::verify(token.signature(), token.message(), &self.key, token.algorithm()).unwrap_or(false)
     }
@@ -117,11 +117,11 @@ impl Key {
         if !(2048..=8192).contains(&bits) || !is_exponent(exponent) {
             return Err(Unusable::Rsa);
         }
-        Ok(Self::public(&RSA, DecodingKey::from_rsa_raw_components(modulus, exponent)))
+        Ok(Self::from_decoding_key(&RSA, DecodingKey::from_rsa_raw_components(modulus, exponent)))
     }
 
     /// A key on P-256 or P-384; the curve follows from the point.
-    fn curve(point: &[u8]) -> Result<Self, Unusable> {
+    fn from_curve_point(point: &[u8]) -> Result<Self, Unusable> {
         let algorithm = if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok() {
             Algorithm::ES256
         } else if ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).is_ok() {
@@ -129,15 +129,15 @@ impl Key {
         } else {
             return Err(Unusable::Curve);
         };
-        Ok(Self::public(&[algorithm], DecodingKey::from_ec_der(point)))
+        Ok(Self::from_decoding_key(&[algorithm], DecodingKey::from_ec_der(point)))
     }
 
-    fn edwards(point: &[u8]) -> Result<Self, Unusable> {
+    fn from_edwards_point(point: &[u8]) -> Result<Self, Unusable> {
         ParsedPublicKey::new(&ED25519, point).map_err(|_| Unusable::Edwards)?;
-        Ok(Self::public(&[Algorithm::EdDSA], DecodingKey::from_ed_der(point)))
+        Ok(Self::from_decoding_key(&[Algorithm::EdDSA], DecodingKey::from_ed_der(point)))
     }
 
-    fn public(algorithms: &[Algorithm], key: DecodingKey) -> Self {
+    fn from_decoding_key(algorithms: &[Algorithm], key: DecodingKey) -> Self {
         Self { name: Name::Any, algorithms: algorithms.to_vec(), key }
     }
 }

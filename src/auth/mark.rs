@@ -8,18 +8,18 @@ use super::claims::Claims;
 /// The subject hash of a user.
 #[must_use]
 pub fn of_user(id: &str) -> Mark {
-    of("sub", id)
+    hash_id("sub", id)
 }
 
 /// The subject hash of the token with this `jti`.
 #[must_use]
 pub fn of_token(id: &str) -> Mark {
-    of("jti", id)
+    hash_id("jti", id)
 }
 
 /// The facts about a token that are compared with the revocation list.
 #[must_use]
-pub fn shown(claims: &Claims) -> Shown {
+pub fn of_claims(claims: &Claims) -> Shown {
     Shown {
         user: of_user(&claims.subject),
         token: claims.token_id.as_deref().map(of_token),
@@ -29,7 +29,7 @@ pub fn shown(claims: &Claims) -> Shown {
 
 /// The first 128 bits of a SHA-256: finding two ids with the same ones is out of reach. The kind is hashed too, so
 /// that a user and a token with the same id differ.
-fn of(kind: &str, id: &str) -> Mark {
+fn hash_id(kind: &str, id: &str) -> Mark {
     let whole = digest(&SHA256, format!("{kind}:{id}").as_bytes());
     Mark(whole.as_ref().iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
 }

@@ -67,7 +67,7 @@ impl Rule {
     /// # Errors
     /// Never: a test compiles the defaults.
     pub fn default_of(form: &Form) -> Result<Self, ExpressionError> {
-        let join = Expression::compile(defaults::of(form), Subject::Room(form))?;
+        let join = Expression::compile(defaults::rule_for(form), Subject::Room(form))?;
         Ok(Self { class: form.clone(), form: form.clone(), join, authorized: false, own: false })
     }
 }
@@ -88,7 +88,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy of one rule per class, in the order of [`Classes::all`].
+    /// A policy of one rule per class, in the order of [`Classes::all_classes`].
     #[must_use]
     pub fn new(rules: Vec<Rule>, locate: Expression, staff_roles: Vec<String>) -> Self {
         Self { rules, locate, staff_roles, open: false, authorizer: None }
@@ -102,7 +102,7 @@ impl Policy {
 
     /// Opens every room to every user: dev mode. The rules are kept for explanations.
     #[must_use]
-    pub fn opened(self) -> Self {
+    pub fn into_open(self) -> Self {
         Self { open: true, ..self }
     }
 
@@ -114,7 +114,7 @@ impl Policy {
 
     /// The condition for reporting a location.
     #[must_use]
-    pub fn locate(&self) -> &Expression {
+    pub fn locate_condition(&self) -> &Expression {
         &self.locate
     }
 
@@ -122,18 +122,19 @@ impl Policy {
     ///
     /// # Errors
     /// `forbidden`, or `unavailable` when the authorizer gave no answer.
-    pub async fn admits(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+    pub async fn check_access(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
         // The rule first: a request to the authorizer costs a round trip.
-        if !self.allows(claims, room) {
+        if !self.rule_allows(claims, room) {
             return Err(Refusal::Forbidden);
         }
-        self.confirms(claims, room, action).await
+        self.ask_authorizer(claims, room, action).await
     }
 
     /// Whether the rule of the room's class permits it, without asking the authorizer.
     #[must_use]
-    pub fn allows(&self, claims: &Claims, room: &Room) -> bool {
-        self.open || self.rule(room).is_some_and(|rule| self.holds(&rule.join, &self.facts(claims, Some((rule, room)))))
+    pub fn rule_allows(&self, claims: &Claims, room: &Room) -> bool {
+        self.open
+            || self.rule(room).is_some_and(|rule| self.is_true_for(&rule.join, &self.facts(claims, Some((rule, room)))))
     }
 
     /// Whether the authorizer must agree to joins of `room`.
@@ -146,12 +147,12 @@ impl Policy {
     ///
     /// # Errors
     /// `forbidden`, or `unavailable` when it gave no answer.
-    pub async fn confirms(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
+    pub async fn ask_authorizer(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
         if !self.is_guarded(room) {
             return Ok(());
         }
         match &self.authorizer {
-            Some(authorizer) => authorizer.asks(claims, room, action).await,
+            Some(authorizer) => authorizer.check_access(claims, room, action).await,
             // A rule that requires an authorizer denies without one: nothing fails open.
             None => Err(Refusal::Forbidden),
         }
@@ -160,7 +161,7 @@ impl Policy {
     /// Whether `claims` may report a location.
     #[must_use]
     pub fn may_locate(&self, claims: &Claims) -> bool {
-        self.holds(&self.locate, &self.facts(claims, None))
+        self.is_true_for(&self.locate, &self.facts(claims, None))
     }
 
     fn rule(&self, room: &Room) -> Option<&Rule> {
@@ -176,9 +177,9 @@ impl Policy {
         }
     }
 
-    fn holds(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
+    fn is_true_for(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
         // Denied, counted, and logged without the claims: an operator reproduces it with `hallway policy`.
-        expression.judge(facts).unwrap_or_else(|failure| {
+        expression.judge_facts(facts).unwrap_or_else(|failure| {
             counter!(crate::metrics::POLICY_FAILURES, "reason" => failure.code()).increment(1);
             let class = facts.room.map(|(form, _)| tracing::field::display(form));
             tracing::debug!(

@@ -84,7 +84,7 @@ impl Verifier {
     /// # Errors
     /// When the token is not acceptable.
     pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
-        let token = Shown::read(token)?;
+        let token = Shown::parse_token(token)?;
         let fits = |key: &Key| key.is_for(token.algorithm());
         // A JWKS has public keys alone, so a token with a shared secret never waits for one.
         let jwks = self.0.jwks.as_ref().filter(|_| token.is_asymmetric());
@@ -93,7 +93,7 @@ impl Verifier {
         }
         // Before the signature: a flood of expired tokens must cost no cryptography.
         let claims = judge::claims(token.claims()?, &self.0.rules, now_ms)?;
-        match (prove(&self.0.keys, &token), jwks) {
+        match (check_signature(&self.0.keys, &token), jwks) {
             (Ok(()), _) => Ok(claims),
             (Err(why), None) => Err(why),
             // The configured keys did not sign it; the provider's may have.
@@ -105,7 +105,7 @@ impl Verifier {
     #[must_use]
     pub fn health(&self) -> KeysHealth {
         let configured = self.0.keys.len();
-        let Some(held) = self.0.jwks.as_ref().map(Jwks::held) else {
+        let Some(held) = self.0.jwks.as_ref().map(Jwks::current_keys) else {
             return KeysHealth { ready: configured > 0, configured, fetched: None, age_seconds: None, problem: None };
         };
         let fetched = held.keys().map_or(0, <[Key]>::len);
@@ -114,16 +114,16 @@ impl Verifier {
             configured,
             fetched: Some(fetched),
             age_seconds: held.age().map(|age| age.as_secs()),
-            problem: held.problem(),
+            problem: held.describe_problem(),
         }
     }
 }
 
 /// Whether one of the keys signed the token. Where it names its key, keys of other names are not tried.
-fn prove(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
+fn check_signature(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
     let mut tried = false;
     for key in keys.iter().filter(|key| key.may_have_signed(token)) {
-        if key.signed(token) {
+        if key.has_signed(token) {
             return Ok(());
         }
         tried = true;
@@ -133,21 +133,21 @@ fn prove(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
 
 /// Verifies a token with the JWKS. A key that is missing may be there after another fetch.
 async fn prove_by(jwks: &Jwks, token: &Shown<'_>) -> Result<(), TokenError> {
-    let held = jwks.held();
+    let held = jwks.current_keys();
     let proved = prove_now(&held, token);
     // It named its key and failed with it: another fetch could only bring the same key.
     let known = token.key_id().is_some() && matches!(proved, Err(TokenError::Signature));
     if proved.is_ok() || known {
         return proved;
     }
-    let later = jwks.after(&held, token.key_id()).await;
+    let later = jwks.wait_for_fetch(&held, token.key_id()).await;
     // The same keys give the same verdict, and a flood of bad tokens must not cost twice.
     let judged = later.is_same_set(&held) && proved != Err(TokenError::KeysUnavailable);
     if judged && later.keys().is_some() { proved } else { prove_now(&later, token) }
 }
 
 fn prove_now(held: &Held, token: &Shown<'_>) -> Result<(), TokenError> {
-    held.keys().map_or(Err(TokenError::KeysUnavailable), |keys| prove(keys, token))
+    held.keys().map_or(Err(TokenError::KeysUnavailable), |keys| check_signature(keys, token))
 }
 
 /// Signs claims with a shared secret (HS256).

@@ -70,7 +70,7 @@ impl std::fmt::Debug for Breaks {
 
 /// Makes an event channel of at most `items` items, unbounded in bytes.
 #[must_use]
-pub fn feed(items: usize) -> (FeedSender, FeedReceiver) {
+pub fn event_channel(items: usize) -> (FeedSender, FeedReceiver) {
     feed_within(items, usize::MAX)
 }
 
@@ -89,12 +89,12 @@ pub fn feed_within(items: usize, bytes: usize) -> (FeedSender, FeedReceiver) {
 
 impl FeedSender {
     /// Queues an item, or drops it and records the rooms with a loss.
-    pub fn offer(&self, item: Feed) {
-        let weight = weight(&item);
+    pub fn send_or_drop(&self, item: Feed) {
+        let weight = queued_bytes(&item);
         // Added before the send, since the hub may take the item at once.
-        let refused = if self.bytes.add(weight) {
+        let refused = if self.bytes.try_add_bytes(weight) {
             let Err(refused) = self.items.try_send(item) else { return };
-            self.bytes.take(weight);
+            self.bytes.remove_bytes(weight);
             refused.into_inner()
         } else {
             item
@@ -109,7 +109,7 @@ impl FeedSender {
     }
 
     /// Reports a break after which every history must be read.
-    pub fn restored(&self) {
+    pub fn report_break(&self) {
         *self.breaks.lost.lock() = Lost::Everywhere;
         self.breaks.raised.notify_one();
     }
@@ -117,23 +117,23 @@ impl FeedSender {
 
 impl Bytes {
     /// Adds bytes, if they fit or nothing is queued.
-    fn add(&self, bytes: usize) -> bool {
+    fn try_add_bytes(&self, bytes: usize) -> bool {
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         // An event larger than the bound must still pass, or its room would never get it live.
         let fits = before == 0 || before.saturating_add(bytes) <= self.most;
         if !fits {
-            self.take(bytes);
+            self.remove_bytes(bytes);
         }
         fits
     }
 
-    fn take(&self, bytes: usize) {
+    fn remove_bytes(&self, bytes: usize) {
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 /// The bytes that an item counts for.
-fn weight(item: &Feed) -> usize {
+fn queued_bytes(item: &Feed) -> usize {
     match item {
         Feed::Entry(entry) => entry.text.len() + ITEM,
         Feed::Missed(_) | Feed::Restored => ITEM,
@@ -161,7 +161,7 @@ impl FeedReceiver {
     /// when the broker is gone.
     pub async fn recv(&mut self) -> Option<Feed> {
         loop {
-            if let Some(told) = self.told() {
+            if let Some(told) = self.take_break() {
                 // These items must be taken before another break is reported.
                 self.waiting = self.items.len();
                 return Some(told);
@@ -172,14 +172,14 @@ impl FeedReceiver {
                 () = self.breaks.raised.notified() => {}
                 item = self.items.recv() => {
                     self.waiting = self.waiting.saturating_sub(1);
-                    item.iter().for_each(|item| self.bytes.take(weight(item)));
+                    item.iter().for_each(|item| self.bytes.remove_bytes(queued_bytes(item)));
                     return item;
                 }
             }
         }
     }
 
-    fn told(&self) -> Option<Feed> {
+    fn take_break(&self) -> Option<Feed> {
         // See `recv`: the queue is drained between two breaks.
         if self.waiting > 0 {
             return None;
@@ -218,15 +218,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_gets_its_turn_between_two_breaks() {
-        let (to, mut from) = feed(2);
-        (1..=3).for_each(|n| to.offer(entry(n)));
+        let (to, mut from) = event_channel(2);
+        (1..=3).for_each(|n| to.send_or_drop(entry(n)));
         assert_eq!(next(&mut from).await, "missed in 1 room");
-        to.offer(entry(4));
+        to.send_or_drop(entry(4));
         assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);
         assert_eq!(next(&mut from).await, "missed in 1 room");
-        to.offer(entry(5));
+        to.send_or_drop(entry(5));
         assert_eq!(next(&mut from).await, "e5");
-        to.restored();
+        to.report_break();
         assert_eq!(next(&mut from).await, "restored");
     }
 
@@ -238,13 +238,13 @@ mod tests {
             Feed::Entry(entry)
         };
         let (to, mut from) = feed_within(100, 4000);
-        (1..=3).for_each(|n| to.offer(large(n)));
+        (1..=3).for_each(|n| to.send_or_drop(large(n)));
         assert_eq!(next(&mut from).await, "missed in 1 room");
         assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);
-        to.offer(large(4));
+        to.send_or_drop(large(4));
         assert_eq!(next(&mut from).await, "e4");
         let (to, mut from) = feed_within(100, 10);
-        to.offer(large(5));
+        to.send_or_drop(large(5));
         assert_eq!(next(&mut from).await, "e5");
     }
 }

@@ -95,7 +95,7 @@ impl MemoryBroker {
         millis(self.classes.memory())
     }
 
-    fn read(&self, state: &mut State, room: &Room) -> Facts {
+    fn read_facts(&self, state: &mut State, room: &Room) -> Facts {
         let now_ms = (self.clock)();
         let last = state.rooms.get_mut(room).and_then(|stream| {
             stream.expire(now_ms);
@@ -112,11 +112,17 @@ impl MemoryBroker {
     }
 
     fn delivery(&self, event: &Publication, draft: &Draft<'_>, room: &Room) -> Delivery {
-        event.delivery.unwrap_or_else(|| self.classes.delivery(&draft.kind, room))
+        event.delivery.unwrap_or_else(|| self.classes.delivery_of(&draft.kind, room))
     }
 
     /// Assigns the event an offset in one room, or finds the one that it has.
-    fn place(&self, state: &mut State, event: &Publication, room: &Room, now_ms: u64) -> (Placed, Option<Keep>) {
+    fn assign_offset(
+        &self,
+        state: &mut State,
+        event: &Publication,
+        room: &Room,
+        now_ms: u64,
+    ) -> (Placed, Option<Keep>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         stream.expire(now_ms);
         stream.forget_ids(now_ms);
@@ -126,7 +132,7 @@ impl MemoryBroker {
         let offset = Offset::next(stream.last, now_ms);
         // A room without a last offset: whatever preceded it is older than the memory, so the first link points
         // there.
-        let horizon = Offset::at(now_ms.saturating_sub(self.memory_ms()));
+        let horizon = Offset::first_of_ms(now_ms.saturating_sub(self.memory_ms()));
         let link = Link { offset, prev: stream.last.unwrap_or(horizon) };
         stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
         stream.id_order.push_back(event.id.clone());
@@ -137,21 +143,21 @@ impl MemoryBroker {
     }
 
     /// Assigns the event a stamp in one room, unless it is the last of its key there already.
-    fn stamp(state: &mut State, id: &EventId, room: &Room, key: &str, now_ms: u64) -> (Placed, Option<Keep>) {
+    fn assign_stamp(state: &mut State, id: &EventId, room: &Room, key: &str, now_ms: u64) -> (Placed, Option<Keep>) {
         let stream = state.rooms.entry(room.clone()).or_default();
-        let stamp = stream.newest.stamp(key, id, now_ms);
+        let stamp = stream.newest.next_stamp(key, id, now_ms);
         let placed = Placed { room: room.clone(), offset: None, duplicate: stamp.is_none() };
         (placed, stamp.map(Keep::Newest))
     }
 
-    fn store(&self, state: &mut State, entry: &Entry, now_ms: u64) {
+    fn store_entry(&self, state: &mut State, entry: &Entry, now_ms: u64) {
         for place in &entry.places {
             if let (Some(stamp), Some(stream)) = (place.stamp(), state.rooms.get_mut(&place.room)) {
-                stream.newest.keep(stamp, entry.clone(), self.classes.max_latest());
+                stream.newest.keep_newest(stamp, entry.clone(), self.classes.max_latest());
             }
             // A place without a link is not part of the history.
             let (Some(link), Some(stream)) = (place.link(), state.rooms.get_mut(&place.room)) else { continue };
-            let retention = self.classes.of(&place.room).retention;
+            let retention = self.classes.class_of(&place.room).retention;
             stream.entries.push_back((link.offset, entry.clone()));
             while stream.entries.len() as u64 > retention.max_events {
                 stream.entries.pop_front();
@@ -160,14 +166,14 @@ impl MemoryBroker {
         }
     }
 
-    fn sweep(&self, state: &mut State, now_ms: u64) {
+    fn drop_idle_rooms(&self, state: &mut State, now_ms: u64) {
         state.publishes += 1;
         // Expiry is exact on each access; the sweep only frees rooms that are not accessed any more.
         if state.publishes.is_multiple_of(SWEEP_EVERY) {
             state.rooms.retain(|room, stream| {
                 stream.expire(now_ms);
                 stream.forget_ids(now_ms);
-                stream.newest.expire(now_ms.saturating_sub(millis(self.classes.of(room).retention.ttl)));
+                stream.newest.expire(now_ms.saturating_sub(millis(self.classes.class_of(room).retention.ttl)));
                 stream.last.is_some() || !stream.newest.is_empty()
             });
         }
@@ -217,8 +223,8 @@ impl Broker for MemoryBroker {
         let key = self.classes.latest_key(&draft);
         for room in &event.rooms {
             let (at, keep) = match self.delivery(&event, &draft, room) {
-                Delivery::Durable => self.place(&mut state, &event, room, now_ms),
-                Delivery::Latest => Self::stamp(&mut state, &event.id, room, &key, now_ms),
+                Delivery::Durable => self.assign_offset(&mut state, &event, room, now_ms),
+                Delivery::Latest => Self::assign_stamp(&mut state, &event.id, room, &key, now_ms),
                 Delivery::Ephemeral => {
                     (Placed { room: room.clone(), offset: None, duplicate: false }, Some(Keep::Nothing))
                 }
@@ -235,11 +241,11 @@ impl Broker for MemoryBroker {
         let heard = places.iter().any(|p| state.subscribed.contains(&p.room));
         let Publication { text, id, requires_ack, .. } = event;
         let entry = Entry { id, timestamp, requires_ack, places, earlier, text };
-        self.store(&mut state, &entry, now_ms);
-        self.sweep(&mut state, now_ms);
+        self.store_entry(&mut state, &entry, now_ms);
+        self.drop_idle_rooms(&mut state, now_ms);
         // Behind the store, so that a hub which reads at once finds the event.
         if heard {
-            self.feed.offer(Feed::Entry(entry));
+            self.feed.send_or_drop(Feed::Entry(entry));
         }
         Ok(placed)
     }
@@ -256,27 +262,27 @@ impl Broker for MemoryBroker {
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
         let mut state = self.state.lock();
-        let facts = self.read(&mut state, room);
+        let facts = self.read_facts(&mut state, room);
         let stream = state.rooms.get(room);
         let stored = stream.into_iter().flat_map(|s| &s.entries);
         let mut wanted: Vec<Entry> =
             // One more than asked for tells whether more follow.
-            stored.filter(|(o, _)| from.wants(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
+            stored.filter(|(o, _)| from.includes_offset(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
         let has_more = wanted.len() > limit;
         wanted.truncate(limit);
-        let links: Vec<Link> = wanted.iter().filter_map(|entry| entry.link(room)).collect();
+        let links: Vec<Link> = wanted.iter().filter_map(|entry| entry.link_in(room)).collect();
         Ok(History { facts, complete: facts.complete(from, &links, has_more), entries: wanted, has_more })
     }
 
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
         let state = self.state.lock();
-        let oldest = (self.clock)().saturating_sub(millis(self.classes.of(room).retention.ttl));
-        Ok(state.rooms.get(room).map(|stream| stream.newest.current(oldest)).unwrap_or_default())
+        let oldest = (self.clock)().saturating_sub(millis(self.classes.class_of(room).retention.ttl));
+        Ok(state.rooms.get(room).map(|stream| stream.newest.newer_than(oldest)).unwrap_or_default())
     }
 
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
         let mut state = self.state.lock();
-        Ok(rooms.iter().map(|room| self.read(&mut state, room)).collect())
+        Ok(rooms.iter().map(|room| self.read_facts(&mut state, room)).collect())
     }
 
     fn health(&self) -> Health {

@@ -33,7 +33,7 @@ mod reads;
 mod rights;
 mod subscriptions;
 
-use crate::link::{Link, named, remedy};
+use crate::link::{Link, named_client, remedy};
 use crate::logs;
 use crate::redis::checks::Checks;
 use crate::redis::complaints::Complaints;
@@ -101,7 +101,7 @@ impl RedisBroker {
     ) -> Result<Arc<Self>, RedisError> {
         // The connection for pub/sub is no link: it has its own name in Redis' list of clients.
         let of_pubsub =
-            RedisSettings { client: named(&redis.settings.client, pubsub::NAME)?, ..redis.settings.clone() };
+            RedisSettings { client: named_client(&redis.settings.client, pubsub::NAME)?, ..redis.settings.clone() };
         let keys = redis.keys.clone();
         let function = Function::render(keys.prefix(), &classes, settings.id_window, settings.event_bytes);
         let broker = Arc::new(Self {
@@ -111,7 +111,7 @@ impl RedisBroker {
             function,
             subscriptions: Subscriptions::new(of_pubsub.response_timeout),
             checks: redis.checks.clone(),
-            canary: Canary::new(keys.canary(&of_pubsub.node)),
+            canary: Canary::new(keys.node_channel(&of_pubsub.node)),
             complaints: Complaints::default(),
             event_bytes: settings.event_bytes,
             keys,
@@ -120,29 +120,29 @@ impl RedisBroker {
         pubsub::register(&broker, feed.clone(), &mut dispatcher);
         // Behind the registration: the dispatcher cannot be changed once messages come.
         let every = of_pubsub.canary;
-        redis.spawn_live(pubsub::run(broker.clone(), of_pubsub, dispatcher, feed.clone()));
-        redis.spawn_live(probe::run(broker.clone(), *settings, every, feed));
+        redis.spawn_live(pubsub::run_connection(broker.clone(), of_pubsub, dispatcher, feed.clone()));
+        redis.spawn_live(probe::run_probe(broker.clone(), *settings, every, feed));
         let (tasks, stop) = redis.tasks();
         // Reads for clients are megabytes to parse, so they do not run where live delivery does.
-        redis.spawn(reads::run(broker.clone(), tasks, stop));
+        redis.spawn(reads::serve_reads(broker.clone(), tasks, stop));
         Ok(broker)
     }
 
     /// Refuses on a cluster node, which rejects events for reasons that are not theirs. A publisher must not take
     /// that for a verdict on the event.
     fn is_no_cluster(&self) -> Result<(), Unavailable> {
-        if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster().to_owned())) } else { Ok(()) }
+        if self.links.commands.is_cluster() { Err(Unavailable(remedy::cluster_remedy().to_owned())) } else { Ok(()) }
     }
 
     /// The link for publishes and other short requests.
-    fn connection(&self) -> Link {
+    fn command_link(&self) -> Link {
         self.links.commands.clone()
     }
 
     /// Whether any history can be read by the link for healing. If so, a room that cannot be read has a failure of its own.
     async fn reads_at_all(&self) -> bool {
         // The keys of no room: whether histories can be read is a question of rights, not of data.
-        let [history, ..] = self.keys.trial();
+        let [history, ..] = self.keys.trial_keys();
         let mut range = cmd("XRANGE");
         range.arg(history).arg("-").arg("+").arg("COUNT").arg(1);
         range.exec_async(&mut self.links.healing.clone()).await.is_ok()
@@ -150,7 +150,7 @@ impl RedisBroker {
 }
 
 /// As [`unavailable`]; logs a key of this room that holds something else, which no check of Redis shows.
-fn unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
+fn room_unreadable(broker: &RedisBroker, room: &Room, error: &RedisError) -> Unavailable {
     if remedy::is_wrong_type(error) && broker.complaints.may_complain() {
         let keys = broker.keys.channel(room);
         tracing::warn!(event = logs::ROOM_KEY_STRANGE, %error, "a key {keys}:history, :last or :latest holds something else; rename or delete it");
@@ -170,22 +170,22 @@ impl Broker for RedisBroker {
 
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
         self.checks.reachable()?;
-        self.subscriptions.add(self.keys.channel(room)).await
+        self.subscriptions.subscribe_channel(self.keys.channel(room)).await
     }
 
     fn unsubscribe(&self, room: &Room) -> bool {
-        self.subscriptions.remove(self.keys.channel(room))
+        self.subscriptions.unsubscribe_channel(self.keys.channel(room))
     }
 
     async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
         let mut link = self.links.healing.clone();
         // Readiness does not depend on this link. Without the wait, a failure of the link would count against the room.
-        timeout(HEALING_BACK, link.connected()).await.ok();
-        match read::history(self, &mut link, room, from, limit).await {
+        timeout(HEALING_BACK, link.wait_until_connected()).await.ok();
+        match read::read_history(self, &mut link, room, from, limit).await {
             Ok(history) => Ok(history),
             Err(error) => {
                 // Asked only after a failure: whether any history can be read by this link.
-                let failure = unreadable(self, room, &error);
+                let failure = room_unreadable(self, room, &error);
                 // Only a fault of the room itself closes its members; an outage is waited for.
                 let is_the_room = self.checks.is_up() && self.reads_at_all().await;
                 Err(if is_the_room { ReadError::Room(failure) } else { ReadError::Unavailable(failure) })
@@ -193,20 +193,20 @@ impl Broker for RedisBroker {
         }
     }
 
-    async fn resume(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
-        self.reads.page(room, portion).await
+    async fn read_for_client(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+        self.reads.read_page(room, portion).await
     }
 
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
-        self.reads.latest(room).await
+        self.reads.read_latest(room).await
     }
 
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
         match rooms {
             // A join waits for it, so it goes by the link of short requests, and fails as a read of the history would.
             [room] => {
-                let facts = read::facts(self, &mut self.connection(), room).await;
-                facts.map(|facts| vec![facts]).map_err(|e| unreadable(self, room, &e))
+                let facts = read::read_facts(self, &mut self.command_link(), room).await;
+                facts.map(|facts| vec![facts]).map_err(|e| room_unreadable(self, room, &e))
             }
             rooms => read::facts_of(self, &mut self.links.healing.clone(), rooms).await.map_err(|e| unavailable(&e)),
         }
@@ -214,12 +214,12 @@ impl Broker for RedisBroker {
 
     fn health(&self) -> Health {
         let ready = self.checks.is_up();
-        let problem = (!ready).then(|| self.checks.problem());
+        let problem = (!ready).then(|| self.checks.first_problem());
         Health { ready, kind: "redis", problem, recovery: Some(self.checks.watch()) }
     }
 }
 
 /// Publishes a message on a channel, and returns the number of subscribers on its server.
-async fn tell(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<usize, RedisError> {
-    broker.connection().publish(channel, message).await
+async fn publish_message(broker: &RedisBroker, channel: &str, message: &[u8]) -> Result<usize, RedisError> {
+    broker.command_link().publish(channel, message).await
 }

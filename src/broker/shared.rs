@@ -26,7 +26,7 @@ impl Shared {
     /// # Errors
     /// When the event is not valid for clients.
     pub fn envelope(&self) -> Result<&Envelope, &InvalidEvent> {
-        self.0.envelope.get_or_init(|| Envelope::of(&self.0.entry)).as_ref()
+        self.0.envelope.get_or_init(|| Envelope::from_entry(&self.0.entry)).as_ref()
     }
 }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for Shared {
 impl History {
     /// The same history with shared entries.
     #[must_use]
-    pub fn share(self) -> Resumed {
+    pub fn into_shared(self) -> Resumed {
         let Self { facts, entries, complete, has_more } = self;
         History { facts, entries: entries.into_iter().map(Shared::from).collect(), complete, has_more }
     }
@@ -68,8 +68,8 @@ impl History {
 impl<E: AsRef<Entry>> History<E> {
     /// The same history with at most `bytes` of event text, but at least one event if there is any.
     #[must_use]
-    pub fn cut(mut self, bytes: usize) -> Self {
-        let fitting = fitting(&self.entries, bytes);
+    pub fn cut_to_bytes(mut self, bytes: usize) -> Self {
+        let fitting = fitting_entries(&self.entries, bytes);
         // The rest exists, so the reader must be told to ask again.
         if fitting < self.entries.len() {
             self.entries.truncate(fitting);
@@ -80,7 +80,7 @@ impl<E: AsRef<Entry>> History<E> {
 }
 
 /// The number of leading entries with at most `bytes` of text together: at least one, if there is any.
-pub(super) fn fitting<E: AsRef<Entry>>(entries: &[E], bytes: usize) -> usize {
+pub(super) fn fitting_entries<E: AsRef<Entry>>(entries: &[E], bytes: usize) -> usize {
     let sums = entries.iter().scan(0, |sum: &mut usize, entry| {
         *sum += entry.as_ref().text.len();
         Some(*sum)

@@ -8,29 +8,29 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::local::{innermost, nearby};
-use super::{HealthArgs, complain, print};
+use super::local::{innermost, reachable_address};
+use super::{HealthArgs, print, print_error};
 use crate::config::{Config, environment};
 
 pub(super) fn run(args: &HealthArgs) -> ExitCode {
-    match asked(args) {
+    match check_gateway(args) {
         Ok(()) => print("ready\n"),
         Err(problem) => {
-            complain(&problem);
+            print_error(&problem);
             ExitCode::FAILURE
         }
     }
 }
 
-fn asked(args: &HealthArgs) -> Result<(), String> {
+fn check_gateway(args: &HealthArgs) -> Result<(), String> {
     let file = args.config.config.as_deref();
     let admin = Config::load_admin(file, environment()).map_err(|errors| errors.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("this process cannot run: {error}"))?;
-    runtime.block_on(ask(nearby(admin.listen), args))
+    runtime.block_on(ask_readyz(reachable_address(admin.listen), args))
 }
 
-async fn ask(address: SocketAddr, args: &HealthArgs) -> Result<(), String> {
+async fn ask_readyz(address: SocketAddr, args: &HealthArgs) -> Result<(), String> {
     let url = format!("http://{address}/readyz");
     let silent = |error: reqwest::Error| {
         let why = innermost(&error);
@@ -45,13 +45,13 @@ async fn ask(address: SocketAddr, args: &HealthArgs) -> Result<(), String> {
     match (status, serde_json::from_str::<Value>(&body)) {
         (200, Ok(said)) if said["ready"] == true => Ok(()),
         // Answered by a gateway, so its own checks say more than the status.
-        (_, Ok(said)) if said["checks"].is_object() => Err(format!("not ready: {}", failing(&said["checks"]))),
+        (_, Ok(said)) if said["checks"].is_object() => Err(format!("not ready: {}", describe_failing(&said["checks"]))),
         (_, Ok(_) | Err(_)) => Err(format!("what answers at {url} (status {status}) is no gateway; see admin.listen")),
     }
 }
 
 /// The failing checks, each with its failure.
-fn failing(checks: &Value) -> String {
+fn describe_failing(checks: &Value) -> String {
     let failing = checks.as_object().into_iter().flatten().filter(|(_, check)| check["ready"] == false);
     let said = failing.map(|(name, check)| {
         let problem = check["problem"].as_str();

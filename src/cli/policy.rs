@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{EXIT_CONFIG, PolicyArgs, complain, load, mode, print};
+use super::{EXIT_CONFIG, PolicyArgs, load, mode, print, print_error};
 use crate::auth::policy::{Desk, Explanation, Policy};
 use crate::config::{Config, Mode};
 use crate::gateway;
@@ -25,7 +25,7 @@ pub(super) fn run(args: &PolicyArgs) -> ExitCode {
             if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(problem) => {
-            complain(&problem.to_string());
+            print_error(&problem.to_string());
             ExitCode::from(EXIT_CONFIG)
         }
     }
@@ -35,9 +35,9 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::S
     let token = if args.token == "-" { standard_input()? } else { args.token.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let classes = gateway::classes(config)?;
-        let policy = gateway::policy(config, mode(args.dev), CancellationToken::new())?;
-        let verifier = gateway::verifier(config)?;
+        let classes = gateway::build_classes(config)?;
+        let policy = gateway::build_policy(config, mode(args.dev), CancellationToken::new())?;
+        let verifier = gateway::build_verifier(config)?;
         // No revocation list here, so a revoked token looks valid.
         let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
         Ok(desk.explain(token.trim(), &args.room).await)
@@ -68,8 +68,8 @@ fn describe(explanation: &Explanation) -> String {
 }
 
 /// Every class with its rule, for `hallway check-config`.
-pub(super) fn rules(config: &Config) -> Result<String, gateway::StartError> {
-    Ok(table(&gateway::policy(config, Mode::Production, CancellationToken::new())?))
+pub(super) fn describe_rules(config: &Config) -> Result<String, gateway::StartError> {
+    Ok(table(&gateway::build_policy(config, Mode::Production, CancellationToken::new())?))
 }
 
 fn table(policy: &Policy) -> String {
@@ -87,6 +87,6 @@ fn table(policy: &Policy) -> String {
     format!(
         "who may join, and read the history of:\n{}who may report a location: {}\n",
         lines.collect::<String>(),
-        policy.locate().text()
+        policy.locate_condition().text()
     )
 }

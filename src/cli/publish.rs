@@ -8,7 +8,7 @@ use ::redis::Client;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{PublishArgs, complain, print, publishing, refuse};
+use super::{PublishArgs, load_for_publishing, print, print_error, report_config_errors};
 use crate::config::{ApiScope, Bearer, Config, Mode, environment};
 
 mod http;
@@ -35,33 +35,33 @@ enum Target {
 pub(super) fn run(args: &PublishArgs) -> ExitCode {
     let file = args.config.config.as_deref();
     // Publishing needs no key for tokens, so a service's configuration may lack one.
-    let loaded = if args.dev { Config::load(file, environment(), Mode::DevNamed) } else { publishing(file) };
+    let loaded = if args.dev { Config::load(file, environment(), Mode::DevNamed) } else { load_for_publishing(file) };
     let config = match loaded {
         Ok(config) => config,
-        Err(errors) => return refuse(&errors),
+        Err(errors) => return report_config_errors(&errors),
     };
-    match publish(args, &config) {
+    match publish_event(args, &config) {
         Ok(reply) => print(&format!("{reply}\n")),
         Err(Problem::Usage(sentence)) => {
-            complain(&sentence);
+            print_error(&sentence);
             ExitCode::from(EXIT_USAGE)
         }
         Err(Problem::Failed(sentence)) => {
-            complain(&sentence);
+            print_error(&sentence);
             ExitCode::FAILURE
         }
     }
 }
 
-fn publish(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
+fn publish_event(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
     let target = target(args, config)?;
     let event = Event::read(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::Failed(format!("this process cannot run: {error}")))?;
     runtime.block_on(async {
         match target {
-            Target::Redis(client) => redis::publish(&client, config, &event).await,
-            Target::Http { base, key } => http::publish(&base, &key, &event).await,
+            Target::Redis(client) => redis::publish_event(&client, config, &event).await,
+            Target::Http { base, key } => http::publish_event(&base, &key, &event).await,
         }
     })
 }
@@ -71,7 +71,7 @@ fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
     if let Some(client) = client(args, config)? {
         return Ok(Target::Redis(Box::new(client)));
     }
-    let base = args.http.clone().unwrap_or_else(|| http::configured(config));
+    let base = args.http.clone().unwrap_or_else(|| http::configured_url(config));
     let key = args.key.clone().map_or_else(|| api_key(config), Ok)?;
     Ok(Target::Http { base, key })
 }
@@ -82,10 +82,10 @@ fn client(args: &PublishArgs, config: &Config) -> Result<Option<Client>, Problem
         return Ok(None);
     }
     let (settings, url) = match &args.redis {
-        Some(url) => (config.redis.at(url), "--redis"),
+        Some(url) => (config.redis.with_url(url), "--redis"),
         None => (config.redis.clone(), "redis.url"),
     };
-    settings.client().map_err(|errors| Problem::Usage(errors.told(url)))
+    settings.client().map_err(|errors| Problem::Usage(errors.describe_errors(url)))
 }
 
 /// The unrestricted configured key, or the only other one that may publish. Without any configured gateway it is dev
@@ -127,21 +127,21 @@ struct Event {
 impl Event {
     fn read(args: &PublishArgs) -> Result<Self, Problem> {
         let payload = if args.payload == "-" { standard_input()? } else { args.payload.clone() };
-        let mut members = vec![("type", quoted(&args.kind)), ("payload", payload)];
-        members.extend(args.priority.as_ref().map(|priority| ("priority", quoted(&priority.to_uppercase()))));
+        let mut members = vec![("type", quote_json(&args.kind)), ("payload", payload)];
+        members.extend(args.priority.as_ref().map(|priority| ("priority", quote_json(&priority.to_uppercase()))));
         members.extend(args.meta.clone().map(|meta| ("meta", meta)));
         let (rooms, id) = (args.rooms.clone(), args.id.clone());
         Ok(Self { rooms, id, requires_ack: args.requires_ack, members })
     }
 
     /// The event as a JSON object with further members.
-    fn text(&self, more: Vec<(&'static str, String)>) -> String {
+    fn to_json(&self, more: Vec<(&'static str, String)>) -> String {
         let members = self.members.iter().chain(&more).map(|(name, json)| format!("\"{name}\":{json}"));
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 }
 
-fn quoted(text: &str) -> String {
+fn quote_json(text: &str) -> String {
     Value::from(text).to_string()
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::signals::Signals;
-use super::{complain, load, welcome};
+use super::{load, print_error, welcome};
 use crate::config::{Config, DevHost, Log, LogFormat, Mode};
 use crate::gateway::{Gateway, StartError};
 use crate::logs;
@@ -20,7 +20,7 @@ pub(super) fn run(file: Option<&Path>, dev: bool, hosts: &[DevHost]) -> ExitCode
     match start(file, mode, hosts) {
         Ok(code) => code,
         Err(problem) => {
-            complain(&format!("hallway cannot serve: {problem}"));
+            print_error(&format!("hallway cannot serve: {problem}"));
             ExitCode::FAILURE
         }
     }
@@ -51,13 +51,13 @@ async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signa
     raise_open_files();
     let gateway = Gateway::bind(&config, mode, hosts, numbers)?;
     for address in gateway.addresses() {
-        listening(&config.log, address);
+        log_listening(&config.log, address);
     }
     // Behind the bind, so that the printed commands name the real port.
     if mode.is_dev() {
-        exposed(&gateway.addresses()[..config.server.listen.len()]);
+        warn_exposed(&gateway.addresses()[..config.server.listen.len()]);
         welcome::print(&config, &gateway)?;
-        welcome::devices(&config, &gateway, hosts);
+        welcome::print_device_urls(&config, &gateway, hosts);
     }
     signals.asked_to_stop().await;
     tracing::info!(event = logs::STOPPING, "stopping");
@@ -66,7 +66,7 @@ async fn serve(config: Config, mode: Mode, hosts: &[DevHost], mut signals: Signa
 }
 
 /// Warns about dev mode beyond loopback: its public secrets open the gateway to all who can reach it.
-fn exposed(addresses: &[SocketAddr]) {
+fn warn_exposed(addresses: &[SocketAddr]) {
     for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(
             event = logs::DEV_EXPOSED,
@@ -77,10 +77,10 @@ fn exposed(addresses: &[SocketAddr]) {
 }
 
 /// Announces a listener: an object for a log collector, a sentence for a human.
-fn listening(log: &Log, address: &SocketAddr) {
+fn log_listening(log: &Log, address: &SocketAddr) {
     match log.format {
         LogFormat::Json => tracing::info!(event = logs::LISTENING, %address, "listening"),
-        LogFormat::Pretty => complain(&format!("listening on {address}")),
+        LogFormat::Pretty => print_error(&format!("listening on {address}")),
     }
 }
 

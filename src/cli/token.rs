@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{EXIT_CONFIG, TokenArgs, complain, lenient, print};
+use super::{EXIT_CONFIG, TokenArgs, load_leniently, print, print_error};
 use crate::auth::token::mint;
 use crate::clock::now_ms;
 use crate::config::{Auth, Config};
@@ -15,17 +15,17 @@ use crate::config::{Auth, Config};
 const USUAL_TTL: Duration = Duration::from_hours(1);
 
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
-    match minted(args) {
+    match mint_from_args(args) {
         Ok(token) => print(&format!("{token}\n")),
         Err(problem) => {
-            complain(&problem);
+            print_error(&problem);
             ExitCode::from(EXIT_CONFIG)
         }
     }
 }
 
-fn minted(args: &TokenArgs) -> Result<String, String> {
-    let config = lenient(args.config.config.as_deref()).map_err(|errors| errors.to_string())?;
+fn mint_from_args(args: &TokenArgs) -> Result<String, String> {
+    let config = load_leniently(args.config.config.as_deref()).map_err(|errors| errors.to_string())?;
     let claims = claims(args, &config.auth)?;
     mint(secret(&config)?.as_bytes(), &claims).map_err(|e| e.to_string())
 }
@@ -39,7 +39,7 @@ fn secret(config: &Config) -> Result<&str, String> {
 
 fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
     let ttl = args.ttl.unwrap_or_else(|| USUAL_TTL.min(auth.max_token_ttl));
-    let mut claims = accepted(auth, &args.sub, ttl);
+    let mut claims = accepted_claims(auth, &args.sub, ttl);
     claims.extend(args.role.clone().map(|role| ("role".to_owned(), role.into())));
     for claim in &args.claims {
         let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write KEY=JSON"))?;
@@ -51,7 +51,7 @@ fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
 }
 
 /// The claims that a gateway with this configuration requires.
-pub(super) fn accepted(auth: &Auth, sub: &str, ttl: Duration) -> Map<String, Value> {
+pub(super) fn accepted_claims(auth: &Auth, sub: &str, ttl: Duration) -> Map<String, Value> {
     let now = now_ms() / 1000;
     let mut claims = Map::new();
     claims.insert("sub".to_owned(), sub.into());

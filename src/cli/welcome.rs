@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::token::accepted;
+use super::token::accepted_claims;
 use crate::auth::token::mint;
 use crate::config::{Auth, Config, DevHost, Redis};
 use crate::gateway::Gateway;
@@ -26,13 +26,13 @@ pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn st
 }
 
 fn claims(auth: &Auth) -> Map<String, Value> {
-    let mut claims = accepted(auth, "dev", TOKEN_TTL.min(auth.max_token_ttl));
+    let mut claims = accepted_claims(auth, "dev", TOKEN_TTL.min(auth.max_token_ttl));
     claims.insert("role".to_owned(), "admin".into());
     claims
 }
 
 /// Prints the URLs for the devices named by `hosts`.
-pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
+pub(super) fn print_device_urls(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
     let port = gateway.addresses().first().map_or(0, std::net::SocketAddr::port);
     for host in hosts {
         super::print(&format!("For your device: http://{host}:{port}{}\n", config.server.namespace));
@@ -40,14 +40,14 @@ pub(super) fn devices(config: &Config, gateway: &Gateway, hosts: &[DevHost]) {
 }
 
 /// A listener's address as seen from this machine.
-fn reached(address: &str) -> String {
+fn reachable_address(address: &str) -> String {
     let every = address.parse::<std::net::SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
     // An unspecified address cannot be connected to on every system.
     every.map_or_else(|| address.to_owned(), |address| format!("localhost:{}", address.port()))
 }
 
 /// The options that `redis-cli` needs beside the URL.
-fn beside(redis: &Redis) -> String {
+fn redis_cli_options(redis: &Redis) -> String {
     let user = redis.username.as_ref().map(|name| format!(" --user {name}")).unwrap_or_default();
     let asks = redis.password.is_some() || redis.password_file.is_some();
     format!("{user}{}", if asks { " --askpass" } else { "" })
@@ -55,14 +55,14 @@ fn beside(redis: &Redis) -> String {
 
 fn text(address: &str, token: &str, key: &str, config: &Config) -> String {
     let namespace = &config.server.namespace;
-    let address = reached(address);
+    let address = reachable_address(address);
     let redis = match &config.redis.url {
         // As one line, so that it can be copied into a shell.
         Some(url) => format!(
             "Publish through Redis:\n\n  redis-cli -u {1}{2} FCALL {0}_publish 1 '{0}:{{order:ord_123}}' '{{\"type\":\"order.status_changed\",\"payload\":{{\"orderId\":\"ord_123\",\"status\":\"ready\"}}}}'\n\n",
             config.redis.prefix,
             url.expose(),
-            beside(&config.redis),
+            redis_cli_options(&config.redis),
         ),
         None => {
             "The embedded broker is used: nothing is kept when this stops, and publishing goes by HTTP.\n\n".to_owned()

@@ -158,7 +158,7 @@ fn read_keys(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig
         }
         let key = ApiKeyConfig::read(&mut inner, mode);
         // Only once the table is read: the report knows by then what is set.
-        let missing = lacks(&inner);
+        let missing = missing_keys(&inner);
         missing.into_iter().for_each(|complaint| scope.refuse_name(&name, complaint));
         keys.insert(name, key);
     }
@@ -171,7 +171,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The missing parts of a named key.
-fn lacks(scope: &Scope<'_>) -> Vec<Complaint> {
+fn missing_keys(scope: &Scope<'_>) -> Vec<Complaint> {
     let set = |key: &str| scope.report.is_set(&format!("{}.{key}", scope.path));
     let mut complaints = Vec::new();
     if !set("key") && !set("key_file") {
@@ -184,7 +184,7 @@ fn lacks(scope: &Scope<'_>) -> Vec<Complaint> {
 }
 
 /// Checks that the keys agree.
-pub(super) fn agree(config: &Config, mode: Mode, report: &mut Report) {
+pub(super) fn check_keys(config: &Config, mode: Mode, report: &mut Report) {
     one_place("api", report);
     for name in config.api.keys.keys() {
         one_place(&format!("api.keys.{name}"), report);
@@ -195,11 +195,14 @@ pub(super) fn agree(config: &Config, mode: Mode, report: &mut Report) {
         if let Some(other) = bearers[..index].iter().find(|other| other.secret == bearer.secret) {
             let remedy = "give each its own, or put the scopes of both into one";
             let problem = format!("is the same key as {}", other.path());
-            report.blame(&bearer.path(), Complaint::new(problem, remedy));
+            report.reject_value(&bearer.path(), Complaint::new(problem, remedy));
         }
         if mode == Mode::Production && bearer.secret.expose() == Config::DEV_API_KEY {
             let remedy = "make one of your own with `openssl rand -base64 48`";
-            report.blame(&bearer.path(), Complaint::new("is the development value, which everybody knows", remedy));
+            report.reject_value(
+                &bearer.path(),
+                Complaint::new("is the development value, which everybody knows", remedy),
+            );
         }
     }
 }
@@ -209,6 +212,6 @@ fn one_place(path: &str, report: &mut Report) {
     let (key, file) = (format!("{path}.key"), format!("{path}.key_file"));
     if let Some(origin) = report.origin(&key).filter(|_| report.is_set(&file)) {
         let problem = format!("is set, and {key} is too (from {origin})");
-        report.blame(&file, Complaint::new(problem, "keep one of the two"));
+        report.reject_value(&file, Complaint::new(problem, "keep one of the two"));
     }
 }

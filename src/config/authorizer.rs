@@ -86,19 +86,19 @@ fn in_a_header(secret: &Secret) -> Verdict {
 }
 
 fn in_a_headers_file(file: &SecretFile) -> Verdict {
-    file.obeys(in_a_header)
+    file.check_secret(in_a_header)
 }
 
 /// Checks that an authorizer is named where a class asks for one, and that it has one secret.
 pub(super) fn check(config: &Config, report: &mut Report) {
-    if config.authorizer.url.is_none() && report.sound(&["authorizer.url"]) {
+    if config.authorizer.url.is_none() && report.are_sound(&["authorizer.url"]) {
         for (form, _) in config.rooms.iter().filter(|(_, class)| class.authorizer) {
             let key = format!("rooms.{}.authorizer", toml_string(form));
-            report.blame(&key, Complaint::new("asks an authorizer, but there is none", "set authorizer.url"));
+            report.reject_value(&key, Complaint::new("asks an authorizer, but there is none", "set authorizer.url"));
         }
     }
     if report.is_set("authorizer.secret") && report.is_set("authorizer.secret_file") {
         let problem = "is set beside authorizer.secret";
-        report.blame("authorizer.secret_file", Complaint::new(problem, "keep one of the two"));
+        report.reject_value("authorizer.secret_file", Complaint::new(problem, "keep one of the two"));
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Variables(BTreeMap<String, (String, Raw)>);
 
 impl Variables {
     /// Collects the known variables and reports the others. `paths` are the known keys, as `section.key`.
-    pub(super) fn collect(
+    pub(super) fn collect_known(
         environment: impl Iterator<Item = (String, String)>,
         paths: &[String],
         report: &mut Report,
@@ -46,7 +46,7 @@ impl Variables {
                     found.insert((*path).clone(), (name, Raw::Plain(text)));
                 }
                 None => {
-                    let complaint = Complaint::new("is not a known variable", remedy(&name, known.keys()));
+                    let complaint = Complaint::new("is not a known variable", suggest_remedy(&name, known.keys()));
                     report.add(&name, Origin::Environment(name.clone()), complaint);
                 }
             }
@@ -65,7 +65,7 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
 }
 
-fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+fn suggest_remedy<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
     // Their names have signs that the name of a variable cannot have.
     if ["ROOMS", "TYPES"].iter().any(|table| name[PREFIX.len()..].starts_with(table)) {
         return "set room classes and types in the TOML file".to_owned();

@@ -5,14 +5,14 @@ const MOST_WRONG: usize = 3;
 
 /// The known name closest to `name`, if one is close.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wrong = |candidate: &str| edits(name, candidate);
+    let wrong = |candidate: &str| edit_distance(name, candidate);
     let (candidate, count) = known.map(|candidate| (candidate, wrong(candidate))).min_by_key(|(_, count)| *count)?;
     // A short name is within three letters of anything, so at most half may be wrong.
     (count <= MOST_WRONG && count * 2 < candidate.chars().count()).then_some(candidate)
 }
 
 /// The Levenshtein distance: letters inserted, removed or replaced.
-fn edits(left: &str, right: &str) -> usize {
+fn edit_distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (index, letter) in left.chars().enumerate() {

@@ -19,7 +19,7 @@ impl Value for IpNet {
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         let text = raw.text().map(str::trim);
         let net = text.and_then(|text| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from)));
-        net.map(canonical).ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+        net.map(canonical).ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
     }
 
     fn shown(&self) -> Option<String> {

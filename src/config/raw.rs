@@ -83,7 +83,7 @@ impl Raw {
     }
 
     /// The value itself if it is short enough to quote, else its kind.
-    pub(super) fn quoted(&self) -> String {
+    pub(super) fn quote_or_kind(&self) -> String {
         const LONGEST: usize = 60;
         match self {
             // A long quote would drown the sentence around it.

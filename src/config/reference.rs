@@ -30,7 +30,7 @@ pub(super) fn page(sections: &[SectionDoc]) -> String {
     for (name, about, keys) in sections {
         page.push_str(&format!(
             "\n## `[{name}]`\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
-            prose(about)
+            join_lines(about)
         ));
         keys.iter().for_each(|key| page.push_str(&row(key)));
     }
@@ -45,12 +45,13 @@ fn row(key: &Key) -> String {
         (None, None) => "none".to_owned(),
     };
     let later = if key.later { " Not in effect in this version." } else { "" };
-    let (name, kind, meaning) = (key.name, kind(key.kind), first_sentence(&prose(key.doc)).replace('|', "\\|"));
+    let (name, kind, meaning) =
+        (key.name, type_name(key.kind), first_sentence(&join_lines(key.doc)).replace('|', "\\|"));
     format!("| `{name}` | {kind} | {default} | {meaning}{later} |\n")
 }
 
 /// The type in an operator's words.
-fn kind(declared: &str) -> &'static str {
+fn type_name(declared: &str) -> &'static str {
     let inner = declared.trim_start_matches("Option <").trim_start_matches("Option<").trim();
     match inner.trim_end_matches('>').trim() {
         "Duration" => "duration",
@@ -66,7 +67,7 @@ fn kind(declared: &str) -> &'static str {
     }
 }
 
-fn prose(lines: &[&str]) -> String {
+fn join_lines(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 

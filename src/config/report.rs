@@ -25,7 +25,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Records that a key was set.
-    pub(super) fn set(&mut self, key: &str, origin: &Origin) {
+    pub(super) fn note_origin(&mut self, key: &str, origin: &Origin) {
         self.origins.insert(key.to_owned(), origin.clone());
     }
 
@@ -37,7 +37,7 @@ impl Report {
     }
 
     /// Reports a mistake in a key's value, wherever that came from.
-    pub(super) fn blame(&mut self, key: &str, complaint: Complaint) {
+    pub(super) fn reject_value(&mut self, key: &str, complaint: Complaint) {
         let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
         self.add(key, origin, complaint);
     }
@@ -53,7 +53,7 @@ impl Report {
     }
 
     /// Whether none of the keys has a complaint, so that a check across them is meaningful.
-    pub(super) fn sound(&self, keys: &[&str]) -> bool {
+    pub(super) fn are_sound(&self, keys: &[&str]) -> bool {
         !keys.iter().any(|key| self.broken.contains(*key))
     }
 

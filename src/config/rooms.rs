@@ -116,7 +116,7 @@ fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
 
 /// Checks that no class admits users to rooms that another one guards. A class inherits the rule of one that covers
 /// it. One that takes only some rooms away from another inherits none that was meant for them.
-pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
+pub(super) fn check_classes(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
     for (name, _) in rooms.iter().filter(|(_, class)| class.join.is_none()) {
         let Ok(form) = name.parse::<Form>() else { continue };
         let built_in = BUILT_IN.iter().map(|name| (*name, None));
@@ -124,19 +124,19 @@ pub(super) fn check(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Repo
         let mut guarded = others.filter(|(other, class)| {
             let Ok(other) = other.parse::<Form>() else { return false };
             let rule = class.is_some_and(|class| class.join.is_some() || class.authorizer);
-            (rule || defaults::guard(&other)) && shares(&form, &other)
+            (rule || defaults::guards_form(&other)) && splits_form(&form, &other)
         });
         // A built-in class has its own default rule.
         if let Some((other, _)) = guarded.next().filter(|_| !form.is_built_in()) {
             let problem = format!("has rooms that \"{other}\" has, too, and does not say who may join them");
-            report.blame(&format!("rooms.{}", toml_string(name)), Complaint::new(problem, "add `join = \"…\"`"));
+            report.reject_value(&format!("rooms.{}", toml_string(name)), Complaint::new(problem, "add `join = \"…\"`"));
         }
     }
 }
 
 /// Whether some rooms of `form` would otherwise belong to the other class, and others not.
-fn shares(form: &Form, other: &Form) -> bool {
-    form.meets(other) && form.precedes(other) && !form.covers(other) && !other.covers(form)
+fn splits_form(form: &Form, other: &Form) -> bool {
+    form.overlaps_form(other) && form.precedes(other) && !form.covers(other) && !other.covers(form)
 }
 
 /// Reads `[types]` over the defaults.

@@ -160,7 +160,7 @@ pub(super) fn bearer(secret: &Secret) -> Verdict {
 
 /// The same for a key in a file.
 pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
-    file.obeys(bearer)
+    file.check_secret(bearer)
 }
 
 /// A URL of the durable store.

@@ -67,16 +67,16 @@ impl<'a> Scope<'a> {
         let sources = self.sources;
         let entry = self.table.and_then(|table| table.get(name));
         // Also when a variable replaces it: the mistake would surface when the variable is removed.
-        let from_file = entry.and_then(|entry| self.accept(&path, sources.origin(entry), &entry.value, rules));
+        let from_file = entry.and_then(|entry| self.accept_value(&path, sources.origin(entry), &entry.value, rules));
         let variable = sources.variables.get(&path);
         let from_variable =
-            variable.and_then(|(name, raw)| self.accept(&path, Origin::Environment(name.to_owned()), raw, rules));
+            variable.and_then(|(name, raw)| self.accept_value(&path, Origin::Environment(name.to_owned()), raw, rules));
         from_variable.or(from_file).unwrap_or(default)
     }
 
-    fn accept<T: Value>(&mut self, path: &str, origin: Origin, raw: &Raw, rules: &[&dyn Rule<T>]) -> Option<T> {
+    fn accept_value<T: Value>(&mut self, path: &str, origin: Origin, raw: &Raw, rules: &[&dyn Rule<T>]) -> Option<T> {
         // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
-        self.report.set(path, &origin);
+        self.report.note_origin(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
             rules.iter().try_for_each(|rule| rule.check_value(&value))?;
             Ok(value)

@@ -43,7 +43,7 @@ impl SecretFile {
     }
 
     /// Applies a rule to the secret, and names the file in its complaint.
-    pub(super) fn obeys(&self, rule: impl Fn(&Secret) -> Verdict) -> Verdict {
+    pub(super) fn check_secret(&self, rule: impl Fn(&Secret) -> Verdict) -> Verdict {
         let path = &self.path;
         rule(&self.secret)
             .map_err(|Complaint { problem, remedy }| Complaint::new(format!("{path:?} {problem}"), remedy))

@@ -86,7 +86,7 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
     // Neither is preferred: the operator would not know which Redis is used.
     if report.is_set("redis.url") {
         let complaint = Complaint::new("is set, and redis.url too", "set one of them only");
-        return report.blame("redis.url_file", complaint);
+        return report.reject_value("redis.url_file", complaint);
     }
     config.redis.url = secret_file(&path, redis_url, "redis.url_file", report);
 }
@@ -94,6 +94,6 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
 /// The secret in a file, without white space at its ends. Mistakes are reported for `key`.
 fn secret_file(path: &Path, rule: impl Fn(&Secret) -> Verdict, key: &str, report: &mut Report) -> Option<Secret> {
     let read = SecretFile::read(path.to_owned());
-    let found = read.and_then(|file| file.obeys(rule).map(|()| file.secret().clone()));
-    found.map_err(|complaint| report.blame(key, complaint)).ok()
+    let found = read.and_then(|file| file.check_secret(rule).map(|()| file.secret().clone()));
+    found.map_err(|complaint| report.reject_value(key, complaint)).ok()
 }

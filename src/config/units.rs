@@ -77,7 +77,7 @@ impl Value for ByteSize {
             // TOML may write a plain number of bytes without quotes.
             None => raw.integer().and_then(|count| count.try_into().ok()).map(Self),
         };
-        size.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+        size.ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
     }
 
     fn shown(&self) -> Option<String> {
@@ -90,7 +90,7 @@ impl Value for Duration {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         let duration = raw.text().and_then(|text| parse_duration(text).ok());
-        duration.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+        duration.ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
     }
 
     fn shown(&self) -> Option<String> {

@@ -33,9 +33,9 @@ impl Value for bool {
         match raw {
             Raw::Boolean(boolean) => Ok(*boolean),
             // Only a variable's text may stand for another type: in TOML `"true"` is a string.
-            Raw::Plain(text) => text.trim().parse().map_err(|_| mismatch(raw.quoted(), Self::KIND)),
+            Raw::Plain(text) => text.trim().parse().map_err(|_| mismatch(raw.quote_or_kind(), Self::KIND)),
             Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_) => {
-                Err(mismatch(raw.quoted(), Self::KIND))
+                Err(mismatch(raw.quote_or_kind(), Self::KIND))
             }
         }
     }
@@ -52,7 +52,7 @@ macro_rules! whole_number {
 
             fn parse(raw: &Raw) -> Result<Self, Complaint> {
                 let number = raw.integer().and_then(|number| number.try_into().ok());
-                number.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+                number.ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
             }
 
             fn shown(&self) -> Option<String> {
@@ -71,7 +71,7 @@ impl Value for String {
             // No key has a meaning for the empty text; leaving the key out has one.
             Some("") => Err(Complaint::new("is empty", "give it a value, or leave it out altogether")),
             Some(text) => Ok(text.to_owned()),
-            None => Err(mismatch(raw.quoted(), Self::KIND)),
+            None => Err(mismatch(raw.quote_or_kind(), Self::KIND)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Value for SocketAddr {
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
         let address = raw.text().and_then(|text| text.trim().parse().ok());
-        address.ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+        address.ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
     }
 
     fn shown(&self) -> Option<String> {
@@ -128,7 +128,7 @@ impl<T: Value> Value for Vec<T> {
             Raw::Plain(text) => text.split(',').map(|item| T::parse(&Raw::Plain(item.trim().to_owned()))).collect(),
             Raw::List(items) => items.iter().map(T::parse).collect(),
             Raw::Text(_) | Raw::Integer(_) | Raw::Boolean(_) | Raw::Table(_) | Raw::Other(_) => {
-                Err(mismatch(raw.quoted(), Self::KIND))
+                Err(mismatch(raw.quote_or_kind(), Self::KIND))
             }
         }
     }
@@ -148,7 +148,7 @@ macro_rules! words {
             fn parse(raw: &$crate::config::raw::Raw) -> Result<Self, $crate::config::error::Complaint> {
                 match raw.text() {
                     $(Some($text) => Ok(Self::$word),)+
-                    _ => Err($crate::config::value::mismatch(raw.quoted(), Self::KIND)),
+                    _ => Err($crate::config::value::mismatch(raw.quote_or_kind(), Self::KIND)),
                 }
             }
 

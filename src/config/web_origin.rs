@@ -21,7 +21,7 @@ pub struct WebOrigin {
 }
 
 impl WebOrigin {
-    fn read(text: &str) -> Option<Self> {
+    fn parse_origin(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let (scheme, rest) = text.split_once("://")?;
         let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
@@ -79,7 +79,7 @@ impl Value for WebOrigin {
     const KIND: &'static str = "an origin such as https://app.example.com or https://*.example.com, without a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
-        raw.text().and_then(Self::read).ok_or_else(|| mismatch(raw.quoted(), Self::KIND))
+        raw.text().and_then(Self::parse_origin).ok_or_else(|| mismatch(raw.quote_or_kind(), Self::KIND))
     }
 
     fn shown(&self) -> Option<String> {
@@ -93,7 +93,7 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, included: &[&str], others: &[&str]) {
-        let pattern = WebOrigin::read(pattern).expect("an origin");
+        let pattern = WebOrigin::parse_origin(pattern).expect("an origin");
         for origin in included {
             assert!(pattern.includes(origin), "{pattern} {origin}");
         }
@@ -166,7 +166,7 @@ mod tests {
             "1http://example.com",
             "://example.com",
         ] {
-            assert_eq!(WebOrigin::read(text), None, "{text}");
+            assert_eq!(WebOrigin::parse_origin(text), None, "{text}");
         }
     }
 }

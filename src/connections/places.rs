@@ -69,8 +69,8 @@ impl Places {
     ///
     /// # Errors
     /// The cap that is reached.
-    pub fn take(&self, client: IpAddr) -> Result<Place, Full> {
-        let (ip, caps) = (customer(client), self.0.caps);
+    pub fn take_slot(&self, client: IpAddr) -> Result<Place, Full> {
+        let (ip, caps) = (network_of(client), self.0.caps);
         let mut taken = self.0.taken.lock();
         let from_there = taken.by_ip.get(&ip).copied().unwrap_or_default();
         // Before the cap on all: a client that is over its own limit gets to know that, however full the node is.
@@ -106,7 +106,7 @@ impl Drop for Place {
 }
 
 /// Gives the address that all connections of one customer share: of IPv6 its /64.
-pub(super) fn customer(ip: IpAddr) -> IpAddr {
+pub(super) fn network_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS)),
         v4 @ IpAddr::V4(_) => v4,
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn each_customer_has_places_of_its_own_and_gets_them_back() {
         let places = places(Some(5), Some(2));
-        let take = |from: &str| places.take(ip(from));
+        let take = |from: &str| places.take_slot(ip(from));
         let first = take("10.0.0.1").expect("free");
         let _mapped = take("::ffff:10.0.0.1").expect("free");
         assert_eq!(take("10.0.0.1").expect_err("full"), Full::Address);
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn nobody_is_remembered() {
         let places = places(None, Some(1));
-        (0..1000).for_each(|i| drop(places.take(IpAddr::V6(Ipv6Addr::from_bits(i << HOST_BITS)))));
+        (0..1000).for_each(|i| drop(places.take_slot(IpAddr::V6(Ipv6Addr::from_bits(i << HOST_BITS)))));
         assert!(places.0.taken.lock().by_ip.is_empty());
     }
 }

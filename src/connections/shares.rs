@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::places::customer;
+use super::places::network_of;
 use crate::rate::{Bucket, Rate};
 
 /// Most customers with a share of their own: three mebibytes of memory. Only customers that were given something in the
@@ -96,29 +96,29 @@ impl Shares {
     ///
     /// # Errors
     /// Why there is none for it.
-    pub fn take(&self, client: IpAddr, now: Instant) -> Result<(), Scarce> {
+    pub fn take_share(&self, client: IpAddr, now: Instant) -> Result<(), Scarce> {
         let mut given = self.given.lock();
-        given.forget(now);
-        let key = given.key(customer(client));
+        given.drop_expired(now);
+        let key = given.address_key(network_of(client));
         // This customer counts too, even if it has no entry yet: shares are equal parts of the rate.
         let askers = given.customers.len() + usize::from(!given.customers.contains_key(&key));
-        let (all, portion) = (Rate::per_second(self.per_second), self.portion(askers));
+        let (all, portion) = (Rate::per_second(self.per_second), self.fair_rate(askers));
         // A copy, written back only on success: a refusal must cost the customer nothing.
         let mut its = given.customers.get(&key).copied().unwrap_or_default();
-        if portion.cap.is_some_and(|cap| !its.capped.has(cap, now)) {
+        if portion.cap.is_some_and(|cap| !its.capped.has_token(cap, now)) {
             return Err(Scarce::Share);
         }
         // A single asker has the whole rate and takes nothing from others, so it gets no credit.
-        let credit = if askers > 1 { its.credit(portion, now) } else { None };
-        if !given.all.take(all, now) && !credit.is_some_and(|credit| given.all.take_on_credit(all, credit, now)) {
+        let credit = if askers > 1 { its.credit_limit(portion, now) } else { None };
+        if !given.all.take_token(all, now) && !credit.is_some_and(|credit| given.all.take_on_credit(all, credit, now)) {
             return Err(if credit.is_some() || askers == 1 { Scarce::All } else { Scarce::Share });
         }
-        its.charge(portion, now);
+        its.charge_handshake(portion, now);
         given.customers.insert(key, its);
         Ok(())
     }
 
-    fn portion(&self, askers: usize) -> Portion {
+    fn fair_rate(&self, askers: usize) -> Portion {
         let askers = u32::try_from(askers).unwrap_or(u32::MAX);
         let part = |of: u32| Rate::per_second(self.per_second / of);
         Portion { share: part(askers), half_share: part(askers.saturating_mul(2)), cap: self.cap }
@@ -127,18 +127,18 @@ impl Shares {
 
 impl Customer {
     /// Gives the credit that the customer may use.
-    fn credit(&self, portion: Portion, now: Instant) -> Option<Duration> {
-        if self.half_share.has(portion.half_share, now) {
+    fn credit_limit(&self, portion: Portion, now: Instant) -> Option<Duration> {
+        if self.half_share.has_token(portion.half_share, now) {
             return Some(CREDIT);
         }
-        self.share.has(portion.share, now).then_some(HALF_CREDIT)
+        self.share.has_token(portion.share, now).then_some(HALF_CREDIT)
     }
 
-    fn charge(&mut self, portion: Portion, now: Instant) {
-        self.share.charge(portion.share, now);
-        self.half_share.charge(portion.half_share, now);
+    fn charge_handshake(&mut self, portion: Portion, now: Instant) {
+        self.share.take_or_empty(portion.share, now);
+        self.half_share.take_or_empty(portion.half_share, now);
         if let Some(cap) = portion.cap {
-            self.capped.charge(cap, now);
+            self.capped.take_or_empty(cap, now);
         }
     }
 
@@ -148,13 +148,13 @@ impl Customer {
 }
 
 impl Given {
-    fn key(&self, ip: IpAddr) -> Option<IpAddr> {
+    fn address_key(&self, ip: IpAddr) -> Option<IpAddr> {
         // A customer that has an entry keeps it; only further ones are put together.
         let is_told_apart = self.customers.len() < TOLD_APART || self.customers.contains_key(&Some(ip));
         is_told_apart.then_some(ip)
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Instant) {
         if self.forgot.is_some_and(|at| now.saturating_duration_since(at) < FORGET_EVERY) {
             return;
         }
@@ -178,7 +178,7 @@ mod tests {
     /// How many of `asks` from one address are given in the course of a second that begins at `from`.
     fn given(shares: &Shares, client: IpAddr, from: Instant, asks: u32) -> u32 {
         let at = |i| from + Duration::from_secs(1) * i / asks;
-        (0..asks).map(|i| u32::from(shares.take(client, at(i)).is_ok())).sum()
+        (0..asks).map(|i| u32::from(shares.take_share(client, at(i)).is_ok())).sum()
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
             let from = start + Duration::from_secs(second);
             assert!((99..=101).contains(&given(&shares, ip(GREEDY), from, 10_000)), "second {second}");
         }
-        let last = (0..3).map(|_| shares.take(ip(GREEDY), start + Duration::from_secs(5))).last();
+        let last = (0..3).map(|_| shares.take_share(ip(GREEDY), start + Duration::from_secs(5))).last();
         assert_eq!(last, Some(Err(Scarce::All)), "no other asks");
     }
 
@@ -202,11 +202,11 @@ mod tests {
         let mut taken = 0;
         for tick in 0..20_000_u32 {
             let now = start + Duration::from_millis(1) / 2 * tick;
-            taken += u32::from(shares.take(ip(GREEDY), now).is_ok());
+            taken += u32::from(shares.take_share(ip(GREEDY), now).is_ok());
             if tick >= 300 && tick % 50 == 49 {
                 let newcomer = ip(&format!("198.51.100.{}", tick / 50 % 250));
-                assert_eq!(shares.take(newcomer, now), Ok(()), "at tick {tick}");
-                assert_eq!(shares.take(ip(GREEDY), now), Err(Scarce::Share), "at tick {tick}");
+                assert_eq!(shares.take_share(newcomer, now), Ok(()), "at tick {tick}");
+                assert_eq!(shares.take_share(ip(GREEDY), now), Err(Scarce::Share), "at tick {tick}");
             }
         }
         assert!((700..=720).contains(&taken), "of 1000 + 100 the newcomers had 394, and it the rest: {taken}");
@@ -221,8 +221,8 @@ mod tests {
         for tick in 0..10_000_u32 {
             let now = start + Duration::from_secs(1) + Duration::from_millis(1) * tick;
             // The one asks ten times as often as the other.
-            taken[0] += (0..10).map(|_| u32::from(shares.take(ip(GREEDY), now).is_ok())).sum::<u32>();
-            taken[1] += u32::from(shares.take(ip("198.51.100.1"), now).is_ok());
+            taken[0] += (0..10).map(|_| u32::from(shares.take_share(ip(GREEDY), now).is_ok())).sum::<u32>();
+            taken[1] += u32::from(shares.take_share(ip("198.51.100.1"), now).is_ok());
         }
         assert!(taken[1] >= 480, "{taken:?}");
         assert!((990..=1060).contains(&taken.iter().sum::<u32>()), "the rate, and the credit once: {taken:?}");
@@ -237,10 +237,10 @@ mod tests {
                 let now = start + Duration::from_millis(2) * tick;
                 // The first has used up the rate when the second comes, and so on.
                 let there = greedy.min(1 + tick / 15);
-                taken += (0..there).filter(|i| shares.take(ip(&format!("203.0.113.{i}")), now).is_ok()).count();
+                taken += (0..there).filter(|i| shares.take_share(ip(&format!("203.0.113.{i}")), now).is_ok()).count();
                 if tick >= 2000 && tick % 750 == 0 {
                     let newcomer = ip(&format!("198.51.100.{}", tick / 750));
-                    assert_eq!(shares.take(newcomer, now), Ok(()), "beside {greedy} at tick {tick}");
+                    assert_eq!(shares.take_share(newcomer, now), Ok(()), "beside {greedy} at tick {tick}");
                     came += 1;
                 }
             }
@@ -252,10 +252,11 @@ mod tests {
     fn many_newcomers_are_given_no_more_than_the_rate_and_the_credit() {
         let (shares, start) = (Shares::per_second(100, None), Instant::now());
         let newcomer = |i: u32| IpAddr::V6(Ipv6Addr::from_bits(u128::from(i) << 64));
-        let at_once = (0..1000).filter(|i| shares.take(newcomer(*i), start).is_ok()).count();
+        let at_once = (0..1000).filter(|i| shares.take_share(newcomer(*i), start).is_ok()).count();
         assert_eq!(at_once, 150);
-        assert_eq!(shares.take(newcomer(5000), start), Err(Scarce::All));
-        let later = (1000..6000).filter(|i| shares.take(newcomer(*i), start + Duration::from_secs(1)).is_ok()).count();
+        assert_eq!(shares.take_share(newcomer(5000), start), Err(Scarce::All));
+        let later =
+            (1000..6000).filter(|i| shares.take_share(newcomer(*i), start + Duration::from_secs(1)).is_ok()).count();
         assert_eq!(later, 100);
     }
 
@@ -263,19 +264,19 @@ mod tests {
     fn one_customer_may_be_capped() {
         let (shares, start) = (Shares::per_second(100, Some(5)), Instant::now());
         let six = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "2001:db8::6"];
-        let taken: Vec<_> = six.iter().map(|from| shares.take(ip(from), start)).collect();
+        let taken: Vec<_> = six.iter().map(|from| shares.take_share(ip(from), start)).collect();
         assert_eq!(taken, [Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Err(Scarce::Share)]);
-        assert_eq!(shares.take(ip("2001:db8:0:1::1"), start), Ok(()));
+        assert_eq!(shares.take_share(ip("2001:db8:0:1::1"), start), Ok(()));
     }
 
     #[test]
     fn memory_is_bounded_and_the_quiet_are_forgotten() {
         let (shares, start) = (Shares::per_second(1_000_000, None), Instant::now());
         for i in 0..20_000_u32 {
-            assert_eq!(shares.take(IpAddr::from(i.to_be_bytes()), start), Ok(()));
+            assert_eq!(shares.take_share(IpAddr::from(i.to_be_bytes()), start), Ok(()));
         }
         assert_eq!(shares.given.lock().customers.len(), TOLD_APART + 1);
-        assert_eq!(shares.take(ip(GREEDY), start + Duration::from_secs(2)), Ok(()));
+        assert_eq!(shares.take_share(ip(GREEDY), start + Duration::from_secs(2)), Ok(()));
         assert_eq!(shares.given.lock().customers.len(), 1);
     }
 }

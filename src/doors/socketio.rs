@@ -111,7 +111,7 @@ impl Door {
     }
 
     /// Logs for a developer why a token was refused.
-    fn hint(&self, reason: &'static str, what: &str) {
+    fn hint_developer(&self, reason: &'static str, what: &str) {
         if self.hints.is_due(reason) {
             tracing::info!(event = logs::DEV_TOKEN_REFUSED, reason, "a token was refused: {what}");
         }
@@ -119,7 +119,7 @@ impl Door {
 
     /// Builds the layer that serves `/socket.io/`.
     #[must_use]
-    pub fn layer(self: &Arc<Self>, settings: &SocketIoSettings) -> SocketIoLayer {
+    pub fn socketio_layer(self: &Arc<Self>, settings: &SocketIoSettings) -> SocketIoLayer {
         // No command takes an attachment, but the library buffers them before a handler could refuse the packet. So
         // they are bounded in number, size and time.
         let binaries = ParserConfig::common()
@@ -143,7 +143,7 @@ impl Door {
             .with_parser(binaries)
             .build_layer();
         for namespace in &settings.namespaces {
-            self.clone().serve(&io, namespace);
+            self.clone().serve_namespace(&io, namespace);
         }
         // An event before any CONNECT closes the transport. The library applies that to the root namespace only if it
         // is registered, so it is registered here, to refuse every CONNECT.

@@ -27,11 +27,11 @@ impl Fleet for Alone {
         Ok(())
     }
 
-    fn forgotten(&self) -> u64 {
+    fn forget_count(&self) -> u64 {
         0
     }
 
-    async fn others(&self, _: &Room) -> Result<usize, Unavailable> {
+    async fn members_elsewhere(&self, _: &Room) -> Result<usize, Unavailable> {
         Ok(0)
     }
 
@@ -43,19 +43,19 @@ impl Fleet for Alone {
         &self.control
     }
 
-    async fn revoke(&self, _: &Noted) -> Result<(), Unavailable> {
+    async fn announce_revocation(&self, _: &Noted) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    async fn kick(&self, _: Mark) -> Result<Kicked, Unavailable> {
+    async fn kick_elsewhere(&self, _: Mark) -> Result<Kicked, Unavailable> {
         Ok(Kicked { sockets: 0, complete: true })
     }
 
-    async fn answer(&self, _: &str, _: usize) -> Result<(), Unavailable> {
+    async fn answer_kick(&self, _: &str, _: usize) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    async fn resign(&self) -> Result<(), Unavailable> {
+    async fn leave_fleet(&self) -> Result<(), Unavailable> {
         Ok(())
     }
 }

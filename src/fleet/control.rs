@@ -78,7 +78,7 @@ pub struct Orders {
 pub struct Kick {
     /// The user.
     pub user: Mark,
-    /// Where the answer goes, for [`Fleet::answer`](super::Fleet::answer).
+    /// Where the answer goes, for [`Fleet::answer`](super::Fleet::answer_kick).
     pub ticket: String,
 }
 
@@ -124,7 +124,7 @@ impl Control {
     /// Whether a token is revoked, as far as this node knows.
     #[must_use]
     pub fn covers(&self, shown: &Shown) -> bool {
-        self.list.read().cover(shown)
+        self.list.read().cover_token(shown)
     }
 
     /// Whether there is no room for another entry. Revocations from other nodes are always accepted.
@@ -132,24 +132,24 @@ impl Control {
     pub fn is_full(&self, mark: Mark) -> bool {
         let list = self.list.read();
         // A user or token with an entry needs no second one.
-        list.len() >= self.most && list.of(mark).is_none()
+        list.len() >= self.most && list.revocation_of(mark).is_none()
     }
 
     /// Puts a revocation into the list. The caller must end the sessions **after** this, never before.
-    pub fn note(&self, revocation: &Revocation) -> Noted {
+    pub fn add_revocation(&self, revocation: &Revocation) -> Noted {
         let mut list = self.list.write();
-        let before = list.of(revocation.mark);
+        let before = list.revocation_of(revocation.mark);
         list.add(revocation);
-        let known = list.of(revocation.mark).unwrap_or(*revocation);
-        self.count(&list);
+        let known = list.revocation_of(revocation.mark).unwrap_or(*revocation);
+        self.update_gauge(&list);
         Noted { known, before: before.filter(|before| *before != known) }
     }
 
     /// Adds revocations from elsewhere, and orders a check of the sessions that a new one concerns.
-    pub fn hear(&self, revocations: &[Revocation]) {
+    pub fn merge_remote(&self, revocations: &[Revocation]) {
         let mut list = self.list.write();
         let news: Vec<Mark> = revocations.iter().filter(|one| list.add(one)).map(|one| one.mark).collect();
-        self.count(&list);
+        self.update_gauge(&list);
         drop(list);
         // Most messages repeat what this node noted itself.
         if news.is_empty() {
@@ -181,7 +181,7 @@ impl Control {
     }
 
     /// Waits for orders and takes all of them.
-    pub async fn orders(&self) -> Orders {
+    pub async fn take_orders(&self) -> Orders {
         self.raised.notified().await;
         std::mem::take(&mut *self.orders.lock())
     }
@@ -208,20 +208,20 @@ impl Control {
     pub fn expire(&self) {
         let over = self.over_ms();
         let mut list = self.list.write();
-        list.expire(over);
-        self.count(&list);
+        list.remove_expired(over);
+        self.update_gauge(&list);
     }
 
     /// The revocation of a user or token.
     #[must_use]
-    pub fn of(&self, mark: Mark) -> Option<Revocation> {
-        self.list.read().of(mark)
+    pub fn revocation_of(&self, mark: Mark) -> Option<Revocation> {
+        self.list.read().revocation_of(mark)
     }
 
     /// The revocations that `other` lacks, or has in a weaker form.
     #[must_use]
-    pub fn beyond(&self, other: &Revocations) -> Vec<Revocation> {
-        self.list.read().beyond(other)
+    pub fn missing_from(&self, other: &Revocations) -> Vec<Revocation> {
+        self.list.read().missing_from(other)
     }
 
     /// Notes that the stored list was read.
@@ -235,7 +235,7 @@ impl Control {
     }
 
     /// Waits until the stored list was read once.
-    pub async fn loaded(&self) {
+    pub async fn wait_until_loaded(&self) {
         // Nearly always: without this every CONNECT would make a receiver.
         if *self.loaded.borrow() {
             return;
@@ -252,7 +252,7 @@ impl Control {
         RevocationHealth { ready, known: self.list.read().len(), problem }
     }
 
-    fn count(&self, list: &Revocations) {
+    fn update_gauge(&self, list: &Revocations) {
         self.known.set(f64::from(u32::try_from(list.len()).unwrap_or(u32::MAX)));
     }
 }
@@ -268,22 +268,22 @@ mod tests {
     #[tokio::test]
     async fn news_is_an_order_once_and_too_much_of_it_means_everybody() {
         let control = Control::new(2, true);
-        control.hear(&[revocation(1), revocation(2)]);
-        control.hear(&[revocation(1)]);
-        assert_eq!(control.orders().await.revoked, [Mark(1), Mark(2)]);
+        control.merge_remote(&[revocation(1), revocation(2)]);
+        control.merge_remote(&[revocation(1)]);
+        assert_eq!(control.take_orders().await.revoked, [Mark(1), Mark(2)]);
         let many: Vec<Revocation> = (0..=REMEMBERED as u128).map(|mark| revocation(mark + 10)).collect();
-        control.hear(&many[..REMEMBERED]);
-        control.hear(&many);
-        let orders = control.orders().await;
+        control.merge_remote(&many[..REMEMBERED]);
+        control.merge_remote(&many);
+        let orders = control.take_orders().await;
         assert!(orders.everybody && orders.revoked.is_empty());
     }
 
     #[test]
     fn a_full_list_takes_nobody_new() {
         let control = Control::new(2, true);
-        control.note(&revocation(1));
+        control.add_revocation(&revocation(1));
         assert!(!control.is_full(Mark(2)));
-        control.note(&revocation(2));
+        control.add_revocation(&revocation(2));
         assert!(control.is_full(Mark(3)) && !control.is_full(Mark(2)));
         control.expire();
         assert!(!control.is_full(Mark(3)));
@@ -304,9 +304,9 @@ mod tests {
             if let Some(ms) = shared {
                 control.set_clock(ms, Instant::now());
             }
-            control.note(&until(end));
+            control.add_revocation(&until(end));
             control.expire();
-            assert_eq!(control.of(Mark(1)).is_some(), kept, "{shared:?} {end}");
+            assert_eq!(control.revocation_of(Mark(1)).is_some(), kept, "{shared:?} {end}");
         }
     }
 
@@ -314,8 +314,8 @@ mod tests {
     fn what_is_noted_takes_the_place_of_what_was() {
         let control = Control::new(2, true);
         let later = Revocation { before_ms: 7, ..revocation(1) };
-        assert_eq!(control.note(&revocation(1)), Noted { known: revocation(1), before: None });
-        assert_eq!(control.note(&later), Noted { known: later, before: Some(revocation(1)) });
-        assert_eq!(control.note(&revocation(1)), Noted { known: later, before: None });
+        assert_eq!(control.add_revocation(&revocation(1)), Noted { known: revocation(1), before: None });
+        assert_eq!(control.add_revocation(&later), Noted { known: later, before: Some(revocation(1)) });
+        assert_eq!(control.add_revocation(&revocation(1)), Noted { known: later, before: None });
     }
 }

@@ -50,7 +50,7 @@ pub struct RedisFleet {
 
 impl fmt::Debug for RedisFleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisFleet({} nodes)", self.nodes.live())
+        write!(f, "RedisFleet({} nodes)", self.nodes.live_nodes())
     }
 }
 
@@ -69,7 +69,7 @@ impl RedisFleet {
         });
         fleet.register(dispatcher);
         redis.spawn_live(nodes::run(fleet.clone()));
-        redis.spawn_live(revoked::run(fleet.clone(), redis.settings.canary));
+        redis.spawn_live(revoked::sync_list(fleet.clone(), redis.settings.canary));
         fleet
     }
 
@@ -77,14 +77,14 @@ impl RedisFleet {
     fn register(self: &Arc<Self>, dispatcher: &mut Dispatcher) {
         let (lists, kicks, answers, losses) = (self.clone(), self.clone(), self.clone(), self.clone());
         let control = self.keys.control();
-        dispatcher.on(&control, move |message| revoked::hear(&lists, message));
-        dispatcher.on(&control, move |message| kick::hear(&kicks, message));
-        dispatcher.on(&self.own_channel(), move |message| answers.answers.take(message));
-        dispatcher.on_restored(move || losses.revoked.mistrust());
+        dispatcher.on_channel(&control, move |message| revoked::handle_revocations(&lists, message));
+        dispatcher.on_channel(&control, move |message| kick::handle_kick_request(&kicks, message));
+        dispatcher.on_channel(&self.own_channel(), move |message| answers.answers.take_answer(message));
+        dispatcher.on_restored(move || losses.revoked.require_reload());
     }
 
     fn own_channel(&self) -> String {
-        self.keys.canary(self.nodes.own_name())
+        self.keys.node_channel(self.nodes.own_name())
     }
 
     /// The link for requests that a client or a service waits for. Heartbeats and member counts go by the one for probes.
@@ -94,7 +94,7 @@ impl RedisFleet {
 }
 
 /// The answers of a pipeline of so many commands.
-fn answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisResult<[RedisResult<Value>; N]> {
+fn pipeline_answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisResult<[RedisResult<Value>; N]> {
     answers
         .try_into()
         .map_err(|_| RedisError::from((::redis::ErrorKind::UnexpectedReturnType, "another number of answers")))
@@ -107,39 +107,39 @@ impl Fleet for RedisFleet {
         members::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
     }
 
-    fn forgotten(&self) -> u64 {
-        self.nodes.forgotten()
+    fn forget_count(&self) -> u64 {
+        self.nodes.forget_count()
     }
 
-    async fn others(&self, room: &Room) -> Result<usize, Unavailable> {
+    async fn members_elsewhere(&self, room: &Room) -> Result<usize, Unavailable> {
         self.checks.reachable()?;
-        members::others(self, room).await.map_err(|e| unavailable(&e))
+        members::members_elsewhere(self, room).await.map_err(|e| unavailable(&e))
     }
 
     async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
         self.checks.reachable()?;
-        users::count(self, counts).await.map_err(|e| unavailable(&e))
+        users::count_connections(self, counts).await.map_err(|e| unavailable(&e))
     }
 
     fn control(&self) -> &Control {
         self.revoked.control()
     }
 
-    async fn revoke(&self, noted: &Noted) -> Result<(), Unavailable> {
-        revoked::revoke(self, noted).await
+    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+        revoked::announce_revocation(self, noted).await
     }
 
-    async fn kick(&self, user: Mark) -> Result<Kicked, Unavailable> {
+    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
         self.checks.reachable()?;
-        kick::ask(self, user).await.map_err(|e| unavailable(&e))
+        kick::ask_nodes(self, user).await.map_err(|e| unavailable(&e))
     }
 
-    async fn answer(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
-        kick::answer(self, ticket, sockets).await.map_err(|e| unavailable(&e))
+    async fn answer_kick(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable> {
+        kick::send_answer(self, ticket, sockets).await.map_err(|e| unavailable(&e))
     }
 
-    async fn resign(&self) -> Result<(), Unavailable> {
+    async fn leave_fleet(&self) -> Result<(), Unavailable> {
         self.checks.reachable()?;
-        nodes::resign(self).await.map_err(|e| unavailable(&e))
+        nodes::leave_fleet(self).await.map_err(|e| unavailable(&e))
     }
 }

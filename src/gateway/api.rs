@@ -4,7 +4,7 @@ use axum::Router;
 
 use super::StartError;
 use super::build::Building;
-use crate::api::{ApiState, Intake, KeySettings, Keys, Scope, v1};
+use crate::api::{ApiState, Intake, KeySettings, Keys, Scope, v1_router};
 use crate::config::{ApiScope, Bearer};
 use crate::service::Service;
 
@@ -12,26 +12,26 @@ use crate::service::Service;
 const SINGLE_KEY: &str = "api.key";
 
 impl Building<'_> {
-    pub(super) fn api(&self, service: Service) -> Result<Router, StartError> {
+    pub(super) fn build_api(&self, service: Service) -> Result<Router, StartError> {
         let (api, limits) = (&self.config.api, &self.config.limits);
         let bearers = api.bearers();
-        let keys = Keys::new(bearers.iter().map(settings).collect(), api.failed_attempts_per_second);
+        let keys = Keys::new(bearers.iter().map(key_settings).collect(), api.failed_attempts_per_second);
         let intake = Intake::new(limits.pending_publishes, limits.pending_publish_bytes.get(), api.body_timeout);
         let state = ApiState::new(service, intake, limits.event_bytes.get(), api.batch_events);
-        Ok(v1(state, keys)?)
+        Ok(v1_router(state, keys)?)
     }
 }
 
-fn settings<'a>(bearer: &Bearer<'a>) -> KeySettings<'a> {
+fn key_settings<'a>(bearer: &Bearer<'a>) -> KeySettings<'a> {
     KeySettings {
         name: bearer.name.unwrap_or(SINGLE_KEY),
         secret: bearer.secret.expose(),
-        scopes: bearer.scopes.iter().copied().map(scope).collect(),
+        scopes: bearer.scopes.iter().copied().map(api_scope).collect(),
         per_second: bearer.rate,
     }
 }
 
-const fn scope(scope: ApiScope) -> Scope {
+const fn api_scope(scope: ApiScope) -> Scope {
     match scope {
         ApiScope::Publish => Scope::Publish,
         ApiScope::Read => Scope::Read,

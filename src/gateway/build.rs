@@ -14,7 +14,7 @@ use super::StartError;
 use super::descriptors::Descriptors;
 use super::entrance::Entrance;
 use super::live::Live;
-use super::policy::policy;
+use super::policy::build_policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
 use crate::auth::token::{TokenRules, Verifier};
@@ -69,7 +69,7 @@ pub(super) struct Building<'a> {
 }
 
 impl Building<'_> {
-    pub(super) fn verifier(&self) -> Result<Verifier, StartError> {
+    pub(super) fn build_verifier(&self) -> Result<Verifier, StartError> {
         let auth = &self.config.auth;
         let rules = TokenRules {
             issuer: auth.issuer.clone(),
@@ -84,10 +84,10 @@ impl Building<'_> {
         for path in &auth.public_key_file {
             keys.push(Key::from_file(path)?);
         }
-        Ok(Verifier::new(rules, keys, self.jwks()?))
+        Ok(Verifier::new(rules, keys, self.build_jwks()?))
     }
 
-    fn jwks(&self) -> Result<Option<Jwks>, StartError> {
+    fn build_jwks(&self) -> Result<Option<Jwks>, StartError> {
         let auth = &self.config.auth;
         let Some(url) = &auth.jwks_url else { return Ok(None) };
         let settings = JwksSettings {
@@ -102,9 +102,9 @@ impl Building<'_> {
         Ok(Some(started.map_err(|error| format!("auth.jwks_url: the JWKS {error}"))?))
     }
 
-    pub(super) fn service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
+    pub(super) fn build_service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
-        let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.feed());
+        let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.channel_budget());
         let (broker, fleet) = self.broker_and_fleet(to_hub)?;
         let redis = &self.config.redis;
         // Audits are well within the time for which Redis keeps a room's last offset: a quiet room whose offset had
@@ -112,9 +112,9 @@ impl Building<'_> {
         let hub = Hub::new(broker.clone(), fleet.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
         let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
         // On the thread of live delivery, so that reconnecting clients cannot hold up the events of the others.
-        self.tasks.spawn_on(async move { feeder.run(from_broker, stop).await }, &self.live.handle());
+        self.tasks.spawn_on(async move { feeder.run_dispatch(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { tidier.tidy(stop).await });
+        self.tasks.spawn(async move { tidier.unsubscribe_empty_rooms(stop).await });
         let (census, stop) = (hub.clone(), self.stop.clone());
         self.tasks.spawn(async move { census.take_census(stop).await });
         let service = Service::new(Parts {
@@ -122,7 +122,7 @@ impl Building<'_> {
             broker,
             fleet,
             classes: self.classes.clone(),
-            policy: Arc::new(policy(self.config, mode, self.stop.clone())?),
+            policy: Arc::new(build_policy(self.config, mode, self.stop.clone())?),
             verifier,
             limits: ServiceLimits {
                 rooms_per_socket: limits.rooms_per_socket,
@@ -145,10 +145,10 @@ impl Building<'_> {
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { obeying.obey(stop).await });
+        self.tasks.spawn(async move { obeying.follow_control(stop).await });
         // One task for all questions about the quota: it keeps this node's reports on a user in order.
         let (usher, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { usher.usher(stop).await });
+        self.tasks.spawn(async move { usher.sync_quotas(stop).await });
         Ok(service)
     }
 
@@ -191,11 +191,11 @@ impl Building<'_> {
             canary: redis.canary,
             live: self.live.handle(),
         };
-        Ok(Some(Redis::start(settings, &self.tasks, &self.stop).map_err(of_url)?))
+        Ok(Some(Redis::start_links(settings, &self.tasks, &self.stop).map_err(of_url)?))
     }
 
     /// Starts the reader of the ingest stream; none without Redis.
-    pub(super) fn ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
+    pub(super) fn build_ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
         let Some(client) = redis.client()? else { return Ok(None) };
         let settings = IngestSettings {
@@ -212,14 +212,14 @@ impl Building<'_> {
         Ok(Some(started.map_err(of_url)?))
     }
 
-    pub(super) fn expiry(&self) -> Expiry {
+    pub(super) fn build_expiry(&self) -> Expiry {
         let expiry = Expiry::new(self.config.auth.expiring_lead);
         let (timer, stop) = (expiry.clone(), self.stop.clone());
         self.tasks.spawn(async move { timer.run(stop).await });
         expiry
     }
 
-    pub(super) fn connections(&self) -> Connections {
+    pub(super) fn build_connections(&self) -> Connections {
         let limits = &self.config.limits;
         let bearable = Descriptors::of_process(self.config).clients;
         // The lower of the operator's limit and of what the process has descriptors for.
@@ -227,13 +227,13 @@ impl Building<'_> {
         Connections::new(Caps { all, per_ip: limits.connections_per_ip })
     }
 
-    pub(super) fn entrance(&self, readiness: Readiness, connections: Connections) -> Entrance {
+    pub(super) fn build_admission(&self, readiness: Readiness, connections: Connections) -> Entrance {
         let limits = &self.config.limits;
         let handshakes = Arc::new(Shares::per_second(limits.handshakes_per_second, limits.handshakes_per_ip));
         Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 
-    pub(super) fn door(&self, hints: Hints) -> SocketIoSettings {
+    pub(super) fn door_settings(&self, hints: Hints) -> SocketIoSettings {
         let (server, socketio, limits) = (&self.config.server, &self.config.socketio, &self.config.limits);
         let mut namespaces = vec![server.namespace.clone()];
         namespaces.extend(server.aliases.iter().cloned());

@@ -35,10 +35,10 @@ impl Descriptors {
     pub(super) fn of_process(config: &Config) -> Self {
         // A system that reports no limit is taken to have none.
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
-        Self::deal(limit, config)
+        Self::divide_limit(limit, config)
     }
 
-    fn deal(limit: u64, config: &Config) -> Self {
+    fn divide_limit(limit: u64, config: &Config) -> Self {
         let all = u32::try_from(limit).unwrap_or(u32::MAX);
         let questions = config.authorizer.url.as_ref().map_or(0, |_| config.authorizer.concurrent);
         let questions = u32::try_from(questions).unwrap_or(u32::MAX).saturating_mul(OF_A_QUESTION);
@@ -50,7 +50,7 @@ impl Descriptors {
     }
 
     /// Explains why the descriptors are too few for `limits.connections` and what to do; `None` if they suffice.
-    fn shortage(self, config: &Config) -> Option<String> {
+    fn describe_shortage(self, config: &Config) -> Option<String> {
         let allowed = config.limits.connections.filter(|allowed| *allowed > self.clients)?;
         let Self { limit, clients, .. } = self;
         Some(format!(
@@ -62,8 +62,8 @@ impl Descriptors {
 
 /// Explains why this process may open too few files for `limits.connections` and what to do; `None` if they suffice.
 #[must_use]
-pub fn shortage(config: &Config) -> Option<String> {
-    Descriptors::of_process(config).shortage(config)
+pub fn process_shortage(config: &Config) -> Option<String> {
+    Descriptors::of_process(config).describe_shortage(config)
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
     fn check(limit: u64, with_api: bool, expected: [u32; 3]) {
         let mut config = Config::default();
         config.api.listen = with_api.then(|| "127.0.0.1:1".parse().expect("an address"));
-        let Descriptors { clients, api, admin, .. } = Descriptors::deal(limit, &config);
+        let Descriptors { clients, api, admin, .. } = Descriptors::divide_limit(limit, &config);
         assert_eq!([clients, api, admin], expected, "{limit} {with_api}");
         assert!(u64::from(clients + api + admin) <= limit);
     }
@@ -94,15 +94,15 @@ mod tests {
     fn questions_to_an_authorizer_are_counted_in() {
         let mut config = Config::default();
         config.authorizer.concurrent = 100;
-        assert_eq!(Descriptors::deal(10_000, &config).clients, 10_000 - OWN - 256);
+        assert_eq!(Descriptors::divide_limit(10_000, &config).clients, 10_000 - OWN - 256);
         config.authorizer.url = Some("http://127.0.0.1:1/".to_owned());
-        assert_eq!(Descriptors::deal(10_000, &config).clients, 10_000 - OWN - 200 - 256);
+        assert_eq!(Descriptors::divide_limit(10_000, &config).clients, 10_000 - OWN - 200 - 256);
     }
 
     #[test]
     fn more_connections_than_that_are_told() {
         let mut config = Config::default();
-        let short = |config: &Config| Descriptors::deal(1024, config).shortage(config);
+        let short = |config: &Config| Descriptors::divide_limit(1024, config).describe_shortage(config);
         assert_eq!(short(&config), None);
         config.limits.connections = Some(840);
         assert_eq!(short(&config), None);

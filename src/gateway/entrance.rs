@@ -39,9 +39,9 @@ pub(super) struct Entrance {
 impl Entrance {
     /// Takes a slot, then a handshake from the rate. In this order: a client that has no slot left must not use up the
     /// handshakes of the others.
-    fn admit(&self, client: IpAddr) -> Result<Place, Limit> {
-        let place = self.connections.place(client)?;
-        match self.handshakes.take(client, Instant::now()) {
+    fn admit_client(&self, client: IpAddr) -> Result<Place, Limit> {
+        let place = self.connections.take_slot(client)?;
+        match self.handshakes.take_share(client, Instant::now()) {
             Ok(()) => Ok(place),
             Err(Scarce::All) => Err(Limit::HandshakesPerSecond),
             Err(Scarce::Share) => Err(Limit::HandshakesPerIp),
@@ -51,30 +51,30 @@ impl Entrance {
 
 /// The middleware of the main listeners. A request for a transport takes a slot, which it keeps until the transport
 /// closes; its head is rewritten, and its wire is armed for the upgrade.
-pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
+pub(super) async fn admit_request(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
     if !head::is_ours(request.uri().path()) {
         return next.run(request).await;
     }
     // A connection that was kept alive may ask during a shutdown; its client has to go to another node.
-    if !entrance.readiness.accepting() {
+    if !entrance.readiness.is_accepting() {
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is stopping\n").into_response();
     }
     // Only a server that is not built on wires could lead here.
-    let Some(wire) = head::wire(request.extensions()) else {
+    let Some(wire) = head::wire_of(request.extensions()) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     // Without an upgrade it becomes no transport: the library refuses it, and it needs no slot.
     if !request.headers().contains_key(SEC_WEBSOCKET_KEY) {
-        return next.run(head::enter(request)).await;
+        return next.run(head::rewrite_request(request)).await;
     }
-    let Ok(subprotocol) = subprotocol::chosen(request.headers()) else { return no_list() };
+    let Ok(subprotocol) = subprotocol::choose_subprotocol(request.headers()) else { return no_list() };
     // Behind a proxy all peers are one address: the limits per address have to count what the proxy reports.
-    let client = forwarded::client(wire.peer().ip(), request.headers(), &entrance.proxies);
-    let place = match entrance.admit(client) {
+    let client = forwarded::client_address(wire.peer().ip(), request.headers(), &entrance.proxies);
+    let place = match entrance.admit_client(client) {
         Ok(place) => place,
-        Err(limit) => return full(limit, client),
+        Err(limit) => return refuse_full(limit, client),
     };
-    let mut response = next.run(head::enter(request)).await;
+    let mut response = next.run(head::rewrite_request(request)).await;
     // Any other response drops the slot right here.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().extend(subprotocol.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
@@ -88,12 +88,12 @@ pub(super) async fn enter(State(entrance): State<Entrance>, request: Request, ne
 
 fn no_list() -> Response {
     let message = "Sec-WebSocket-Protocol is no list of distinct names";
-    super::refusal(StatusCode::BAD_REQUEST, "invalid-subprotocol", message)
+    super::refusal_response(StatusCode::BAD_REQUEST, "invalid-subprotocol", message)
 }
 
 /// Makes the response for a limit that is reached. It closes the connection, which would hold a descriptor otherwise.
-fn full(limit: Limit, client: IpAddr) -> Response {
-    limit.reached();
+fn refuse_full(limit: Limit, client: IpAddr) -> Response {
+    limit.note_reached();
     tracing::debug!(event = logs::HANDSHAKE_REFUSED, %client, limit = limit.key(), "a handshake was refused");
     // 429 if the client's address is over its limit, 503 if the node is: a client with a 503 may find room on another
     // node.
@@ -126,7 +126,7 @@ fn full(limit: Limit, client: IpAddr) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", "this node has as many connections as it takes")
         }
     };
-    let mut response = super::refusal(status, code, message);
+    let mut response = super::refusal_response(status, code, message);
     let headers = response.headers_mut();
     headers.insert(RETRY_AFTER, rand::random_range(COME_BACK_S).into());
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

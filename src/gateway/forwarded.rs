@@ -10,18 +10,18 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Gives the address that counts as the client's. Each trusted hop is believed about the one before it, from right to
 /// left; the first hop that is not trusted is the client, and entries further left, which it may have written itself,
 /// are ignored. If a trusted hop reports nothing readable, the client is that hop.
-pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer.to_canonical();
     let mut hops = headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
     while trusted.iter().any(|net| net.contains(&nearest)) {
-        let Some(before) = hops.next().and_then(address) else { break };
+        let Some(before) = hops.next().and_then(hop_address) else { break };
         nearest = before;
     }
     nearest
 }
 
 /// Parses a hop; some proxies add the port.
-fn address(hop: &[u8]) -> Option<IpAddr> {
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
@@ -42,7 +42,7 @@ mod tests {
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
         }
-        let found = client(peer.parse().expect("an address"), &headers, &trusted);
+        let found = client_address(peer.parse().expect("an address"), &headers, &trusted);
         assert_eq!(found, expected.parse::<IpAddr>().expect("an address"), "{peer} {lines:?}");
     }
 

@@ -54,12 +54,12 @@ impl Front {
         }
         // Layers wrap outwards: the origin is checked first, so that a foreign page takes neither a slot nor a
         // handshake.
-        let router = self.origins.share(router).layer(self.door.layer(&self.settings));
-        self.origins.guard(router.layer(from_fn_with_state(self.entrance.clone(), entrance::enter)))
+        let router = self.origins.allow_listed(router).layer(self.door.socketio_layer(&self.settings));
+        self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.entrance.clone(), entrance::admit_request)))
     }
 
-    fn api(&self) -> Router {
-        self.origins.guard(self.origins.share(self.v1.clone()))
+    fn api_routes(&self) -> Router {
+        self.origins.refuse_unlisted(self.origins.allow_listed(self.v1.clone()))
     }
 }
 
@@ -78,16 +78,16 @@ struct Plain<'a> {
 }
 
 impl Gateway {
-    pub(super) fn listen(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
+    pub(super) fn open_listeners(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
         let descriptors = Descriptors::of_process(config);
         let guard = front.guard.clone();
         let guarded = |router: Router| match &guard {
-            Some(guard) => guard.before(router),
+            Some(guard) => guard.protect_routes(router),
             None => router,
         };
         let main = guarded(front.main(config.api.listen.is_none()));
         // One pool for all addresses of `server.listen`: descriptors belong to the process and not to an address.
-        let places = places(Caps { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
+        let places = listener_slots(Caps { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
         for address in &config.server.listen {
             self.serve_wires(*address, main.clone(), places.clone(), config)?;
         }
@@ -96,7 +96,7 @@ impl Gateway {
             let api = Plain {
                 key: "api.listen",
                 address,
-                router: guarded(front.api()),
+                router: guarded(front.api_routes()),
                 // A short idle timeout must not cut off a request whose answer is still under way.
                 idle_timeout: config.api.idle_timeout.max(longest_answer(config)),
                 places: descriptors.api,
@@ -131,7 +131,7 @@ impl Gateway {
             closing: self.closing.clone(),
             tasks: self.servers.clone(),
         };
-        self.servers.spawn(server.run());
+        self.servers.spawn(server.accept_connections());
         Ok(())
     }
 
@@ -145,18 +145,18 @@ impl Gateway {
             listener: WireListener::new(listener, wire, self.wires.clone()),
             router: plain.router,
             head_bytes: config.limits.head_bytes.get(),
-            places: places(caps, plain.limit),
+            places: listener_slots(caps, plain.limit),
             // Open until the end of a shutdown: operators and services are served while clients are drained.
             closing: self.stop.clone(),
             tasks: self.servers.clone(),
         };
-        self.servers.spawn(server.run());
+        self.servers.spawn(server.accept_connections());
         Ok(())
     }
 
     fn bind_one(&mut self, key: &str, address: SocketAddr, backlog: u32) -> Result<TcpListener, StartError> {
         let problem = |e| format!("{address} cannot be bound: {e}; free it, or give {key} another address");
-        let listener = bind(address, backlog).map_err(problem)?;
+        let listener = bind_listener(address, backlog).map_err(problem)?;
         self.addresses.push(listener.local_addr()?);
         Ok(listener)
     }
@@ -180,13 +180,13 @@ impl Gateway {
     }
 }
 
-fn places(caps: Caps, limit: Limit) -> (Places, Limit) {
+fn listener_slots(caps: Caps, limit: Limit) -> (Places, Limit) {
     (Places::new(caps, gauge!(HTTP_CONNECTIONS, "limit" => limit.key())), limit)
 }
 
 /// Binds an address. It may have been in use a moment ago. `[::]` accepts IPv4 too, whatever the kernel's default
 /// (`net.ipv6.bindv6only`) is.
-fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn bind_listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {

@@ -48,26 +48,26 @@ impl Guard {
     }
 
     /// Adds the guard before all routes of `router`.
-    pub(super) fn before(&self, router: Router) -> Router {
-        router.layer(from_fn_with_state(self.clone(), check))
+    pub(super) fn protect_routes(&self, router: Router) -> Router {
+        router.layer(from_fn_with_state(self.clone(), check_request))
     }
 
     /// Checks that a request names this machine in its one Host, in its target if that has a name, and as its page.
-    fn judge(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
+    fn judge_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
         let mut hosts = headers.get_all(HOST).iter();
         // With two of them, the guard and a layer behind it could each believe another one.
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Foreign::NoHost) };
         let host = host.to_str().map_err(|_| Foreign::NoHost)?;
         for authority in [Some(host), uri.authority().map(Authority::as_str)].into_iter().flatten() {
             if !self.is_ours(authority) {
-                return Err(Foreign::Host(name(authority)));
+                return Err(Foreign::Host(host_name(authority)));
             }
         }
         for origin in headers.get_all(ORIGIN) {
             // An unreadable origin and `null` have no authority, so they are refused.
             let page = origin.to_str().unwrap_or_default();
             if !page.split_once("://").is_some_and(|(_, authority)| self.is_ours(authority)) {
-                return Err(Foreign::Origin(name(page)));
+                return Err(Foreign::Origin(host_name(page)));
             }
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Guard {
         !authority.as_str().contains('@') && (is_loopback(host) || self.hosts.iter().any(|ours| ours.is(host)))
     }
 
-    fn say(&self, foreign: &Foreign) {
+    fn log_refusal(&self, foreign: &Foreign) {
         // A page that retries would fill the log.
         if !self.hints.is_due(&format!("{foreign:?}")) {
             return;
@@ -99,24 +99,24 @@ impl Guard {
     }
 }
 
-async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let peer = head::wire(request.extensions()).map(|wire| wire.peer());
+async fn check_request(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = head::wire_of(request.extensions()).map(|wire| wire.peer());
     // The peer counts and not a forwarded address, which a stranger can write at will.
     let near = if peer.is_none_or(is_near) { Ok(()) } else { Err(Foreign::Peer) };
-    if let Err(foreign) = near.and_then(|()| guard.judge(request.uri(), request.headers())) {
-        guard.say(&foreign);
+    if let Err(foreign) = near.and_then(|()| guard.judge_request(request.uri(), request.headers())) {
+        guard.log_refusal(&foreign);
         return (StatusCode::FORBIDDEN, "dev mode answers to loopback names and those of --dev-host only\n")
             .into_response();
     }
     // Noted before the request is consumed; whether it is needed, its response tells.
-    let handshake = Handshake::of(request.uri(), request.headers());
+    let handshake = Handshake::from_request(request.uri(), request.headers());
     let response = next.run(request).await;
-    handshake.explain(response.status(), &guard.hints);
+    handshake.explain_refusal(response.status(), &guard.hints);
     response
 }
 
 /// Gives the host without its port, in the form for `--dev-host`.
-fn name(authority: &str) -> String {
+fn host_name(authority: &str) -> String {
     let authority = authority.split_once("://").map_or(authority, |(_, authority)| authority);
     let host = authority.parse::<Authority>().map_or_else(|_| authority.to_owned(), |parsed| parsed.host().to_owned());
     host.chars().take(SHOWN_CHARS).collect()

@@ -31,7 +31,7 @@ enum Wanted {
 
 impl Handshake {
     /// Reads the facts of a request.
-    pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Self {
+    pub(super) fn from_request(uri: &Uri, headers: &HeaderMap) -> Self {
         let upgrades = headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE);
         let wanted = match (head::is_ours(uri.path()), upgrades) {
             (true, true) => Wanted::Upgrade,
@@ -44,8 +44,8 @@ impl Handshake {
     }
 
     /// Logs the fault, if the response has an error status.
-    pub(super) fn explain(self, status: StatusCode, hints: &Hints) {
-        let Some((reason, what)) = self.fault(status).filter(|(reason, _)| hints.is_due(reason)) else { return };
+    pub(super) fn explain_refusal(self, status: StatusCode, hints: &Hints) {
+        let Some((reason, what)) = self.find_fault(status).filter(|(reason, _)| hints.is_due(reason)) else { return };
         tracing::info!(
             event = logs::DEV_HANDSHAKE_REFUSED,
             reason,
@@ -55,7 +55,7 @@ impl Handshake {
     }
 
     /// Gives the reason as a short code, and what to change.
-    fn fault(self, status: StatusCode) -> Option<(&'static str, &'static str)> {
+    fn find_fault(self, status: StatusCode) -> Option<(&'static str, &'static str)> {
         if !status.is_client_error() && !status.is_server_error() {
             return None;
         }
@@ -99,8 +99,8 @@ mod tests {
             request = request.header("sec-websocket-key", "x").header("upgrade", "websocket");
         }
         let request = request.body(()).expect("a request");
-        let fault =
-            Handshake::of(request.uri(), request.headers()).fault(StatusCode::from_u16(status).expect("a status"));
+        let fault = Handshake::from_request(request.uri(), request.headers())
+            .find_fault(StatusCode::from_u16(status).expect("a status"));
         assert_eq!(fault.map(|(reason, _)| reason), expected, "{target} {upgrade} {status}");
     }
 

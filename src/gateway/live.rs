@@ -14,14 +14,14 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub(super) struct Live(Option<Runtime>);
 
 impl Live {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start_thread() -> io::Result<Self> {
         // "Multi" with one worker: a current-thread runtime would run only inside a `block_on`.
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("live").enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
     /// Without a thread, for a gateway that is built but not run.
-    pub(super) const fn none() -> Self {
+    pub(super) const fn without_thread() -> Self {
         Self(None)
     }
 

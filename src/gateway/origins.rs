@@ -31,7 +31,7 @@ impl Origins {
     }
 
     /// Lets pages of listed origins read the answers of these routes.
-    pub(super) fn share(&self, router: Router) -> Router {
+    pub(super) fn allow_listed(&self, router: Router) -> Router {
         // Without a list CORS stays closed: the interface is for services, and no page was named that may read its
         // answers.
         if self.0.is_empty() {
@@ -48,25 +48,29 @@ impl Origins {
     }
 
     /// Refuses every request from a page of another origin.
-    pub(super) fn guard(&self, router: Router) -> Router {
-        if self.0.is_empty() { router } else { router.layer(from_fn_with_state(self.clone(), check)) }
+    pub(super) fn refuse_unlisted(&self, router: Router) -> Router {
+        if self.0.is_empty() { router } else { router.layer(from_fn_with_state(self.clone(), check_origin)) }
     }
 
     fn includes(&self, origin: &HeaderValue) -> bool {
         origin.to_str().is_ok_and(|origin| self.0.iter().any(|listed| listed.includes(origin)))
     }
 
-    fn admits(&self, headers: &HeaderMap) -> bool {
+    fn admits_request(&self, headers: &HeaderMap) -> bool {
         // Clients that are no browsers send no Origin, and pass.
         headers.get_all(ORIGIN).iter().all(|origin| self.includes(origin))
     }
 }
 
-async fn check(State(origins): State<Origins>, request: Request, next: Next) -> Response {
-    if origins.admits(request.headers()) {
+async fn check_origin(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    if origins.admits_request(request.headers()) {
         return next.run(request).await;
     }
     counter!(ORIGINS_REFUSED).increment(1);
     tracing::debug!(event = logs::ORIGIN_REFUSED, origin = ?request.headers().get(ORIGIN), "a page of another origin was refused");
-    super::refusal(StatusCode::FORBIDDEN, "origin-not-allowed", "pages of this origin may not connect (server.origins)")
+    super::refusal_response(
+        StatusCode::FORBIDDEN,
+        "origin-not-allowed",
+        "pages of this origin may not connect (server.origins)",
+    )
 }

@@ -6,7 +6,7 @@ use hallway_rooms::form::Form;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{StartError, classes};
+use super::{StartError, build_classes};
 use crate::auth::authorizer::{Authorizer, AuthorizerSettings};
 use crate::auth::policy::{Expression, Policy, Rule, Subject};
 use crate::config::{Config, Mode};
@@ -15,15 +15,16 @@ use crate::config::{Config, Mode};
 ///
 /// # Errors
 /// When a rule does not compile, which the configuration has checked before, or no HTTP client can be made.
-pub fn policy(config: &Config, mode: Mode, stop: CancellationToken) -> Result<Policy, StartError> {
-    let rules = rules(config, &classes(config)?)?;
+pub fn build_policy(config: &Config, mode: Mode, stop: CancellationToken) -> Result<Policy, StartError> {
+    let rules = rules(config, &build_classes(config)?)?;
     let locate = Expression::compile(&config.auth.update_location, Subject::User)?;
-    let policy = Policy::new(rules, locate, config.auth.staff_roles.clone()).with_authorizer(authorizer(config, stop)?);
-    Ok(if mode.is_dev() { policy.opened() } else { policy })
+    let policy =
+        Policy::new(rules, locate, config.auth.staff_roles.clone()).with_authorizer(build_authorizer(config, stop)?);
+    Ok(if mode.is_dev() { policy.into_open() } else { policy })
 }
 
 fn rules(config: &Config, classes: &Classes) -> Result<Vec<Rule>, StartError> {
-    classes.all().iter().map(|class| rule(config, classes, class)).collect()
+    classes.all_classes().iter().map(|class| rule(config, classes, class)).collect()
 }
 
 fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, StartError> {
@@ -40,7 +41,7 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
         }
     }
     // A class that an operator adds only for its history keeps the rule that its rooms had before.
-    let inherited = match wider(classes, class) {
+    let inherited = match wider_class(classes, class) {
         Some(wider) => rule(config, classes, wider)?,
         None => Rule::default_of(&class.form)?,
     };
@@ -49,14 +50,14 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
 
 /// Finds the class that the rooms of `class` would have without it, and whose rule they keep. Built-in classes have
 /// rules of their own.
-fn wider<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
+fn wider_class<'a>(classes: &'a Classes, class: &Class) -> Option<&'a Class> {
     if class.form.is_built_in() {
         return None;
     }
-    classes.all().iter().find(|other| other.form.covers(&class.form) && !class.form.covers(&other.form))
+    classes.all_classes().iter().find(|other| other.form.covers(&class.form) && !class.form.covers(&other.form))
 }
 
-fn authorizer(config: &Config, stop: CancellationToken) -> Result<Option<Authorizer>, StartError> {
+fn build_authorizer(config: &Config, stop: CancellationToken) -> Result<Option<Authorizer>, StartError> {
     let settings = &config.authorizer;
     let Some(url) = &settings.url else { return Ok(None) };
     let settings = AuthorizerSettings {

@@ -54,7 +54,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Accepts connections until the gateway closes. Connections that are being answered end with their response.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn accept_connections(mut self) {
         let mut http = http1::Builder::new();
         http.max_buf_size(self.head_bytes).max_header_size(self.head_bytes);
         let full = Router::new().fallback(turned_away);
@@ -62,29 +62,30 @@ impl Server {
         // Refusals are bounded by their own permits: they have no slot that would bound them.
         let turns = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
         while let Some((mut io, peer)) = closing.run_until_cancelled(self.listener.accept()).await {
-            match self.place(peer) {
+            match self.take_slot(peer) {
                 Ok(place) => {
-                    io.keep(place);
-                    self.tasks.spawn(serve(http.clone(), io, self.router.clone(), closing.clone()));
+                    io.keep_until_closed(place);
+                    self.tasks.spawn(serve_connection(http.clone(), io, self.router.clone(), closing.clone()));
                 }
                 // Dropping the socket is all the work that the node does for the others in a flood.
                 Err(limit) => {
-                    limit.reached();
+                    limit.note_reached();
                     let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
-                    io.keep(turn);
-                    self.tasks.spawn(timeout(TURNED_AWAY, serve(http.clone(), io, full.clone(), closing.clone())));
+                    io.keep_until_closed(turn);
+                    self.tasks
+                        .spawn(timeout(TURNED_AWAY, serve_connection(http.clone(), io, full.clone(), closing.clone())));
                 }
             }
         }
     }
 
-    fn place(&self, peer: SocketAddr) -> Result<Place, Limit> {
+    fn take_slot(&self, peer: SocketAddr) -> Result<Place, Limit> {
         let (places, limit) = &self.places;
-        places.take(peer.ip()).map_err(|_| *limit)
+        places.take_slot(peer.ip()).map_err(|_| *limit)
     }
 }
 
-async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: CancellationToken) {
+async fn serve_connection(http: http1::Builder, io: WireIo, router: Router, closing: CancellationToken) {
     let wire = io.wire().clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(wire.clone()));
@@ -103,7 +104,7 @@ async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: Cancel
     if let Err(error) = ended {
         // A client cannot be told in a response, since its request was never parsed; the operator can.
         if error.is_parse_too_large() {
-            Limit::HeadBytes.reached();
+            Limit::HeadBytes.note_reached();
         }
         tracing::debug!(event = logs::CONNECTION_FAILED, %error, "a connection ended");
     }
@@ -111,7 +112,7 @@ async fn serve(http: http1::Builder, io: WireIo, router: Router, closing: Cancel
 
 async fn turned_away() -> Response {
     let message = "this listener has as many connections as it takes";
-    let mut response = super::refusal(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", message);
+    let mut response = super::refusal_response(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", message);
     let headers = response.headers_mut();
     headers.insert(RETRY_AFTER, rand::random_range(COME_BACK_S).into());
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));

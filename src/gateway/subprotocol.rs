@@ -10,7 +10,7 @@ use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 pub(super) struct InvalidOffer;
 
 /// Gives the first subprotocol offered, if any. Several lines of the header are one list (RFC 6455, 11.3.4).
-pub(super) fn chosen(headers: &HeaderMap) -> Result<Option<HeaderValue>, InvalidOffer> {
+pub(super) fn choose_subprotocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, InvalidOffer> {
     let mut names: Vec<&str> = Vec::new();
     for line in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
         let line = line.to_str().map_err(|_| InvalidOffer)?;

@@ -53,10 +53,10 @@ pub(super) struct Look {
 
 impl Looks {
     /// Starts an audit of these rooms and drops one that is running: its answers may be older than the break.
-    pub(super) fn restart(&mut self, hub: &Hub, rooms: &[Arc<LocalRoom>]) {
+    pub(super) fn restart_audit(&mut self, hub: &Hub, rooms: &[Arc<LocalRoom>]) {
         self.running.clear();
         self.rooms = rooms.chunks(ROOMS).map(<[_]>::to_vec).collect();
-        self.begin(hub);
+        self.begin_comparisons(hub);
     }
 
     /// Whether no batch is in flight.
@@ -69,16 +69,16 @@ impl Looks {
         self.running.next().await
     }
 
-    fn begin(&mut self, hub: &Hub) {
+    fn begin_comparisons(&mut self, hub: &Hub) {
         while self.running.len() < LOOKS
             && let Some(rooms) = self.rooms.pop_front()
         {
-            self.running.push(Box::pin(look(hub.0.broker.clone(), rooms)));
+            self.running.push(Box::pin(compare_rooms(hub.0.broker.clone(), rooms)));
         }
     }
 }
 
-async fn look(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
+async fn compare_rooms(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
     // Rooms that were closed meanwhile have no position and are left out.
     let asked: Asked = rooms.into_iter().filter_map(|local| local.position().map(|at| (local, at))).collect();
     let names: Vec<Room> = asked.iter().map(|(local, _)| local.room().clone()).collect();
@@ -100,7 +100,7 @@ impl Task {
     /// Starts an audit of every open room, unless one is running.
     pub(super) fn look_at_all(&mut self) {
         if self.looks.is_empty() {
-            self.looks.restart(&self.hub, &self.hub.all());
+            self.looks.restart_audit(&self.hub, &self.hub.all_rooms());
         }
     }
 
@@ -111,10 +111,10 @@ impl Task {
             look.facts.map_or_else(|| vec![None; look.asked.len()], |facts| facts.into_iter().map(Some).collect());
         for ((local, asked), facts) in look.asked.iter().zip(facts) {
             if !facts.is_some_and(|facts| is_level(local, asked, &facts)) {
-                self.backlog.want(local.room());
+                self.backlog.request_read(local.room());
             }
         }
-        self.looks.begin(&self.hub);
+        self.looks.begin_comparisons(&self.hub);
     }
 }
 
@@ -123,11 +123,11 @@ impl Task {
 fn is_level(local: &LocalRoom, asked: &Position, facts: &Facts) -> bool {
     // The room was closed meanwhile; opening it again reads its facts anyway.
     let Some(position) = local.position() else { return true };
-    let continues = |p: &Position| facts.continues(p.at(), p.reach(), &[], false);
+    let continues = |p: &Position| facts.continues_from(p.delivered_offset(), p.complete_offset(), &[], false);
     let is_level = continues(asked) || continues(&position);
     if is_level {
         // Only for the position that the broker was asked about: the proof says nothing about a later one.
-        local.vouch(asked.at(), facts.quiet());
+        local.extend_silence(asked.delivered_offset(), facts.quiet());
     }
     is_level
 }

@@ -64,15 +64,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What the backlog knows of the rooms, and does to them.
 pub(super) trait Rooms {
     /// What an entry is to a room; none where the room is not open here.
-    fn arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival>;
+    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival>;
     /// Everything up to here was delivered in a room.
-    fn at(&self, room: &Room) -> Option<Offset>;
+    fn delivered_offset(&self, room: &Room) -> Option<Offset>;
     /// Whether a session here is in both rooms.
-    fn share(&self, one: &Room, other: &Room) -> bool;
+    fn share_member(&self, one: &Room, other: &Room) -> bool;
     /// Moves a room's position over an entry that was delivered before.
     fn pass_over(&self, room: &Room, link: Link, id: &EventId);
     /// What lies before `to` is lost: the room goes on from there, and its members are told.
-    fn lose(&self, room: &Room, to: Offset);
+    fn skip_lost(&self, room: &Room, to: Offset);
 }
 
 /// See the module.
@@ -181,7 +181,7 @@ pub(super) enum Verdict {
 
 impl Backlog {
     /// Whether a room is behind.
-    pub(super) fn lags(&self, room: &Room) -> bool {
+    pub(super) fn is_behind(&self, room: &Room) -> bool {
         !self.lags.is_empty() && self.lags.contains_key(room)
     }
 
@@ -196,7 +196,7 @@ impl Backlog {
     }
 
     /// Has a room read from its position on, by a read that begins from now on.
-    pub(super) fn want(&mut self, room: &Room) {
+    pub(super) fn request_read(&mut self, room: &Room) {
         let lag = self.lags.entry(room.clone()).or_default();
         match &mut lag.read {
             Read::Running { again, .. } => *again = true,
@@ -212,20 +212,20 @@ impl Backlog {
     pub(super) fn want_from(&mut self, room: &Room, from: Offset) {
         let lag = self.lags.entry(room.clone()).or_default();
         (lag.cursor, lag.covered) = (Some(from), None);
-        self.want(room);
+        self.request_read(room);
     }
 
     /// Takes in an entry that came by the feed. One that is not trusted waits until a history has it.
-    pub(super) fn arrive(&mut self, entry: &Arc<Entry>, trust: Trust, rooms: &impl Rooms) {
+    pub(super) fn add_arrival(&mut self, entry: &Arc<Entry>, trust: Trust, rooms: &impl Rooms) {
         for place in &entry.places {
             let Some(link) = place.link() else { continue };
-            let arrival = rooms.arrival(&place.room, link, &entry.id);
+            let arrival = rooms.judge_arrival(&place.room, link, &entry.id);
             if matches!(arrival, None | Some(Arrival::Seen)) {
                 continue;
             }
             self.enqueue(&place.room, link.offset, entry, trust);
             if arrival == Some(Arrival::Gap) || trust == Trust::Claimed {
-                self.want(&place.room);
+                self.request_read(&place.room);
             }
             self.work_on(&place.room);
         }
@@ -234,7 +234,7 @@ impl Backlog {
     /// Whether it does not wait there yet.
     fn enqueue(&mut self, room: &Room, offset: Offset, entry: &Arc<Entry>, trust: Trust) -> bool {
         let reads = self.reads;
-        let weight = weight(entry);
+        let weight = entry_bytes(entry);
         let lag = self.lags.entry(room.clone()).or_default();
         if lag.queue.contains_key(&offset) {
             return false;
@@ -264,15 +264,15 @@ impl Backlog {
     }
 
     /// What was taken for an entry and is none, since this was last asked.
-    pub(super) fn disowned(&mut self) -> Vec<Arc<Entry>> {
+    pub(super) fn take_unconfirmed(&mut self) -> Vec<Arc<Entry>> {
         std::mem::take(&mut self.disowned)
     }
 
     fn drop_from(&mut self, room: &Room, at: Offset) -> Option<Arc<Entry>> {
         let lag = self.lags.get_mut(room)?;
         let waiting = lag.queue.remove(&at)?;
-        lag.bytes -= weight(&waiting.entry);
-        self.bytes -= weight(&waiting.entry);
+        lag.bytes -= entry_bytes(&waiting.entry);
+        self.bytes -= entry_bytes(&waiting.entry);
         Some(waiting.entry)
     }
 
@@ -284,7 +284,7 @@ impl Backlog {
     }
 
     /// A room has moved, so others may go on.
-    fn moved(&mut self, room: &Room) {
+    fn wake_waiters(&mut self, room: &Room) {
         self.work_on(room);
         let waiters = self.lags.get_mut(room).map(|lag| std::mem::take(&mut lag.waiters)).unwrap_or_default();
         for waiter in waiters {
@@ -293,6 +293,6 @@ impl Backlog {
     }
 }
 
-fn weight(entry: &Entry) -> usize {
+fn entry_bytes(entry: &Entry) -> usize {
     entry.text.len() + ENTRY
 }

@@ -28,7 +28,7 @@ pub(super) struct Target {
 impl Target {
     /// Whether the room has delivered nothing newer of the event's key.
     pub(super) fn is_news(&self, entry: &Entry) -> bool {
-        entry.places[self.place].stamp().is_none_or(|stamp| self.local.passed(|passed| passed.is_news(stamp)))
+        entry.places[self.place].stamp().is_none_or(|stamp| self.local.with_latest(|passed| passed.is_news(stamp)))
     }
 }
 
@@ -62,17 +62,17 @@ impl<'a> Cast<'a> {
     ///
     /// # Errors
     /// When the stored text is no valid event.
-    pub(super) fn of(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
+    pub(super) fn from_entry(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
         let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
         // The strongest promise of its rooms decides: they share one frame.
         let stored = entry.places.iter().any(|place| place.link().is_some());
         let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
-        Ok(Self { entry, is_apart, envelope: Envelope::of(entry)?, frames: Vec::new(), keeps })
+        Ok(Self { entry, is_apart, envelope: Envelope::from_entry(entry)?, frames: Vec::new(), keeps })
     }
 
     /// Gives the weight of its frame in a backlog. A `latest` frame may be replaced by the next one of its key, but
     /// only if both are for the same rooms: each frame carries the offsets of its rooms.
-    pub(super) fn weight(&self, mask: u64) -> Weight {
+    pub(super) fn lag_policy(&self, mask: u64) -> Weight {
         match self.keeps {
             Keeps::History => Weight::Durable,
             Keeps::Nothing => Weight::Ephemeral,
@@ -80,14 +80,14 @@ impl<'a> Cast<'a> {
                 // The wire knows neither keys nor rooms; one hash of both is all that it compares.
                 let mut hasher = std::hash::DefaultHasher::new();
                 key.hash(&mut hasher);
-                self.chosen(mask).for_each(|place| place.room.hash(&mut hasher));
+                self.chosen_places(mask).for_each(|place| place.room.hash(&mut hasher));
                 Weight::Latest(hasher.finish())
             }
         }
     }
 
     /// Gives the frame for a session in the rooms of `mask`, a bit per place.
-    pub(super) fn frame(&mut self, session: &Session, mask: u64) -> Bytes {
+    pub(super) fn frame_for(&mut self, session: &Session, mask: u64) -> Bytes {
         let dialect = session.dialect();
         // All sessions of a namespace share one dialect object, so its address identifies it without a lookup.
         let speaks = Arc::as_ptr(dialect).cast::<()>() as usize;
@@ -105,11 +105,11 @@ impl<'a> Cast<'a> {
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {
-        let places: Vec<&Place> = self.chosen(mask).collect();
-        dialect.frame(&self.envelope, &places)
+        let places: Vec<&Place> = self.chosen_places(mask).collect();
+        dialect.event_frame(&self.envelope, &places)
     }
 
-    fn chosen(&self, mask: u64) -> impl Iterator<Item = &Place> {
+    fn chosen_places(&self, mask: u64) -> impl Iterator<Item = &Place> {
         let all = self.entry.places.iter().enumerate();
         all.filter(move |(i, _)| mask & (1 << i) != 0).map(|(_, place)| place)
     }
@@ -155,7 +155,7 @@ impl Counts {
         }
     }
 
-    pub(super) fn count(&self, push: &Push, sent: &mut u64) {
+    pub(super) fn count_push(&self, push: &Push, sent: &mut u64) {
         match push {
             Push::Sent | Push::Queued => *sent += 1,
             Push::Dropped => self.dropped.increment(1),

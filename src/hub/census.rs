@@ -65,7 +65,7 @@ impl Renewal {
 
 impl Hub {
     /// Notes that a room's size here has changed.
-    pub fn recount(&self, room: &Room) {
+    pub fn mark_size_changed(&self, room: &Room) {
         self.0.census.changed.lock().insert(room.clone());
     }
 
@@ -82,12 +82,12 @@ impl Hub {
     ///
     /// # Errors
     /// When the other nodes are out of reach; they then notice by the missing heartbeats.
-    pub async fn resign(&self) -> Result<(), Unavailable> {
+    pub async fn withdraw_counts(&self) -> Result<(), Unavailable> {
         let mut turn = self.0.census.turn.lock().await;
         turn.over = true;
         // From here on the others count nothing of this node. The rest only removes what would expire in an hour.
-        self.0.fleet.resign().await?;
-        self.all().iter().for_each(|local| self.recount(local.room()));
+        self.0.fleet.leave_fleet().await?;
+        self.all_rooms().iter().for_each(|local| self.mark_size_changed(local.room()));
         let rooms: Vec<Room> = self.0.census.changed.lock().drain().collect();
         for chunk in rooms.chunks(AT_ONCE) {
             let nobody: Vec<_> = chunk.iter().map(|room| (room.clone(), 0)).collect();
@@ -102,12 +102,12 @@ impl Hub {
         if turn.over {
             return;
         }
-        let losses = (self.breaks(), self.0.fleet.forgotten());
+        let losses = (self.breaks(), self.0.fleet.forget_count());
         // After a loss every room is announced, whether it changed or not.
         if std::mem::replace(&mut turn.losses, losses) != losses {
-            self.populated().iter().for_each(|room| self.recount(room));
+            self.populated_rooms().iter().for_each(|room| self.mark_size_changed(room));
         }
-        turn.renewal.next(|| self.populated()).for_each(|room| self.recount(&room));
+        turn.renewal.next(|| self.populated_rooms()).for_each(|room| self.mark_size_changed(&room));
         match self.tell_all().await {
             Ok(()) => turn.complained = false,
             Err(Unavailable(error)) => {
@@ -137,9 +137,9 @@ impl Hub {
         Ok(())
     }
 
-    fn populated(&self) -> Vec<Room> {
+    fn populated_rooms(&self) -> Vec<Room> {
         let has_members = |local: &std::sync::Arc<LocalRoom>| (local.size() > 0).then(|| local.room().clone());
-        self.all().iter().filter_map(has_members).collect()
+        self.all_rooms().iter().filter_map(has_members).collect()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     fn rooms(n: usize) -> Vec<Room> {
         let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
         let classes = Classes::built_in(retention, Duration::from_secs(99));
-        (0..n).map(|i| classes.room(&format!("order:{i}")).expect("a room")).collect()
+        (0..n).map(|i| classes.find_room(&format!("order:{i}")).expect("a room")).collect()
     }
 
     /// How many rooms each turn of some rounds renews.

@@ -7,7 +7,7 @@
 //! Then, for each member:
 //!
 //! 1. Under the lock of the session's wire, each of its memberships among the rooms is asked whether the event is newer
-//!    than what it has, and is moved to it ([`Membership::hear`]). The rooms that say yes make a mask.
+//!    than what it has, and is moved to it ([`Membership::accept_news`]). The rooms that say yes make a mask.
 //! 2. If the mask is not empty and no other way has brought the event (`session/copies.rs`), the frame for that mask is
 //!    pushed. It is composed once per dialect and mask.
 //!
@@ -56,11 +56,11 @@ struct Receiver {
 impl Hub {
     /// Delivers an entry to the members of `targets`, whose positions have been advanced. `is_apart`: others of its rooms
     /// had or will have it by themselves.
-    pub(super) async fn deliver(&self, entry: &Entry, targets: &[Target], is_apart: bool) {
+    pub(super) async fn deliver_to_members(&self, entry: &Entry, targets: &[Target], is_apart: bool) {
         if targets.is_empty() {
             return;
         }
-        let mut cast = match Cast::of(entry, is_apart) {
+        let mut cast = match Cast::from_entry(entry, is_apart) {
             Ok(cast) => cast,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
@@ -79,16 +79,16 @@ impl Hub {
     }
 
     async fn deliver_in_one(&self, cast: &mut Cast<'_>, target: &Target) -> u64 {
-        let news = news(cast.entry, target);
+        let news = required_standing(cast.entry, target);
         let (entry, mask) = (cast.entry, 1 << target.place);
         let alone = comes_one_way(entry);
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
                 // First whether it is in the room: one that has just left it has not had what it did not hear.
-                let hears = || member.membership.hear(news) && (alone || member.session.first_copy(entry, mask));
-                let push = push(member, cast, mask, hears);
-                self.0.counts.count(&push, &mut sent);
+                let hears = || member.membership.accept_news(news) && (alone || member.session.first_copy(entry, mask));
+                let push = push_to_member(member, cast, mask, hears);
+                self.0.counts.count_push(&push, &mut sent);
             });
             from += CHUNK;
             // The room's lock is released between chunks, so that joins and other tasks go on.
@@ -101,13 +101,13 @@ impl Hub {
 
     async fn deliver_in_several(&self, cast: &mut Cast<'_>, targets: &[Target]) -> u64 {
         let mut sent = 0;
-        let aside = if cast.is_apart { self.aside(cast.entry, targets) } else { Vec::new() };
-        for chunk in receivers(cast.entry, targets).chunks(CHUNK) {
+        let aside = if cast.is_apart { self.other_rooms_here(cast.entry, targets) } else { Vec::new() };
+        for chunk in collect_recipients(cast.entry, targets).chunks(CHUNK) {
             {
                 // A session that joins one of these is told there what it had: before this check or after it, not during it.
-                let _still: Vec<_> = aside.iter().map(|local| local.hold()).collect();
+                let _still: Vec<_> = aside.iter().map(|local| local.lock_room()).collect();
                 for receiver in chunk {
-                    self.0.counts.count(&receiver.push(cast), &mut sent);
+                    self.0.counts.count_push(&receiver.push_event(cast), &mut sent);
                 }
             }
             // A short chunk is the last one.
@@ -119,8 +119,8 @@ impl Hub {
     }
 
     /// The other rooms here that an entry is stored in, in the order of their keys.
-    fn aside(&self, entry: &Entry, targets: &[Target]) -> Vec<Arc<LocalRoom>> {
-        let mut aside = self.targets(entry);
+    fn other_rooms_here(&self, entry: &Entry, targets: &[Target]) -> Vec<Arc<LocalRoom>> {
+        let mut aside = self.open_targets(entry);
         let is_other = |target: &Target| targets.iter().all(|chosen| chosen.place != target.place);
         aside.retain(|target| is_other(target) && entry.places[target.place].link().is_some());
         let mut aside: Vec<_> = aside.into_iter().map(|target| target.local).collect();
@@ -138,20 +138,20 @@ impl Hub {
 }
 
 /// What a member's standing is compared with: nothing for what comes late.
-fn news(entry: &Entry, target: &Target) -> Keep {
+fn required_standing(entry: &Entry, target: &Target) -> Keep {
     if target.late { Keep::Nothing } else { entry.places[target.place].keep }
 }
 
-fn push(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
+fn push_to_member(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
     let session = &member.session;
-    session.lane().push_as(cast.weight(mask), || hears().then(|| cast.frame(session, mask)))
+    session.lane().push_as(cast.lag_policy(mask), || hears().then(|| cast.frame_for(session, mask)))
 }
 
-fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
+fn collect_recipients(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
     let mut found: Vec<Receiver> = Vec::new();
     let mut index: HashMap<u64, usize> = HashMap::new();
     for target in targets {
-        let news = news(entry, target);
+        let news = required_standing(entry, target);
         for member in target.local.members() {
             let at = *index.entry(member.session.id()).or_insert_with(|| {
                 found.push(Receiver { session: member.session, standings: Vec::new() });
@@ -164,20 +164,20 @@ fn receivers(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
 }
 
 impl Receiver {
-    fn push(&self, cast: &mut Cast<'_>) -> Push {
+    fn push_event(&self, cast: &mut Cast<'_>) -> Push {
         // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
-        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hears(*news));
-        let weight = cast.weight(mask(hearing));
+        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.is_news(*news));
+        let weight = cast.lag_policy(rooms_mask(hearing));
         let frame = || {
-            let hearing = self.standings.iter().filter(|(membership, _, news)| membership.hear(*news));
-            let mask = mask(hearing);
-            (mask != 0 && cast.is_first(&self.session, mask)).then(|| cast.frame(&self.session, mask))
+            let hearing = self.standings.iter().filter(|(membership, _, news)| membership.accept_news(*news));
+            let mask = rooms_mask(hearing);
+            (mask != 0 && cast.is_first(&self.session, mask)).then(|| cast.frame_for(&self.session, mask))
         };
         self.session.lane().push_as(weight, frame)
     }
 }
 
 /// A bit per place in which it stands.
-fn mask<'a>(standings: impl Iterator<Item = &'a (Arc<Membership>, usize, Keep)>) -> u64 {
+fn rooms_mask<'a>(standings: impl Iterator<Item = &'a (Arc<Membership>, usize, Keep)>) -> u64 {
     standings.fold(0, |mask, (_, place, _)| mask | 1 << place)
 }

@@ -46,7 +46,7 @@ impl Behind {
         self.raised.notify_one();
     }
 
-    fn take(&self) -> Vec<Arc<LocalRoom>> {
+    fn take_rooms(&self) -> Vec<Arc<LocalRoom>> {
         std::mem::take(&mut *self.rooms.lock())
     }
 }
@@ -82,27 +82,27 @@ struct Weighed {
 
 impl Hub {
     /// Delivers the broker's messages until `stop`, or until the broker has ended.
-    pub async fn run(&self, feed: FeedReceiver, stop: CancellationToken) {
+    pub async fn run_dispatch(&self, feed: FeedReceiver, stop: CancellationToken) {
         let mut task = Task::new(self.clone());
         stop.run_until_cancelled(task.take_all(feed)).await;
     }
 
     /// Sorts out which rooms on this node have not delivered this entry.
-    fn weigh(&self, entry: &Entry) -> Weighed {
+    fn judge_entry(&self, entry: &Entry) -> Weighed {
         let mut weighed = Weighed { targets: Vec::new(), has_gap: false, is_apart: false };
-        for target in self.targets(entry) {
+        for target in self.open_targets(entry) {
             // A room that keeps the event in no history has no chain: only the stamp of a `latest` event tells copies
             // apart.
             let Some(link) = entry.places[target.place].link() else {
                 weighed.targets.extend(target.is_news(entry).then_some(target));
                 continue;
             };
-            match target.local.arrival(link, &entry.id) {
+            match target.local.judge_arrival(link, &entry.id) {
                 Some(Arrival::Next) => weighed.targets.push(target),
                 Some(Arrival::Late) => weighed.targets.push(Target { late: true, ..target }),
                 Some(Arrival::Gap) => weighed.has_gap = true,
                 // The broker gave the same event another offset: members have it, but the chain goes on from there.
-                Some(Arrival::Again) => target.local.advance(link, &entry.id),
+                Some(Arrival::Again) => target.local.advance_to(link, &entry.id),
                 Some(Arrival::Seen) => weighed.is_apart = true,
                 // The room is being opened: `arrival` has recorded the offset, and `start` compares it with the facts.
                 None => {}
@@ -123,17 +123,17 @@ impl Hub {
             // Positions first: a session that joins during the delivery stands behind this entry, and has it from its
             // read.
             match entry.places[target.place].keep {
-                Keep::Stored(link) => target.local.advance(link, &entry.id),
-                Keep::Newest(stamp) => target.local.passed(|passed| passed.note(stamp, entry)),
+                Keep::Stored(link) => target.local.advance_to(link, &entry.id),
+                Keep::Newest(stamp) => target.local.with_latest(|passed| passed.note_delivered(stamp, entry)),
                 Keep::Nothing => {}
             }
         }
-        self.deliver(entry, &targets, is_apart).await;
+        self.deliver_to_members(entry, &targets, is_apart).await;
         // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
-        targets.iter().for_each(|target| target.local.serve());
+        targets.iter().for_each(|target| target.local.mark_served());
     }
 
-    pub(super) fn targets(&self, entry: &Entry) -> Vec<Target> {
+    pub(super) fn open_targets(&self, entry: &Entry) -> Vec<Target> {
         let rooms = self.0.rooms.read();
         let here = |(place, at): (usize, &Place)| {
             let local = rooms.get(&at.room)?.clone();
@@ -153,7 +153,7 @@ impl Hub {
 
     /// Whether no room of the entry on this node keeps it in its history.
     fn is_passing(&self, entry: &Entry) -> bool {
-        self.targets(entry).iter().all(|target| entry.places[target.place].link().is_none())
+        self.open_targets(entry).iter().all(|target| entry.places[target.place].link().is_none())
     }
 }
 
@@ -187,10 +187,10 @@ impl Task {
                 Some(latest) = self.renewal.next(), if !self.renewal.is_empty() => self.take_latest(latest).await,
                 () = sleep_until(next_try.unwrap_or_else(Instant::now)), if next_try.is_some() => {}
                 // Always ready while there is work; other sources get their turn between two calls.
-                () = std::future::ready(()), if self.backlog.has_work() => self.work().await,
+                () = std::future::ready(()), if self.backlog.has_work() => self.deliver_ready().await,
                 _ = self.audit.tick() => self.look_at_all(),
                 item = feed.recv() => match item {
-                    Some(item) => self.take(item).await,
+                    Some(item) => self.handle_event(item).await,
                     None => return,
                 },
             }
@@ -198,12 +198,12 @@ impl Task {
     }
 
     fn take_behind(&mut self) {
-        for local in self.hub.0.behind.take() {
-            self.backlog.want(local.room());
+        for local in self.hub.0.behind.take_rooms() {
+            self.backlog.request_read(local.room());
         }
     }
 
-    async fn take(&mut self, item: Feed) {
+    async fn handle_event(&mut self, item: Feed) {
         match item {
             Feed::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
             Feed::Entry(entry) => self.take_entry(entry).await,
@@ -211,8 +211,8 @@ impl Task {
                 // The event channel was full and dropped messages of these rooms: their histories have them.
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
                 for local in &rooms {
-                    local.miss();
-                    self.backlog.want(local.room());
+                    local.note_missed();
+                    self.backlog.request_read(local.room());
                 }
                 // `latest` events are in no history and are read by themselves.
                 self.renewal.add(rooms);
@@ -224,11 +224,11 @@ impl Task {
     /// Delivers an entry that is in no history here. A second copy, which comes by the channel of another of its rooms,
     /// is recognised by its stamp, or else by its id.
     async fn pass_on(&mut self, entry: &Entry) {
-        let mut targets = self.hub.targets(entry);
+        let mut targets = self.hub.open_targets(entry);
         targets.retain(|target| target.is_news(entry));
         // An event of one room comes once; only events of several rooms need the memory of ids.
         let unstamped = |target: &Target| entry.places[target.place].keep == Keep::Nothing;
-        if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.first(entry) {
+        if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.note_first_copy(entry) {
             targets.retain(|target| !unstamped(target));
         }
         self.hub.deliver_next(entry, targets, false).await;
@@ -238,32 +238,32 @@ impl Task {
     async fn take_entry(&mut self, entry: Entry) {
         let is_far = self.hub.is_far(&entry);
         // A room that is behind takes nothing directly, or it would deliver out of order.
-        if is_far || entry.places.iter().any(|place| self.backlog.lags(&place.room)) {
-            return self.wait(entry, if is_far { Trust::Claimed } else { Trust::Heard });
+        if is_far || entry.places.iter().any(|place| self.backlog.is_behind(&place.room)) {
+            return self.queue_entry(entry, if is_far { Trust::Claimed } else { Trust::Heard });
         }
-        let weighed = self.hub.weigh(&entry);
+        let weighed = self.hub.judge_entry(&entry);
         // With all of its rooms: whether one without a gap has to wait depends on sessions in both, which the backlog
         // knows about.
         if weighed.has_gap {
-            return self.wait(entry, Trust::Heard);
+            return self.queue_entry(entry, Trust::Heard);
         }
         // A late entry means that the broker's clock was set back, or that another server took its place: a read finds
         // the end of the chain.
         let late = weighed.targets.iter().filter(|target| target.late);
-        late.for_each(|target| self.backlog.want(target.local.room()));
+        late.for_each(|target| self.backlog.request_read(target.local.room()));
         self.hub.deliver_next(&entry, weighed.targets, weighed.is_apart).await;
     }
 
-    fn wait(&mut self, entry: Entry, trust: Trust) {
-        self.backlog.arrive(&Arc::new(entry), trust, &self.hub);
+    fn queue_entry(&mut self, entry: Entry, trust: Trust) {
+        self.backlog.add_arrival(&Arc::new(entry), trust, &self.hub);
     }
 
     /// Delivers entries from the backlog that are ready, at most [`STEPS`].
-    async fn work(&mut self) {
+    async fn deliver_ready(&mut self) {
         for _ in 0..STEPS {
             let Some(delivery) = self.backlog.next(&self.hub) else { break };
             self.hub.0.counts.healed.increment(1);
-            let targets = self.hub.chosen(&delivery);
+            let targets = self.hub.delivery_targets(&delivery);
             self.hub.deliver_next(&delivery.entry, targets, delivery.is_apart).await;
         }
     }

@@ -7,9 +7,9 @@
 //! **The rule.** Every entry names the offset before it, so a missing entry shows: `prev` lies behind the room's
 //! position. The room then waits in the [`backlog`](super::backlog) and its history is read from its position on, once,
 //! however many members it has. Reads run beside the hub's task. Only that task judges what they bring and moves
-//! positions, so an entry that was read and an entry that came live pass the same check, [`Position::arrival`].
+//! positions, so an entry that was read and an entry that came live pass the same check, [`Position::classify_entry`].
 //!
-//! **What a history may say** ([`judge`]), and why each answer is right:
+//! **What a history may say** ([`judge_history`]), and why each answer is right:
 //!
 //! - *Whole.* The entries hang on the position, and the last of them is the room's last offset. What is missing is
 //!   there. The room moves on while it is read, so the history may hang on the position of either end of the read.
@@ -70,26 +70,26 @@ enum Judgement {
 }
 
 impl Rooms for Hub {
-    fn arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
-        self.find(room)?.arrival(link, id)
+    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
+        self.find(room)?.judge_arrival(link, id)
     }
 
-    fn at(&self, room: &Room) -> Option<Offset> {
-        self.find(room)?.at()
+    fn delivered_offset(&self, room: &Room) -> Option<Offset> {
+        self.find(room)?.delivered_offset()
     }
 
-    fn share(&self, one: &Room, other: &Room) -> bool {
+    fn share_member(&self, one: &Room, other: &Room) -> bool {
         let (Some(one), Some(other)) = (self.find(one), self.find(other)) else { return false };
-        if one.size() <= other.size() { one.shares(other.room()) } else { other.shares(one.room()) }
+        if one.size() <= other.size() { one.shares_member(other.room()) } else { other.shares_member(one.room()) }
     }
 
     fn pass_over(&self, room: &Room, link: Link, id: &EventId) {
         if let Some(local) = self.find(room) {
-            local.advance(link, id);
+            local.advance_to(link, id);
         }
     }
 
-    fn lose(&self, room: &Room, to: Offset) {
+    fn skip_lost(&self, room: &Room, to: Offset) {
         if let Some(local) = self.find(room) {
             self.cut_off(&local, to);
         }
@@ -100,16 +100,16 @@ impl Task {
     /// Compares every open room with the broker: after a break of the feed.
     pub(super) fn heal_all(&mut self) {
         self.hub.0.breaks.fetch_add(1, Ordering::SeqCst);
-        let rooms: Vec<_> = self.hub.all().into_iter().filter(|local| local.is_open()).collect();
+        let rooms: Vec<_> = self.hub.all_rooms().into_iter().filter(|local| local.is_open()).collect();
         // Nothing was missed where nothing is open, so there is no break to report.
         if rooms.is_empty() {
             return;
         }
         tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
         self.is_broken = true;
-        self.backlog.hurry();
-        self.looks.restart(&self.hub, &rooms);
-        self.renewal.restart(rooms);
+        self.backlog.retry_all_now();
+        self.looks.restart_audit(&self.hub, &rooms);
+        self.renewal.replace_rooms(rooms);
     }
 
     /// Says that a break is over when nothing is behind any more.
@@ -125,17 +125,17 @@ impl Task {
         while let Some(errand) = self.backlog.next_read(Instant::now()) {
             let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
                 // The room was unsubscribed while its read waited.
-                self.backlog.abandon(&errand);
+                self.backlog.abandon_room(&errand);
                 continue;
             };
-            let from = From::After(errand.from.unwrap_or_else(|| asked.at()));
+            let from = From::After(errand.from.unwrap_or_else(|| asked.delivered_offset()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
                 let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
                 Read { errand, asked, outcome }
             }));
         }
-        self.renewal.begin(&self.hub);
+        self.renewal.begin_reads(&self.hub);
     }
 
     pub(super) fn take_read(&mut self, read: Read) {
@@ -147,9 +147,9 @@ impl Task {
                 let is_its_own = matches!(error, ReadError::Room(_));
                 self.take_failure(&read.errand, &local, (&Unavailable::from(error).0, is_its_own));
             }
-            (None, _) => self.backlog.abandon(&read.errand),
+            (None, _) => self.backlog.abandon_room(&read.errand),
         }
-        for entry in self.backlog.disowned() {
+        for entry in self.backlog.take_unconfirmed() {
             self.hub.0.counts.invalid.increment(1);
             tracing::debug!(
                 event = logs::EVENT_UNFIT,
@@ -160,22 +160,22 @@ impl Task {
     }
 
     fn take_history(&mut self, errand: &Errand, (local, asked): (&LocalRoom, &Position), history: History) {
-        let Some(position) = local.position() else { return self.backlog.abandon(errand) };
-        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link(local.room())).collect();
+        let Some(position) = local.position() else { return self.backlog.abandon_room(errand) };
+        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link_in(local.room())).collect();
         let page = Page { last: history.facts.last, has_more: history.has_more, entries: Vec::new() };
-        match judge(&history, &links, [asked, &position]) {
+        match judge_history(&history, &links, [asked, &position]) {
             Judgement::Whole => {}
             Judgement::Rewound(last) => {
-                let floor = position.floor();
-                self.hub.rewind(local, last);
+                let floor = position.past_offset();
+                self.hub.rewind_room(local, last);
                 // What is read behind the new place alone would lack what came before it and was never delivered.
-                self.backlog.fill(errand, Page { has_more: false, ..page });
+                self.backlog.add_page(errand, Page { has_more: false, ..page });
                 return self.backlog.want_from(local.room(), floor.min(last));
             }
             Judgement::Vanished => {
                 // What was deleted is unknown, so no member can be told that it has everything.
                 self.hub.close_as_lost(local);
-                local.rewind(history.facts.head());
+                local.rewind_to(history.facts.head());
             }
             Judgement::Torn => {
                 // The first entry that is left is to be next.
@@ -183,11 +183,11 @@ impl Task {
                 self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
             }
         }
-        self.backlog.fill(errand, Page { entries: history.entries, ..page });
+        self.backlog.add_page(errand, Page { entries: history.entries, ..page });
     }
 
     fn take_failure(&mut self, errand: &Errand, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
-        match self.backlog.fail(errand, Instant::now(), is_its_own) {
+        match self.backlog.fail_read(errand, Instant::now(), is_its_own) {
             Some(Verdict::GiveUp) => self.hub.give_up(local, error),
             Some(Verdict::Later { first: true }) => {
                 tracing::warn!(
@@ -202,24 +202,25 @@ impl Task {
 }
 
 /// A room may have moved on while it was read: it is whole if it is so from where it stood at either end of that.
-fn judge(history: &History, links: &[Link], [asked, position]: [&Position; 2]) -> Judgement {
+fn judge_history(history: &History, links: &[Link], [asked, position]: [&Position; 2]) -> Judgement {
     let facts = &history.facts;
-    let continues = |p: &Position| facts.continues(p.at(), p.reach(), links, history.has_more);
+    let continues =
+        |p: &Position| facts.continues_from(p.delivered_offset(), p.complete_offset(), links, history.has_more);
     match facts.last {
         // What was delivered before the read began was stored before it.
-        Some(last) if last < asked.at() && last < position.at() => Judgement::Rewound(last),
+        Some(last) if last < asked.delivered_offset() && last < position.delivered_offset() => Judgement::Rewound(last),
         _ if continues(asked) || continues(position) => Judgement::Whole,
-        None if links.is_empty() && facts.has_vanished(position.at()) => Judgement::Vanished,
+        None if links.is_empty() && facts.has_vanished(position.delivered_offset()) => Judgement::Vanished,
         Some(_) | None => Judgement::Torn,
     }
 }
 
 impl Hub {
     /// The targets of a delivery, with those of its rooms that keep nothing of it in their history: the first time.
-    pub(super) fn chosen(&self, delivery: &Delivery) -> Vec<Target> {
+    pub(super) fn delivery_targets(&self, delivery: &Delivery) -> Vec<Target> {
         let entry = &delivery.entry;
         let mut targets = Vec::new();
-        for target in self.targets(entry) {
+        for target in self.open_targets(entry) {
             match entry.places[target.place].link() {
                 Some(_) => {
                     let chosen = delivery.places.iter().find(|(place, _)| *place == target.place);
@@ -241,20 +242,20 @@ impl Hub {
         self.0.counts.unreadable.increment(1);
         tracing::error!(event = logs::ROOM_UNREADABLE, room = %local.room(), error, "a room cannot be read, so its members are closed; see what its keys in Redis hold");
         for member in local.close_for_a_while() {
-            member.session.close(Close::RoomUnreadable);
+            member.session.close_transport(Close::RoomUnreadable);
         }
     }
 
-    fn rewind(&self, local: &LocalRoom, last: Offset) {
+    fn rewind_room(&self, local: &LocalRoom, last: Offset) {
         self.0.counts.rewound.increment(1);
-        tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = ?local.at(), %last, "the broker forgot the newest entries of a room");
-        local.rewind(last);
+        tracing::warn!(event = logs::ROOM_REWOUND, room_class = ?local.room().class(), lost_up_to = ?local.delivered_offset(), %last, "the broker forgot the newest entries of a room");
+        local.rewind_to(last);
     }
 
     /// A room goes on from a later place, because what lies before it is lost.
     fn cut_off(&self, local: &LocalRoom, to: Offset) {
-        let Some(at) = local.at() else { return };
-        local.cut(at.max(to));
+        let Some(at) = local.delivered_offset() else { return };
+        local.skip_to(at.max(to));
         self.close_as_lost(local);
     }
 
@@ -262,7 +263,7 @@ impl Hub {
     fn close_as_lost(&self, local: &LocalRoom) {
         self.0.counts.cut_off.increment(1);
         for member in local.members() {
-            member.session.close(Close::HistoryLost);
+            member.session.close_transport(Close::HistoryLost);
         }
     }
 }

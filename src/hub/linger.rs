@@ -15,14 +15,14 @@ const TURN: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// Unsubscribes from empty rooms until `stop`.
-    pub async fn tidy(&self, stop: CancellationToken) {
+    pub async fn unsubscribe_empty_rooms(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = turns.tick() => {
                     self.let_go();
-                    gauge!(crate::metrics::ROOMS).set(count(self.rooms()));
+                    gauge!(crate::metrics::ROOMS).set(as_gauge(self.count_rooms()));
                 }
             }
         }
@@ -30,20 +30,20 @@ impl Hub {
 
     fn let_go(&self) {
         let idle = |local: &Arc<LocalRoom>| local.idle_since().is_some_and(|since| since.elapsed() >= self.0.linger);
-        for local in self.all().into_iter().filter(idle) {
+        for local in self.all_rooms().into_iter().filter(idle) {
             // A caller is opening the room and wants it: it is no longer idle.
             let Some(mut turn) = local.try_opening() else { continue };
             // Both locks until the room is removed: no caller can find it in between and enter a room without a
             // subscription.
             let mut rooms = self.0.rooms.write();
-            let mut seated = local.hold();
+            let mut seated = local.lock_room();
             // A session may have joined since the list was made. If the unsubscribe finds no room in its queue, the
             // next turn tries again.
             if seated.size() > 0 || seated.is_watched() || !self.0.broker.unsubscribe(local.room()) {
                 continue;
             }
             // Callers that already hold the room find it without a position and open it anew.
-            seated.shut();
+            seated.close_room();
             rooms.remove(local.room());
             *turn = Turn::Gone;
         }
@@ -51,6 +51,6 @@ impl Hub {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(crate) fn count(n: usize) -> f64 {
+pub(crate) fn as_gauge(n: usize) -> f64 {
     n as f64
 }

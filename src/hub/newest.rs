@@ -35,7 +35,7 @@ impl Passed {
     }
 
     /// Records that an event is delivered.
-    pub(super) fn note(&mut self, stamp: Stamp, entry: &Entry) {
+    pub(super) fn note_delivered(&mut self, stamp: Stamp, entry: &Entry) {
         if self.newest.len() >= REMEMBERED && !self.newest.contains_key(&stamp.key) {
             // The bound costs a second delivery of an event whose key was forgotten, which a client can bear.
             self.newest.clear();
@@ -52,7 +52,7 @@ impl Passed {
     }
 
     /// Gives the events that came since the first watcher began.
-    pub(super) fn came(&self) -> Vec<Entry> {
+    pub(super) fn entries_since_watch(&self) -> Vec<Entry> {
         self.came.values().cloned().collect()
     }
 }
@@ -65,8 +65,8 @@ pub struct Watch(Arc<LocalRoom>);
 impl Watch {
     /// Begins a watch.
     #[must_use]
-    pub fn over(local: &Arc<LocalRoom>) -> Self {
-        local.passed(|passed| passed.watchers += 1);
+    pub fn for_room(local: &Arc<LocalRoom>) -> Self {
+        local.with_latest(|passed| passed.watchers += 1);
         Self(local.clone())
     }
 
@@ -79,7 +79,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.passed(|passed| {
+        self.0.with_latest(|passed| {
             passed.watchers -= 1;
             // The map itself is given back, not only emptied: most rooms are never watched again.
             if passed.watchers == 0 {

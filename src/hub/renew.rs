@@ -27,7 +27,7 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// Replaces the rooms to read: after a break all of them are.
-    pub(super) fn restart(&mut self, rooms: Vec<Arc<LocalRoom>>) {
+    pub(super) fn replace_rooms(&mut self, rooms: Vec<Arc<LocalRoom>>) {
         self.rooms = rooms.into();
     }
 
@@ -41,7 +41,7 @@ impl Renewal {
     }
 
     /// Starts reads up to [`READS`].
-    pub(super) fn begin(&mut self, hub: &Hub) {
+    pub(super) fn begin_reads(&mut self, hub: &Hub) {
         while self.reads.len() < READS
             && let Some(local) = self.rooms.pop_front()
         {
@@ -66,7 +66,7 @@ impl Task {
     /// Delivers the `latest` events of a room that the live channel has not brought.
     pub(super) async fn take_latest(&mut self, latest: Vec<Entry>) {
         for entry in latest {
-            let mut targets = self.hub.targets(&entry);
+            let mut targets = self.hub.open_targets(&entry);
             // The other rooms of the event keep it in a history, or nowhere: the read says nothing about those.
             targets.retain(|target| entry.places[target.place].stamp().is_some() && target.is_news(&entry));
             self.hub.deliver_next(&entry, targets, false).await;

@@ -106,7 +106,7 @@ impl LocalRoom {
 
     /// How many sessions of other nodes were in it when last heard of.
     #[must_use]
-    pub fn others(&self) -> usize {
+    pub fn members_elsewhere(&self) -> usize {
         self.state.lock().others
     }
 
@@ -117,7 +117,7 @@ impl LocalRoom {
 
     /// Stops the room for a moment.
     #[must_use]
-    pub fn hold(&self) -> Seated<'_> {
+    pub fn lock_room(&self) -> Seated<'_> {
         Seated(self.state.lock())
     }
 
@@ -142,7 +142,7 @@ impl LocalRoom {
         self.state.lock().position.is_some()
     }
 
-    pub(super) async fn opening(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+    pub(super) async fn lock_opening(&self) -> tokio::sync::MutexGuard<'_, Turn> {
         self.opening.lock().await
     }
 
@@ -151,20 +151,20 @@ impl LocalRoom {
     }
 
     /// Begins at the head. True when something newer arrived before, which then must be read from the history.
-    pub(super) fn start(&self, facts: &Facts) -> bool {
+    pub(super) fn start_at_head(&self, facts: &Facts) -> bool {
         let mut state = self.state.lock();
         let head = facts.head();
-        state.position = Some(Position::of(facts));
+        state.position = Some(Position::from_facts(facts));
         state.served = head;
         // What came before a quiet head may have been stored behind the look at the room, by a clock that was set back.
         state.early.take().is_some_and(|early| early > head || facts.last.is_none())
     }
 
     /// What an entry means here; none while the room is not open.
-    pub(super) fn arrival(&self, link: Link, id: &EventId) -> Option<Arrival> {
+    pub(super) fn judge_arrival(&self, link: Link, id: &EventId) -> Option<Arrival> {
         let mut state = self.state.lock();
         if let Some(position) = &state.position {
-            return Some(position.arrival(link, id));
+            return Some(position.classify_entry(link, id));
         }
         // The room is being opened: whether the head covers this entry shows when it is known.
         state.early = state.early.max(Some(link.offset));
@@ -172,62 +172,62 @@ impl LocalRoom {
     }
 
     /// Notes that something was missed. A room that is being opened is then to be read, as when something newer has arrived.
-    pub(super) fn miss(&self) {
+    pub(super) fn note_missed(&self) {
         let mut state = self.state.lock();
         if state.position.is_none() {
             state.early = Some(Offset { ms: u64::MAX, n: u64::MAX });
         }
     }
 
-    pub(super) fn advance(&self, link: Link, id: &EventId) {
+    pub(super) fn advance_to(&self, link: Link, id: &EventId) {
         if let Some(position) = &mut self.state.lock().position {
-            position.advance(link, id);
+            position.advance_to(link, id);
         }
     }
 
     /// Notes that every member has been handed what the position says.
-    pub(super) fn serve(&self) {
+    pub(super) fn mark_served(&self) {
         let mut state = self.state.lock();
-        state.served = state.position.as_ref().map_or(state.served, Position::at);
+        state.served = state.position.as_ref().map_or(state.served, Position::delivered_offset);
     }
 
     pub(super) fn position(&self) -> Option<Position> {
         self.state.lock().position.clone()
     }
 
-    pub(super) fn at(&self) -> Option<Offset> {
-        self.state.lock().position.as_ref().map(Position::at)
+    pub(super) fn delivered_offset(&self) -> Option<Offset> {
+        self.state.lock().position.as_ref().map(Position::delivered_offset)
     }
 
-    pub(super) fn vouch(&self, at: Offset, to: Offset) {
-        if let Some(position) = self.state.lock().position.as_mut().filter(|p| p.at() == at) {
-            position.vouch(to);
+    pub(super) fn extend_silence(&self, at: Offset, to: Offset) {
+        if let Some(position) = self.state.lock().position.as_mut().filter(|p| p.delivered_offset() == at) {
+            position.note_silence(to);
         }
     }
 
     /// Takes an earlier place, and its members with it: what is stored next may lie before the one they had.
-    pub(super) fn rewind(&self, to: Offset) {
+    pub(super) fn rewind_to(&self, to: Offset) {
         let mut state = self.state.lock();
         let Some(position) = &mut state.position else { return };
-        position.rewind(to);
+        position.rewind_to(to);
         state.served = state.served.min(to);
-        state.members.iter().for_each(|(_, member)| member.membership.rewind(to));
+        state.members.iter().for_each(|(_, member)| member.membership.rewind_to(to));
     }
 
-    pub(super) fn cut(&self, to: Offset) {
+    pub(super) fn skip_to(&self, to: Offset) {
         if let Some(position) = &mut self.state.lock().position {
-            position.cut(to);
+            position.skip_to(to);
         }
     }
 
     /// What it has passed on of `latest` events.
-    pub(super) fn passed<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
+    pub(super) fn with_latest<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
         look(&mut self.state.lock().passed)
     }
 
     /// Whether one of its members is in another room as well.
-    pub(super) fn shares(&self, other: &Room) -> bool {
-        self.state.lock().members.iter().any(|(_, member)| member.session.joined(other).is_some())
+    pub(super) fn shares_member(&self, other: &Room) -> bool {
+        self.state.lock().members.iter().any(|(_, member)| member.session.membership_in(other).is_some())
     }
 
     pub(super) fn members(&self) -> Vec<Member> {
@@ -240,7 +240,7 @@ impl LocalRoom {
         let seated = |seats: Range<usize>| seats.filter_map(|seat| state.members.get(seat));
         for first in (from..to).step_by(AHEAD) {
             let group = first..to.min(first + AHEAD);
-            seated(group.clone()).for_each(|member| member.session.lane().fetch());
+            seated(group.clone()).for_each(|member| member.session.lane().prefetch_state());
             seated(group).for_each(&mut each);
         }
         to < state.members.capacity()
@@ -255,13 +255,13 @@ impl LocalRoom {
 impl Seated<'_> {
     /// The newest offset delivered here, if the room is open.
     #[must_use]
-    pub fn at(&self) -> Option<Offset> {
-        self.0.position.as_ref().map(Position::at)
+    pub fn delivered_offset(&self) -> Option<Offset> {
+        self.0.position.as_ref().map(Position::delivered_offset)
     }
 
     /// Up to here every member's wire has been handed everything.
     #[must_use]
-    pub fn served(&self) -> Offset {
+    pub fn served_offset(&self) -> Offset {
         self.0.served
     }
 
@@ -278,7 +278,7 @@ impl Seated<'_> {
     }
 
     /// Gives a session a seat; none in a room that was let go, which must then be opened anew.
-    pub fn enter(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<Joined> {
+    pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<Joined> {
         self.0.position.as_ref()?;
         let seat = self.0.members.insert(Member { session, membership: membership.clone() });
         Some(Joined { membership, seat })
@@ -286,8 +286,8 @@ impl Seated<'_> {
 
     /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::Watch).
     #[must_use]
-    pub fn came(&self) -> Vec<Entry> {
-        self.0.passed.came()
+    pub fn latest_while_watched(&self) -> Vec<Entry> {
+        self.0.passed.entries_since_watch()
     }
 
     /// Whether a `latest` event has yet to be passed on here.
@@ -302,12 +302,12 @@ impl Seated<'_> {
     }
 
     /// Lets the room go.
-    pub(super) fn shut(&mut self) {
+    pub(super) fn close_room(&mut self) {
         self.0.position = None;
     }
 
     /// Has another membership follow one in its seat.
-    pub fn follow(&mut self, before: &Joined, next: Arc<Membership>) {
+    pub fn replace_membership(&mut self, before: &Joined, next: Arc<Membership>) {
         let mine = self.0.members.get_mut(before.seat);
         if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
             member.membership = next;
@@ -315,7 +315,7 @@ impl Seated<'_> {
     }
 
     /// Takes a session's seat away.
-    pub fn leave(&mut self, joined: &Joined) {
+    pub fn remove_member(&mut self, joined: &Joined) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
         // Its slot may have been given to another one since.
         if self.0.members.get(joined.seat).is_some_and(same) {

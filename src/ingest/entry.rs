@@ -25,10 +25,10 @@ struct Flat<'a> {
 }
 
 /// Parses an entry. `id` is the entry's own, and becomes the event's where that has none.
-pub(super) fn read(id: &str, fields: &Fields) -> Result<Request, Refused> {
+pub(super) fn parse_entry(id: &str, fields: &Fields) -> Result<Request, Refused> {
     let mut request = match fields.as_slice() {
         [(name, json)] if name == b"event" => Request::parse(text("event", json)?)?,
-        fields => flat(fields)?.into_request()?,
+        fields => parse_flat(fields)?.into_request()?,
     };
     request.spare_id = derived_id(id);
     Ok(request)
@@ -39,7 +39,7 @@ fn derived_id(entry: &str) -> Option<EventId> {
     format!("ingest:{entry}").parse().ok()
 }
 
-fn flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
+fn parse_flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
     let mut flat = Flat::default();
     for (name, value) in fields {
         let slot = match name.as_slice() {
@@ -71,7 +71,7 @@ impl Flat<'_> {
         let kind = self.kind.ok_or_else(|| invalid("the field `type` is missing"))?;
         let payload = self.payload.ok_or_else(|| invalid("the field `payload` is missing"))?;
         // Plain texts in the entry, JSON strings in the event.
-        let (kind, id, priority) = (string(kind), self.id.map(string), self.priority.map(string));
+        let (kind, id, priority) = (quote_json(kind), self.id.map(quote_json), self.priority.map(quote_json));
         let members = [
             ("type", Some(kind.as_str())),
             ("payload", Some(json("payload", payload)?)),
@@ -85,8 +85,8 @@ impl Flat<'_> {
         Ok(Request {
             rooms: keys.map(str::to_owned).collect(),
             text: compose(&members),
-            requires_ack: self.requires_ack.map_or(Ok(false), flag)?,
-            delivery: self.delivery.map(delivery).transpose()?,
+            requires_ack: self.requires_ack.map_or(Ok(false), parse_flag)?,
+            delivery: self.delivery.map(parse_delivery).transpose()?,
             spare_id: None,
         })
     }
@@ -102,11 +102,11 @@ fn json<'a>(name: &str, text: &'a str) -> Result<&'a str, Refused> {
     value.map(RawValue::get).map_err(|error| invalid(format!("the field `{name}` is not one JSON value: {error}")))
 }
 
-fn string(text: &str) -> String {
+fn quote_json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn flag(text: &str) -> Result<bool, Refused> {
+fn parse_flag(text: &str) -> Result<bool, Refused> {
     match text {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
@@ -114,7 +114,7 @@ fn flag(text: &str) -> Result<bool, Refused> {
     }
 }
 
-fn delivery(text: &str) -> Result<Delivery, Refused> {
+fn parse_delivery(text: &str) -> Result<Delivery, Refused> {
     let value = serde_json::from_value(text.into());
     value.map_err(|_| invalid("the field `delivery` is durable, latest or ephemeral"))
 }
@@ -161,7 +161,7 @@ mod tests {
             "ephemeral",
         ]);
         let json = r#"{"rooms":["order:1","user:2"],"type":"a\"b","payload":{"n": 1},"id":"e","priority":"LOW","timestamp":5,"meta":{"a":1},"requiresAck":true,"delivery":"ephemeral"}"#;
-        let (flat, whole) = (read("1-0", &flat), read("1-0", &fields(&["event", json])));
+        let (flat, whole) = (parse_entry("1-0", &flat), parse_entry("1-0", &fields(&["event", json])));
         let (flat, whole) = (flat.expect("it is good"), whole.expect("it is good"));
         assert_eq!(
             flat.text,
@@ -173,7 +173,7 @@ mod tests {
 
     #[track_caller]
     fn check(words: &[&str], reason: &str) {
-        let refused = read("1-0", &fields(words)).expect_err("it is bad");
+        let refused = parse_entry("1-0", &fields(words)).expect_err("it is bad");
         assert_eq!(refused.refusal, Refusal::InvalidEvent);
         assert!(refused.message.contains(reason), "{}", refused.message);
     }

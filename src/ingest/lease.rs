@@ -74,22 +74,22 @@ impl Lease {
     }
 
     /// Takes and renews the lease, for ever.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn keep_renewed(&self) {
         let mut refused = false;
         loop {
             let asked = Instant::now();
-            let held = match self.hold().await {
+            let held = match self.try_acquire().await {
                 Ok(held) => {
                     // The time of the request, not of the reply: Redis may have started the term right after it.
-                    self.note(held.then(|| asked + self.term));
+                    self.set_held_until(held.then(|| asked + self.term));
                     refused = false;
                     held
                 }
                 Err(error) => {
-                    self.refused(&error, &mut refused);
+                    self.report_refusal(&error, &mut refused);
                     // An error does not end a lease that Redis has granted: it holds until its own end.
                     let still = self.is_held().then(|| *self.until.borrow()).flatten();
-                    self.note(still);
+                    self.set_held_until(still);
                     false
                 }
             };
@@ -98,13 +98,13 @@ impl Lease {
         }
     }
 
-    async fn hold(&self) -> Result<bool, RedisError> {
+    async fn try_acquire(&self) -> Result<bool, RedisError> {
         let term = u64::try_from(self.term.as_millis()).unwrap_or(u64::MAX);
         Script::new(HOLD).key(&self.key).arg(&self.node).arg(term).invoke_async(&mut self.redis.clone()).await
     }
 
     /// Logs a refusal by Redis once. An unreachable Redis is reported by its link.
-    fn refused(&self, error: &RedisError, known: &mut bool) {
+    fn report_refusal(&self, error: &RedisError, known: &mut bool) {
         // Without a code the connection failed, which is not a refusal.
         if error.code().is_some() && !std::mem::replace(known, true) {
             let remedy = trouble::remedy(error);
@@ -112,13 +112,13 @@ impl Lease {
         }
     }
 
-    fn note(&self, until: Option<Instant>) {
+    fn set_held_until(&self, until: Option<Instant>) {
         let was = self.until.send_replace(until).is_some();
         // A renewal changes no state, so nothing is reported.
         if was == until.is_some() {
             return;
         }
-        self.status.lead(!was);
+        self.status.set_leading(!was);
         if was {
             tracing::info!(event = logs::INGEST_LET_GO, "this node no longer reads the ingest stream");
         } else {
@@ -132,24 +132,24 @@ impl Lease {
     }
 
     /// Waits until the lease is ours.
-    pub(super) async fn taken(&self) {
+    pub(super) async fn wait_until_held(&self) {
         let mut until = self.until.subscribe();
         until.wait_for(|until| until.is_some_and(|until| until > Instant::now())).await.ok();
     }
 
     /// How long the holder may wait for entries before it checks the lease again.
-    pub(super) fn glance(&self) -> Duration {
+    pub(super) fn recheck_interval(&self) -> Duration {
         self.term / 3
     }
 
     /// Releases the lease, so that another node takes it at once.
-    pub(super) async fn release(&self) {
+    pub(super) async fn release_lease(&self) {
         let script = Script::new(RELEASE);
         let mut redis = self.redis.clone();
         let mut call = script.key(&self.key);
         let released = call.arg(&self.node).invoke_async::<i64>(&mut redis);
         // The node is stopping: a Redis that does not answer must not delay it.
         timeout(FAREWELL, released).await.ok();
-        self.note(None);
+        self.set_held_until(None);
     }
 }

@@ -25,7 +25,7 @@ impl Portion {
 
     /// Adapts the count to the bytes of the last batch. It doubles at most, so that one batch of small entries does
     /// not lead to a huge one.
-    pub(super) fn learn(&mut self, entries: usize, bytes: usize) {
+    pub(super) fn adapt_size(&mut self, entries: usize, bytes: usize) {
         let each = (bytes / entries.max(1)).max(1);
         self.count = (BYTES / each).min(self.count * 2).clamp(1, self.most);
     }
@@ -41,7 +41,7 @@ mod tests {
         let counts = |portion: &mut Portion, each: usize| {
             (0..4)
                 .map(|_| {
-                    portion.learn(portion.count(), portion.count() * each);
+                    portion.adapt_size(portion.count(), portion.count() * each);
                     portion.count()
                 })
                 .collect::<Vec<_>>()

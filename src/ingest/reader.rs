@@ -58,19 +58,19 @@ impl Reader {
     }
 
     /// Reads whenever this node holds the lease, for ever.
-    pub(super) async fn run(&mut self) {
+    pub(super) async fn run_forever(&mut self) {
         loop {
-            self.lease.taken().await;
-            match self.lead().await {
+            self.lease.wait_until_held().await;
+            match self.read_while_held().await {
                 // The lease is over without a failure: another node reports from here on, so this one forgets what it
                 // reported.
                 Ok(()) => {
-                    self.told.forget();
-                    self.stuck.forget();
+                    self.told.clear_reports();
+                    self.stuck.forget_all();
                 }
                 Err(trouble) => {
                     // The lease may still be ours, so the loop leads again and starts with the pending entries.
-                    self.told.of(&trouble);
+                    self.told.report_trouble(&trouble);
                     sleep(PAUSE).await;
                 }
             }
@@ -80,35 +80,35 @@ impl Reader {
     /// Reads and publishes until the lease is over. After a failure it starts again with the pending entries:
     /// published but unacknowledged ones are recognized by their ids. The end of a failure is reported once a batch
     /// has been published and acknowledged, or an entry has been waited for.
-    async fn lead(&mut self) -> Result<(), Trouble> {
+    async fn read_while_held(&mut self) -> Result<(), Trouble> {
         let (mut done, mut portion) = (Vec::new(), Portion::new(self.batch));
         let (mut next, mut roused) = (Next::Pending, false);
         // Entries that were passed over before may be valid for this node: read everything pending again.
-        self.stuck.rewind();
+        self.stuck.rewind_to_start();
         while self.lease.is_held() {
             if self.stuck.due_in().is_some_and(|left| left.is_zero()) {
                 // A stuck entry is due. Its retry acknowledges `done` as well.
                 done = self.try_again(&done).await?;
                 next = Next::Pending;
             }
-            let read = self.stream.turn(&done, next, self.stuck.behind(), portion.count()).await?;
+            let read = self.stream.acknowledge_and_read(&done, next, self.stuck.read_from(), portion.count()).await?;
             // The acknowledgement was part of this round trip, so the batch before is settled for good.
             if !std::mem::take(&mut done).is_empty() {
-                self.stuck.acknowledged();
-                self.told.over();
+                self.stuck.clear_put_aside();
+                self.told.report_recovery();
             }
             // The group did not exist and has been created: read again.
             let Some((kind, batch)) = read else { continue };
             if !batch.is_empty() {
                 (next, roused) = (kind, false);
-                portion.learn(batch.len(), batch.iter().map(size).sum());
+                portion.adapt_size(batch.len(), batch.iter().map(entry_bytes).sum());
                 done = self.deal_with(batch).await?;
             // Nothing is pending any more, so further entries may follow without breaking the order.
             } else if next == Next::Pending {
                 next = Next::New;
             } else {
                 // The stream is empty; wait without taking anything.
-                roused = self.wait(roused).await?;
+                roused = self.wait_for_entry(roused).await?;
             }
         }
         Ok(())
@@ -117,19 +117,20 @@ impl Reader {
     /// Waits for an entry, and returns whether there is one. `roused` says that the last wait found an entry which
     /// could not be read: another consumer holds it, so only a later one is worth waking up for. A lost connection is
     /// no failure here, since it may have been lost long ago; the next read reports it.
-    async fn wait(&mut self, roused: bool) -> Result<bool, Trouble> {
+    async fn wait_for_entry(&mut self, roused: bool) -> Result<bool, Trouble> {
         // While a failure is open, check often whether it is over.
         let soon = self.told.is_open().then_some(PAUSE);
-        let longest = [soon, self.stuck.due_in()].into_iter().flatten().fold(self.lease.glance(), Duration::min);
+        let longest =
+            [soon, self.stuck.due_in()].into_iter().flatten().fold(self.lease.recheck_interval(), Duration::min);
         // No entry is stuck, so a failure to put entries aside is over.
         if self.stuck.due_in().is_none() {
             self.told.over_for_rejects();
         }
         // `$` skips the entry that another consumer holds; otherwise this would return at once, for ever.
-        let from = if roused { "$" } else { self.stuck.behind() };
-        match self.stream.wait(from, longest).await {
+        let from = if roused { "$" } else { self.stuck.read_from() };
+        match self.stream.wait_for_entry(from, longest).await {
             Ok(found) => {
-                self.told.over();
+                self.told.report_recovery();
                 Ok(found && !roused)
             }
             Err(error) if error.code().is_some() => Err(error.into()),
@@ -145,9 +146,9 @@ impl Reader {
     async fn deal_with(&mut self, batch: Vec<Stored>) -> Result<Vec<String>, Trouble> {
         let last = batch.last().map(|(id, _)| id.clone());
         // The lease is over: nothing is acknowledged, and the next holder reads the batch again.
-        let Some(settled) = self.settle(batch).await? else { return Ok(Vec::new()) };
+        let Some(settled) = self.settle_batch(batch).await? else { return Ok(Vec::new()) };
         if let Some(last) = last.filter(|_| settled.stuck || self.stuck.due_in().is_some()) {
-            self.stuck.pass(last, settled.put_aside);
+            self.stuck.pass_to(last, settled.put_aside);
         }
         Ok(settled.done)
     }
@@ -156,28 +157,28 @@ impl Reader {
     /// entries are read from the start.
     async fn try_again(&mut self, done: &[String]) -> Result<Vec<String>, Trouble> {
         self.stuck.put_off();
-        let read = self.stream.turn(done, Next::Pending, BEGINNING, 1).await?;
+        let read = self.stream.acknowledge_and_read(done, Next::Pending, BEGINNING, 1).await?;
         // Somebody else acknowledged or deleted the stuck entries.
         let Some((_, batch)) = read.filter(|(_, batch)| !batch.is_empty()) else {
-            self.stuck.rewind();
+            self.stuck.rewind_to_start();
             return Ok(Vec::new());
         };
-        let settled = self.settle(batch).await?.unwrap_or_default();
+        let settled = self.settle_batch(batch).await?.unwrap_or_default();
         // The obstacle is gone, so the other stuck entries are likely to follow.
         if settled.put_aside {
-            self.stuck.rewind();
+            self.stuck.rewind_to_start();
         }
         Ok(settled.done)
     }
 
     /// Publishes a batch and puts bad entries aside. None when the batch took so long to read that the lease is over.
-    async fn settle(&mut self, batch: Vec<Stored>) -> Result<Option<Settled>, Trouble> {
+    async fn settle_batch(&mut self, batch: Vec<Stored>) -> Result<Option<Settled>, Trouble> {
         if !self.lease.is_held() {
             return Ok(None);
         }
         // Entries without fields were deleted meanwhile and are acknowledged as well.
         let mut settled = Settled { done: batch.iter().map(|(id, _)| id.clone()).collect(), ..Settled::default() };
-        let mut rejects = self.publish(batch).await?;
+        let mut rejects = self.publish_batch(batch).await?;
         // Already in the `rejected` stream: only the acknowledgement failed.
         rejects.retain(|reject| !self.stuck.is_aside(reject));
         let replies = self.stream.put_aside(&rejects).await?;
@@ -185,14 +186,14 @@ impl Reader {
         for (reject, reply) in rejects.iter().zip(replies) {
             match reply {
                 Ok(_) => {
-                    self.ledger.note(reject, self.stream.rejected());
-                    self.stuck.release(reject);
+                    self.ledger.note_reject(reject, self.stream.rejected_key());
+                    self.stuck.mark_put_aside(reject);
                     left.remove(&reject.entry);
                 }
                 // The rest of the batch is published and may be acknowledged; this one stays pending.
                 Err(error) => {
-                    self.told.of_rejects(&error, self.stream.rejected());
-                    self.stuck.hold(reject);
+                    self.told.of_rejects(&error, self.stream.rejected_key());
+                    self.stuck.hold_back(reject);
                 }
             }
         }
@@ -206,11 +207,11 @@ impl Reader {
     }
 
     /// Publishes a batch and returns the bad entries.
-    async fn publish(&self, batch: Vec<Stored>) -> Result<Vec<Reject>, Trouble> {
+    async fn publish_batch(&self, batch: Vec<Stored>) -> Result<Vec<Reject>, Trouble> {
         let there: Vec<(String, Fields)> = batch.into_iter().filter_map(|(id, fields)| Some((id, fields?))).collect();
         let request =
             // Once refused as not stored it stays refused: published later it would come behind events it preceded.
-            |(id, fields): &(String, Fields)| self.stuck.refused(id).map_or_else(|| entry::read(id, fields), Err);
+            |(id, fields): &(String, Fields)| self.stuck.refusal_of(id).map_or_else(|| entry::parse_entry(id, fields), Err);
         let outcomes = self.service.publish_all(Way::Ingest, there.iter().map(request).collect()).await;
         let out_of_reach = |refused: &Refused| refused.refusal == Refusal::Unavailable;
         // An outage refuses the whole batch: nothing of it may be put aside, and all of it is read again.
@@ -228,7 +229,7 @@ impl Reader {
     }
 }
 
-fn size((_, fields): &Stored) -> usize {
+fn entry_bytes((_, fields): &Stored) -> usize {
     fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum()
 }
 

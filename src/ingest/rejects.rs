@@ -29,10 +29,10 @@ impl Reject {
     }
 
     /// The `XADD` to the stream of rejected entries: the reason, then the entry's fields, cut to `bytes` in all.
-    pub(super) fn keep(&self, stream: &str, about: usize, bytes: usize) -> Cmd {
+    pub(super) fn store_command(&self, stream: &str, about: usize, bytes: usize) -> Cmd {
         let mut add = cmd("XADD");
         add.arg(stream).arg("MAXLEN").arg("~").arg(about).arg("*");
-        let reason = cut(self.refused.message.as_bytes(), REASON_BYTES);
+        let reason = cut_text(self.refused.message.as_bytes(), REASON_BYTES);
         add.arg("entry").arg(&self.entry).arg("code").arg(self.refused.refusal.code()).arg("reason").arg(reason);
         let mut room = bytes;
         for (name, value) in &self.fields {
@@ -41,7 +41,7 @@ impl Reject {
                 break;
             }
             for part in [name, value] {
-                let kept = cut(part, room);
+                let kept = cut_text(part, room);
                 room -= kept.len();
                 add.arg(kept);
             }
@@ -51,7 +51,7 @@ impl Reject {
 }
 
 /// The first bytes of a text, without half a character at the end.
-fn cut(text: &[u8], bytes: usize) -> &[u8] {
+fn cut_text(text: &[u8], bytes: usize) -> &[u8] {
     let Some(head) = text.get(..bytes).filter(|_| text.len() > bytes) else { return text };
     match std::str::from_utf8(head) {
         // Cut inside a character. Other invalid bytes are the entry's own and are kept as they are.
@@ -71,7 +71,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Counts an entry that has been put aside.
-    pub(super) fn note(&mut self, reject: &Reject, stream: &str) {
+    pub(super) fn note_reject(&mut self, reject: &Reject, stream: &str) {
         let (entry, code) = (&reject.entry, reject.refused.refusal.code());
         counter!(INGEST_REJECTED, "code" => code).increment(1);
         self.unsaid += 1;
@@ -100,7 +100,7 @@ mod tests {
     fn kept(fields: &[(&[u8], &[u8])], bytes: usize) -> Vec<u8> {
         let fields = fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         Reject::new("1-0".to_owned(), Refused::new(Refusal::InvalidEvent, "x".repeat(1000)), fields)
-            .keep("s", 5, bytes)
+            .store_command("s", 5, bytes)
             .get_packed_command()
     }
 
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_cut_leaves_no_half_character() {
-        assert_eq!(cut("aé".as_bytes(), 2), b"a");
-        assert_eq!(cut("aé".as_bytes(), 3), "aé".as_bytes());
-        assert_eq!(cut(b"\xff\xff\xff", 2), b"\xff\xff");
+        assert_eq!(cut_text("aé".as_bytes(), 2), b"a");
+        assert_eq!(cut_text("aé".as_bytes(), 3), "aé".as_bytes());
+        assert_eq!(cut_text(b"\xff\xff\xff", 2), b"\xff\xff");
     }
 }

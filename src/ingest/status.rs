@@ -73,23 +73,23 @@ impl Ingest {
         }
     }
 
-    pub(super) fn lead(&self, leading: bool) {
+    pub(super) fn set_leading(&self, leading: bool) {
         self.0.leading.store(leading, Ordering::Relaxed);
         gauge!(INGEST_LEADING).set(if leading { 1.0 } else { 0.0 });
-        self.change(|_| ());
+        self.change_problems(|_| ());
     }
 
     /// Sets or clears the failure that stops the reader.
-    pub(super) fn stuck(&self, problem: Option<String>) {
-        self.change(|problems| problems.stuck = problem);
+    pub(super) fn set_stuck(&self, problem: Option<String>) {
+        self.change_problems(|problems| problems.stuck = problem);
     }
 
     /// Sets or clears the failure to put bad entries aside.
     pub(super) fn rejects_stuck(&self, problem: Option<String>) {
-        self.change(|problems| problems.rejects = problem);
+        self.change_problems(|problems| problems.rejects = problem);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Problems)) {
+    fn change_problems(&self, change: impl FnOnce(&mut Problems)) {
         let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut problems);
         // The gauge alerts, so it follows the lease: a node that lost it is not the one to mend.
@@ -98,9 +98,9 @@ impl Ingest {
     }
 
     /// Reads the lengths of the streams, for ever. While Redis cannot be reached the last ones stay.
-    pub(super) async fn watch(&self, stream: Stream) {
+    pub(super) async fn watch_lengths(&self, stream: Stream) {
         // Publishes the gauges at once, so that they exist on a node that never leads.
-        self.lead(false);
+        self.set_leading(false);
         loop {
             if let Ok((waiting, rejected)) = stream.lengths().await {
                 // One key may hold another type while the other is readable.

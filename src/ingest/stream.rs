@@ -67,7 +67,7 @@ impl Stream {
         Self { commands, waiting, key, rejected, keep: settings.rejected, reject_bytes: settings.event_bytes * 2 }
     }
 
-    pub(super) fn rejected(&self) -> &str {
+    pub(super) fn rejected_key(&self) -> &str {
         &self.rejected
     }
 
@@ -80,14 +80,14 @@ impl Stream {
         // One entry that fails must not hide the outcome of the others.
         put.ignore_errors();
         for reject in rejects {
-            put.add_command(reject.keep(&self.rejected, self.keep, self.reject_bytes));
+            put.add_command(reject.store_command(&self.rejected, self.keep, self.reject_bytes));
         }
         put.query_async(&mut self.commands.clone()).await
     }
 
     /// Acknowledges and deletes `done` and reads the next entries, in one transaction. Of the pending entries only
     /// those after `behind` are read. None when the group had to be created.
-    pub(super) async fn turn(
+    pub(super) async fn acknowledge_and_read(
         &self,
         done: &[String],
         next: Next,
@@ -114,7 +114,7 @@ impl Stream {
         match reads.into_iter().map(|reply| entries(reply?)).collect::<Result<Vec<_>, _>>() {
             // The key was deleted, or this is the first start.
             Err(error) if error.code() == Some("NOGROUP") => self.make_group().await.map(|()| None),
-            reads => Ok(Some(first(reads?))),
+            reads => Ok(Some(first_read(reads?))),
         }
     }
 
@@ -130,7 +130,7 @@ impl Stream {
     }
 
     /// Waits until there is an entry after `from`, at most `longest`, and returns whether there is. Takes nothing.
-    pub(super) async fn wait(&self, from: &str, longest: Duration) -> Result<bool, RedisError> {
+    pub(super) async fn wait_for_entry(&self, from: &str, longest: Duration) -> Result<bool, RedisError> {
         let mut wait = cmd("XREAD");
         wait.arg("COUNT")
             .arg(1)
@@ -151,7 +151,7 @@ impl Stream {
 
 /// The entries to deal with. Where entries are pending, the further ones became pending by this read, and are read
 /// again in their turn.
-fn first(reads: Vec<Vec<Stored>>) -> Read {
+fn first_read(reads: Vec<Vec<Stored>>) -> Read {
     let mut reads = reads.into_iter();
     let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());
     if pending.is_empty() { (Next::New, new) } else { (Next::Pending, pending) }

@@ -30,7 +30,7 @@ pub(super) struct Stuck {
 
 impl Stuck {
     /// The entry after which pending ones are read.
-    pub(super) fn behind(&self) -> &str {
+    pub(super) fn read_from(&self) -> &str {
         self.passed.as_ref().map_or(BEGINNING, |(last, _)| last)
     }
 
@@ -40,7 +40,7 @@ impl Stuck {
     }
 
     /// Passes over everything up to `last`. `soon` says that another entry was put aside just now.
-    pub(super) fn pass(&mut self, last: String, soon: bool) {
+    pub(super) fn pass_to(&mut self, last: String, soon: bool) {
         let kept = self.passed.take().map(|(_, again)| again);
         // The obstacle may be gone, so the stuck ones are retried at once. Otherwise passing over more of them must
         // not postpone the retry.
@@ -56,17 +56,17 @@ impl Stuck {
     }
 
     /// Reads all pending entries from the start again.
-    pub(super) fn rewind(&mut self) {
+    pub(super) fn rewind_to_start(&mut self) {
         self.passed = None;
     }
 
     /// The refusal of an entry that must not be published any more.
-    pub(super) fn refused(&self, entry: &str) -> Option<Refused> {
+    pub(super) fn refusal_of(&self, entry: &str) -> Option<Refused> {
         self.unstored.get(entry).cloned()
     }
 
     /// Records that an entry could not be put aside.
-    pub(super) fn hold(&mut self, reject: &Reject) {
+    pub(super) fn hold_back(&mut self, reject: &Reject) {
         // Invalid entries are refused by every read; these might be accepted the next time.
         if reject.refused.refusal == Refusal::NotStored && self.unstored.len() < UNSTORED {
             self.unstored.insert(reject.entry.clone(), reject.refused.clone());
@@ -74,7 +74,7 @@ impl Stuck {
     }
 
     /// Records that an entry has been put aside.
-    pub(super) fn release(&mut self, reject: &Reject) {
+    pub(super) fn mark_put_aside(&mut self, reject: &Reject) {
         self.unstored.remove(&reject.entry);
         self.aside.insert(reject.entry.clone());
     }
@@ -85,12 +85,12 @@ impl Stuck {
     }
 
     /// Records that the put aside entries are acknowledged.
-    pub(super) fn acknowledged(&mut self) {
+    pub(super) fn clear_put_aside(&mut self) {
         self.aside.clear();
     }
 
     /// Forgets everything, because another node leads.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget_all(&mut self) {
         *self = Self::default();
     }
 }

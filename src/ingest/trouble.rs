@@ -64,19 +64,19 @@ impl Told {
     }
 
     /// Reports a failure, unless one with the same remedy was reported last.
-    pub(super) fn of(&mut self, trouble: &Trouble) {
+    pub(super) fn report_trouble(&mut self, trouble: &Trouble) {
         let remedy = trouble.remedy();
         // The status is set each time, as its text may have changed; the log is not repeated.
-        self.status.stuck(Some(format!("{trouble}: {remedy}")));
+        self.status.set_stuck(Some(format!("{trouble}: {remedy}")));
         if self.last.replace(remedy) != Some(remedy) {
             tracing::error!(event = logs::INGEST_STUCK, %trouble, remedy, "events wait in the ingest stream; they are published when this is mended");
         }
     }
 
     /// Reports the end of the failure.
-    pub(super) fn over(&mut self) {
+    pub(super) fn report_recovery(&mut self) {
         if self.last.take().is_some() {
-            self.status.stuck(None);
+            self.status.set_stuck(None);
             tracing::info!(event = logs::INGEST_RESUMED, "the ingest stream is read again");
         }
     }
@@ -100,9 +100,9 @@ impl Told {
     }
 
     /// Clears everything without a report, as another node leads.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear_reports(&mut self) {
         (self.last, self.rejects) = (None, None);
-        self.status.stuck(None);
+        self.status.set_stuck(None);
         self.status.rejects_stuck(None);
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Greeting {
 ///
 /// # Errors
 /// When the client's address is invalid.
-pub fn named(client: &Client, name: &str) -> RedisResult<Client> {
+pub fn named_client(client: &Client, name: &str) -> RedisResult<Client> {
     let address = client.get_connection_info().clone().into_connection_info()?;
     let settings = address.redis_settings().clone();
     let settings = settings.set_lib_name(format!("hallway-{name}"), env!("CARGO_PKG_VERSION"));
@@ -56,21 +56,21 @@ pub fn named(client: &Client, name: &str) -> RedisResult<Client> {
 
 /// A connection to a server that serves, or the reason for failing. The name is resolved each time.
 pub(super) async fn dial(client: &Client, settings: &LinkSettings) -> Result<Dialled, String> {
-    let connecting = timeout(settings.connect_timeout, connect(client)).await;
-    let Ok(connected) = connecting else { return Err(unanswered(settings.connect_timeout)) };
-    connected.map_err(|error| remedy::problem(settings.name, &error))
+    let connecting = timeout(settings.connect_timeout, connect_once(client)).await;
+    let Ok(connected) = connecting else { return Err(timeout_message(settings.connect_timeout)) };
+    connected.map_err(|error| remedy::describe_problem(settings.name, &error))
 }
 
 /// The failure of an attempt that took too long.
 #[must_use]
-pub fn unanswered(limit: Duration) -> String {
+pub fn timeout_message(limit: Duration) -> String {
     format!("Redis did not answer within redis.connect_timeout ({limit:?}); {}", remedy::SEE_URL)
 }
 
-async fn connect(client: &Client) -> RedisResult<Dialled> {
+async fn connect_once(client: &Client) -> RedisResult<Dialled> {
     let flight = Flight::new();
-    let (mut connection, mut driver) = open(client, &flight).await?;
-    let introduced = introduce(&mut connection);
+    let (mut connection, mut driver) = open_connection(client, &flight).await?;
+    let introduced = ask_identity(&mut connection);
     // Nothing reads the socket until the driver runs, so both run together.
     let greeting = match &mut driver {
         Some(driver) => match select(pin!(introduced), driver).await {
@@ -83,46 +83,49 @@ async fn connect(client: &Client) -> RedisResult<Dialled> {
 }
 
 /// Opens a connection. The library does not expose its TLS setup, so there only whole replies count as signs of life.
-async fn open(client: &Client, flight: &Arc<Flight>) -> RedisResult<(MultiplexedConnection, Option<Driver>)> {
+async fn open_connection(
+    client: &Client,
+    flight: &Arc<Flight>,
+) -> RedisResult<(MultiplexedConnection, Option<Driver>)> {
     let info = client.get_connection_info();
     let settings = info.redis_settings();
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
-            over(settings, Heard::new(stream::connect(host, *port).await?, flight.clone())).await
+            connect_over(settings, Heard::new(stream::connect_to_any(host, *port).await?, flight.clone())).await
         }
         ConnectionAddr::Unix(path) => {
-            over(settings, Heard::new(UnixStream::connect(path).await?, flight.clone())).await
+            connect_over(settings, Heard::new(UnixStream::connect(path).await?, flight.clone())).await
         }
         ConnectionAddr::TcpTls { .. } | _ => {
-            Ok((client.get_multiplexed_async_connection_with_config(&untimed()).await?, None))
+            Ok((client.get_multiplexed_async_connection_with_config(&untimed_config()).await?, None))
         }
     }
 }
 
-async fn over<S>(
+async fn connect_over<S>(
     settings: &RedisConnectionInfo,
     stream: Heard<S>,
 ) -> RedisResult<(MultiplexedConnection, Option<Driver>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, untimed()).await?;
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, untimed_config()).await?;
     // Replies from before its end are still to be read, so its end is not an outcome.
     Ok((connection, Some(driver.then(|()| std::future::pending()).boxed())))
 }
 
 /// A configuration without timeouts: the link has its own, for whole attempts and whole replies.
-fn untimed() -> AsyncConnectionConfig {
+fn untimed_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 /// Asks everything about a server in one round trip.
-async fn introduce(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
+async fn ask_identity(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
     let mut all = redis::pipe();
     all.ignore_errors().cmd("HELLO").cmd("PING").cmd("INFO").arg("server");
     let mut answers: Vec<RedisResult<Value>> = all.query_async(connection).await?;
     let about = answers.pop();
-    let greeting = judge(answers)?;
+    let greeting = judge_hello(answers)?;
     let about: Option<String> = about.and_then(Result::ok).and_then(|about| from_redis_value(about).ok());
     let run_id = about.as_deref().and_then(run_id);
     Ok(Greeting { run_id, ..greeting })
@@ -130,13 +133,13 @@ async fn introduce(connection: &mut MultiplexedConnection) -> RedisResult<Greeti
 
 /// Sends `HELLO`, which every user may send and which a server answers in any state, and `PING`, which it refuses
 /// while it does not serve.
-pub(super) async fn greet(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
+pub(super) async fn say_hello(connection: &mut MultiplexedConnection) -> RedisResult<Greeting> {
     let mut both = redis::pipe();
     both.ignore_errors().cmd("HELLO").cmd("PING");
-    judge(both.query_async(connection).await?)
+    judge_hello(both.query_async(connection).await?)
 }
 
-fn judge(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
+fn judge_hello(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
     for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         // The error itself decides; any other refusal, such as of `INFO`, leaves a usable server.
         if trouble::is_end(error) {
@@ -147,15 +150,15 @@ fn judge(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
         // A proxy that does not know HELLO: the nature of its server shows in its later replies.
         return Ok(Greeting::default());
     };
-    read(hello)
+    parse_hello(hello)
 }
 
-fn read(hello: Value) -> RedisResult<Greeting> {
+fn parse_hello(hello: Value) -> RedisResult<Greeting> {
     let says: HashMap<String, Value> = from_redis_value(hello)?;
     let text = |name: &str| says.get(name).and_then(|value| from_redis_value::<String>(value.clone()).ok());
     // A replica answers reads and refuses writes, so it would fail only at the first publish.
     if text("role").is_some_and(|role| role != "master") {
-        return Err(demoted());
+        return Err(replica_error());
     }
     Ok(Greeting { cluster: text("mode").is_some_and(|mode| mode == "cluster"), run_id: None })
 }
@@ -165,6 +168,6 @@ fn run_id(about: &str) -> Option<String> {
 }
 
 /// The error that a replica gives to a write.
-fn demoted() -> RedisError {
+fn replica_error() -> RedisError {
     redis::make_extension_error("READONLY".to_owned(), Some("it says that it is a replica".to_owned()))
 }

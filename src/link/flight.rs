@@ -42,7 +42,7 @@ impl Flight {
         Arc::new(Self { state: Mutex::new(state), given_up: CancellationToken::new() })
     }
 
-    pub(super) fn ask(self: &Arc<Self>) -> Asked {
+    pub(super) fn begin_command(self: &Arc<Self>) -> Asked {
         let mut state = self.state.lock();
         // Idle time before the first command is not silence.
         if state.open == 0 {
@@ -53,14 +53,14 @@ impl Flight {
     }
 
     /// Records that something came: a reply, or a part of one.
-    pub(super) fn heard(&self) {
+    pub(super) fn note_bytes(&self) {
         let mut state = self.state.lock();
         state.heard = Instant::now();
         state.quiet_since = state.heard;
     }
 
     /// Waits until a reply expected by `due` is too late.
-    pub(super) async fn overdue(&self, mut due: Instant, patience: Duration) {
+    pub(super) async fn wait_until_overdue(&self, mut due: Instant, patience: Duration) {
         let last = due + patience * (LONGEST - 1);
         while due > Instant::now() {
             sleep_until(due).await;
@@ -70,7 +70,7 @@ impl Flight {
     }
 
     /// How long commands have been open without anything coming.
-    pub(super) fn silence(&self) -> Duration {
+    pub(super) fn silent_for(&self) -> Duration {
         let state = self.state.lock();
         if state.open == 0 { Duration::ZERO } else { state.quiet_since.elapsed() }
     }
@@ -81,7 +81,7 @@ impl Flight {
     }
 
     /// How long nothing has come.
-    pub(super) fn idle(&self) -> Duration {
+    pub(super) fn idle_for(&self) -> Duration {
         self.state.lock().heard.elapsed()
     }
 
@@ -96,8 +96,8 @@ impl Flight {
 }
 
 impl Asked {
-    pub(super) fn answered(&self) {
-        self.0.heard();
+    pub(super) fn note_answer(&self) {
+        self.0.note_bytes();
     }
 }
 
@@ -115,17 +115,17 @@ mod tests {
     async fn silence_is_counted_from_the_last_answer_while_a_question_is_open() {
         let flight = Flight::new();
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(flight.silence(), Duration::ZERO, "nothing was asked");
-        let (first, second) = (flight.ask(), flight.ask());
+        assert_eq!(flight.silent_for(), Duration::ZERO, "nothing was asked");
+        let (first, second) = (flight.begin_command(), flight.begin_command());
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(flight.silence(), Duration::from_secs(2));
-        first.answered();
+        assert_eq!(flight.silent_for(), Duration::from_secs(2));
+        first.note_answer();
         drop(first);
-        assert_eq!(flight.silence(), Duration::ZERO);
+        assert_eq!(flight.silent_for(), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(flight.silence(), Duration::from_secs(1));
+        assert_eq!(flight.silent_for(), Duration::from_secs(1));
         drop(second);
-        assert_eq!(flight.silence(), Duration::ZERO, "its asker does not wait any more");
+        assert_eq!(flight.silent_for(), Duration::ZERO, "its asker does not wait any more");
     }
 
     #[tokio::test(start_paused = true)]
@@ -133,27 +133,27 @@ mod tests {
         const PATIENCE: Duration = Duration::from_secs(5);
         let flight = Flight::new();
         let began = Instant::now();
-        flight.overdue(began + PATIENCE, PATIENCE).await;
+        flight.wait_until_overdue(began + PATIENCE, PATIENCE).await;
         assert_eq!(began.elapsed(), PATIENCE);
 
         let began = Instant::now();
         let trickle = async {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                flight.heard();
+                flight.note_bytes();
             }
         };
-        tokio::join!(flight.overdue(began + PATIENCE, PATIENCE), trickle);
+        tokio::join!(flight.wait_until_overdue(began + PATIENCE, PATIENCE), trickle);
         assert_eq!(began.elapsed(), Duration::from_secs(8) + PATIENCE);
 
         let began = Instant::now();
         let endless = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                flight.heard();
+                flight.note_bytes();
             }
         };
-        tokio::select! { () = flight.overdue(began + PATIENCE, PATIENCE) => {}, () = endless => unreachable!() }
+        tokio::select! { () = flight.wait_until_overdue(began + PATIENCE, PATIENCE) => {}, () = endless => unreachable!() }
         assert_eq!(began.elapsed(), PATIENCE * LONGEST);
     }
 }

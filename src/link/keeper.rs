@@ -10,10 +10,10 @@ use redis::{Client, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::dial::{self, Dialled, Greeting, greet};
+use super::dial::{self, Dialled, Greeting, say_hello};
 use super::flight::Flight;
 use super::machine::{Machine, Phase};
-use super::trouble::{Verdict, judge};
+use super::trouble::{Verdict, judge_answer};
 use super::{Line, Link, State, remedy};
 use crate::logs;
 use crate::metrics::{LINK_CONNECTS, LINK_UP};
@@ -50,15 +50,15 @@ impl Reports {
         (Self(to), from)
     }
 
-    pub(super) fn tell(&self, generation: u64, verdict: Verdict) {
+    pub(super) fn report_verdict(&self, generation: u64, verdict: Verdict) {
         self.0.try_send(Report::Met(generation, verdict)).ok();
     }
 
-    pub(super) fn late(&self, generation: u64) {
+    pub(super) fn report_late(&self, generation: u64) {
         self.0.try_send(Report::Late(generation)).ok();
     }
 
-    pub(super) fn check(&self) {
+    pub(super) fn request_check(&self) {
         self.0.try_send(Report::Check).ok();
     }
 }
@@ -96,14 +96,14 @@ impl std::fmt::Debug for Keeper {
 }
 
 /// Waits for a future and clears its slot. An empty slot waits for ever.
-async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+async fn wait_for_optional<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let Some(future) = slot else { return std::future::pending().await };
     let outcome = future.await;
     *slot = None;
     outcome
 }
 
-async fn at(due: Option<Instant>) {
+async fn sleep_until_optional(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
@@ -131,19 +131,19 @@ impl Keeper {
     }
 
     /// Runs the loop, for ever.
-    pub async fn run(mut self) {
+    pub async fn run_loop(mut self) {
         self.show_up(false);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // One attempt at a time: its own timeout bounds it.
-            let due = self.machine.due().filter(|_| self.attempt.is_none());
+            let due = self.machine.attempt_due().filter(|_| self.attempt.is_none());
             tokio::select! {
-                dialled = done(&mut self.attempt) => self.dialled(dialled),
-                () = at(due) => self.attempt = Some(self.dial()),
-                Some(report) = self.inbox.recv() => self.hear(report),
-                greeted = done(&mut self.sign) => self.greeted(greeted),
-                _ = looks.tick() => self.look(),
+                dialled = wait_for_optional(&mut self.attempt) => self.finish_attempt(dialled),
+                () = sleep_until_optional(due) => self.attempt = Some(self.start_attempt()),
+                Some(report) = self.inbox.recv() => self.handle_report(report),
+                greeted = wait_for_optional(&mut self.sign) => self.handle_hello(greeted),
+                _ = looks.tick() => self.check_silence(),
             }
         }
     }
@@ -152,20 +152,20 @@ impl Keeper {
         self.link.0.settings.name
     }
 
-    fn dial(&self) -> BoxFuture<'static, Outcome> {
+    fn start_attempt(&self) -> BoxFuture<'static, Outcome> {
         let (client, settings) = (self.client.clone(), self.link.0.settings.clone());
         Box::pin(async move { dial::dial(&client, &settings).await })
     }
 
-    fn dialled(&mut self, outcome: Outcome) {
+    fn finish_attempt(&mut self, outcome: Outcome) {
         let now = Instant::now();
         match outcome {
             Ok(dialled) => {
-                self.machine.connected(now);
+                self.machine.note_connected(now);
                 self.take_over(dialled);
             }
             Err(problem) => {
-                self.machine.refused(now, rand::random());
+                self.machine.note_refused(now, rand::random());
                 // A suspect connection serves until there is a better one.
                 if self.machine.phase() == Phase::Connecting {
                     self.link.0.state.send_replace(State::Down(problem.into()));
@@ -189,7 +189,14 @@ impl Keeper {
             flight => self.retired.extend(flight),
         }
         let (generation, breaks) = (self.generation, self.breaks);
-        let line = Line { connection, generation, greeting, breaks, flight, driver: Arc::new(self.link.carry(driver)) };
+        let line = Line {
+            connection,
+            generation,
+            greeting,
+            breaks,
+            flight,
+            driver: Arc::new(self.link.drive_connection(driver)),
+        };
         self.line = Some(line.clone());
         (self.sign, self.silent) = (None, false);
         self.link.0.state.send_replace(State::Up(line));
@@ -200,17 +207,19 @@ impl Keeper {
         }
     }
 
-    fn hear(&mut self, report: Report) {
+    fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Met(generation, verdict) if generation == self.generation => self.judge(verdict),
+            Report::Met(generation, verdict) if generation == self.generation => self.apply_verdict(verdict),
             // Others were answered meanwhile: Redis is slow, or this link carries much.
             Report::Late(generation) if generation == self.generation && !self.has_timed_out() => {}
             Report::Late(generation) if generation == self.generation => {
-                self.lose("Redis did not answer in redis.response_timeout; see whether it is overloaded".to_owned());
+                self.drop_connection(
+                    "Redis did not answer in redis.response_timeout; see whether it is overloaded".to_owned(),
+                );
             }
             Report::Check => {
                 // Another link's loss may have the same cause, so an attempt that waits is made at once.
-                self.machine.hurry(Instant::now());
+                self.machine.attempt_now(Instant::now());
                 self.ask_for_a_sign();
             }
             // About a connection that was replaced.
@@ -219,29 +228,29 @@ impl Keeper {
     }
 
     fn has_timed_out(&self) -> bool {
-        self.line.as_ref().is_some_and(|line| line.flight.idle() >= self.link.0.settings.response_timeout)
+        self.line.as_ref().is_some_and(|line| line.flight.idle_for() >= self.link.0.settings.response_timeout)
     }
 
-    fn judge(&mut self, verdict: Verdict) {
+    fn apply_verdict(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Fine => {}
-            Verdict::Doubt(problem) => self.doubt(&problem),
-            Verdict::End(problem) => self.lose(problem),
+            Verdict::Doubt(problem) => self.doubt_connection(&problem),
+            Verdict::End(problem) => self.drop_connection(problem),
         }
     }
 
-    fn greeted(&mut self, greeted: RedisResult<Greeting>) {
+    fn handle_hello(&mut self, greeted: RedisResult<Greeting>) {
         match greeted {
             // The rest of a server's statement does not change during a connection.
             Ok(_) => {}
-            Err(error) => self.judge(judge::<redis::Value>(&Err(error))),
+            Err(error) => self.apply_verdict(judge_answer::<redis::Value>(&Err(error))),
         }
     }
 
     /// Suspects a silent connection, clears it when it is not silent any more, and probes an idle one.
-    fn look(&mut self) {
+    fn check_silence(&mut self) {
         self.retired.retain(|flight| {
-            let silent = flight.silence() >= GIVEN_UP;
+            let silent = flight.silent_for() >= GIVEN_UP;
             if silent {
                 flight.give_up();
             }
@@ -250,34 +259,34 @@ impl Keeper {
         let Some(line) = &self.line else { return };
         let flight = line.flight.clone();
         match (self.is_silent(&flight), self.silent) {
-            (true, false) => self.doubt("it does not answer"),
+            (true, false) => self.doubt_connection("it does not answer"),
             // It was only slow.
-            (false, true) => self.machine.cleared(),
+            (false, true) => self.machine.clear_doubt(),
             (true, true) | (false, false) => {}
         }
         self.silent = self.is_silent(&flight);
         // An idle link would otherwise notice a lost server only at its next command.
-        if flight.idle() >= IDLE {
+        if flight.idle_for() >= IDLE {
             self.ask_for_a_sign();
         }
     }
 
     fn is_silent(&self, flight: &Flight) -> bool {
-        flight.silence() >= SILENCE + self.link.0.settings.block
+        flight.silent_for() >= SILENCE + self.link.0.settings.block
     }
 
     fn ask_for_a_sign(&mut self) {
         // One probe at a time: a second one says nothing more.
         let (Some(line), None) = (&self.line, &self.sign) else { return };
-        let (mut line, asked) = (line.clone(), line.flight.ask());
+        let (mut line, asked) = (line.clone(), line.flight.begin_command());
         self.sign = Some(Box::pin(async move {
-            let greeted = greet(&mut line.connection).await;
-            asked.answered();
+            let greeted = say_hello(&mut line.connection).await;
+            asked.note_answer();
             greeted
         }));
     }
 
-    fn doubt(&mut self, problem: &str) {
+    fn doubt_connection(&mut self, problem: &str) {
         let known = self.told.as_ref().is_some_and(|(told, at)| told == problem && at.elapsed() < TELL_AGAIN);
         // A suspicion that repeats every two seconds would fill the log.
         if self.machine.phase() == Phase::Up && !known {
@@ -290,15 +299,15 @@ impl Keeper {
                 "a connection to Redis is in doubt; making another one beside it"
             );
         }
-        self.machine.doubted(Instant::now(), rand::random());
+        self.machine.note_doubt(Instant::now(), rand::random());
     }
 
-    fn lose(&mut self, problem: String) {
+    fn drop_connection(&mut self, problem: String) {
         let Some(line) = self.line.take() else { return };
         line.flight.give_up();
         (self.sign, self.silent, self.news) = (None, false, true);
         let now = Instant::now();
-        self.machine.lost(now, rand::random());
+        self.machine.note_lost(now, rand::random());
         tracing::warn!(
             event = logs::LINK_LOST,
             link = self.name(),
@@ -306,8 +315,8 @@ impl Keeper {
             "a connection to Redis is lost; making another one"
         );
         // Commands wait for an attempt that is made at once, and fail at once otherwise.
-        let at_once = self.machine.due().is_none_or(|due| due <= now);
-        let problem = Arc::from(remedy::said(self.name(), &problem));
+        let at_once = self.machine.attempt_due().is_none_or(|due| due <= now);
+        let problem = Arc::from(remedy::describe_error_text(self.name(), &problem));
         self.link.0.state.send_replace(if at_once { State::Connecting(problem) } else { State::Down(problem) });
         self.show_up(false);
     }

@@ -51,12 +51,12 @@ impl Machine {
 
     /// When to connect, if at all.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    pub fn attempt_due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Records a successful attempt.
-    pub fn connected(&mut self, now: Instant) {
+    pub fn note_connected(&mut self, now: Instant) {
         self.phase = Phase::Up;
         self.due = None;
         self.up_since = now;
@@ -64,13 +64,13 @@ impl Machine {
     }
 
     /// Records a failed attempt. `chance`, from 0 to 1, spreads the attempts of many nodes.
-    pub fn refused(&mut self, now: Instant, chance: f64) {
+    pub fn note_refused(&mut self, now: Instant, chance: f64) {
         self.attempts += 1;
-        self.due = Some(now + wait(self.attempts, chance));
+        self.due = Some(now + backoff_after(self.attempts, chance));
     }
 
     /// Records that the connection is gone, or leads to a server that serves no client.
-    pub fn lost(&mut self, now: Instant, chance: f64) {
+    pub fn note_lost(&mut self, now: Instant, chance: f64) {
         // An attempt that is due already keeps its time: the suspect connection was to be replaced anyway.
         if self.phase == Phase::Up {
             self.due = Some(self.next_attempt(now, chance));
@@ -79,7 +79,7 @@ impl Machine {
     }
 
     /// Records that something speaks against the connection.
-    pub fn doubted(&mut self, now: Instant, chance: f64) {
+    pub fn note_doubt(&mut self, now: Instant, chance: f64) {
         if self.phase == Phase::Up {
             self.phase = Phase::Suspect;
             self.due = Some(self.next_attempt(now, chance));
@@ -87,7 +87,7 @@ impl Machine {
     }
 
     /// Records that nothing speaks against the connection any more.
-    pub fn cleared(&mut self) {
+    pub fn clear_doubt(&mut self) {
         if self.phase == Phase::Suspect {
             self.phase = Phase::Up;
             self.due = None;
@@ -95,7 +95,7 @@ impl Machine {
     }
 
     /// Makes a waiting attempt due at once, because there is reason to expect success.
-    pub fn hurry(&mut self, now: Instant) {
+    pub fn attempt_now(&mut self, now: Instant) {
         self.due = self.due.map(|due| due.min(now));
     }
 
@@ -107,12 +107,12 @@ impl Machine {
             self.attempts = 0;
         }
         // The attempt that made the connection is the first one: a single loss is followed by an attempt at once.
-        now + wait(self.attempts.saturating_sub(1), chance)
+        now + backoff_after(self.attempts.saturating_sub(1), chance)
     }
 }
 
 /// The wait before the next attempt after so many; none after none.
-fn wait(attempts: u32, chance: f64) -> Duration {
+fn backoff_after(attempts: u32, chance: f64) -> Duration {
     let Some(doublings) = attempts.checked_sub(1) else { return Duration::ZERO };
     let longest = (FIRST_WAIT * 2_u32.saturating_pow(doublings.min(10))).min(LONGEST_WAIT);
     longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
@@ -126,7 +126,7 @@ mod tests {
 
     fn proven(now: Instant) -> Machine {
         let mut machine = Machine::new(now);
-        machine.connected(now);
+        machine.note_connected(now);
         machine
     }
 
@@ -134,28 +134,28 @@ mod tests {
     fn the_first_attempt_is_immediate_and_the_others_wait_up_to_two_seconds() {
         let now = Instant::now();
         let mut machine = Machine::new(now);
-        assert_eq!(machine.due(), Some(now));
+        assert_eq!(machine.attempt_due(), Some(now));
         let mut waits = Vec::new();
         for _ in 0..9 {
-            machine.refused(now, 1.0);
-            waits.push((machine.due().expect("an attempt is due") - now).as_millis());
+            machine.note_refused(now, 1.0);
+            waits.push((machine.attempt_due().expect("an attempt is due") - now).as_millis());
         }
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
-        machine.refused(now, 0.0);
-        assert_eq!(machine.due(), Some(now + LONGEST_WAIT / 2), "chance spreads them");
+        machine.note_refused(now, 0.0);
+        assert_eq!(machine.attempt_due(), Some(now + LONGEST_WAIT / 2), "chance spreads them");
     }
 
     #[test]
     fn a_proven_connection_that_is_lost_or_doubted_is_replaced_at_once() {
         let now = Instant::now();
         let mut lost = proven(now);
-        lost.lost(now + AGE, 1.0);
-        assert_eq!((lost.phase(), lost.due()), (Phase::Connecting, Some(now + AGE)));
+        lost.note_lost(now + AGE, 1.0);
+        assert_eq!((lost.phase(), lost.attempt_due()), (Phase::Connecting, Some(now + AGE)));
         let mut doubted = proven(now);
-        doubted.doubted(now + AGE, 1.0);
-        assert_eq!((doubted.phase(), doubted.due()), (Phase::Suspect, Some(now + AGE)));
-        doubted.cleared();
-        assert_eq!((doubted.phase(), doubted.due()), (Phase::Up, None));
+        doubted.note_doubt(now + AGE, 1.0);
+        assert_eq!((doubted.phase(), doubted.attempt_due()), (Phase::Suspect, Some(now + AGE)));
+        doubted.clear_doubt();
+        assert_eq!((doubted.phase(), doubted.attempt_due()), (Phase::Up, None));
     }
 
     #[test]
@@ -164,9 +164,9 @@ mod tests {
         let mut machine = Machine::new(now);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            machine.connected(now);
-            machine.lost(now, 1.0);
-            let due = machine.due().expect("an attempt is due");
+            machine.note_connected(now);
+            machine.note_lost(now, 1.0);
+            let due = machine.attempt_due().expect("an attempt is due");
             waits.push((due - now).as_millis());
             now = due;
         }
@@ -177,12 +177,12 @@ mod tests {
     fn a_doubted_connection_that_is_lost_keeps_the_attempt_that_is_due() {
         let now = Instant::now();
         let mut machine = proven(now);
-        machine.doubted(now + AGE, 1.0);
-        machine.refused(now + AGE, 1.0);
-        let due = machine.due();
-        machine.lost(now + AGE, 1.0);
-        assert_eq!((machine.phase(), machine.due()), (Phase::Connecting, due));
-        machine.hurry(now);
-        assert_eq!(machine.due(), Some(now));
+        machine.note_doubt(now + AGE, 1.0);
+        machine.note_refused(now + AGE, 1.0);
+        let due = machine.attempt_due();
+        machine.note_lost(now + AGE, 1.0);
+        assert_eq!((machine.phase(), machine.attempt_due()), (Phase::Connecting, due));
+        machine.attempt_now(now);
+        assert_eq!(machine.attempt_due(), Some(now));
     }
 }

@@ -11,19 +11,19 @@ pub const SEE_URL: &str =
 
 /// The sentence that Redis cannot be used for `what` because of `error`, with the remedy.
 #[must_use]
-pub fn problem(what: &str, error: &RedisError) -> String {
+pub fn describe_problem(what: &str, error: &RedisError) -> String {
     if error.kind() == ErrorKind::AuthenticationFailed {
         return format!(
             "Redis refuses the password ({error}); see redis.username and redis.password, or the user and the password in redis.url"
         );
     }
-    said(what, &trouble::text(error))
+    describe_error_text(what, &trouble::error_text(error))
 }
 
 /// The same for the text of an error. A transaction's error names the refusals of its commands in its text alone.
 #[must_use]
-pub fn said(what: &str, error: &str) -> String {
-    if let Some((wrong, remedy)) = trouble::words(error).find_map(|word| refusal(&word)) {
+pub fn describe_error_text(what: &str, error: &str) -> String {
+    if let Some((wrong, remedy)) = trouble::words_of(error).find_map(|word| refusal_remedy(&word)) {
         return format!("{wrong} ({error}); {remedy}");
     }
     if error.contains("unknown command") {
@@ -57,7 +57,7 @@ fn of_tls(error: &str) -> Option<&'static str> {
 
 /// The message about a cluster node.
 #[must_use]
-pub fn cluster() -> &'static str {
+pub fn cluster_remedy() -> &'static str {
     "redis.url leads to a node of a Redis Cluster, which is not supported; name a Redis that runs with cluster mode off"
 }
 
@@ -68,7 +68,7 @@ pub fn is_wrong_type(error: &RedisError) -> bool {
 }
 
 /// The refusal behind a code, with its remedy; none when the code is not a refusal.
-fn refusal(code: &str) -> Option<(&'static str, &'static str)> {
+fn refusal_remedy(code: &str) -> Option<(&'static str, &'static str)> {
     // By code: the text behind it is for humans.
     match code {
         "NOAUTH" | "WRONGPASS" => Some((
@@ -103,7 +103,7 @@ mod tests {
 
     #[track_caller]
     fn check(code: &str, detail: &str, expected: &str) {
-        let said = problem("commands", &make_extension_error(code.to_owned(), Some(detail.to_owned())));
+        let said = describe_problem("commands", &make_extension_error(code.to_owned(), Some(detail.to_owned())));
         assert!(said.contains(expected), "{said}");
     }
 
@@ -111,7 +111,7 @@ mod tests {
     fn a_refusal_names_what_mends_it() {
         check("NOAUTH", "Authentication required.", "redis.username and redis.password");
         check("WRONGPASS", "invalid username-password pair", "redis.username and redis.password");
-        let tls = |text: &str| said("commands", text);
+        let tls = |text: &str| describe_error_text("commands", text);
         assert!(tls("invalid peer certificate: UnknownIssuer").contains("redis.ca_file"));
         assert!(tls("received fatal alert: CertificateRequired").contains("redis.client_cert_file"));
         check("OOM", "command not allowed", "maxmemory");

@@ -25,7 +25,7 @@ impl<S> Heard<S> {
 
 /// Connects to the first of a name's addresses that answers. All are tried at once: an address that leads nowhere
 /// would use up the whole attempt.
-pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+pub(super) async fn connect_to_any(host: &str, port: u16) -> io::Result<TcpStream> {
     let attempts: Vec<_> =
         lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
     if attempts.is_empty() {
@@ -43,7 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         // A read that is pending or at its end is no sign of life.
         if buffer.filled().len() > before {
-            self.flight.heard();
+            self.flight.note_bytes();
         }
         polled
     }

@@ -45,22 +45,22 @@ impl Answer for Vec<Value> {
 }
 
 /// The verdict on a connection by a reply.
-pub(super) fn judge<T: Answer>(answer: &RedisResult<T>) -> Verdict {
+pub(super) fn judge_answer<T: Answer>(answer: &RedisResult<T>) -> Verdict {
     match answer {
-        Ok(answer) => weigh(&answer.refusals()),
+        Ok(answer) => judge_refusals(&answer.refusals()),
         Err(error) if is_broken(error) => Verdict::End(error.to_string()),
         // A refused transaction names the refusals of its commands in its text alone.
-        Err(error) => weigh(&[text(error)]),
+        Err(error) => judge_refusals(&[error_text(error)]),
     }
 }
 
 /// Whether the error means that the server serves no client.
 pub(super) fn is_end(error: &RedisError) -> bool {
-    is_broken(error) || names(&text(error), &ENDS)
+    is_broken(error) || contains_code(&error_text(error), &ENDS)
 }
 
 /// An error as Redis wrote it, if it came from Redis.
-pub(super) fn text(error: &RedisError) -> String {
+pub(super) fn error_text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
@@ -71,8 +71,8 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.kind() == redis::ErrorKind::Parse
 }
 
-fn weigh(refusals: &[String]) -> Verdict {
-    let first = |codes: &[&str]| refusals.iter().find(|text| names(text, codes)).cloned();
+fn judge_refusals(refusals: &[String]) -> Verdict {
+    let first = |codes: &[&str]| refusals.iter().find(|text| contains_code(text, codes)).cloned();
     match (first(&ENDS), first(&DOUBTS)) {
         // A server of no use decides, whatever else is in the reply.
         (Some(end), _) => Verdict::End(end),
@@ -82,12 +82,12 @@ fn weigh(refusals: &[String]) -> Verdict {
 }
 
 /// Whether a text has one of these codes as a word.
-fn names(text: &str, codes: &[&str]) -> bool {
-    words(text).any(|word| codes.contains(&word.as_str()))
+fn contains_code(text: &str, codes: &[&str]) -> bool {
+    words_of(text).any(|word| codes.contains(&word.as_str()))
 }
 
 /// The words of a text in the spelling of Redis' codes. The client library writes `NoPerm` for some of them.
-pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
+pub(super) fn words_of(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric()).map(str::to_ascii_uppercase);
     words.map(|word| if word == "BUSYLOADING" { "LOADING".to_owned() } else { word })
 }
@@ -105,15 +105,15 @@ mod tests {
     #[test]
     fn a_server_that_serves_nobody_ends_a_connection_and_one_refusal_is_a_doubt() {
         for code in ENDS {
-            assert!(matches!(judge(&refused(code)), Verdict::End(_)), "{code}");
+            assert!(matches!(judge_answer(&refused(code)), Verdict::End(_)), "{code}");
         }
         for code in DOUBTS {
-            assert!(matches!(judge(&refused(code)), Verdict::Doubt(_)), "{code}");
+            assert!(matches!(judge_answer(&refused(code)), Verdict::Doubt(_)), "{code}");
         }
         for code in ["ERR", "WRONGTYPE", "BUSYGROUP", "NOGROUP", "NOSCRIPT"] {
-            assert_eq!(judge(&refused(code)), Verdict::Fine, "{code}");
+            assert_eq!(judge_answer(&refused(code)), Verdict::Fine, "{code}");
         }
-        assert_eq!(judge(&Ok(Value::Nil)), Verdict::Fine);
+        assert_eq!(judge_answer(&Ok(Value::Nil)), Verdict::Fine);
     }
 
     #[test]
@@ -121,16 +121,16 @@ mod tests {
         for code in ["NOPERM", "LOADING", "OOM"] {
             let refused = redis::parse_redis_value(format!("-{code} some words\r\n").as_bytes()).expect("a reply");
             let told = vec![Value::Okay, Value::Array(vec![refused])];
-            assert_ne!(judge(&Ok(told)), Verdict::Fine, "{code}");
+            assert_ne!(judge_answer(&Ok(told)), Verdict::Fine, "{code}");
             let error =
                 RedisError::from((redis::ErrorKind::Client, "aborted", format!("NoPerm: x, BusyLoading: {code}")));
-            assert_ne!(judge::<Value>(&Err(error)), Verdict::Fine, "{code}");
+            assert_ne!(judge_answer::<Value>(&Err(error)), Verdict::Fine, "{code}");
         }
     }
 
     #[test]
     fn a_broken_connection_is_one_whatever_the_error_says() {
         let broken = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        assert!(matches!(judge::<Value>(&Err(RedisError::from(broken))), Verdict::End(_)));
+        assert!(matches!(judge_answer::<Value>(&Err(RedisError::from(broken))), Verdict::End(_)));
     }
 }

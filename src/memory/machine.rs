@@ -36,23 +36,23 @@ fn limits_of(root: &Path, line: &str) -> Vec<usize> {
     };
     // That is version 2's only line; the lines of version 1 name their controllers.
     if number == "0" && controllers.is_empty() {
-        let trees = UNIFIED.iter().flat_map(|tree| upwards(&root.join(tree), group));
-        return trees.filter_map(|folder| bytes(&folder.join("memory.max"))).collect();
+        let trees = UNIFIED.iter().flat_map(|tree| group_folders(&root.join(tree), group));
+        return trees.filter_map(|folder| read_limit(&folder.join("memory.max"))).collect();
     }
     if controllers.split(',').any(|controller| controller == "memory") {
-        let tree = upwards(&root.join(VERSION_1), group);
-        return tree.iter().filter_map(|folder| bytes(&folder.join("memory.limit_in_bytes"))).collect();
+        let tree = group_folders(&root.join(VERSION_1), group);
+        return tree.iter().filter_map(|folder| read_limit(&folder.join("memory.limit_in_bytes"))).collect();
     }
     Vec::new()
 }
 
 /// Lists the folders from a group's own up to the root of its tree.
-fn upwards(tree: &Path, group: &str) -> Vec<PathBuf> {
+fn group_folders(tree: &Path, group: &str) -> Vec<PathBuf> {
     Path::new(group.trim_start_matches('/')).ancestors().map(|folder| tree.join(folder)).collect()
 }
 
 /// Reads the number in a file; none for `max`.
-fn bytes(file: &Path) -> Option<usize> {
+fn read_limit(file: &Path) -> Option<usize> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 

@@ -105,7 +105,7 @@ impl Limit {
     }
 
     /// Counts that the limit took effect, and logs it at intervals.
-    pub fn reached(self) {
+    pub fn note_reached(self) {
         counter!(OVER_LIMIT, "limit" => self.key()).increment(1);
         let (now, last) = (now_ms(), &LOGGED_MS[self as usize]);
         let before = last.load(Ordering::Relaxed);

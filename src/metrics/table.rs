@@ -72,7 +72,7 @@ impl Metric {
 
     /// Describes the metric to the recorder. A counter starts at 0 with each value of its label, and a histogram
     /// without observations: the first step of a series that begins with it is invisible to `increase`.
-    pub(super) fn announce(&self) {
+    pub(super) fn register_metric(&self) {
         let unit = match self.unit {
             "seconds" => Unit::Seconds,
             "bytes" => Unit::Bytes,
@@ -96,12 +96,12 @@ impl Metric {
     }
 
     fn row(&self) -> String {
-        let labels: Vec<String> = self.labels.iter().map(|(label, values)| labelled(label, values)).collect();
+        let labels: Vec<String> = self.labels.iter().map(|(label, values)| describe_label(label, values)).collect();
         format!("| `{}` | {:?} | {} | {} | {} |", self.name, self.kind, self.unit, labels.join("; "), self.help())
     }
 }
 
-fn labelled(label: &str, values: &[&str]) -> String {
+fn describe_label(label: &str, values: &[&str]) -> String {
     let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
     if values.is_empty() { format!("`{label}`") } else { format!("`{label}`: {}", values.join(", ")) }
 }

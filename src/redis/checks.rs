@@ -56,7 +56,7 @@ impl Checks {
 
     /// Refuses at once while Redis cannot be reached, instead of waiting for a reply that may not come.
     pub(crate) fn reachable(&self) -> Result<(), Unavailable> {
-        if self.is_up() { Ok(()) } else { Err(Unavailable(self.problem())) }
+        if self.is_up() { Ok(()) } else { Err(Unavailable(self.first_problem())) }
     }
 
     /// A receiver that is notified when the outcome of all checks changes.
@@ -65,13 +65,13 @@ impl Checks {
     }
 
     /// The failure that explains most.
-    pub(crate) fn problem(&self) -> String {
+    pub(crate) fn first_problem(&self) -> String {
         self.problems.lock().iter().flatten().next().cloned().unwrap_or_default()
     }
 
     /// Records the outcome of a check. A failure is logged when it begins, once even if several checks have the same,
     /// and so is the end of all failures.
-    pub(crate) fn set(&self, check: Check, problem: Option<String>) {
+    pub(crate) fn set_outcome(&self, check: Check, problem: Option<String>) {
         let mut problems = self.problems.lock();
         // Several checks fail for one cause: its text is logged for the first of them.
         let known = problems.contains(&problem);

@@ -54,7 +54,7 @@ impl Dispatcher {
     }
 
     /// Adds a handler for a channel, behind its other ones.
-    pub(crate) fn on(&mut self, channel: &str, handler: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    pub(crate) fn on_channel(&mut self, channel: &str, handler: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.channels.entry(channel.to_owned()).or_default().push(Box::new(handler));
     }
 
@@ -74,12 +74,12 @@ impl Dispatcher {
     }
 
     /// Calls the hooks: all channels are subscribed to on a new connection.
-    pub(crate) fn restored(&self) {
+    pub(crate) fn run_restored(&self) {
         self.restored.iter().for_each(|hook| hook());
     }
 
     /// Passes a message on.
-    pub(crate) fn dispatch(&self, channel: &str, payload: &[u8]) {
+    pub(crate) fn dispatch_message(&self, channel: &str, payload: &[u8]) {
         match self.keys.room_of(channel) {
             Some(room) => (self.rooms)(room, payload),
             None => self.dispatch_to_node(channel, payload),
@@ -119,9 +119,9 @@ mod tests {
                 text.starts_with(takes)
             }
         };
-        dispatcher.on("own:control", handler("first", "r"));
-        dispatcher.on("own:control", handler("second", "k"));
-        dispatcher.on("own:canary:me", handler("canary", "1"));
+        dispatcher.on_channel("own:control", handler("first", "r"));
+        dispatcher.on_channel("own:control", handler("second", "k"));
+        dispatcher.on_channel("own:canary:me", handler("canary", "1"));
         let rooms = seen.clone();
         dispatcher.on_rooms(move |room, payload| rooms.lock().push(format!("room {room} {}", payload.len())));
         let hooked = seen.clone();
@@ -136,10 +136,10 @@ mod tests {
             ("other:{user:1}", "1"),
             ("own:canary:you", "1"),
         ] {
-            dispatcher.dispatch(channel, payload.as_bytes());
+            dispatcher.dispatch_message(channel, payload.as_bytes());
             note("-");
         }
-        dispatcher.restored();
+        dispatcher.run_restored();
         let expected = "first r1|-|first k1|second k1|-|first x1|second x1|-|canary 1|-|room user:1 5|-|-|-|restored";
         assert_eq!(seen.lock().join("|"), expected);
         let mut channels = dispatcher.channels();

@@ -79,12 +79,12 @@ impl Keys {
     }
 
     /// A node's own channel, for canaries and replies to kicks.
-    pub(crate) fn canary(&self, node: &str) -> String {
+    pub(crate) fn node_channel(&self, node: &str) -> String {
         format!("{}:canary:{node}", self.prefix)
     }
 
     /// Keys like a room's history, last offset, latest events and members, but of no room: for the check of rights.
-    pub(crate) fn trial(&self) -> [String; 4] {
+    pub(crate) fn trial_keys(&self) -> [String; 4] {
         ["history", "last", "latest", "members"].map(|what| format!("{}:{{canary}}:{what}", self.prefix))
     }
 

@@ -51,7 +51,7 @@ impl Links {
     }
 
     /// Checks all links soon, because another connection has just broken.
-    pub(crate) fn check(&self) {
-        [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::check);
+    pub(crate) fn request_checks(&self) {
+        [&self.commands, &self.history, &self.healing, &self.probe].into_iter().for_each(Link::request_check);
     }
 }

@@ -45,6 +45,6 @@ impl Service {
         let Acknowledgement { event, status } = acknowledgement;
         counter!(crate::metrics::ACKNOWLEDGEMENTS, "status" => status.as_str()).increment(1);
         tracing::debug!(event = logs::EVENT_ACKNOWLEDGED, session = session.id(), event_id = %event, status = status.as_str(), "an event was acknowledged");
-        Self::respond(session, answer, reply::DONE);
+        Self::respond_to(session, answer, reply::DONE);
     }
 }

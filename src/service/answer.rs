@@ -44,9 +44,9 @@ impl Answer {
     }
 
     /// Sends the answer, if one was asked for.
-    pub fn give(&mut self, session: &Session, body: &str) {
+    pub fn send_answer(&mut self, session: &Session, body: &str) {
         if let Some(frame) = self.frame.take() {
-            session.send(frame(body));
+            session.send_frame(frame(body));
         }
     }
 

@@ -93,24 +93,24 @@ impl Service {
         let (mut reading, mut turn, mut sent, mut is_news) = (None, None, Sent::default(), false);
         let (mut desk, mut unread) = (None, None);
         while task.goes_on() && !session.is_finished() {
-            match task.reader.merge.step() {
+            match task.reader.merge.next_step() {
                 Next::Read => {
                     // The permit is for composing only: holding it across a read would stall every other large
                     // answer.
                     drop(desk.take());
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(reading.take());
-                    self.end_turn(session, counted(turn.take(), sent.bytes));
-                    reading = Some(session.reading().await);
+                    self.end_turn(session, count_turn(turn.take(), sent.bytes));
+                    reading = Some(session.lock_reading().await);
                     self.room_for_more(session).await;
-                    (turn, sent) = (self.turn(session).await, Sent::default());
+                    (turn, sent) = (self.turn_for(session).await, Sent::default());
                     match self.read_next(session, &mut task).await {
                         // A successful read ends the count of failures: only an unbroken one closes the transport.
                         Read::Done => unread = None,
                         Read::Unavailable if self.is_too_late(&mut unread) => {
                             // The client cannot know that it misses events of this room. A reconnect makes it ask
                             // again.
-                            return session.close(Close::RoomUnreadable);
+                            return session.close_transport(Close::RoomUnreadable);
                         }
                         // Another catch-up of this session, and other users, go on while this one waits for the
                         // broker.
@@ -123,28 +123,28 @@ impl Service {
                 Next::Ready(ready) => {
                     if sent.frames >= self.0.limits.burst || sent.page >= self.0.limits.page_bytes {
                         drop(desk.take());
-                        self.end_turn(session, counted(turn.take(), sent.bytes));
+                        self.end_turn(session, count_turn(turn.take(), sent.bytes));
                         self.room_for_more(session).await;
                         (sent.frames, sent.page) = (0, 0);
                     }
                     if sent.unseen >= STRETCH {
                         drop(desk.take());
-                        desk = self.0.turns.desk().await;
+                        desk = self.0.turns.acquire_desk().await;
                         sent.unseen = 0;
                     }
                     // Reading made progress, so the next look at the rooms needs no pause.
                     is_news = true;
-                    sent.add(task.reader.merge.bytes(ready));
-                    let told = task.reader.merge.take(ready);
-                    told.into_iter().for_each(|told| send(session, &task, &told));
+                    sent.add(task.reader.merge.event_bytes(ready));
+                    let told = task.reader.merge.take_event(ready);
+                    told.into_iter().for_each(|told| send_event(session, &task, &told));
                 }
                 Next::Nothing => {
                     // Everything that was read has been sent: release the permit and the turn before the locks of the
                     // rooms are taken.
                     drop(desk.take());
-                    self.end_turn(session, counted(turn.take(), sent.bytes));
-                    task.note();
-                    task.current.send(session);
+                    self.end_turn(session, count_turn(turn.take(), sent.bytes));
+                    task.note_positions();
+                    task.current.send_undelivered(session);
                     if task.go_live(session) {
                         return;
                     }
@@ -165,7 +165,7 @@ impl Service {
         match self.read_on(&mut task.reader).await {
             // A gap in a room that the member is still in cannot be reported by an event, so the transport is closed.
             Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
-                session.close(Close::HistoryLost);
+                session.close_transport(Close::HistoryLost);
                 Read::Incomplete
             }
             // A gap in a room that was left meanwhile concerns no member.
@@ -173,7 +173,7 @@ impl Service {
             // Retrying before the broker is back would burn the session's time for nothing.
             Err(_) => {
                 tokio::select! {
-                    () = session.ended() => {}
+                    () = session.wait_until_ended() => {}
                     () = self.broker_back() => {}
                 }
                 Read::Unavailable
@@ -223,14 +223,14 @@ impl Sent {
 }
 
 /// A turn, weighed with the bytes that were sent in it.
-fn counted(mut turn: Option<Turn>, bytes: usize) -> Option<Turn> {
-    turn.iter_mut().for_each(|turn| turn.count(bytes));
+fn count_turn(mut turn: Option<Turn>, bytes: usize) -> Option<Turn> {
+    turn.iter_mut().for_each(|turn| turn.count_bytes(bytes));
     turn
 }
 
 impl Seat {
     fn is_behind(&self) -> bool {
-        matches!(self.membership.standing(), Standing::CatchingUp(_))
+        matches!(self.membership.current_standing(), Standing::CatchingUp(_))
     }
 }
 
@@ -241,16 +241,16 @@ impl CatchUp {
         for (room, seat) in self.seats.iter().enumerate() {
             match seat.is_behind() {
                 true => behind += 1,
-                false => self.reader.merge.leave(room),
+                false => self.reader.merge.remove_room(room),
             }
         }
         behind > 0
     }
 
     /// Records in each membership how far its room has been sent.
-    fn note(&self) {
+    fn note_positions(&self) {
         for (room, seat) in self.seats.iter().enumerate() {
-            seat.membership.read_to(self.reader.merge.told(room));
+            seat.membership.read_to(self.reader.merge.delivered_offset(room));
         }
     }
 
@@ -259,12 +259,12 @@ impl CatchUp {
     pub(super) fn go_live(&mut self, session: &Session) -> bool {
         let behind: Vec<usize> = (0..self.seats.len()).filter(|room| self.seats[*room].is_behind()).collect();
         // In the order of their keys, the lock order of all code that holds several rooms.
-        let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().hold())).collect();
+        let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().lock_room())).collect();
         let mut level = true;
         for (room, seated) in &held {
-            if seated.at().is_some_and(|at| at > self.reader.merge.told(*room)) {
+            if seated.delivered_offset().is_some_and(|at| at > self.reader.merge.delivered_offset(*room)) {
                 // The hub has passed on events of this room that are not read yet. All of them are in its history.
-                self.reader.merge.reopen(*room);
+                self.reader.merge.reopen_room(*room);
                 level = false;
             }
         }
@@ -274,29 +274,29 @@ impl CatchUp {
             return false;
         }
         for (room, seated) in &held {
-            self.current.update(&seated.came(), &self.reader.rooms()[*room]);
+            self.current.update_from(&seated.latest_while_watched(), &self.reader.rooms()[*room]);
         }
         // Before the switch, so that no live event overtakes them. The locks keep the hub out until then.
-        self.current.send(session);
+        self.current.send_undelivered(session);
         for (room, seated) in &held {
             let membership = &self.seats[*room].membership;
-            let stamps = self.current.stamps(&self.reader.rooms()[*room]);
+            let stamps = self.current.stamps_in(&self.reader.rooms()[*room]);
             // The hub has yet to pass these on: the membership must skip them, as they have just been sent.
             membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
-            membership.set(Standing::Live(self.reader.merge.told(*room)));
+            membership.change_standing(Standing::Live(self.reader.merge.delivered_offset(*room)));
         }
         true
     }
 }
 
-fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
+fn send_event(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let entry = &told.entry;
     // A second copy moves the rooms' positions but is not shown again.
-    let envelope = if told.again { None } else { page::fit(entry) };
+    let envelope = if told.again { None } else { page::shared_envelope(entry) };
     // An event of a single room cannot arrive by another one, so the lookup of copies is skipped.
     let alone = comes_one_way(entry);
     session.lane().push_if(|| {
-        let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.told(room));
+        let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.delivered_offset(room));
         let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
         // A room that was left meanwhile takes no part: the client must not be shown its offset.
         for (at, _) in told.places.iter().filter(|(_, room)| read_to(*room)) {
@@ -305,6 +305,6 @@ fn send(session: &Session, task: &CatchUp, told: &Told<Shared>) {
         }
         // Asked last, since the question itself records the event as delivered.
         let first = mask != 0 && (alone || session.first_copy(entry, mask));
-        envelope.filter(|_| first).map(|envelope| session.dialect().frame(envelope, &shown))
+        envelope.filter(|_| first).map(|envelope| session.dialect().event_frame(envelope, &shown))
     });
 }

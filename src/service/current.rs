@@ -31,15 +31,15 @@ struct Known {
 impl Current {
     /// Merges in the entries that a broker keeps of a room, or that came later. An entry that supersedes another one
     /// of its key is pending again.
-    pub(super) fn update(&mut self, entries: &[Entry], room: &Room) {
+    pub(super) fn update_from(&mut self, entries: &[Entry], room: &Room) {
         for entry in entries {
             // An event may be `latest` in one of its rooms and durable in another: without a stamp here it belongs to
             // the history.
-            let Some(stamp) = entry.stamp(room) else { continue };
-            let older = |known: &&mut Known| known.of(room).is_some_and(|other| other.key == stamp.key);
+            let Some(stamp) = entry.stamp_in(room) else { continue };
+            let older = |known: &&mut Known| known.stamp_in(room).is_some_and(|other| other.key == stamp.key);
             match self.0.iter_mut().find(older) {
                 // Reads and live delivery overlap, so an entry may arrive twice, or an older one last.
-                Some(older) if older.of(room).is_some_and(|other| other.at >= stamp.at) => continue,
+                Some(older) if older.stamp_in(room).is_some_and(|other| other.at >= stamp.at) => continue,
                 // Superseded in this room only; it may still be current in another one.
                 Some(older) => older.rooms.retain(|other| other != room),
                 None => {}
@@ -55,7 +55,7 @@ impl Current {
 
     /// Drops the oldest until the rest has at most `events` events and `bytes` bytes of event text. False when not
     /// even one fits; all are kept then.
-    pub(super) fn fit(&mut self, events: usize, bytes: usize) -> bool {
+    pub(super) fn trim_to_fit(&mut self, events: usize, bytes: usize) -> bool {
         let mut left = bytes;
         let fits = |known: &&Known| {
             let fits = known.bytes <= left;
@@ -77,18 +77,18 @@ impl Current {
             if !std::mem::take(&mut is_first) {
                 out.push(',');
             }
-            known.envelope.write_event(&known.shown(), out);
+            known.envelope.write_event(&known.displayed_places(), out);
         }
     }
 
     /// The stamps of all its events in a room, including events that were taken in by another room.
-    pub(super) fn stamps<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = Stamp> + 'a {
+    pub(super) fn stamps_in<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = Stamp> + 'a {
         let places = self.0.iter().flat_map(|known| &known.places);
         places.filter(move |place| place.room == *room).filter_map(Place::stamp)
     }
 
     /// Marks all events as sent.
-    pub(super) fn told(&mut self) {
+    pub(super) fn mark_all_delivered(&mut self) {
         self.0.iter_mut().for_each(|known| known.told = true);
     }
 
@@ -98,9 +98,9 @@ impl Current {
     }
 
     /// Sends the pending events as ordinary event frames.
-    pub(super) fn send(&mut self, session: &Session) {
+    pub(super) fn send_undelivered(&mut self, session: &Session) {
         for known in self.0.iter_mut().filter(|known| !known.told) {
-            session.send(session.dialect().frame(&known.envelope, &known.shown()));
+            session.send_frame(session.dialect().event_frame(&known.envelope, &known.displayed_places()));
             known.told = true;
         }
     }
@@ -113,19 +113,19 @@ impl Known {
             // Every stamped place, not only the one asked for: the same event may be taken in by another room later.
             places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
             rooms: vec![room.clone()],
-            envelope: page::composed(entry)?,
+            envelope: page::compose_entry(entry)?,
             bytes: entry.text.len(),
             told: false,
         })
     }
 
     /// Its stamp in a room, if it is the last event of its key there.
-    fn of(&self, room: &Room) -> Option<Stamp> {
+    fn stamp_in(&self, room: &Room) -> Option<Stamp> {
         let place = self.places.iter().find(|place| place.room == *room)?;
         self.rooms.contains(room).then(|| place.stamp()).flatten()
     }
 
-    fn shown(&self) -> Vec<&Place> {
+    fn displayed_places(&self) -> Vec<&Place> {
         self.places.iter().filter(|place| self.rooms.contains(&place.room)).collect()
     }
 }

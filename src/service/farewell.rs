@@ -16,10 +16,10 @@ impl Service {
     /// milliseconds, so that the clients do not all reconnect at once.
     pub async fn announce_drain(&self, spread: Duration) {
         let longest = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        for sessions in self.0.sessions.all().chunks(AT_ONCE) {
+        for sessions in self.0.sessions.all_sessions().chunks(AT_ONCE) {
             for session in sessions {
                 let pause = rand::random_range(0..=longest);
-                session.notify("server.draining", &json!({"reconnectInMs": pause}));
+                session.send_notice("server.draining", &json!({"reconnectInMs": pause}));
             }
             // A node may have tens of thousands of sessions: live delivery goes on between two batches.
             tokio::task::yield_now().await;
@@ -27,8 +27,8 @@ impl Service {
     }
 
     /// Removes this node's sockets from the fleet's counts.
-    pub async fn resign(&self) {
-        if let Err(Unavailable(error)) = self.0.hub.resign().await {
+    pub async fn leave_fleet(&self) {
+        if let Err(Unavailable(error)) = self.0.hub.withdraw_counts().await {
             tracing::warn!(
                 event = logs::FAREWELL_FAILED,
                 error,

@@ -16,7 +16,7 @@
 //! **Why it is right**, for an event at offset `e`:
 //!
 //! - *`e` ≤ `head`:* it is in the reply. If the hub comes to it only later, it is not newer than the membership's
-//!   offset, and [`Membership::hear`] drops it.
+//!   offset, and [`Membership::accept_news`] drops it.
 //! - *`e` > `head`, and `at` ≤ `head`:* the hub has not moved to `e` yet. It does so under the same lock, after
 //!   `enter`, and finds the member. The reply is queued by then, so the event follows it.
 //! - *`e` > `head`, and `at` ≥ `e`:* the hub has moved on, and may have passed the list of members. The member is added
@@ -46,7 +46,7 @@ use metrics::counter;
 
 use super::catch_up::{CatchUp, Seat};
 use super::page::Page;
-use super::patience::attempt;
+use super::patience::attempt_until;
 use super::reader::{Reader, Share};
 use super::turns::Turn;
 use super::{Answer, Service, Window, reply};
@@ -57,7 +57,7 @@ use crate::session::{Membership, Session, Standing};
 impl Service {
     /// Makes a session a member of a room, and answers with the missed events if `from` is given. A join without an
     /// answer that cannot be carried out in time closes the transport, so that the client reconnects and joins again.
-    pub async fn join(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
+    pub async fn join_room(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
         let tried = self.try_join(session, key, from, &mut answer).await;
         // A finished session has no reader for a refusal, and none to be closed.
         let (Err(refusal), false) = (tried, session.is_finished()) else { return };
@@ -65,9 +65,9 @@ impl Service {
         if refusal == Refusal::Unavailable && !answer.is_wanted() {
             // The client has no ack callback, so a refusal would go unseen and the client would believe that it is a
             // member.
-            return session.close(Close::JoinUnavailable);
+            return session.close_transport(Close::JoinUnavailable);
         }
-        answer.give(session, &reply::refused(refusal));
+        answer.send_answer(session, &reply::refused(refusal));
     }
 
     async fn try_join(
@@ -77,13 +77,13 @@ impl Service {
         from: Option<From>,
         answer: &mut Answer,
     ) -> Result<(), Refusal> {
-        let room = self.admitted(session, key, answer).await?;
-        if from.is_some() && !self.0.classes.of(&room).has_history() {
+        let room = self.check_admission(session, key, answer).await?;
+        if from.is_some() && !self.0.classes.class_of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
         // A join of a room that the session is already in takes no further slot.
-        if session.joined(&room).is_none() && session.with_rooms(|r| r.len()) >= self.0.limits.rooms_per_socket {
-            crate::metrics::limit::Limit::RoomsPerSocket.reached();
+        if session.membership_in(&room).is_none() && session.with_rooms(|r| r.len()) >= self.0.limits.rooms_per_socket {
+            crate::metrics::limit::Limit::RoomsPerSocket.note_reached();
             return Err(Refusal::TooManyRooms);
         }
         let mut turn = None;
@@ -93,10 +93,10 @@ impl Service {
             turn = self.turn_to_answer(session, answer).await;
         }
         // From here on the old membership delivers nothing, so that no event is both live and in the answer.
-        let parked = self.park(session, from.iter().map(|_| &room));
-        let until = self.patience(answer);
+        let parked = self.pause_rooms(session, from.iter().map(|_| &room));
+        let until = self.join_deadline(answer);
         loop {
-            let tried = attempt(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
+            let tried = attempt_until(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
                 // Behind the answer: the turn weighs its bytes until they have gone to the socket.
                 self.end_turn(session, turn);
@@ -109,15 +109,15 @@ impl Service {
 
     /// Asks policy and authorizer whether a session may join. An authorizer that does not answer is reported to a
     /// client at once, since its own timeout has passed. A join without an answer retries as it does for the broker.
-    pub(super) async fn admitted(&self, session: &Session, key: &str, answer: &Answer) -> Result<Room, Refusal> {
+    pub(super) async fn check_admission(&self, session: &Session, key: &str, answer: &Answer) -> Result<Room, Refusal> {
         let claims = session.claims();
         if answer.is_wanted() {
-            return self.entrance(&claims, key, Action::Join).await;
+            return self.admit_to_room(&claims, key, Action::Join).await;
         }
-        let until = self.patience(answer);
+        let until = self.join_deadline(answer);
         loop {
             // The authorizer is tried again until the wait budget is spent: nothing can be reported to this client.
-            let tried = attempt(until, self.entrance(&claims, key, Action::Join)).await;
+            let tried = attempt_until(until, self.admit_to_room(&claims, key, Action::Join)).await;
             if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
                 return tried;
             }
@@ -134,16 +134,17 @@ impl Service {
     ) -> Result<(), Refusal> {
         // Every turn of the loop opens the room again, because the last one was closed between the read and its lock.
         while !session.is_finished() {
-            let local = self.0.hub.open(room).await.map_err(|_| Refusal::Unavailable)?;
+            let local = self.0.hub.open_room(room).await.map_err(|_| Refusal::Unavailable)?;
             // Before the read: `latest` events that arrive during it must not be lost.
-            let watch = Watch::over(&local);
-            let (looked, _) = tokio::join!(self.look(room, from, answer.is_wanted()), self.others(room));
+            let watch = Watch::for_room(&local);
+            let (looked, _) =
+                tokio::join!(self.read_head_or_page(room, from, answer.is_wanted()), self.members_elsewhere(room));
             let (head, page) = looked?;
-            turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
+            turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count_bytes(page.events_bytes()));
             // A head that has become old during the read is harmless: the member catches up from it.
             // The answer is large only with a page; a plain join does not wait for the compose permit.
-            let desk = if page.is_some() { self.0.turns.desk().await } else { None };
-            let entered = self.enter(session, watch, head, page, answer);
+            let desk = if page.is_some() { self.0.turns.acquire_desk().await } else { None };
+            let entered = self.add_member(session, watch, head, page, answer);
             drop(desk);
             if entered {
                 counter!(crate::metrics::JOINS).increment(1);
@@ -155,25 +156,30 @@ impl Service {
 
     /// The room's head, or the requested page and its end. Without an answer the missed events are sent as event
     /// frames.
-    async fn look(&self, room: &Room, from: Option<From>, told: bool) -> Result<(Offset, Option<Page>), Refusal> {
+    async fn read_head_or_page(
+        &self,
+        room: &Room,
+        from: Option<From>,
+        told: bool,
+    ) -> Result<(Offset, Option<Page>), Refusal> {
         let Some(from) = from else {
             // Without `from` the facts alone are read: no history travels.
             let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
             return Ok((facts.head(), None));
         };
-        let mut page = self.read(room, Window { from, limit: PAGE_EVENTS }).await?;
+        let mut page = self.read_page(room, Window { from, limit: PAGE_EVENTS }).await?;
         // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at
         // the head.
         // The page is not sent but read again by the catch-up, as there is no reply to put it in.
         if !told && page.complete && !page.is_empty() {
             page.has_more = true;
-            return Ok((from.exclusive(), Some(page)));
+            return Ok((from.exclusive_offset(), Some(page)));
         }
         Ok((page.offset, Some(page)))
     }
 
     /// Adds the member and answers while the room's lock is held. False when the room was closed meanwhile.
-    fn enter(
+    fn add_member(
         &self,
         session: &Arc<Session>,
         watch: Watch,
@@ -182,19 +188,19 @@ impl Service {
         answer: &mut Answer,
     ) -> bool {
         let local = watch.room();
-        let mut seated = local.hold();
-        let Some(at) = seated.at() else { return false };
-        if page.is_none() && Self::reassure(session, local.room(), &seated, answer) {
+        let mut seated = local.lock_room();
+        let Some(at) = seated.delivered_offset() else { return false };
+        if page.is_none() && Self::confirm_member(session, local.room(), &seated, answer) {
             return true;
         }
         if let Some(page) = &mut page {
-            page.update(&seated.came(), local.room());
+            page.update_current(&seated.latest_while_watched(), local.room());
         }
         // More than a page was missed, or the room moved on during the read: the rest follows by the catch-up.
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
         let offset = if behind { head } else { head.max(at) };
         let since = page.as_ref().filter(|_| answer.is_wanted()).map(|page| page.since.min(offset));
-        let membership = if behind { Membership::behind(offset) } else { Membership::live(offset) };
+        let membership = if behind { Membership::catching_up_from(offset) } else { Membership::receiving_from(offset) };
         if behind {
             // History and live delivery may both bring an event that is in several rooms.
             session.remember_ids();
@@ -203,31 +209,31 @@ impl Service {
             session.remember_places();
         }
         // A second join replaces the first membership; two would deliver everything twice.
-        session.joined(local.room()).iter().for_each(|before| seated.leave(before));
-        let Some(joined) = seated.enter(session.clone(), membership.clone()) else { return false };
-        self.0.hub.recount(local.room());
+        session.membership_in(local.room()).iter().for_each(|before| seated.remove_member(before));
+        let Some(joined) = seated.add_member(session.clone(), membership.clone()) else { return false };
+        self.0.hub.mark_size_changed(local.room());
         let (mut is_taken, is_wanted) = (false, answer.is_wanted());
         let reply = || reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref());
         answer.give_as(session, reply, || {
-            session.take(local.room(), joined.clone(), since);
+            session.set_membership(local.room(), joined.clone(), since);
             is_taken = true;
         });
         // The code that ended the session may have run before the session had this room, and would never remove it.
         if !is_taken || session.is_finished() {
-            seated.leave(&joined);
+            seated.remove_member(&joined);
             return true;
         }
         // The page holds the current events already. With more pages to come they follow the last one instead.
-        page.iter_mut().filter(|page| is_wanted && !page.has_more).for_each(|page| page.current.told());
+        page.iter_mut().filter(|page| is_wanted && !page.has_more).for_each(|page| page.current.mark_all_delivered());
         let mut current = page.map(|page| page.current).unwrap_or_default();
         if !behind {
             // Without a page in an answer they are sent as frames, before the lock lets the first live event in.
-            current.send(session);
-            membership.set_ahead(current.stamps(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
+            current.send_undelivered(session);
+            membership.set_ahead(current.stamps_in(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
         }
         drop(seated);
         if behind {
-            let mut reader = Reader::new(Share::of(1, self.0.limits.page_bytes));
+            let mut reader = Reader::new(Share::for_rooms(1, self.0.limits.page_bytes));
             reader.add(watch.room().room().clone(), offset);
             let seats = vec![Seat { watch, membership }];
             self.spawn_catch_up(session.clone(), CatchUp { seats, reader, current });
@@ -236,16 +242,16 @@ impl Service {
     }
 
     /// A repeated join without `from` keeps the membership, and reports the offset up to which it has been served.
-    fn reassure(session: &Session, room: &Room, seated: &Seated<'_>, answer: &mut Answer) -> bool {
-        let Some(joined) = session.joined(room) else { return false };
+    fn confirm_member(session: &Session, room: &Room, seated: &Seated<'_>, answer: &mut Answer) -> bool {
+        let Some(joined) = session.membership_in(room) else { return false };
         // A live member has been served at least as far as the room as a whole, and perhaps further by its own
         // answer.
-        let offset = match joined.membership.standing() {
+        let offset = match joined.membership.current_standing() {
             Standing::CatchingUp(offset) => offset,
-            Standing::Live(to) => to.max(seated.served()),
+            Standing::Live(to) => to.max(seated.served_offset()),
             Standing::Left => return false,
         };
-        answer.give(session, &reply::joined(room, seated.size_everywhere(), offset, None));
+        answer.send_answer(session, &reply::joined(room, seated.size_everywhere(), offset, None));
         true
     }
 }

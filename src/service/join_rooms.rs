@@ -78,12 +78,12 @@ struct Asked {
 impl Service {
     /// Makes a session a member of several rooms in one act, with the missed events of all of them. A refused room is
     /// reported and does not keep the session out of the others. Without an answer it behaves as
-    /// [`join`](Self::join).
+    /// [`join`](Self::join_room).
     pub async fn join_rooms(&self, session: &Arc<Session>, wanted: Vec<Wanted>, mut answer: Answer) {
         // Refused as a whole before any work: the list is the client's, and each entry costs a policy check.
         if wanted.len() > self.0.limits.rooms_per_socket {
-            Limit::RoomsPerSocket.reached();
-            return refuse(session, &mut answer, Refusal::TooManyRooms);
+            Limit::RoomsPerSocket.note_reached();
+            return refuse_join(session, &mut answer, Refusal::TooManyRooms);
         }
         let (verdicts, admitted) = self.judge_all(session, wanted, &answer).await;
         let mut turn = None;
@@ -94,8 +94,8 @@ impl Service {
         }
         // A room without `from` keeps its membership, so it goes on delivering during the reads.
         let again = admitted.iter().filter(|one| one.from.is_some());
-        let parked = self.park(session, again.map(|one| &one.room));
-        let asked = Asked { admitted, verdicts, until: self.patience(&answer) };
+        let parked = self.pause_rooms(session, again.map(|one| &one.room));
+        let asked = Asked { admitted, verdicts, until: self.join_deadline(&answer) };
         let joined = self.join_admitted(session, asked, &mut answer).await;
         self.end_turn(session, turn);
         self.resume_parked(session, parked);
@@ -103,9 +103,9 @@ impl Service {
         if !answer.is_wanted() {
             // The client has no ack callback and would believe that it is a member.
             counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
-            return session.close(Close::JoinUnavailable);
+            return session.close_transport(Close::JoinUnavailable);
         }
-        refuse(session, &mut answer, refusal);
+        refuse_join(session, &mut answer, refusal);
     }
 
     async fn join_admitted(
@@ -144,12 +144,12 @@ impl Service {
             let (Ok(room), Ok(from)) = (&*verdict, one.from) else { continue };
             // A repetition: one membership, with the longer of the two histories.
             if let Some(known) = admitted.iter_mut().find(|known| known.room == *room) {
-                known.from = earlier(known.from, from);
+                known.from = earlier_start(known.from, from);
             } else if rooms.contains(room) || rooms.len() < self.0.limits.rooms_per_socket {
                 rooms.insert(room.clone());
                 admitted.push(Admitted { room: room.clone(), from });
             } else {
-                Limit::RoomsPerSocket.reached();
+                Limit::RoomsPerSocket.note_reached();
                 *verdict = Err(Refusal::TooManyRooms);
             }
         }
@@ -163,22 +163,22 @@ impl Service {
 
     async fn judge_one(&self, session: &Session, wanted: &Wanted, answer: &Answer) -> Result<Room, Refusal> {
         let from = wanted.from?;
-        let room = self.admitted(session, &wanted.room, answer).await?;
-        if from.is_some() && !self.0.classes.of(&room).has_history() {
+        let room = self.check_admission(session, &wanted.room, answer).await?;
+        if from.is_some() && !self.0.classes.class_of(&room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
         Ok(room)
     }
 }
 
-fn refuse(session: &Session, answer: &mut Answer, refusal: Refusal) {
+fn refuse_join(session: &Session, answer: &mut Answer, refusal: Refusal) {
     counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
-    answer.give(session, &reply::refused(refusal));
+    answer.send_answer(session, &reply::refused(refusal));
 }
 
 /// Of two starts of one room, the one that covers more.
-fn earlier(one: Option<From>, other: Option<From>) -> Option<From> {
-    [one, other].into_iter().flatten().min_by_key(|from| from.exclusive())
+fn earlier_start(one: Option<From>, other: Option<From>) -> Option<From> {
+    [one, other].into_iter().flatten().min_by_key(|from| from.exclusive_offset())
 }
 
 impl Asked {

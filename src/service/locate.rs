@@ -5,7 +5,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::location::Location;
 use metrics::counter;
 
-use super::patience::attempt;
+use super::patience::attempt_until;
 use super::{Answer, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};
@@ -23,13 +23,13 @@ struct Audience {
 impl Service {
     /// Publishes a location that a session reported. The agent's id comes from the token alone, never from the
     /// message.
-    pub async fn locate(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
+    pub async fn report_location(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
         let outcome = self.try_locate(session, location, &answer).await;
         match outcome {
             Ok(()) => counter!(names::EVENTS_PUBLISHED, "source" => "location").increment(1),
             Err(refusal) => counter!(names::LOCATIONS_REFUSED, "reason" => refusal.code()).increment(1),
         }
-        Self::respond(session, answer, &outcome.map_or_else(reply::refused, |()| reply::DONE.to_owned()));
+        Self::respond_to(session, answer, &outcome.map_or_else(reply::refused, |()| reply::DONE.to_owned()));
     }
 
     async fn try_locate(
@@ -44,17 +44,17 @@ impl Service {
             return Err(Refusal::Forbidden);
         }
         let Audience { agent, rooms } = self.audience(session, &claims).ok_or(Refusal::Forbidden)?;
-        let text = location?.event(&agent).into_bytes();
+        let text = location?.event_json(&agent).into_bytes();
         // Behind the parse, so that an invalid report does not use up the rate.
         if !session.may_locate(self.0.limits.locations, answer.arrived()) {
-            Limit::LocationsPerSecond.reached();
+            Limit::LocationsPerSecond.note_reached();
             return Err(Refusal::RateLimited);
         }
         let event = Publication { rooms, text, id: event_id(), requires_ack: false, delivery: None };
         let until = self.answer_by(answer);
         // With the same id in every attempt, so that it is stored once.
         loop {
-            let tried = attempt(until, self.publish_location(event.clone())).await;
+            let tried = attempt_until(until, self.publish_location(event.clone())).await;
             if !self.tries_again(session, until, tried.err()).await {
                 return tried?;
             }
@@ -81,8 +81,8 @@ impl Service {
         let agent = claims.agent_id()?.into_owned();
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
         // A deployment may configure no such class; the agent's own room remains.
-        rooms.extend(self.0.classes.room("agents:all"));
-        if let Some(zone) = claims.id("zoneId") {
+        rooms.extend(self.0.classes.find_room("agents:all"));
+        if let Some(zone) = claims.id_claim("zoneId") {
             match self.room_of(&zone, "zone:", ":agents") {
                 Some(room) => rooms.push(room),
                 // A bad zone must not silence the agent: its other rooms get the location.
@@ -101,6 +101,6 @@ impl Service {
         if id.contains(':') {
             return None;
         }
-        self.0.classes.room(&format!("{before}{id}{behind}")).ok()
+        self.0.classes.find_room(&format!("{before}{id}{behind}")).ok()
     }
 }

@@ -9,7 +9,7 @@ use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
 use super::page::{self, Page};
-use super::patience::attempt;
+use super::patience::attempt_until;
 use super::{Answer, Service, reply};
 use crate::auth::policy::Action;
 use crate::broker::Portion;
@@ -26,19 +26,19 @@ pub struct Window {
 
 impl Service {
     /// Answers with the events that a session missed in a room. The policy is asked as it is for a join.
-    pub async fn missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: Answer) {
+    pub async fn answer_missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: Answer) {
         // Before the queue: a client that does not read its socket must not hold a turn.
         self.room_for_more(session).await;
         let mut turn = self.turn_to_answer(session, &answer).await;
-        let page = match self.entrance(&session.claims(), key, Action::Missed).await {
+        let page = match self.admit_to_room(&session.claims(), key, Action::Missed).await {
             Ok(room) => self.page_in_time(session, &room, window, self.answer_by(&answer)).await,
             Err(refusal) => Err(refusal),
         };
-        turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count(page.size()));
+        turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count_bytes(page.events_bytes()));
         // The permit covers composing and framing, the part that uses a core.
-        let desk = self.0.turns.desk().await;
+        let desk = self.0.turns.acquire_desk().await;
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
-        Self::respond(session, answer, &body);
+        Self::respond_to(session, answer, &body);
         drop(desk);
         self.end_turn(session, turn);
     }
@@ -52,8 +52,8 @@ impl Service {
         let mut turn = self.turn_of_key(key).await;
         let page = self.page(room, window).await?;
         // Weighed as soon as the size is known, so that the queue's byte bound holds while the body is composed.
-        turn.iter_mut().for_each(|turn| turn.count(page.size()));
-        let desk = self.0.turns.desk().await;
+        turn.iter_mut().for_each(|turn| turn.count_bytes(page.events_bytes()));
+        let desk = self.0.turns.acquire_desk().await;
         let Page { offset, complete, has_more, .. } = &page;
         let mut body = format!(r#"{{"room":"{room}","events":"#);
         page.write(&mut body);
@@ -78,7 +78,7 @@ impl Service {
         until: Instant,
     ) -> Result<Page, Refusal> {
         loop {
-            let tried = attempt(until, self.page(room, window)).await;
+            let tried = attempt_until(until, self.page(room, window)).await;
             if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
                 return tried;
             }
@@ -86,22 +86,22 @@ impl Service {
     }
 
     async fn page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
-        if !self.0.classes.of(room).has_history() {
+        if !self.0.classes.class_of(room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
-        self.read(room, window).await
+        self.read_page(room, window).await
     }
 
     /// A part of a history, followed by the current `latest` events.
-    pub(super) async fn read(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
+    pub(super) async fn read_page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
         let broker = &self.0.broker;
         let bytes = self.0.limits.page_bytes;
         let portion = Portion { from: window.from, events: window.limit, bytes };
         // Both at once: one round trip, and a failure of either refuses the answer, since half of it would look
         // complete.
-        let read = tokio::try_join!(broker.resume(room, portion), broker.latest(room));
+        let read = tokio::try_join!(broker.read_for_client(room, portion), broker.latest(room));
         let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
         page::forget_the_future(&mut history, window.from);
-        Ok(Page::of(history, &latest, room, window.from, bytes))
+        Ok(Page::from_history(history, &latest, room, window.from, bytes))
     }
 }

@@ -39,17 +39,20 @@ pub(super) struct Page {
 impl Page {
     /// Makes a page of `room` of a history, with at most `bytes` of event text and the `latest` events behind it. If
     /// the history leaves no room for any of those, `has_more` is set.
-    pub(super) fn of(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
-        let since = since(&history, room, from);
+    pub(super) fn from_history(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
+        let since = complete_since(&history, room, from);
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
         let mut current = Current::default();
-        current.update(latest, room);
-        let offset = history.offset(room);
+        current.update_from(latest, room);
+        let offset = history.reader_offset(room);
         let Resumed { complete, has_more, entries, .. } = history;
         // An entry without a link here cannot be given an offset, and an invalid one would break the client's parser.
-        let events = entries.into_iter().filter(|entry| entry.link(room).is_some() && fit(entry).is_some()).collect();
+        let events = entries
+            .into_iter()
+            .filter(|entry| entry.link_in(room).is_some() && shared_envelope(entry).is_some())
+            .collect();
         let mut page = Self { room: room.clone(), events, taken, offset, since, complete, has_more, current, bytes };
-        if !page.has_more && !page.fit() && taken.0 > 0 {
+        if !page.has_more && !page.fit_current() && taken.0 > 0 {
             // The client asks again, and gets the current events with an empty history.
             page.has_more = true;
         }
@@ -57,7 +60,7 @@ impl Page {
     }
 
     /// Bytes of its events' text, the weight of a turn.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn events_bytes(&self) -> usize {
         self.taken.1
     }
 
@@ -67,10 +70,10 @@ impl Page {
     }
 
     /// Merges in the `latest` events that came while the page was read.
-    pub(super) fn update(&mut self, came: &[Entry], room: &Room) {
-        self.current.update(came, room);
+    pub(super) fn update_current(&mut self, came: &[Entry], room: &Room) {
+        self.current.update_from(came, room);
         if !self.has_more {
-            self.fit();
+            self.fit_current();
         }
     }
 
@@ -89,19 +92,19 @@ impl Page {
         out.push(']');
     }
 
-    fn fit(&mut self) -> bool {
+    fn fit_current(&mut self) -> bool {
         let (events, bytes) = self.taken;
-        self.current.fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes))
+        self.current.trim_to_fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes))
     }
 }
 
 /// The offset after which a history has every event: the requested start or, after a gap, the start of its first
 /// link.
-pub(super) fn since(history: &Resumed, room: &Room, from: From) -> Offset {
+pub(super) fn complete_since(history: &Resumed, room: &Room, from: From) -> Offset {
     if history.complete {
-        return from.exclusive();
+        return from.exclusive_offset();
     }
-    let first = history.entries.first().and_then(|entry| entry.link(room));
+    let first = history.entries.first().and_then(|entry| entry.link_in(room));
     // An incomplete history without entries says nothing about the past, so the answer holds from the head on.
     first.map_or(history.facts.head(), |link| link.prev)
 }
@@ -123,16 +126,16 @@ fn write_event(entry: &Shared, room: &Room, out: &mut String) {
 }
 
 /// A stored event as clients get it; none when it is not valid, such as one that an older version accepted.
-pub(super) fn composed(entry: &Entry) -> Option<Envelope> {
-    Envelope::of(entry).inspect_err(|error| refused(entry, error)).ok()
+pub(super) fn compose_entry(entry: &Entry) -> Option<Envelope> {
+    Envelope::from_entry(entry).inspect_err(|error| note_unfit(entry, error)).ok()
 }
 
 /// The same for an entry that other readers share.
-pub(super) fn fit(entry: &Shared) -> Option<&Envelope> {
-    entry.envelope().inspect_err(|error| refused(entry, error)).ok()
+pub(super) fn shared_envelope(entry: &Shared) -> Option<&Envelope> {
+    entry.envelope().inspect_err(|error| note_unfit(entry, error)).ok()
 }
 
-fn refused(entry: &Entry, error: &InvalidEvent) {
+fn note_unfit(entry: &Entry, error: &InvalidEvent) {
     counter!(EVENTS_REFUSED, "source" => "history").increment(1);
     tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
 }

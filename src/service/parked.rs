@@ -30,9 +30,9 @@ pub(super) struct Parked(Vec<Seat>);
 impl Service {
     /// Pauses delivery in those of the rooms that the session is a member of. The rooms come in the order of their
     /// keys.
-    pub(super) fn park<'a>(&self, session: &Arc<Session>, rooms: impl Iterator<Item = &'a Room>) -> Parked {
-        let mine = rooms.filter(|room| session.joined(room).is_some());
-        let watches: Vec<Watch> = mine.filter_map(|room| Some(Watch::over(&self.0.hub.find(room)?))).collect();
+    pub(super) fn pause_rooms<'a>(&self, session: &Arc<Session>, rooms: impl Iterator<Item = &'a Room>) -> Parked {
+        let mine = rooms.filter(|room| session.membership_in(room).is_some());
+        let watches: Vec<Watch> = mine.filter_map(|room| Some(Watch::for_room(&self.0.hub.find(room)?))).collect();
         let parked = park_all(session, &watches);
         let seats = watches.into_iter().zip(parked);
         Parked(seats.filter_map(|(watch, seat)| Some(Seat { watch, membership: seat? })).collect())
@@ -40,7 +40,7 @@ impl Service {
 
     /// Resumes the memberships that the command did not replace.
     pub(super) fn resume_parked(&self, session: &Arc<Session>, Parked(mut seats): Parked) {
-        let place = |seat: &Seat| match seat.membership.standing() {
+        let place = |seat: &Seat| match seat.membership.current_standing() {
             Standing::CatchingUp(to) => Some(to),
             // Replaced by the join, or left by another command: not this function's business any more.
             Standing::Live(_) | Standing::Left => None,
@@ -51,7 +51,7 @@ impl Service {
         }
         // The catch-up and a live room may both bring a shared event.
         session.remember_ids();
-        let mut reader = Reader::new(Share::of(seats.len(), self.0.limits.page_bytes));
+        let mut reader = Reader::new(Share::for_rooms(seats.len(), self.0.limits.page_bytes));
         for seat in &seats {
             // Counts as read up to here: where nothing came, no read is needed.
             reader.add_at(seat.watch.room().room().clone(), place(seat).unwrap_or_default());
@@ -66,10 +66,12 @@ impl Service {
 
 /// Pauses under the room locks. Returns the paused membership per room, where there is one.
 fn park_all(session: &Arc<Session>, watches: &[Watch]) -> Vec<Option<Arc<Membership>>> {
-    let mut held: Vec<(&LocalRoom, Seated<'_>)> = watches.iter().map(|w| (&**w.room(), w.room().hold())).collect();
+    let mut held: Vec<(&LocalRoom, Seated<'_>)> = watches.iter().map(|w| (&**w.room(), w.room().lock_room())).collect();
     let mut parked = Vec::new();
     session.lane().push_if(|| {
-        let park = |(local, seated): &(&LocalRoom, Seated<'_>)| seated.at().and_then(|_| session.succeed(local.room()));
+        let park = |(local, seated): &(&LocalRoom, Seated<'_>)| {
+            seated.delivered_offset().and_then(|_| session.replace_membership(local.room()))
+        };
         parked = held.iter().map(park).collect();
         None
     });
@@ -77,7 +79,7 @@ fn park_all(session: &Arc<Session>, watches: &[Watch]) -> Vec<Option<Arc<Members
     parked.resize(watches.len(), None);
     let seats = parked.into_iter().zip(&mut held).map(|(parked, (_, seated))| {
         let (before, next) = parked?;
-        seated.follow(&before, next.clone());
+        seated.replace_membership(&before, next.clone());
         Some(next)
     });
     seats.collect()

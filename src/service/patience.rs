@@ -20,7 +20,7 @@ const LEAST: Duration = Duration::from_secs(1);
 impl Service {
     /// The end of a join's wait budget. An answered join counts from its arrival, so that commands queued behind it
     /// are not answered later and later. A join without an answer counts from now.
-    pub(super) fn patience(&self, answer: &Answer) -> Instant {
+    pub(super) fn join_deadline(&self, answer: &Answer) -> Instant {
         if answer.is_wanted() { self.answer_by(answer) } else { Instant::now() + self.0.limits.join_wait }
     }
 
@@ -39,7 +39,7 @@ impl Service {
             return false;
         }
         tokio::select! {
-            () = session.ended() => false,
+            () = session.wait_until_ended() => false,
             back = timeout_at(until, self.broker_back()) => back.is_ok(),
         }
     }
@@ -54,7 +54,7 @@ impl Service {
 
 /// One step of a longer attempt, with a minimum time of its own. Steps that each succeed may exceed the budget
 /// together, because a broker that answers can be reached.
-pub(super) async fn step<T>(
+pub(super) async fn step_until<T>(
     until: Instant,
     step: impl Future<Output = Result<T, Unavailable>>,
 ) -> Result<T, Unavailable> {
@@ -63,7 +63,7 @@ pub(super) async fn step<T>(
 }
 
 /// One attempt, cut off at the end of the budget.
-pub(super) async fn attempt<T>(
+pub(super) async fn attempt_until<T>(
     until: Instant,
     attempt: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {

@@ -40,7 +40,7 @@ impl Way {
     }
 
     /// Logs an outage of an HTTP publish. The ingest reader reports its own failures, once for each outage.
-    fn warn(self, error: &PublishError) {
+    fn log_failure(self, error: &PublishError) {
         if self == Self::Http && matches!(error, PublishError::Unavailable(_) | PublishError::Failed(_)) {
             tracing::warn!(event = logs::PUBLISH_FAILED, %error, "an event could not be published");
         }
@@ -96,17 +96,17 @@ impl Service {
     ///
     /// # Errors
     /// When the event or a room is invalid, or the broker cannot be reached.
-    pub async fn publish(&self, request: Request) -> Result<Published, Refused> {
+    pub async fn publish_event(&self, request: Request) -> Result<Published, Refused> {
         let began = Instant::now();
-        let publication = self.publication(request)?;
+        let publication = self.prepare_publication(request)?;
         let id = publication.id.clone();
         let placed = self
             .0
             .broker
             .publish(publication)
             .await
-            .inspect_err(|error| Way::Http.warn(error))
-            .map_err(|error| refused(error, &id))?;
+            .inspect_err(|error| Way::Http.log_failure(error))
+            .map_err(|error| to_refused(error, &id))?;
         counter!(crate::metrics::EVENTS_PUBLISHED, "source" => Way::Http.label()).increment(1);
         histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
         Ok(Published { id, placed })
@@ -123,7 +123,7 @@ impl Service {
         let began = Instant::now();
         let mut publications = Vec::with_capacity(requests.len());
         let mut take = |request| {
-            let publication = self.publication(request?)?;
+            let publication = self.prepare_publication(request?)?;
             let id = publication.id.clone();
             publications.push(publication);
             Ok(id)
@@ -139,19 +139,19 @@ impl Service {
             Ok(outcomes) => outcomes,
             // Which of the batch were stored is unknown. A retry with the same ids stores the rest.
             Err(outage) => {
-                way.warn(&outage.into());
-                return ids.into_iter().map(|id| Err(unavailable(&id?))).collect();
+                way.log_failure(&outage.into());
+                return ids.into_iter().map(|id| Err(unavailable_event(&id?))).collect();
             }
         };
-        let published = settle(way, ids, outcomes);
+        let published = pair_outcomes(way, ids, outcomes);
         let stored = published.iter().filter(|outcome| outcome.is_ok()).count();
         counter!(crate::metrics::EVENTS_PUBLISHED, "source" => way.label()).increment(stored as u64);
         published
     }
 
-    fn publication(&self, request: Request) -> Result<Publication, Refused> {
+    fn prepare_publication(&self, request: Request) -> Result<Publication, Refused> {
         if request.text.len() > self.0.limits.event_bytes {
-            Limit::EventBytes.reached();
+            Limit::EventBytes.note_reached();
             let message = format!("an event has at most {} bytes (limits.event_bytes)", self.0.limits.event_bytes);
             return Err(Refused::new(Refusal::EventTooLarge, message));
         }
@@ -161,7 +161,7 @@ impl Service {
         let rooms = self.rooms(&keys)?;
         // The publisher's id wins, so that its own retries are recognized.
         let id = draft.id.clone().or(request.spare_id).unwrap_or_else(event_id);
-        let delivery = self.delivery(request.delivery, &draft, &rooms)?;
+        let delivery = self.narrow_delivery(request.delivery, &draft, &rooms)?;
         let text = request.text.into_bytes();
         Ok(Publication { rooms, text, id, requires_ack: request.requires_ack, delivery })
     }
@@ -173,7 +173,7 @@ impl Service {
         }
         let mut rooms: Vec<Room> = Vec::with_capacity(keys.len());
         for key in keys {
-            let room = self.0.classes.room(key).map_err(|e| Refused::new(Refusal::InvalidRoom, e.to_string()))?;
+            let room = self.0.classes.find_room(key).map_err(|e| Refused::new(Refusal::InvalidRoom, e.to_string()))?;
             if !rooms.contains(&room) {
                 rooms.push(room);
             }
@@ -183,14 +183,14 @@ impl Service {
 
     /// Checks a requested delivery. A publisher may lower it to `ephemeral`, and may repeat what is configured
     /// anyway.
-    fn delivery(
+    fn narrow_delivery(
         &self,
         asked: Option<Delivery>,
         draft: &Draft<'_>,
         rooms: &[Room],
     ) -> Result<Option<Delivery>, Refused> {
         let Some(asked) = asked.filter(|asked| *asked != Delivery::Ephemeral) else { return Ok(asked) };
-        let as_configured = |room: &Room| self.0.classes.delivery(&draft.kind, room) == asked;
+        let as_configured = |room: &Room| self.0.classes.delivery_of(&draft.kind, room) == asked;
         if rooms.iter().all(as_configured) {
             return Ok(None);
         }
@@ -200,31 +200,31 @@ impl Service {
 }
 
 /// Puts the broker's outcomes back among the refused events, in the order of the request.
-fn settle(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> Vec<Result<Published, Refused>> {
+fn pair_outcomes(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> Vec<Result<Published, Refused>> {
     let mut outcomes = outcomes.into_iter();
     // A missing outcome is taken for an outage: the publisher retries with the same id.
-    let mut next = |id: &EventId| outcomes.next().ok_or_else(|| unavailable(id));
+    let mut next = |id: &EventId| outcomes.next().ok_or_else(|| unavailable_event(id));
     let settled = ids.into_iter().map(|id| {
         let id = id?;
-        let placed = next(&id)?.inspect_err(|error| way.warn(error)).map_err(|error| refused(error, &id))?;
+        let placed = next(&id)?.inspect_err(|error| way.log_failure(error)).map_err(|error| to_refused(error, &id))?;
         Ok(Published { id, placed })
     });
     settled.collect()
 }
 
-fn refused(error: PublishError, id: &EventId) -> Refused {
+fn to_refused(error: PublishError, id: &EventId) -> Refused {
     match error {
         PublishError::Invalid(message) => Refused::new(Refusal::InvalidEvent, message),
         PublishError::TooLarge(message) => {
-            Limit::EventBytes.reached();
+            Limit::EventBytes.note_reached();
             Refused::new(Refusal::EventTooLarge, message)
         }
         PublishError::Failed(message) => Refused { id: Some(id.clone()), ..Refused::new(Refusal::NotStored, message) },
-        PublishError::Unavailable(_) => unavailable(id),
+        PublishError::Unavailable(_) => unavailable_event(id),
     }
 }
 
-fn unavailable(id: &EventId) -> Refused {
+fn unavailable_event(id: &EventId) -> Refused {
     // The id goes back with the refusal, as the event may have been stored before the connection broke.
     let message = "the broker is out of reach; try again with this id, and it is stored once";
     Refused { id: Some(id.clone()), ..Refused::new(Refusal::Unavailable, message) }

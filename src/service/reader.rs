@@ -40,7 +40,7 @@ pub(super) struct Share {
 
 impl Share {
     /// The share of one of `rooms` rooms, which make a page of at most `bytes` together.
-    pub(super) fn of(rooms: usize, bytes: usize) -> Self {
+    pub(super) fn for_rooms(rooms: usize, bytes: usize) -> Self {
         let rooms = rooms.max(1);
         Self { events: (PAGE_EVENTS / rooms).max(FEWEST), bytes: (bytes / rooms).max(LEAST_BYTES.min(bytes)) }
     }
@@ -60,7 +60,7 @@ impl Reader {
     /// Adds a room that begins at its head.
     pub(super) fn add_at(&mut self, room: Room, head: Offset) -> usize {
         let number = self.add(room, head);
-        self.merge.fill(number, Vec::new(), false, head);
+        self.merge.fill_room(number, Vec::new(), false, head);
         number
     }
 
@@ -69,14 +69,14 @@ impl Reader {
         let number = self.add(room, told);
         // An offset above the head was never assigned by this broker, or the broker lost its newest events.
         self.merge.set_back(number, history.facts.head());
-        self.fill(number, history);
+        self.fill_room(number, history);
         number
     }
 
     /// Adds a page to a room.
-    fn fill(&mut self, room: usize, history: Resumed) {
+    fn fill_room(&mut self, room: usize, history: Resumed) {
         let head = history.facts.head();
-        self.merge.fill(room, history.entries, history.has_more, head);
+        self.merge.fill_room(room, history.entries, history.has_more, head);
     }
 
     pub(super) fn rooms(&self) -> &[Room] {
@@ -88,7 +88,7 @@ impl Service {
     /// Reads a page of a room's history, no larger than its share.
     pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<Resumed, Unavailable> {
         let portion = Portion { from, events: share.events, bytes: share.bytes };
-        let mut history = self.0.broker.resume(room, portion).await?;
+        let mut history = self.0.broker.read_for_client(room, portion).await?;
         page::forget_the_future(&mut history, from);
         Ok(history)
     }
@@ -96,16 +96,16 @@ impl Service {
     /// Reads the rooms that are due. Returns the numbers of those with a gap.
     pub(super) async fn read_on(&self, reader: &mut Reader) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
-        for some in reader.merge.due().chunks(AT_ONCE) {
+        for some in reader.merge.rooms_to_read().chunks(AT_ONCE) {
             let reads = some.iter().map(|room| {
-                let from = From::After(reader.merge.known(*room));
+                let from = From::After(reader.merge.read_offset(*room));
                 self.read_share(&reader.rooms[*room], from, reader.share)
             });
             // A failed batch adds nothing to the merge, so the same rooms are due again at the retry.
             for (room, history) in some.iter().zip(try_join_all(reads).await?) {
                 // Behind the first page a gap means that the history was trimmed between two reads.
                 torn.extend((!history.complete).then_some(*room));
-                reader.fill(*room, history);
+                reader.fill_room(*room, history);
             }
         }
         Ok(torn)

@@ -30,21 +30,21 @@ impl Service {
             return Err(Refusal::Forbidden);
         }
         if self.is_revoked(&claims) {
-            return Err(revoked());
+            return Err(count_revoked());
         }
-        session.renew(claims.clone());
+        session.replace_claims(claims.clone());
         // Listed first, checked second: a revocation that comes in between finds the session.
-        self.0.sessions.relist(session);
+        self.0.sessions.reindex_session(session);
         if self.kick_if_revoked(session) {
-            return Err(revoked());
+            return Err(count_revoked());
         }
         let mut rooms: Vec<Room> = session.with_rooms(|rooms| rooms.keys().cloned().collect());
         rooms.sort();
         let policy = &self.0.policy;
         let (mut open, closed): (Vec<Room>, Vec<Room>) =
-            rooms.into_iter().partition(|room| policy.allows(&claims, room));
+            rooms.into_iter().partition(|room| policy.rule_allows(&claims, room));
         // What the local policy refuses needs no question to the authorizer.
-        closed.iter().for_each(|room| self.expel(session, room));
+        closed.iter().for_each(|room| self.expel_from_room(session, room));
         open.retain(|room| policy.is_guarded(room));
         self.ask_again(session, &claims, &open).await;
         Ok(())
@@ -56,27 +56,27 @@ impl Service {
         let mut is_down = false;
         for some in rooms.chunks(AT_ONCE) {
             let asking = some.iter().filter(|_| !is_down);
-            let asking = asking.map(|room| self.0.policy.confirms(claims, room, Action::Join));
+            let asking = asking.map(|room| self.0.policy.ask_authorizer(claims, room, Action::Join));
             let answers = join_all(asking).await;
             is_down = is_down || answers.iter().all(|answer| *answer == Err(Refusal::Unavailable));
             // Rooms that were not asked about count as unanswered.
             let answers = answers.into_iter().chain(std::iter::repeat(Err(Refusal::Unavailable)));
             let closed = some.iter().zip(answers).filter(|(_, answer)| answer.is_err());
-            closed.for_each(|(room, _)| self.expel(session, room));
+            closed.for_each(|(room, _)| self.expel_from_room(session, room));
         }
     }
 
     /// Removes a session from a room and notifies it. No event of the room follows the notice.
-    fn expel(&self, session: &Session, room: &Room) {
+    fn expel_from_room(&self, session: &Session, room: &Room) {
         if let Some(joined) = session.give_up(room) {
-            self.unseat(room, &joined);
-            session.notify("room.revoked", &json!({ "room": room.key() }));
+            self.remove_member(room, &joined);
+            session.send_notice("room.revoked", &json!({ "room": room.key() }));
             counter!(crate::metrics::ROOMS_REVOKED).increment(1);
         }
     }
 }
 
-fn revoked() -> Refusal {
+fn count_revoked() -> Refusal {
     counter!(crate::metrics::REFRESHES_REVOKED).increment(1);
     Refusal::Unauthorized
 }

@@ -1,7 +1,7 @@
 //! Revocation of tokens, and kicks of users, on every node.
 //!
 //! A revocation enters the list first, and its sessions are searched after that. A session enters the index first, and its
-//! token is checked against the list after that ([`Service::begin`], [`Service::refresh`]). Whatever the order of the two,
+//! token is checked against the list after that ([`Service::begin_session`], [`Service::refresh`]). Whatever the order of the two,
 //! one of them sees the other.
 
 use std::sync::Arc;
@@ -74,12 +74,12 @@ impl Service {
     /// Whether a token is revoked, as far as this node knows.
     #[must_use]
     pub fn is_revoked(&self, claims: &Claims) -> bool {
-        self.0.fleet.control().covers(&mark::shown(claims))
+        self.0.fleet.control().covers(&mark::of_claims(claims))
     }
 
     /// Waits until this node has the list of revocations.
     pub async fn know_revocations(&self) {
-        self.0.fleet.control().loaded().await;
+        self.0.fleet.control().wait_until_loaded().await;
     }
 
     /// The state of the list of revocations.
@@ -93,10 +93,10 @@ impl Service {
     /// # Errors
     /// When the time is invalid, when too many revocations are in force, or when the other nodes are out of reach. In the
     /// last case this node obeys already, and announces the revocation as soon as it can.
-    pub async fn revoke(&self, whom: Whom) -> Result<Noted, Denied> {
+    pub async fn revoke_tokens(&self, whom: Whom) -> Result<Noted, Denied> {
         let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&whom, now_ms)) {
             Ok(revocation) => {
-                let (service, kind) = (self.clone(), whom.kind());
+                let (service, kind) = (self.clone(), whom.claim_name());
                 self.to_the_end(async move { service.carry_out(revocation, kind).await }).await
             }
             Err(denied) => Err(denied),
@@ -129,7 +129,7 @@ impl Service {
             Whom::Token(id) => (mark::of_token(id), Revocation::WHENEVER, now_ms),
             Whom::User(id, issued_before) => {
                 let before_ms = issued_before.unwrap_or(now_ms);
-                useful(before_ms, now_ms, life_ms)?;
+                check_issued_before(before_ms, now_ms, life_ms)?;
                 (mark::of_user(id), before_ms, now_ms.max(before_ms))
             }
         };
@@ -142,13 +142,13 @@ impl Service {
 
     async fn carry_out(&self, revocation: Revocation, kind: &'static str) -> Result<Noted, Denied> {
         let began = Instant::now();
-        let noted = self.0.fleet.control().note(&revocation);
-        let kicked = self.kick_revoked(self.0.sessions.of(revocation.mark)).await;
+        let noted = self.0.fleet.control().add_revocation(&revocation);
+        let kicked = self.kick_revoked(self.0.sessions.of_subject(revocation.mark)).await;
         histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
         // The name of a user is personal data, which logs must not have.
         let whom = short(revocation.mark);
         // After the kicks of this node, which need no Redis.
-        let told = self.0.fleet.revoke(&noted).await;
+        let told = self.0.fleet.announce_revocation(&noted).await;
         match told {
             Ok(()) => {
                 tracing::info!(event = logs::REVOKED, kind, whom, kicked, "revoked");
@@ -174,7 +174,7 @@ impl Service {
     ///
     /// # Errors
     /// When the other nodes are out of reach.
-    pub async fn disconnect(&self, user: &str) -> Result<Kicked, Denied> {
+    pub async fn disconnect_user(&self, user: &str) -> Result<Kicked, Denied> {
         let (service, user) = (self.clone(), mark::of_user(user));
         self.to_the_end(async move { service.kick_everywhere(user).await }).await
     }
@@ -183,7 +183,7 @@ impl Service {
         // This node first, so that it kicks also where the others are out of reach. When its own request comes back to it, no
         // session is left to be counted twice.
         let here = self.kick_user(user).await;
-        let there = self.0.fleet.kick(user).await.map_err(|Unavailable(error)| {
+        let there = self.0.fleet.kick_elsewhere(user).await.map_err(|Unavailable(error)| {
             tracing::warn!(
                 event = logs::DISCONNECTED_HERE_ONLY,
                 whom = short(user),
@@ -206,23 +206,23 @@ impl Service {
     }
 
     /// Carries out the orders of other nodes, until `stop`.
-    pub async fn obey(&self, stop: CancellationToken) {
+    pub async fn follow_control(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(EXPIRE_EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                orders = self.0.fleet.control().orders() => self.follow(orders).await,
+                orders = self.0.fleet.control().take_orders() => self.carry_out_orders(orders).await,
                 _ = turns.tick() => self.0.fleet.control().expire(),
             }
         }
     }
 
-    async fn follow(&self, orders: Orders) {
+    async fn carry_out_orders(&self, orders: Orders) {
         let began = Instant::now();
         let concerned = match orders.everybody {
             // More revocations came than are remembered one by one.
-            true => self.0.sessions.all(),
-            false => orders.revoked.iter().flat_map(|mark| self.0.sessions.of(*mark)).collect(),
+            true => self.0.sessions.all_sessions(),
+            false => orders.revoked.iter().flat_map(|mark| self.0.sessions.of_subject(*mark)).collect(),
         };
         let kicked = self.kick_revoked(concerned).await;
         // Orders may be kicks alone, whose latency is not measured here.
@@ -241,7 +241,7 @@ impl Service {
             let fleet = self.0.fleet.clone();
             // A slow Redis must not delay the next order.
             self.0.tasks.spawn(async move {
-                if let Err(error) = fleet.answer(&ticket, sockets).await {
+                if let Err(error) = fleet.answer_kick(&ticket, sockets).await {
                     tracing::debug!(event = logs::KICK_UNANSWERED, %error, "a node that asked for a kick could not be answered");
                 }
             });
@@ -249,26 +249,26 @@ impl Service {
     }
 
     async fn kick_user(&self, user: Mark) -> usize {
-        kick_all(self.0.sessions.of(user), |session| kick(session, DISCONNECTED)).await
+        kick_all(self.0.sessions.of_subject(user), |session| kick_session(session, DISCONNECTED)).await
     }
 
     async fn kick_revoked(&self, sessions: Vec<Arc<Session>>) -> usize {
-        kick_all(sessions, |session| self.is_revoked(&session.claims()) && kick(session, REVOKED)).await
+        kick_all(sessions, |session| self.is_revoked(&session.claims()) && kick_session(session, REVOKED)).await
     }
 
     /// Kicks a session if its newest token is revoked; says whether it is.
     pub(super) fn kick_if_revoked(&self, session: &Session) -> bool {
         let revoked = self.is_revoked(&session.claims());
         // Another task may have kicked it already, and then parts it too.
-        if revoked && kick(session, REVOKED) {
-            session.part();
+        if revoked && kick_session(session, REVOKED) {
+            session.close_after_kick();
         }
         revoked
     }
 }
 
 impl Whom {
-    const fn kind(&self) -> &'static str {
+    const fn claim_name(&self) -> &'static str {
         match self {
             Self::User(..) => "sub",
             Self::Token(_) => "jti",
@@ -277,7 +277,7 @@ impl Whom {
 }
 
 /// Refuses a time that is certainly a mistake, such as seconds instead of milliseconds.
-fn useful(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
+fn check_issued_before(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
     if before_ms > now_ms.saturating_add(AHEAD_MS) {
         let message = "`issuedBefore` lies ahead: give milliseconds since 1970, up to now";
         return Err(Denied::new(Refusal::InvalidPayload, message));
@@ -299,14 +299,14 @@ async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) 
         tokio::task::yield_now().await;
     }
     for some in kicked.chunks(AT_ONCE) {
-        some.iter().for_each(|session| session.part());
+        some.iter().for_each(|session| session.close_after_kick());
         tokio::task::yield_now().await;
     }
     kicked.len()
 }
 
-fn kick(session: &Session, why: &'static str) -> bool {
-    let news = session.kick();
+fn kick_session(session: &Session, why: &'static str) -> bool {
+    let news = session.kick_client();
     if news {
         counter!(names::KICKED, "why" => why).increment(1);
     }

@@ -6,7 +6,7 @@ use hallway_rooms::merge::{Next, Told};
 use tokio::time::Instant;
 
 use super::current::Current;
-use super::patience::step;
+use super::patience::step_until;
 use super::reader::Reader;
 use super::{Service, page};
 use crate::broker::{Shared, Unavailable};
@@ -43,7 +43,7 @@ impl Row {
     /// Trims the `latest` events to the space behind the history. If none fits, `has_more` is set.
     pub(super) fn fit_current(&mut self) {
         let (events, bytes) = self.taken;
-        let fits = self.current.fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes));
+        let fits = self.current.trim_to_fit(PAGE_EVENTS.saturating_sub(events), self.bytes.saturating_sub(bytes));
         self.has_more |= !fits && events > 0;
     }
 
@@ -52,16 +52,16 @@ impl Row {
         events == 0 || (events < PAGE_EVENTS && taken + bytes <= self.bytes)
     }
 
-    fn push(&mut self, told: &Told<Shared>) {
+    fn push_event(&mut self, told: &Told<Shared>) {
         // A second copy, or an event whose rooms were all left: the client has it or must not see it.
         if told.again || told.places.is_empty() {
             return;
         }
-        let Some(envelope) = page::fit(&told.entry) else { return };
+        let Some(envelope) = page::shared_envelope(&told.entry) else { return };
         if !self.events.is_empty() {
             self.events.push(',');
         }
-        envelope.write_event(&told.news(), &mut self.events);
+        envelope.write_event(&told.new_places(), &mut self.events);
         self.taken.0 += 1;
         self.taken.1 += told.entry.text.len();
     }
@@ -77,11 +77,11 @@ impl Service {
     ) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         loop {
-            match reader.merge.step() {
+            match reader.merge.next_step() {
                 // A minimum time for each step: many rooms may need many reads of a healthy broker.
-                Next::Read => torn.extend(step(until, self.read_on(reader)).await?),
-                Next::Ready(ready) if row.has_room_for(reader.merge.bytes(ready)) => {
-                    reader.merge.take(ready).iter().for_each(|told| row.push(told));
+                Next::Read => torn.extend(step_until(until, self.read_on(reader)).await?),
+                Next::Ready(ready) if row.has_room_for(reader.merge.event_bytes(ready)) => {
+                    reader.merge.take_event(ready).iter().for_each(|told| row.push_event(told));
                 }
                 // The event stays in the merge, where the catch-up finds it.
                 Next::Ready(_) => {

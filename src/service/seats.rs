@@ -58,8 +58,8 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Leaves the place to a session, at whose end [`Service::finish`] gives it back.
-    pub fn keep(mut self) {
+    /// Leaves the place to a session, at whose end [`Service::finish_session`] gives it back.
+    pub fn keep_for_session(mut self) {
         self.kept = true;
     }
 }
@@ -78,7 +78,7 @@ impl Service {
     ///
     /// # Errors
     /// `too-many-connections` when the user has as many as allowed.
-    pub async fn seat(&self, claims: &Claims) -> Result<Seat, Refusal> {
+    pub async fn acquire_connection(&self, claims: &Claims) -> Result<Seat, Refusal> {
         let quota = self.0.limits.connections_per_user;
         // Without room here there is none on all nodes, which needs no round trip.
         if let Some((seat, here)) = self.0.seats.take(&claims.subject, quota)
@@ -86,7 +86,7 @@ impl Service {
         {
             return Ok(seat);
         }
-        Limit::ConnectionsPerUser.reached();
+        Limit::ConnectionsPerUser.note_reached();
         tracing::debug!(
             event = logs::SEAT_REFUSED,
             user = claims.subject,
@@ -100,7 +100,7 @@ impl Service {
         let count = UserCount { user: seat.user.clone(), here };
         match self.count_in_time(std::slice::from_ref(&count)).await {
             Ok(others) => {
-                self.0.seats.settle(&count);
+                self.0.seats.settle_waiting(&count);
                 others.into_iter().next().flatten().unwrap_or(0)
             }
             Err(Unavailable(_)) => {
@@ -163,7 +163,7 @@ impl Seats {
 
     /// Has a user announced again whose count changed while `announced` was on the way: it may have overtaken the announcement
     /// of that change.
-    fn settle(&self, announced: &UserCount) {
+    fn settle_waiting(&self, announced: &UserCount) {
         let here = self.0.state.lock().users.get(&announced.user).copied().unwrap_or_default();
         if here != announced.here {
             self.owe(std::iter::once(announced.user.clone()));
@@ -171,7 +171,7 @@ impl Seats {
     }
 
     /// The next counts to announce, at most `most`.
-    fn due(&self, most: usize) -> Vec<UserCount> {
+    fn take_due_asks(&self, most: usize) -> Vec<UserCount> {
         let mut state = self.0.state.lock();
         let users: Vec<Arc<str>> = state.changed.iter().take(most).cloned().collect();
         let take = |user: Arc<str>| {

@@ -13,19 +13,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Service {
     /// The sessions in a room on all nodes: exact for this node, as last announced for the others.
     pub async fn room_size(&self, room: &Room) -> usize {
-        let others = self.others(room).await;
+        let others = self.members_elsewhere(room).await;
         self.0.hub.size(room) + others
     }
 
     /// The sessions in a room on other nodes, or the last known number when the broker does not answer in time. A
     /// join or leave is never refused for it.
-    pub(super) async fn others(&self, room: &Room) -> usize {
-        let told = timeout(PATIENCE, self.0.fleet.others(room)).await;
+    pub(super) async fn members_elsewhere(&self, room: &Room) -> usize {
+        let told = timeout(PATIENCE, self.0.fleet.members_elsewhere(room)).await;
         // Nobody here has the room open, so there is no place to remember the count in.
         let Some(local) = self.0.hub.find(room) else { return told.map_or(0, |others| others.unwrap_or(0)) };
         if let Ok(Ok(others)) = told {
             local.note_others(others);
         }
-        local.others()
+        local.members_elsewhere()
     }
 }

@@ -122,35 +122,35 @@ impl Turns {
     }
 
     /// Waits for a permit to compose a large answer.
-    pub(super) async fn desk(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn acquire_desk(&self) -> Option<SemaphorePermit<'_>> {
         // Tasks that were woken meanwhile, such as live deliveries, run first.
         tokio::task::yield_now().await;
         self.0.desk.acquire().await.ok()
     }
 
     /// Waits for a turn.
-    async fn take(&self, user: &str) -> Option<Turn> {
+    async fn wait_for_turn(&self, user: &str) -> Option<Turn> {
         let (to, turn) = oneshot::channel();
-        self.ask(user, to);
-        self.admit();
+        self.enqueue_request(user, to);
+        self.grant_turns();
         turn.await.ok()
     }
 
-    fn ask(&self, name: &str, to: oneshot::Sender<Turn>) {
+    fn enqueue_request(&self, name: &str, to: oneshot::Sender<Turn>) {
         let mut state = self.0.state.lock();
         // One allocation of the name per user, however many commands wait.
         let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
         let user = state.users.entry(key.clone()).or_default();
         if user.inside >= self.0.limits.per_user {
             // Counted, not refused: the command waits for the user's earlier ones.
-            Limit::ReadsPerUser.reached();
+            Limit::ReadsPerUser.note_reached();
         }
         user.waiting.push_back(to);
         state.line_up(&key, self.0.limits.per_user);
     }
 
     /// Hands out turns while there are free ones.
-    fn admit(&self) {
+    fn grant_turns(&self) {
         while let Some((to, turn)) = self.next() {
             // A turn whose waiter is gone is dropped right here, and its place goes to the next.
             to.send(turn).ok();
@@ -201,7 +201,7 @@ impl State {
 
 impl Turn {
     /// Replaces the estimated weight by the size of the answer.
-    pub(super) fn count(&mut self, bytes: usize) {
+    pub(super) fn count_bytes(&mut self, bytes: usize) {
         let mut state = self.turns.0.state.lock();
         // Seven parts old, one part new: a single large page does not close the queue.
         state.guess = (state.guess * 7 + bytes) / 8;
@@ -222,7 +222,7 @@ impl Drop for Turn {
         state.line_up(&self.user, self.turns.0.limits.per_user);
         // `admit` takes the lock again.
         drop(state);
-        self.turns.admit();
+        self.turns.grant_turns();
     }
 }
 
@@ -233,18 +233,18 @@ impl Service {
         let wait = if answer.is_wanted() { self.0.limits.answer_wait } else { self.0.limits.join_wait };
         let until = Instant::from_std(answer.arrived()) + wait;
         tokio::select! {
-            turn = self.turn(session) => turn,
+            turn = self.turn_for(session) => turn,
             // A healthy broker means that the queue is moving, so the wait goes on.
             () = self.is_gone_at(until) => None,
         }
     }
 
     /// Waits for a turn as long as the session lasts.
-    pub(super) async fn turn(&self, session: &Session) -> Option<Turn> {
+    pub(super) async fn turn_for(&self, session: &Session) -> Option<Turn> {
         let claims = session.claims();
         tokio::select! {
-            turn = self.0.turns.take(&claims.subject) => turn,
-            () = session.ended() => None,
+            turn = self.0.turns.wait_for_turn(&claims.subject) => turn,
+            () = session.wait_until_ended() => None,
         }
     }
 
@@ -254,7 +254,7 @@ impl Service {
         // Subjects contain no control character, so a key cannot share the turns of a user.
         let name = format!("\n{key}");
         tokio::select! {
-            turn = self.0.turns.take(&name) => turn,
+            turn = self.0.turns.wait_for_turn(&name) => turn,
             () = self.is_gone_at(until) => None,
         }
     }
@@ -309,7 +309,7 @@ mod tests {
     fn ask(turns: &Turns, users: &[&str]) -> Vec<oneshot::Receiver<Turn>> {
         let asked = users.iter().map(|user| {
             let (to, turn) = oneshot::channel();
-            turns.ask(user, to);
+            turns.enqueue_request(user, to);
             turn
         });
         asked.collect()
@@ -323,11 +323,11 @@ mod tests {
     fn a_user_with_many_sockets_leaves_the_next_turn_to_another() {
         let turns = Turns::new(LIMITS);
         let mut greedy = ask(&turns, &["a"; 100]);
-        turns.admit();
+        turns.grant_turns();
         let first = taken(&mut greedy);
         assert_eq!(first.len(), 2, "so many at once");
         let mut other = ask(&turns, &["b"]);
-        turns.admit();
+        turns.grant_turns();
         assert_eq!(taken(&mut other).len(), 1);
         drop(first);
         assert_eq!(taken(&mut greedy).len(), 2);
@@ -339,10 +339,10 @@ mod tests {
         let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut waiting = ask(&turns, &names);
-        turns.admit();
+        turns.grant_turns();
         let mut inside = taken(&mut waiting);
         assert_eq!(inside.len(), LIMITS.bytes / LEAST, "they are taken for small until one is known");
-        inside.iter_mut().for_each(|turn| turn.count(LIMITS.bytes * 2));
+        inside.iter_mut().for_each(|turn| turn.count_bytes(LIMITS.bytes * 2));
         inside.truncate(1);
         assert_eq!(taken(&mut waiting).len(), 0, "there is no room beside this one");
         drop(inside);
@@ -353,7 +353,7 @@ mod tests {
     fn those_who_do_not_wait_any_more_are_passed_over_and_forgotten() {
         let turns = Turns::new(LIMITS);
         let mut waiting = ask(&turns, &["a", "a", "a", "a"]);
-        turns.admit();
+        turns.grant_turns();
         let held = taken(&mut waiting[..2]);
         drop(waiting.remove(2));
         drop(held);

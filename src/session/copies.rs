@@ -10,7 +10,7 @@
 //!    (`Position`, in `rooms/src/position.rs`).
 //! 3. *Healing beside live delivery, a channel beside the other channels of one event.* The same offset comes twice. The
 //!    room's position tells. An event that no room stores has no offset, so [`Recent`] keeps its id on the hub's task.
-//! 4. *A resume beside live delivery, in one room.* [`Membership::hear`](super::Membership::hear) compares offsets: what
+//! 4. *A resume beside live delivery, in one room.* [`Membership::hear`](super::Membership::accept_news) compares offsets: what
 //!    the answer told is not newer than where the membership begins.
 //! 5. *A resume in one room beside live delivery in another, of an event of both.* Each room alone finds it new. So it is
 //!    compared with what the session's other memberships have had ([`Session::came_by_another`]), and with the rooms
@@ -108,7 +108,7 @@ impl Copies {
 
     /// Whether an id is new; noted from here on.
     fn first_time(&self, id: &EventId) -> bool {
-        let digest = digest(id);
+        let digest = id_digest(id);
         let mut once = self.once.lock();
         // Without a history that was caught up with, offsets tell all copies.
         let Some(ids) = once.as_mut() else { return true };
@@ -175,8 +175,8 @@ impl Recent {
     const KEPT: usize = 1024;
 
     /// Whether this is its first copy.
-    pub fn first(&mut self, entry: &Entry) -> bool {
-        let digest = digest(&entry.id);
+    pub fn note_first_copy(&mut self, entry: &Entry) -> bool {
+        let digest = id_digest(&entry.id);
         if !self.known.insert(digest) {
             return false;
         }
@@ -190,7 +190,7 @@ impl Recent {
     }
 }
 
-fn digest(id: &EventId) -> u64 {
+fn id_digest(id: &EventId) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     id.hash(&mut hasher);
     hasher.finish()
@@ -225,12 +225,12 @@ mod tests {
         let copies = Copies::default();
         let retention = hallway_rooms::class::Retention { max_events: 9, ttl: std::time::Duration::from_secs(9) };
         let classes = hallway_rooms::class::Classes::built_in(retention, std::time::Duration::from_secs(99));
-        let room = classes.room("zone:z").expect("a room");
+        let room = classes.find_room("zone:z").expect("a room");
         for n in 0..2 * REMEMBERED_STAYS as u64 {
-            copies.note_left(&room, (Offset::at(n), Offset::at(n + 1)));
+            copies.note_left(&room, (Offset::first_of_ms(n), Offset::first_of_ms(n + 1)));
         }
         assert_eq!(copies.left.lock().len(), REMEMBERED_STAYS);
-        assert_eq!(copies.left.lock().front().map(|stay| stay.since), Some(Offset::at(31)));
+        assert_eq!(copies.left.lock().front().map(|stay| stay.since), Some(Offset::first_of_ms(31)));
         copies.remember_places();
         assert!(copies.left.lock().is_empty());
     }

@@ -37,36 +37,36 @@ struct State {
 impl Membership {
     /// Gets what is newer than `head`, of which nothing has been told.
     #[must_use]
-    pub fn live(head: Offset) -> Arc<Self> {
-        Self::begin(head, Standing::Live(head))
+    pub fn receiving_from(head: Offset) -> Arc<Self> {
+        Self::with_standing(head, Standing::Live(head))
     }
 
     /// Is read to from `told` on, of which nothing has been told.
     #[must_use]
-    pub fn behind(told: Offset) -> Arc<Self> {
-        Self::begin(told, Standing::CatchingUp(told))
+    pub fn catching_up_from(told: Offset) -> Arc<Self> {
+        Self::with_standing(told, Standing::CatchingUp(told))
     }
 
-    fn begin(since: Offset, standing: Standing) -> Arc<Self> {
+    fn with_standing(since: Offset, standing: Standing) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { since, standing, ahead: None })))
     }
 
     /// Notes that what came behind `since` has been told as well: together with the answer that tells it. Before that an
     /// event in it may still come by another room, and after it no more; were it noted sooner, the event would be held
     /// back there, and what follows it in that room would overtake it.
-    pub fn tell(&self, since: Offset) {
+    pub fn note_sent_since(&self, since: Offset) {
         let mut state = self.0.lock();
         state.since = state.since.min(since);
     }
 
     /// Its standing right now.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn current_standing(&self) -> Standing {
         self.0.lock().standing
     }
 
     /// Changes the standing, unless the room was left: that is for good.
-    pub fn set(&self, to: Standing) {
+    pub fn change_standing(&self, to: Standing) {
         let mut state = self.0.lock();
         // A task that still works for a membership that has ended must not bring it back.
         if state.standing != Standing::Left {
@@ -82,7 +82,7 @@ impl Membership {
     }
 
     /// Takes an earlier place, because the broker forgot its newest entries: what it stores next may lie before the old one.
-    pub fn rewind(&self, to: Offset) {
+    pub fn rewind_to(&self, to: Offset) {
         if let Standing::Live(at) = &mut self.0.lock().standing {
             *at = to.min(*at);
         }
@@ -91,7 +91,7 @@ impl Membership {
     /// Ends it, for a successor at the same place that gets nothing live until it is told to go on. None where the room was
     /// left.
     #[must_use]
-    pub fn succeed(&self) -> Option<Arc<Self>> {
+    pub fn end_for_successor(&self) -> Option<Arc<Self>> {
         let mut state = self.0.lock();
         let (Standing::CatchingUp(to) | Standing::Live(to)) = state.standing else { return None };
         state.standing = Standing::Left;
@@ -101,7 +101,7 @@ impl Membership {
 
     /// From where on everything came, for one that is told everything behind `place`: this membership may reach that far.
     #[must_use]
-    pub fn since(&self, place: Offset) -> Offset {
+    pub fn complete_since(&self, place: Offset) -> Offset {
         let state = self.0.lock();
         match state.standing {
             Standing::CatchingUp(to) | Standing::Live(to) if place <= to => state.since.min(place),
@@ -110,7 +110,7 @@ impl Membership {
     }
 
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
-    pub(super) fn leave(&self) -> Option<(Offset, Offset)> {
+    pub(super) fn end_for_good(&self) -> Option<(Offset, Offset)> {
         let mut state = self.0.lock();
         match std::mem::replace(&mut state.standing, Standing::Left) {
             Standing::CatchingUp(to) | Standing::Live(to) => Some((state.since, to)),
@@ -129,7 +129,7 @@ impl Membership {
 
     /// Whether an event that the room keeps so is news to it.
     #[must_use]
-    pub fn hears(&self, keep: Keep) -> bool {
+    pub fn is_news(&self, keep: Keep) -> bool {
         let state = self.0.lock();
         match (state.standing, keep) {
             (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
@@ -141,14 +141,14 @@ impl Membership {
 
     /// Whether an event is news to it; if so, it is no longer.
     #[must_use]
-    pub fn hear(&self, keep: Keep) -> bool {
+    pub fn accept_news(&self, keep: Keep) -> bool {
         let mut state = self.0.lock();
         match (&mut state.standing, keep) {
             (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
                 *to = link.offset;
                 true
             }
-            (Standing::Live(_), Keep::Newest(stamp)) => state.reaches(stamp),
+            (Standing::Live(_), Keep::Newest(stamp)) => state.accept_stamp(stamp),
             // A stored event that is not newer was told; one that is kept nowhere has no past.
             (Standing::Live(_), Keep::Stored(_) | Keep::Nothing) => keep == Keep::Nothing,
             (Standing::CatchingUp(_) | Standing::Left, _) => false,
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Whether this one is news; from the one that was told on, all of its key are.
-    fn reaches(&mut self, stamp: Stamp) -> bool {
+    fn accept_stamp(&mut self, stamp: Stamp) -> bool {
         let behind = self.is_behind(stamp);
         if let Some(ahead) = &mut self.ahead
             && ahead.get(&stamp.key).is_some_and(|told| stamp.at >= *told)
@@ -193,49 +193,49 @@ mod tests {
 
     #[test]
     fn what_an_answer_tells_counts_as_told_from_the_answer_on() {
-        let membership = Membership::live(Offset::at(9));
-        assert!(!membership.has_had(Offset::at(7)), "the answer that tells it is yet to go out");
-        membership.tell(Offset::at(5));
-        assert!(membership.has_had(Offset::at(7)));
-        assert_eq!([5, 10].map(|ms| membership.has_had(Offset::at(ms))), [false, false]);
-        assert_eq!(membership.leave(), Some((Offset::at(5), Offset::at(9))));
+        let membership = Membership::receiving_from(Offset::first_of_ms(9));
+        assert!(!membership.has_had(Offset::first_of_ms(7)), "the answer that tells it is yet to go out");
+        membership.note_sent_since(Offset::first_of_ms(5));
+        assert!(membership.has_had(Offset::first_of_ms(7)));
+        assert_eq!([5, 10].map(|ms| membership.has_had(Offset::first_of_ms(ms))), [false, false]);
+        assert_eq!(membership.end_for_good(), Some((Offset::first_of_ms(5), Offset::first_of_ms(9))));
     }
 
     #[test]
     fn one_that_was_left_is_read_to_no_more() {
-        let membership = Membership::behind(Offset::at(5));
-        assert!(membership.read_to(Offset::at(7)));
-        assert_eq!(membership.standing(), Standing::CatchingUp(Offset::at(7)));
-        membership.set(Standing::Live(Offset::at(8)));
-        assert!(!membership.read_to(Offset::at(9)), "it hears what is live");
-        membership.set(Standing::Left);
-        assert!(!membership.read_to(Offset::at(9)));
-        assert_eq!(membership.standing(), Standing::Left);
+        let membership = Membership::catching_up_from(Offset::first_of_ms(5));
+        assert!(membership.read_to(Offset::first_of_ms(7)));
+        assert_eq!(membership.current_standing(), Standing::CatchingUp(Offset::first_of_ms(7)));
+        membership.change_standing(Standing::Live(Offset::first_of_ms(8)));
+        assert!(!membership.read_to(Offset::first_of_ms(9)), "it hears what is live");
+        membership.change_standing(Standing::Left);
+        assert!(!membership.read_to(Offset::first_of_ms(9)));
+        assert_eq!(membership.current_standing(), Standing::Left);
     }
 
     fn at(ms: u64) -> Offset {
-        Offset::at(ms)
+        Offset::first_of_ms(ms)
     }
 
     #[test]
     fn a_successor_stands_where_it_was_and_hears_nothing_and_the_one_before_ends() {
-        let before = Membership::live(at(3));
+        let before = Membership::receiving_from(at(3));
         before.set_ahead([Stamp { key: 1, at: at(9) }].into_iter());
         let news = Keep::Stored(hallway_rooms::entry::Link { offset: at(5), prev: at(3) });
-        assert!(before.hear(news));
-        let next = before.succeed().expect("it has not ended");
-        assert_eq!((before.standing(), next.standing()), (Standing::Left, Standing::CatchingUp(at(5))));
-        assert!(before.succeed().is_none() && !next.hears(Keep::Nothing));
-        next.set(Standing::Live(at(5)));
-        assert!(!next.hear(news) && !next.hears(Keep::Newest(Stamp { key: 1, at: at(8) })), "it was told");
-        assert!(next.hears(Keep::Newest(Stamp { key: 2, at: at(8) })));
+        assert!(before.accept_news(news));
+        let next = before.end_for_successor().expect("it has not ended");
+        assert_eq!((before.current_standing(), next.current_standing()), (Standing::Left, Standing::CatchingUp(at(5))));
+        assert!(before.end_for_successor().is_none() && !next.is_news(Keep::Nothing));
+        next.change_standing(Standing::Live(at(5)));
+        assert!(!next.accept_news(news) && !next.is_news(Keep::Newest(Stamp { key: 1, at: at(8) })), "it was told");
+        assert!(next.is_news(Keep::Newest(Stamp { key: 2, at: at(8) })));
     }
 
     #[test]
     fn what_came_before_counts_where_it_reaches_as_far_as_what_is_told_next() {
-        let before = Membership::begin(at(3), Standing::Live(at(7)));
-        assert_eq!([1, 3, 5, 7, 8].map(|place| before.since(at(place))), [1, 3, 3, 3, 8].map(at));
-        before.set(Standing::Left);
-        assert_eq!(before.since(at(5)), at(5));
+        let before = Membership::with_standing(at(3), Standing::Live(at(7)));
+        assert_eq!([1, 3, 5, 7, 8].map(|place| before.complete_since(at(place))), [1, 3, 3, 3, 8].map(at));
+        before.change_standing(Standing::Left);
+        assert_eq!(before.complete_since(at(5)), at(5));
     }
 }

@@ -67,21 +67,21 @@ impl Backlogs {
         &self.memory
     }
 
-    pub(super) fn list(&self, wire: &Arc<Shared>) -> Listed {
+    pub(super) fn register_wire(&self, wire: &Arc<Shared>) -> Listed {
         let seat = self.behind.lock().insert(Arc::downgrade(wire));
         Listed { behind: self.behind.clone(), seat }
     }
 
     /// Closes the slowest wires whenever too much is held. It never returns.
-    pub async fn watch(self) {
+    pub async fn watch_memory(self) {
         let mut said = Said::new(&self.memory);
         let mut turns = interval(SAID_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.memory.pressed() => {
-                    let shed = self.shed();
-                    said.shed(&self.memory, shed);
+                () = self.memory.wait_until_over_budget() => {
+                    let shed = self.shed_slowest();
+                    said.report_shed(&self.memory, shed);
                     // The memory is held by something else, for instance commands that wait; a loop without a pause
                     // would spin.
                     if shed == 0 {
@@ -90,22 +90,22 @@ impl Backlogs {
                 }
                 _ = turns.tick() => {}
             }
-            said.held(&self.memory);
+            said.report_held(&self.memory);
         }
     }
 
     /// Closes the slowest wires until the budget holds. Gives how many were closed.
-    fn shed(&self) -> usize {
+    fn shed_slowest(&self) -> usize {
         let mut shed = 0;
         for (_, wire) in self.slowest_first() {
             // Each close frees memory at once, so that as few clients as possible are closed.
             if !self.memory.is_over() {
                 break;
             }
-            wire.kill(MEMORY_FULL);
+            wire.close_at_once(MEMORY_FULL);
             // Half received messages are dropped with the connection, a moment later. They are released here already:
             // otherwise the next pass of the loop would close another wire for memory that is about to be free.
-            wire.arrives(0);
+            wire.count_incoming(0);
             shed += 1;
         }
         shed
@@ -137,15 +137,15 @@ struct Said {
 
 impl Said {
     fn new(memory: &Memory) -> Self {
-        gauge!(MEMORY_BUDGET).set(as_number(memory.budget()));
+        gauge!(MEMORY_BUDGET).set(as_number(memory.socket_budget()));
         Self { held: gauge!(MEMORY_HELD), shed: counter!(MEMORY_SHED), unlogged: 0, logged: None }
     }
 
-    fn held(&self, memory: &Memory) {
-        self.held.set(as_number(memory.held()));
+    fn report_held(&self, memory: &Memory) {
+        self.held.set(as_number(memory.held_bytes()));
     }
 
-    fn shed(&mut self, memory: &Memory, count: usize) {
+    fn report_shed(&mut self, memory: &Memory, count: usize) {
         self.shed.increment(count as u64);
         self.unlogged += count;
         let due = self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY);
@@ -156,7 +156,7 @@ impl Said {
         tracing::warn!(
             event = logs::MEMORY_SHED,
             transports = self.unlogged,
-            budget = memory.budget(),
+            budget = memory.socket_budget(),
             limit = memory.limit(),
             "more waited for slow sockets than this node has memory for, and the slowest were closed; they come back with \
              their offsets. If that goes on, give each node more memory (limits.memory) or add nodes"

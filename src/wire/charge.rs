@@ -1,6 +1,6 @@
 //! How much one wire with a backlog costs the node, and how slow its peer is.
 //!
-//! The bytes of frames are counted where frames are made ([`Memory::frame`]); a wire adds its entries in the queue. The
+//! The bytes of frames are counted where frames are made ([`Memory::counted_frame`]); a wire adds its entries in the queue. The
 //! speed of the peer is measured in **laps**: all bytes that wait when a lap begins have to be sent before the next lap
 //! begins. A peer that reads well ends its laps in the time that its network needs for them, however much is queued
 //! behind; a peer that does not read never ends the first one. A message from the peer counts while it is arriving.
@@ -33,21 +33,21 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// Whether such a message is long enough to be counted.
-    pub(super) fn counts(bytes: u64) -> bool {
+    pub(super) fn is_long_enough(bytes: u64) -> bool {
         bytes > LEAST as u64
     }
 
     pub(super) fn new(memory: &Memory, bytes: u64, listed: Listed) -> Self {
-        let mut arriving = Self { bytes: 0, since: Instant::now(), held: memory.hold(0), _listed: listed };
-        arriving.grow(bytes);
+        let mut arriving = Self { bytes: 0, since: Instant::now(), held: memory.hold_bytes(0), _listed: listed };
+        arriving.set_length(bytes);
         arriving
     }
 
     /// Sets the announced size: another fragment has added its length.
-    pub(super) fn grow(&mut self, bytes: u64) {
+    pub(super) fn set_length(&mut self, bytes: u64) {
         // No message is longer than a mebibyte.
         self.bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
-        self.held.set(self.bytes);
+        self.held.set_bytes(self.bytes);
     }
 
     /// Cost in byte-microseconds, on the same scale as a backlog: a slow sender takes up as much as a slow reader.
@@ -61,7 +61,7 @@ impl Arriving {
 pub(super) struct Charge {
     /// Memory counted for the queue's entries; the frames' bytes count by themselves.
     held: Held,
-    /// The backlog as of the last call of [`Charge::follow`].
+    /// The backlog as of the last call of [`Charge::note_pending`].
     pending: Pending,
     /// Bytes of the current lap that are still to be sent.
     left: usize,
@@ -71,12 +71,12 @@ pub(super) struct Charge {
 
 impl Charge {
     pub(super) fn new(memory: &Memory) -> Self {
-        Self { held: memory.hold(0), pending: Pending::default(), left: 0, lap: Instant::now() }
+        Self { held: memory.hold_bytes(0), pending: Pending::default(), left: 0, lap: Instant::now() }
     }
 
     /// Updates the measure after a change of the backlog. It returns at once for a wire without a change, the usual
     /// case.
-    pub(super) fn follow(&mut self, pending: Pending) {
+    pub(super) fn note_pending(&mut self, pending: Pending) {
         if pending == self.pending {
             return;
         }
@@ -86,7 +86,7 @@ impl Charge {
         if self.left == 0 {
             (self.left, self.lap) = (pending.bytes, Instant::now());
         }
-        self.held.set(pending.frames * PLACE);
+        self.held.set_bytes(pending.frames * PLACE);
         self.pending = pending;
     }
 
@@ -113,13 +113,13 @@ mod tests {
         let memory = Memory::default();
         let (mut reads, mut stands) = (Charge::new(&memory), Charge::new(&memory));
         for charge in [&mut reads, &mut stands] {
-            charge.follow(pending(1000));
+            charge.note_pending(pending(1000));
         }
         for _ in 0..100 {
             tokio::time::advance(Duration::from_millis(10)).await;
             // As much goes as comes, so that always as much waits.
-            reads.follow(pending(1100));
-            reads.follow(pending(1000));
+            reads.note_pending(pending(1100));
+            reads.note_pending(pending(1000));
         }
         let now = Instant::now();
         assert!(reads.cost(now) * 5 < stands.cost(now), "{} and {}", reads.cost(now), stands.cost(now));
@@ -129,11 +129,11 @@ mod tests {
     fn places_are_held_while_they_are_taken() {
         let memory = Memory::default();
         let mut charge = Charge::new(&memory);
-        charge.follow(Pending { frames: 3, bytes: 10 });
-        assert_eq!(memory.held(), 3 * PLACE);
-        charge.follow(Pending { frames: 2, bytes: 5 });
-        assert_eq!(memory.held(), 2 * PLACE);
+        charge.note_pending(Pending { frames: 3, bytes: 10 });
+        assert_eq!(memory.held_bytes(), 3 * PLACE);
+        charge.note_pending(Pending { frames: 2, bytes: 5 });
+        assert_eq!(memory.held_bytes(), 2 * PLACE);
         drop(charge);
-        assert_eq!(memory.held(), 0);
+        assert_eq!(memory.held_bytes(), 0);
     }
 }

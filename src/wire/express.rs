@@ -28,7 +28,7 @@
 //! and the ping is next. It goes in two parts, C waits between them, and follows when the ping is whole.
 //!
 //! **Faults.** An error of the writer is the end of the socket, and the caller cuts it off. When theirs end in the
-//! middle ([`Express::finish`]), a frame of ours that has begun is finished first, and what has not begun is dropped.
+//! middle ([`Express::finish_frame`]), a frame of ours that has begun is finished first, and what has not begun is dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -141,13 +141,13 @@ impl Express {
         }
     }
 
-    pub(super) fn arm(&mut self, nonce: &str) {
-        self.follower.arm(nonce);
+    pub(super) fn arm_nonce(&mut self, nonce: &str) {
+        self.follower.arm_nonce(nonce);
     }
 
     pub(super) fn add_lane(&mut self, opens_with: &str) -> LaneId {
         let id = self.lanes.add(opens_with);
-        self.follower.capture(self.lanes.longest());
+        self.follower.set_capture(self.lanes.longest_opening());
         id
     }
 
@@ -157,18 +157,18 @@ impl Express {
             self.pending.frames -= 1;
             self.pending.bytes -= frame.len();
         }
-        self.follower.capture(self.lanes.longest());
+        self.follower.set_capture(self.lanes.longest_opening());
     }
 
     pub(super) fn pending(&self) -> Pending {
         self.pending
     }
 
-    pub(super) fn accepts(&self) -> bool {
+    pub(super) fn accepts_frames(&self) -> bool {
         self.accepts
     }
 
-    pub(super) fn accepted(&self) -> u64 {
+    pub(super) fn accepted_bytes(&self) -> u64 {
         self.accepted
     }
 
@@ -212,16 +212,16 @@ impl Express {
             return Ok(Push::Replaced);
         // Replacing comes before this check: a full queue can still take a newer value of a key without growing.
         } else if self.is_full(&frame) {
-            self.abandon();
+            self.drop_all();
             return Ok(Push::Overflow);
         }
         self.pending.frames += 1;
         self.pending.bytes += frame.len() - wrote;
         if closed {
-            self.lanes.hold(lane, frame);
+            self.lanes.hold_frame(lane, frame);
         } else {
             if let Weight::Latest(key) = weight {
-                self.latest.note(key, self.queue.len());
+                self.latest.note_frame(key, self.queue.len());
             }
             self.queue.push_back(frame);
         }
@@ -232,7 +232,7 @@ impl Express {
     fn giving_way(&self, closed: bool, weight: Weight, frame: &Bytes) -> Option<usize> {
         let Weight::Latest(key) = weight else { return None };
         // A begun frame is partly with the kernel and cannot be replaced; frames of a closed lane are not in the queue.
-        let index = self.latest.index(key).filter(|index| !closed && (*index > 0 || !self.is_begun()))?;
+        let index = self.latest.index_of(key).filter(|index| !closed && (*index > 0 || !self.is_begun()))?;
         let older = self.queue.get(index)?;
         (self.pending.bytes - older.len() + frame.len() <= self.limits.bytes).then_some(index)
     }
@@ -248,7 +248,7 @@ impl Express {
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
-    pub(super) fn pump<W>(&mut self, write: &mut W) -> io::Result<()>
+    pub(super) fn write_pending<W>(&mut self, write: &mut W) -> io::Result<()>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
@@ -267,7 +267,7 @@ impl Express {
             if wrote == 0 {
                 break;
             }
-            self.advance(wrote);
+            self.note_written(wrote);
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Express {
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
-        self.pump(write)?;
+        self.write_pending(write)?;
         if !self.theirs_next() {
             // Hyper offers the same write again and again; it keeps the position that it got the first time.
             self.turn.get_or_insert(self.queue.len());
@@ -293,9 +293,9 @@ impl Express {
             return Ok(Theirs::Blocked);
         }
         self.turn = None;
-        self.follow(&buf[..wrote]);
+        self.follow_theirs(&buf[..wrote]);
         // Their bytes are gone whatever happens now, so they must hear of them; an error comes back with the next write.
-        self.pump(write).ok();
+        self.write_pending(write).ok();
         Ok(Theirs::Wrote(wrote))
     }
 
@@ -325,15 +325,15 @@ impl Express {
     }
 
     /// Accepts nothing more; what is queued or held still goes.
-    pub(super) fn refuse(&mut self) {
+    pub(super) fn refuse_new(&mut self) {
         self.accepts = false;
     }
 
     /// Accepts nothing more and drops what has not begun. A begun frame stays, else theirs would be cut into it.
-    pub(super) fn end(&mut self) {
+    pub(super) fn drop_unbegun(&mut self) {
         let begun = (self.cut > 0).then(|| self.queue.pop_front()).flatten();
         let cut = self.cut;
-        self.abandon();
+        self.drop_all();
         if let Some(frame) = begun {
             (self.cut, self.turn) = (cut, self.turn.map(|_| 1));
             self.pending = Pending { frames: 1, bytes: frame.len() - cut };
@@ -342,11 +342,11 @@ impl Express {
     }
 
     /// Accepts nothing more and drops everything of ours. For a stream that is cut off anyway.
-    pub(super) fn abandon(&mut self) {
+    pub(super) fn drop_all(&mut self) {
         self.accepts = false;
         self.lanes = Lanes::default();
         self.latest = Latest::default();
-        self.follower.capture(0);
+        self.follower.set_capture(0);
         self.queue = VecDeque::new();
         self.cut = 0;
         self.turn = self.turn.map(|_| 0);
@@ -358,12 +358,12 @@ impl Express {
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
-    pub(super) fn finish<W>(&mut self, write: &mut W) -> io::Result<bool>
+    pub(super) fn finish_frame<W>(&mut self, write: &mut W) -> io::Result<bool>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
-        self.end();
-        self.pump(write)?;
+        self.drop_unbegun();
+        self.write_pending(write)?;
         self.turn = self.is_begun().then_some(1);
         Ok(!self.is_begun())
     }
@@ -394,14 +394,14 @@ impl Express {
         Ok(wrote)
     }
 
-    fn advance(&mut self, wrote: usize) {
+    fn note_written(&mut self, wrote: usize) {
         self.accepted = self.accepted.wrapping_add(wrote as u64);
         self.pending.bytes -= wrote;
         self.cut += wrote;
         while let Some(front) = self.queue.front().filter(|front| front.len() <= self.cut) {
             self.cut -= front.len();
             self.queue.pop_front();
-            self.latest.advance();
+            self.latest.note_front_gone();
             self.pending.frames -= 1;
             self.turn = self.turn.map(|ahead| ahead - 1);
         }
@@ -411,13 +411,13 @@ impl Express {
         }
     }
 
-    fn follow(&mut self, bytes: &[u8]) {
+    fn follow_theirs(&mut self, bytes: &[u8]) {
         let Self { follower, queue, lanes, .. } = self;
-        follower.follow(bytes, |text| lanes.open(text, queue));
-        follower.capture(lanes.longest());
+        follower.follow_bytes(bytes, |text| lanes.open_matching(text, queue));
+        follower.set_capture(lanes.longest_opening());
         // After a close frame of theirs no data frame may follow (RFC 6455, 5.5.1).
         if follower.is_over() && self.accepts {
-            self.end();
+            self.drop_unbegun();
         }
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::shared::{Out, Shared, send};
+use super::shared::{Out, Shared, send_slices};
 use super::{PEER_GONE, WRITE_STALLED};
 use crate::logs;
 
@@ -25,11 +25,11 @@ enum Wait {
 }
 
 /// Runs until the backlog is written or the wire is closed.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run_flusher(shared: Arc<Shared>) {
     // Listed for as long as the task runs: only a wire with a backlog can be closed to free memory.
-    let _listed = shared.ground.config.backlogs.list(&shared);
+    let _listed = shared.ground.config.backlogs.register_wire(&shared);
     loop {
-        match step(&shared) {
+        match flush_once(&shared) {
             Wait::Socket(stream, until) => {
                 // `changed` too: a kill, or a write of hyper's that emptied the queue, does not make the socket
                 // writable.
@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 };
                 // A timeout is no error here: `step` compares the deadline with the progress made since, and decides.
                 if let Ok(Err(_)) = timeout_at(until, moved).await {
-                    shared.kill(PEER_GONE);
+                    shared.close_at_once(PEER_GONE);
                 }
             }
             Wait::News(until) => {
@@ -53,14 +53,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Writes as much as the kernel takes and decides what to wait for.
-fn step(shared: &Arc<Shared>) -> Wait {
+fn flush_once(shared: &Arc<Shared>) -> Wait {
     let mut out = shared.out.lock();
-    let wait = if shared.is_dead() { Wait::Done } else { advance(shared, &mut out) };
+    let wait = if shared.is_dead() { Wait::Done } else { write_or_wait(shared, &mut out) };
     let lingers = out.lingers_until.is_some();
     // Set under the lock: the next push either sees this flusher run or starts another one, so no backlog is left
     // alone.
     out.flushing = !matches!(wait, Wait::Done);
-    shared.settle(out, false);
+    shared.release_and_wake(out, false);
     // Only once the last byte is written: until then the peer's commands are still read.
     if lingers {
         let mut reading = shared.reading.lock();
@@ -73,20 +73,20 @@ fn step(shared: &Arc<Shared>) -> Wait {
     wait
 }
 
-fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
+fn write_or_wait(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
     let now = Instant::now();
     // Everything is written; only the peer's close is missing.
     if let Some(until) = out.lingers_until {
         return cut_off_at(shared, out, until, now);
     }
-    if let Err(error) = pump(out) {
+    if let Err(error) = write_pending(out) {
         tracing::debug!(event = logs::BACKLOG_UNWRITTEN, peer = %shared.peer, %error, "a backlog could not be written");
         shared.cut_off(out, PEER_GONE);
         return Wait::Done;
     }
     // Half-close instead of close, so that the last bytes arrive.
     if out.closing && out.express.is_drained() {
-        shared.linger(out);
+        shared.half_close(out);
         return out.lingers_until.map_or(Wait::Done, Wait::News);
     }
     // A closing wire stays even without a backlog: held frames may still be released, and the deadline must end it.
@@ -102,8 +102,8 @@ fn advance(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
     }
 }
 
-fn pump(out: &mut Out) -> io::Result<()> {
-    out.with_stream(|express, stream| express.pump(&mut |slices| send(stream, slices)))
+fn write_pending(out: &mut Out) -> io::Result<()> {
+    out.with_stream(|express, stream| express.write_pending(&mut |slices| send_slices(stream, slices)))
 }
 
 fn cut_off_at(shared: &Shared, out: &mut Out, until: Instant, now: Instant) -> Wait {

@@ -1,7 +1,7 @@
 //! Parses the bytes that hyper has put on the wire, to know where a frame of Hallway may begin. No IO, no clock.
 //!
 //! Until the upgrade the stream is opaque: responses of a keep-alive connection may contain anything, also a sequence
-//! that looks like the end of a head. Only the head that carries the nonce of [`Follower::arm`] counts. After its end
+//! that looks like the end of a head. Only the head that carries the nonce of [`Follower::arm_nonce`] counts. After its end
 //! come unmasked server frames, whose lengths are plain.
 
 mod frames;
@@ -40,7 +40,7 @@ impl Follower {
 
     /// Starts the search for `nonce`. It replaces an earlier nonce that has not passed; after the upgrade it does
     /// nothing.
-    pub(super) fn arm(&mut self, nonce: &str) {
+    pub(super) fn arm_nonce(&mut self, nonce: &str) {
         match self.phase {
             Phase::Opaque | Phase::Armed(_) if !nonce.is_empty() => {
                 self.phase = Phase::Armed(Search::new(nonce.as_bytes()));
@@ -50,13 +50,13 @@ impl Follower {
     }
 
     /// Sets how many leading payload bytes of each text message that begins from now on are given to `on_text`.
-    pub(super) fn capture(&mut self, bytes: usize) {
+    pub(super) fn set_capture(&mut self, bytes: usize) {
         self.capture = bytes;
     }
 
     /// Consumes bytes that the kernel has accepted. `on_text` gets the leading bytes of each text message that they
     /// complete.
-    pub(super) fn follow(&mut self, bytes: &[u8], mut on_text: impl FnMut(&[u8])) {
+    pub(super) fn follow_bytes(&mut self, bytes: &[u8], mut on_text: impl FnMut(&[u8])) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let next = match &mut self.phase {
@@ -64,9 +64,9 @@ impl Follower {
                 Phase::Opaque | Phase::Over => return,
                 // Each phase consumes its own bytes and leaves the rest to the next one: one write can end a head and
                 // begin frames.
-                Phase::Armed(search) => search.advance(&mut rest).then(|| Phase::Head(HeadEnd::new())),
-                Phase::Head(end) => end.advance(&mut rest).then(|| Phase::Frames(Frames::new())),
-                Phase::Frames(frames) => match frames.advance(&mut rest, self.capture) {
+                Phase::Armed(search) => search.consume_to_nonce(&mut rest).then(|| Phase::Head(HeadEnd::new())),
+                Phase::Head(end) => end.consume_to_end(&mut rest).then(|| Phase::Frames(Frames::new())),
+                Phase::Frames(frames) => match frames.consume_step(&mut rest, self.capture) {
                     Step::Within => None,
                     Step::Text => {
                         on_text(&frames.take_text());

@@ -32,7 +32,7 @@ impl Wire {
 
     /// The client's address: that of the peer, unless the peer was found to be a proxy.
     #[must_use]
-    pub fn client(&self) -> IpAddr {
+    pub fn client_address(&self) -> IpAddr {
         // Canonical, so that an IPv4 client has the same address on an IPv6 listener.
         self.0.client.get().copied().unwrap_or_else(|| self.0.peer.ip().to_canonical())
     }
@@ -45,15 +45,15 @@ impl Wire {
 
     /// The close reason, if the connection was ended from this side.
     #[must_use]
-    pub fn blamed(&self) -> Option<&'static str> {
-        self.0.blamed()
+    pub fn close_reason(&self) -> Option<&'static str> {
+        self.0.close_reason()
     }
 
     /// Announces that a 101 response with `nonce` in one of its headers is about to be written.
     ///
     /// The nonce must be unguessable and must not occur earlier in what the connection writes.
-    pub fn arm(&self, nonce: &str) {
-        self.0.out.lock().express.arm(nonce);
+    pub fn arm_nonce(&self, nonce: &str) {
+        self.0.out.lock().express.arm_nonce(nonce);
     }
 
     /// Makes a lane, closed until a text message of theirs that starts with `opens_with` has wholly passed.
@@ -62,7 +62,7 @@ impl Wire {
     /// may connect to a namespace again on the same connection: `40/ns,{"sid":"…"` tells the connects apart, `40/ns,`
     /// does not. With an empty `opens_with` the lane opens with the upgrade.
     #[must_use]
-    pub fn lane(&self, opens_with: &str) -> Lane {
+    pub fn add_lane(&self, opens_with: &str) -> Lane {
         let id = self.0.out.lock().express.add_lane(opens_with);
         Lane::new(self.clone(), id)
     }
@@ -70,8 +70,8 @@ impl Wire {
     /// Shuts the transport down at once in both directions. Queued frames are dropped, bytes in the kernel may still
     /// arrive; hyper's pending reads and writes fail. The first close reason of a wire is the one that
     /// [`Wire::on_close`] reports.
-    pub fn kill(&self, reason: &'static str) {
-        self.0.kill(reason);
+    pub fn close_at_once(&self, reason: &'static str) {
+        self.0.close_at_once(reason);
     }
 
     /// Accepts no more frames, writes those that are queued, held or begun, then closes the transport.
@@ -81,18 +81,18 @@ impl Wire {
     /// waited for, and a response that is being written is cut.
     pub fn close_after_flush(&self, reason: &'static str) {
         let mut out = self.0.out.lock();
-        self.0.blame(reason);
+        self.0.note_close_reason(reason);
         // The flusher sees `closing` and closes the transport behind the last byte; `settle` starts one if none runs.
-        out.express.refuse();
+        out.express.refuse_new();
         out.closing = true;
-        self.0.settle(out, true);
+        self.0.release_and_wake(out, true);
     }
 
     /// Sends the status 1009 (message too big) behind all queued frames, and closes the transport. Bytes that the peer
     /// sends after this are thrown away.
     pub(super) fn refuse_message(&self) {
-        Limit::FrameBytes.reached();
-        self.lane("").push(Bytes::from_static(&TOO_BIG));
+        Limit::FrameBytes.note_reached();
+        self.add_lane("").push(Bytes::from_static(&TOO_BIG));
         self.close_after_flush(super::FRAME_TOO_LARGE);
         // The rest of the message must not reach the library, which would read it as frames.
         self.0.reading.lock().discards = true;
@@ -123,7 +123,7 @@ impl Wire {
 
     /// Hallway's frames and bytes that wait in this process: queued, held by closed lanes, or begun.
     #[must_use]
-    pub fn pending(&self) -> Pending {
+    pub fn pending_frames(&self) -> Pending {
         self.0.out.lock().express.pending()
     }
 
@@ -147,7 +147,7 @@ impl Wire {
     /// theirs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        !self.0.out.lock().express.accepts()
+        !self.0.out.lock().express.accepts_frames()
     }
 }
 

@@ -53,12 +53,12 @@ impl Default for Incoming {
 impl Incoming {
     /// Follows what was read. Gives the place, among these bytes, of the frame by which a message has more than `most`
     /// bytes; after that it is of no further use.
-    pub(super) fn follow(&mut self, bytes: &[u8], most: u64) -> Option<usize> {
+    pub(super) fn follow_bytes(&mut self, bytes: &[u8], most: u64) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
             if self.left > 0 {
                 let skip = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                self.look(&bytes[at..at + skip]);
+                self.read_attachments(&bytes[at..at + skip]);
                 self.left -= skip as u64;
                 at += skip;
                 continue;
@@ -70,7 +70,7 @@ impl Incoming {
             if self.head_len == self.head_size() {
                 self.note_frame();
                 self.head_len = 0;
-                self.left = self.length();
+                self.left = self.payload_length();
                 if self.is_too_long(most) {
                     return Some(begin);
                 }
@@ -85,8 +85,8 @@ impl Incoming {
     }
 
     /// Bytes of the message that has begun and not ended, as far as its frames have said; 0 between two.
-    pub(super) fn begun(&self) -> u64 {
-        let frame = if self.left > 0 && self.message == 0 { self.length() } else { 0 };
+    pub(super) fn begun_bytes(&self) -> u64 {
+        let frame = if self.left > 0 && self.message == 0 { self.payload_length() } else { 0 };
         self.message.saturating_add(frame)
     }
 
@@ -121,7 +121,7 @@ impl Incoming {
     }
 
     /// Looks at the beginning of a text for the attachments that it announces. Control frames stand between its fragments.
-    fn look(&mut self, payload: &[u8]) {
+    fn read_attachments(&mut self, payload: &[u8]) {
         if self.head[0] & CONTROL != 0 {
             return;
         }
@@ -151,7 +151,7 @@ impl Incoming {
         }
     }
 
-    fn length(&self) -> u64 {
+    fn payload_length(&self) -> u64 {
         match self.length_size() {
             0 => u64::from(self.head[1] & !MASKED),
             size => self.head[2..2 + size].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
@@ -183,16 +183,16 @@ mod tests {
     fn a_message_counts_from_its_first_head_to_its_last_byte() {
         let mut incoming = Incoming::default();
         let [first, last] = [frame(TEXT, 200, true), frame(FIN | CONTINUATION, 300, true)];
-        incoming.follow(&first[..20], MOST);
-        assert_eq!(incoming.begun(), 200);
-        incoming.follow(&first[20..], MOST);
-        assert_eq!(incoming.begun(), 200, "more is to come");
-        incoming.follow(&last[..20], MOST);
-        assert_eq!(incoming.begun(), 300, "of its last frame");
-        incoming.follow(&last[20..], MOST);
-        assert_eq!(incoming.begun(), 0);
-        incoming.follow(&frame(FIN | TEXT, 500, true)[..100], MOST);
-        assert_eq!(incoming.begun(), 500);
+        incoming.follow_bytes(&first[..20], MOST);
+        assert_eq!(incoming.begun_bytes(), 200);
+        incoming.follow_bytes(&first[20..], MOST);
+        assert_eq!(incoming.begun_bytes(), 200, "more is to come");
+        incoming.follow_bytes(&last[..20], MOST);
+        assert_eq!(incoming.begun_bytes(), 300, "of its last frame");
+        incoming.follow_bytes(&last[20..], MOST);
+        assert_eq!(incoming.begun_bytes(), 0);
+        incoming.follow_bytes(&frame(FIN | TEXT, 500, true)[..100], MOST);
+        assert_eq!(incoming.begun_bytes(), 500);
     }
 
     const MOST: u64 = 1000;
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_length_that_no_memory_holds_is_too_long() {
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.follow(&frame(0x81, u64::MAX, true), MOST), Some(0));
+        assert_eq!(incoming.follow_bytes(&frame(0x81, u64::MAX, true), MOST), Some(0));
     }
 
     fn text(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
@@ -233,7 +233,7 @@ mod tests {
         for reads in 1..12 {
             let mut incoming = Incoming::default();
             for part in text(payload.as_bytes(), [1, 0xff, 7, 0x80]).chunks(reads) {
-                assert_eq!(incoming.follow(part, MOST), None);
+                assert_eq!(incoming.follow_bytes(part, MOST), None);
             }
             assert_eq!(incoming.is_owed(), expected, "{payload}");
             assert_eq!(incoming.take_frames(), 1);
@@ -248,11 +248,11 @@ mod tests {
             check_owed(other, false);
         }
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.follow(&text(b"452-[]", [3; 4]), MOST), None);
+        assert_eq!(incoming.follow_bytes(&text(b"452-[]", [3; 4]), MOST), None);
         for left in [true, false] {
-            assert_eq!(incoming.follow(&text(b"3", [5; 4]), MOST), None);
+            assert_eq!(incoming.follow_bytes(&text(b"3", [5; 4]), MOST), None);
             assert!(incoming.is_owed(), "a heartbeat is no attachment");
-            assert_eq!(incoming.follow(&frame(0x82, 10, true), MOST), None);
+            assert_eq!(incoming.follow_bytes(&frame(0x82, 10, true), MOST), None);
             assert_eq!(incoming.is_owed(), left);
         }
     }
@@ -283,7 +283,7 @@ mod tests {
             let (mut incoming, mut at, mut found) = (Incoming::default(), 0, None);
             for read in reads.iter().cycle() {
                 let end = (at + read).min(bytes.len());
-                if let Some(place) = incoming.follow(&bytes[at..end], MOST) {
+                if let Some(place) = incoming.follow_bytes(&bytes[at..end], MOST) {
                     found = Some(at + place);
                     break;
                 }
@@ -312,13 +312,13 @@ mod tests {
         let fragments =
             [sent(TEXT, [1, 2, 3, 4], "4"), sent(PING, [5; 4], "0x"), sent(FIN | CONTINUATION, [6, 7, 8, 9], "52-")];
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.follow(&fragments.concat(), MOST), None);
+        assert_eq!(incoming.follow_bytes(&fragments.concat(), MOST), None);
         assert!(incoming.is_owed());
         for attachment in [false, true] {
-            assert_eq!(incoming.follow(&sent(FIN | BINARY, [3; 4], "451-"), MOST), None);
+            assert_eq!(incoming.follow_bytes(&sent(FIN | BINARY, [3; 4], "451-"), MOST), None);
             assert_eq!(incoming.is_owed(), !attachment, "two were announced");
         }
-        assert_eq!(incoming.follow(&[sent(TEXT, [9; 4], "45"), sent(PING, [0; 4], "1")].concat(), MOST), None);
+        assert_eq!(incoming.follow_bytes(&[sent(TEXT, [9; 4], "45"), sent(PING, [0; 4], "1")].concat(), MOST), None);
         assert!(!incoming.is_owed());
     }
 }

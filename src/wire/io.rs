@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::Wire;
 use super::express::Theirs;
 use super::incoming::Incoming;
-use super::shared::{Ground, Out, Shared, send};
+use super::shared::{Ground, Out, Shared, send_slices};
 use crate::metrics::limit::Limit;
 use crate::rate::Bucket;
 
@@ -69,7 +69,7 @@ impl WireIo {
     }
 
     /// Keeps `kept` until the descriptor is closed, even if this object has been moved (an upgrade hands it on).
-    pub fn keep(&mut self, kept: impl Send + 'static) {
+    pub fn keep_until_closed(&mut self, kept: impl Send + 'static) {
         self.kept = Some(Kept(Box::new(kept)));
     }
 
@@ -81,7 +81,7 @@ impl WireIo {
     /// thread that comes in between still wakes this task.
     fn may_read(&self, cx: &Context<'_>) -> MayRead {
         let mut reading = self.shared().reading.lock();
-        let replaced = keep(&mut reading.waker, cx.waker());
+        let replaced = store_waker(&mut reading.waker, cx.waker());
         // The order matters: a dead wire reports its error even while paused, and a closing wire discards even while
         // paused, because otherwise it would never see the peer close.
         let may = if self.shared().is_dead() {
@@ -103,7 +103,7 @@ impl WireIo {
         loop {
             let may = self.may_read(cx);
             match may {
-                MayRead::Dead => return Poll::Ready(Err(self.shared().error())),
+                MayRead::Dead => return Poll::Ready(Err(self.shared().closed_error())),
                 MayRead::Paused => return Poll::Pending,
                 MayRead::Yes | MayRead::Discard => {}
             }
@@ -127,7 +127,7 @@ impl WireIo {
 
     /// Gives the close reason if a deadline has passed: the connection was not upgraded in time, or the peer did not
     /// send the attachments that it announced.
-    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+    fn overdue_reason(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         if self.attachments.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             return Some(super::INCOMPLETE);
         }
@@ -141,17 +141,17 @@ impl WireIo {
     }
 
     /// Parses what was read. Gives the offset in it at which a message begins that is too long.
-    fn follow(&mut self, read: &[u8]) -> Option<usize> {
+    fn follow_read(&mut self, read: &[u8]) -> Option<usize> {
         // Before the upgrade the bytes are HTTP and no frames.
         if self.deadline.is_some() {
             return None;
         }
-        let before = self.incoming.begun();
-        let too_long = self.incoming.follow(read, self.wire.0.ground.config.frame_bytes as u64);
-        let begun = self.incoming.begun();
+        let before = self.incoming.begun_bytes();
+        let too_long = self.incoming.follow_bytes(read, self.wire.0.ground.config.frame_bytes as u64);
+        let begun = self.incoming.begun_bytes();
         // Memory for a long message counts from its header on, not only when the library has received all of it.
         if begun != before {
-            self.shared().arrives(begun);
+            self.shared().count_incoming(begun);
         }
         self.bound_frames();
         self.bound_attachments();
@@ -165,10 +165,10 @@ impl WireIo {
         }
         let now = std::time::Instant::now();
         // `all` stops at the first frame that is over the rate: one is enough to close the wire.
-        let all = (0..count).all(|_| self.frames.take(rate, now));
+        let all = (0..count).all(|_| self.frames.take_token(rate, now));
         if !all && !self.shared().is_dead() {
-            Limit::CommandsPerMinute.reached();
-            self.shared().kill(super::TOO_MANY_FRAMES);
+            Limit::CommandsPerMinute.note_reached();
+            self.shared().close_at_once(super::TOO_MANY_FRAMES);
         }
     }
 
@@ -191,25 +191,25 @@ impl WireIo {
     }
 
     /// Closes the outgoing side when the reading side has ended: Hallway's frames have no reader any more.
-    fn ended(&self) {
+    fn note_read_end(&self) {
         let reader = self.shared().reading.lock().waker.take();
         drop(reader);
-        self.shared().blame(super::PEER_GONE);
-        self.shared().arrives(0);
+        self.shared().note_close_reason(super::PEER_GONE);
+        self.shared().count_incoming(0);
         let mut out = self.shared().out.lock();
         // The peer has closed its half after ours: there is nothing left to wait for.
         if out.lingers_until.is_some() {
             self.shared().cut_off(&mut out, super::PEER_GONE);
         }
-        out.express.end();
-        self.shared().settle(out, true);
+        out.express.drop_unbegun();
+        self.shared().release_and_wake(out, true);
         self.shared().call_hooks();
     }
 
     fn write_once(&self, out: &mut Out, buf: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
-            let wrote =
-                out.with_stream(|express, stream| express.write_theirs(buf, &mut |slices| send(stream, slices)))?;
+            let wrote = out
+                .with_stream(|express, stream| express.write_theirs(buf, &mut |slices| send_slices(stream, slices)))?;
             // Tells `settle` which of the two wakes hyper: the flusher when the queue has moved, or tokio when the
             // socket is writable.
             out.writer_waits = wrote == Theirs::Waits;
@@ -236,12 +236,12 @@ impl AsyncRead for WireIo {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if let Some(reason) = self.overdue(cx) {
-            self.shared().kill(reason);
+        if let Some(reason) = self.overdue_reason(cx) {
+            self.shared().close_at_once(reason);
         }
         let before = buf.filled().len();
         let mut read = ready!(self.poll_bytes(cx, buf));
-        if let Some(end) = self.follow(&buf.filled()[before..]) {
+        if let Some(end) = self.follow_read(&buf.filled()[before..]) {
             // The messages before it are complete and are handed on; of the long one the library sees nothing.
             buf.set_filled(before + end);
             self.wire.refuse_message();
@@ -253,7 +253,7 @@ impl AsyncRead for WireIo {
         }
         // An error or the peer's end: both are final for hyper.
         if !matches!(read, Ok(count) if count > 0) {
-            self.ended();
+            self.note_read_end();
         }
         Poll::Ready(read.map(drop))
     }
@@ -268,12 +268,12 @@ impl AsyncWrite for WireIo {
         self.grant_another();
         let mut out = self.shared().out.lock();
         if self.shared().is_dead() {
-            return Poll::Ready(Err(self.shared().error()));
+            return Poll::Ready(Err(self.shared().closed_error()));
         }
         let wrote = self.write_once(&mut out, buf, cx);
         // A write that succeeded needs no waker; a stale one would wake a task that waits for something else.
-        let replaced = if wrote.is_pending() { keep(&mut out.writer, cx.waker()) } else { out.writer.take() };
-        self.shared().settle(out, wrote.is_ready());
+        let replaced = if wrote.is_pending() { store_waker(&mut out.writer, cx.waker()) } else { out.writer.take() };
+        self.shared().release_and_wake(out, wrote.is_ready());
         drop(replaced);
         wrote
     }
@@ -287,9 +287,10 @@ impl AsyncWrite for WireIo {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.shared().out.lock();
         if self.shared().is_dead() {
-            return Poll::Ready(Err(self.shared().error()));
+            return Poll::Ready(Err(self.shared().closed_error()));
         }
-        let finished = out.with_stream(|express, stream| express.finish(&mut |slices| send(stream, slices)));
+        let finished =
+            out.with_stream(|express, stream| express.finish_frame(&mut |slices| send_slices(stream, slices)));
         // `false` means that the rest of a begun frame waits for the socket; the flusher writes it and wakes hyper.
         let done = match finished {
             Ok(false) => Poll::Pending,
@@ -297,8 +298,8 @@ impl AsyncWrite for WireIo {
             Err(error) => Poll::Ready(Err(error)),
         };
         out.writer_waits = done.is_pending();
-        let replaced = if done.is_pending() { keep(&mut out.writer, cx.waker()) } else { out.writer.take() };
-        self.shared().settle(out, done.is_ready());
+        let replaced = if done.is_pending() { store_waker(&mut out.writer, cx.waker()) } else { out.writer.take() };
+        self.shared().release_and_wake(out, done.is_ready());
         drop(replaced);
         done
     }
@@ -316,16 +317,16 @@ impl Drop for WireIo {
         // Hyper gives up the connection, so nothing else may write to it. An earlier close reason is kept.
         self.shared().cut_off(&mut out, super::PEER_GONE);
         let stream = out.stream.take();
-        self.shared().settle(out, true);
+        self.shared().release_and_wake(out, true);
         drop(stream);
         // Handles of the wire may live on, but a half received message is gone with hyper's buffers.
-        self.shared().arrives(0);
+        self.shared().count_incoming(0);
         self.shared().call_hooks();
     }
 }
 
 /// Stores `waker` in `slot` unless it would wake the same task. Gives the replaced one, to be dropped outside the lock.
-fn keep(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+fn store_waker(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     match slot {
         Some(kept) if kept.will_wake(waker) => None,
         Some(_) | None => slot.replace(waker.clone()),

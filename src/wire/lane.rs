@@ -42,7 +42,7 @@ impl Lane {
 
     /// Prefetches the memory that a push needs. Called before the pushes to many lanes: the processor then loads for
     /// all of them at once instead of waiting for each.
-    pub fn fetch(&self) {
+    pub fn prefetch_state(&self) {
         // Reading the lock's state is the cheapest access to that cache line; `black_box` keeps the compiler from
         // dropping it.
         std::hint::black_box(self.wire.0.out.is_locked());
@@ -66,7 +66,7 @@ impl Lane {
         let shared = &self.wire.0;
         let mut out = shared.out.lock();
         // Both checks come before `frame()`: making a frame may have effects, such as counting a copy as sent.
-        if !out.express.accepts() {
+        if !out.express.accepts_frames() {
             return Push::Closed;
         }
         if weight == Weight::Ephemeral && out.express.drops_ephemeral() {
@@ -89,7 +89,7 @@ impl Lane {
             shared.cut_off(&mut out, SLOW_CONSUMER);
         }
         // A frame that was only queued is no news for a flusher: it already waits for the socket.
-        shared.settle(out, pushed != Push::Queued);
+        shared.release_and_wake(out, pushed != Push::Queued);
         pushed
     }
 }
@@ -99,6 +99,6 @@ impl Drop for Slot {
         let mut out = self.wire.0.out.lock();
         out.express.remove_lane(self.id);
         // Held frames went with the lane; the memory they counted for is given back.
-        out.follow();
+        out.update_charge();
     }
 }

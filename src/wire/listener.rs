@@ -43,14 +43,14 @@ impl WireListener {
     }
 
     /// Gives what all wires share. It is made lazily: the runtime is known only once a connection is awaited.
-    fn ground(&mut self) -> Arc<Ground> {
+    fn listener_context(&mut self) -> Arc<Ground> {
         let ground = self.ground.get_or_insert_with(|| {
             Arc::new(Ground { config: self.config.clone(), tasks: self.tasks.clone(), runtime: Handle::current() })
         });
         Arc::clone(ground)
     }
 
-    fn log(&mut self, error: &io::Error) {
+    fn log_error(&mut self, error: &io::Error) {
         let now = Instant::now();
         let code = error.raw_os_error();
         // Another error code is another problem, and is logged at once.
@@ -70,8 +70,8 @@ impl Listener for WireListener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    let ground = self.ground();
-                    if let Err(error) = tune(&stream, &ground.config) {
+                    let ground = self.listener_context();
+                    if let Err(error) = tune_socket(&stream, &ground.config) {
                         // The connection works without the option, so this is no reason to refuse the client.
                         tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
                     }
@@ -80,7 +80,7 @@ impl Listener for WireListener {
                 // The peer gave up while it stood in the accept queue; the listener is fine, so no pause.
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
-                    self.log(&error);
+                    self.log_error(&error);
                     sleep(BACK_OFF).await;
                 }
             }
@@ -92,7 +92,7 @@ impl Listener for WireListener {
     }
 }
 
-fn tune(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
+fn tune_socket(stream: &TcpStream, config: &WireConfig) -> io::Result<()> {
     // Every frame is written whole: Nagle's algorithm would only delay small events until an ACK.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

@@ -1,7 +1,7 @@
 //! The state that the handle, the IO object and the flusher of one connection share, and its locks.
 //!
 //! Three locks, never held together: `out` (the outgoing side), `reading` (pause and waker of the reading side) and
-//! `hooks`. Each operation changes the state under `out` and leaves the waking to [`Shared::settle`], which does it
+//! `hooks`. Each operation changes the state under `out` and leaves the waking to [`Shared::release_and_wake`], which does it
 //! after it has released the lock.
 
 use std::io::{self, IoSlice};
@@ -120,32 +120,32 @@ impl Out {
         let Some(stream) = &self.stream else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let before = self.express.accepted();
+        let before = self.express.accepted_bytes();
         let result = act(&mut self.express, stream);
         // The clock is read only while a flusher watches the write deadline: a push on a wire that keeps up stays
         // cheap.
-        if self.flushing && self.express.accepted() != before {
+        if self.flushing && self.express.accepted_bytes() != before {
             self.progressed = Instant::now();
         }
         result
     }
 
     /// Updates the cost of the backlog.
-    pub(super) fn follow(&mut self) {
-        self.charge.follow(self.express.pending());
+    pub(super) fn update_charge(&mut self) {
+        self.charge.note_pending(self.express.pending());
     }
 }
 
 /// Writes as much as the kernel takes. A single slice goes by `send`, which is cheaper than `writev`.
-pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send_slices(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match slices {
         [only] => stream.try_write(only),
         _ => stream.try_write_vectored(slices),
     }
 }
 
-/// Like [`send`], but without tokio's readiness check: that is one more cache line to load, and the kernel knows
-/// better. Tokio's readiness stays as it was, so a caller that goes on to wait for the socket must call [`send`] first.
+/// Like [`send_slices`], but without tokio's readiness check: that is one more cache line to load, and the kernel knows
+/// better. Tokio's readiness stays as it was, so a caller that goes on to wait for the socket must call [`send_slices`] first.
 pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let socket = SockRef::from(stream);
     match slices {
@@ -192,32 +192,32 @@ impl Shared {
     }
 
     /// The close reason: the first one given, or that the peer is gone.
-    pub(super) fn reason(&self) -> &'static str {
-        self.blamed().unwrap_or(PEER_GONE)
+    pub(super) fn close_reason_or_gone(&self) -> &'static str {
+        self.close_reason().unwrap_or(PEER_GONE)
     }
 
-    pub(super) fn blamed(&self) -> Option<&'static str> {
+    pub(super) fn close_reason(&self) -> Option<&'static str> {
         self.reason.get().copied()
     }
 
     /// Sets the close reason, unless one is set.
-    pub(super) fn blame(&self, reason: &'static str) {
+    pub(super) fn note_close_reason(&self, reason: &'static str) {
         self.reason.set(reason).ok();
     }
 
     /// The error that hyper gets once the wire is dead.
-    pub(super) fn error(&self) -> io::Error {
-        io::Error::new(io::ErrorKind::ConnectionAborted, self.reason())
+    pub(super) fn closed_error(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::ConnectionAborted, self.close_reason_or_gone())
     }
 
-    /// Cuts the connection off in both directions. The caller must [`Shared::settle`] afterwards.
+    /// Cuts the connection off in both directions. The caller must [`Shared::release_and_wake`] afterwards.
     pub(super) fn cut_off(&self, out: &mut Out, reason: &'static str) {
         if self.is_dead() {
             return;
         }
         // The reason is set before `dead`: a thread that sees the wire dead also sees why.
-        self.blame(reason);
-        out.express.abandon();
+        self.note_close_reason(reason);
+        out.express.drop_all();
         if let Some(stream) = &out.stream {
             // This fails when the peer has reset the connection, and then there is nothing to shut down.
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Both).ok();
@@ -237,23 +237,23 @@ impl Shared {
 
     /// Reserves memory for a message of the peer that has begun with `bytes`, or releases it when `bytes` is small or
     /// 0.
-    pub(super) fn arrives(self: &Arc<Self>, bytes: u64) {
+    pub(super) fn count_incoming(self: &Arc<Self>, bytes: u64) {
         let backlogs = &self.ground.config.backlogs;
-        let counts = Arriving::counts(bytes);
+        let counts = Arriving::is_long_enough(bytes);
         if let (true, Some(arriving)) = (counts, &mut self.reading.lock().arriving) {
-            return arriving.grow(bytes);
+            return arriving.set_length(bytes);
         }
-        let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.list(self)));
+        let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.register_wire(self)));
         // Dropped outside the lock: it unlists the wire, which takes the lock of the list.
         let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
         drop(before);
     }
 
     /// Cuts the connection off and wakes hyper and the flusher.
-    pub(super) fn kill(self: &Arc<Self>, reason: &'static str) {
+    pub(super) fn close_at_once(self: &Arc<Self>, reason: &'static str) {
         let mut out = self.out.lock();
         self.cut_off(&mut out, reason);
-        self.settle(out, true);
+        self.release_and_wake(out, true);
     }
 
     /// Ends every operation on the outgoing side: releases the lock, then wakes and starts what the change calls for.
@@ -278,8 +278,8 @@ impl Shared {
     /// **Example.** A push finds the kernel full and queues 3 frames: `is_behind`, a flusher starts. A second push queues a
     /// fourth: `flushing` is true, nothing to do. The flusher writes all four, the refused ping of hyper has its turn, and
     /// this settle wakes hyper. A dead wire wakes both sides and starts nothing.
-    pub(super) fn settle(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
-        out.follow();
+    pub(super) fn release_and_wake(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
+        out.update_charge();
         let dead = out.dead;
         // A dead wire wakes hyper too, so that its pending write fails instead of waiting for ever.
         let writer = if dead || (out.writer_waits && out.express.their_turn()) { out.writer.take() } else { None };
@@ -301,7 +301,7 @@ impl Shared {
             self.changed.notify_one();
         }
         if starts {
-            let flusher = flusher::run(Arc::clone(self));
+            let flusher = flusher::run_flusher(Arc::clone(self));
             self.ground.tasks.spawn_on(flusher, &self.ground.runtime);
         }
     }
@@ -314,8 +314,8 @@ impl Shared {
     }
 
     /// Half-closes the connection; the reading side then discards incoming bytes until the peer closes too.
-    pub(super) fn linger(&self, out: &mut Out) {
-        out.express.end();
+    pub(super) fn half_close(&self, out: &mut Out) {
+        out.express.drop_unbegun();
         if let Some(stream) = &out.stream {
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Write).ok();
         }
@@ -331,7 +331,7 @@ impl Shared {
         }
         // A hook is foreign code that may take any lock.
         drop(hooks);
-        hook(self.reason());
+        hook(self.close_reason_or_gone());
     }
 
     /// Calls the hooks, once. Only hyper's side calls this, so a hook never runs inside a push or kill.
@@ -341,7 +341,7 @@ impl Shared {
         let waiting = std::mem::take(&mut hooks.waiting);
         drop(hooks);
         for hook in waiting {
-            hook(self.reason());
+            hook(self.close_reason_or_gone());
         }
     }
 }

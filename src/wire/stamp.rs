@@ -20,6 +20,6 @@ pub fn stamp<B>(wire: &Wire, response: &mut Response<B>) {
     if let Ok(value) = HeaderValue::from_str(&nonce) {
         // The wire is armed before hyper writes the head, so that it sees the nonce pass.
         response.headers_mut().insert(WIRE_HEADER, value);
-        wire.arm(&nonce);
+        wire.arm_nonce(&nonce);
     }
 }

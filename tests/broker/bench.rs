@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hallway::broker::feed::{FeedReceiver, feed};
+use hallway::broker::feed::{FeedReceiver, event_channel};
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};
@@ -99,8 +99,8 @@ fn node(redis: &Redis, name: &str, (times, items): (Times, usize), stop: &Cancel
         reads: ReadLimits { at_once: 16, kept_bytes: 1024 * 1024 },
     };
     let of_fleet = FleetSettings { heartbeat: Duration::from_secs(2), revocations: REVOCATIONS };
-    let (to, from) = feed(items);
-    let connections = Connections::start(settings, &TaskTracker::new(), stop).expect("a valid url");
+    let (to, from) = event_channel(items);
+    let connections = Connections::start_links(settings, &TaskTracker::new(), stop).expect("a valid url");
     let mut dispatcher = Dispatcher::new(&connections);
     let fleet = RedisFleet::start(of_fleet, &connections, &mut dispatcher);
     let broker = RedisBroker::start(&of_broker, classes(times), to, &connections, dispatcher);
@@ -115,7 +115,7 @@ impl Bench {
     pub(crate) async fn with_feed(kind: Kind, times: Times, items: usize) -> Self {
         let ((broker, fleet, from), behind): (Node, _) = match kind {
             Kind::Memory => {
-                let (to, from) = feed(items);
+                let (to, from) = event_channel(items);
                 let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
                 let id_window_ms = u64::try_from(times.id_window.as_millis()).expect("not that long");
                 let limits = MemoryLimits { id_window_ms, event_bytes: EVENT_BYTES };
@@ -150,7 +150,7 @@ impl Bench {
     }
 
     pub(crate) fn room(&self, key: &str) -> Room {
-        self.classes.room(key).expect("a room")
+        self.classes.find_room(key).expect("a room")
     }
 
     pub(crate) fn publication(&self, id: &str, rooms: &[&str], text: &str) -> Publication {
@@ -232,7 +232,7 @@ impl Bench {
     /// The whole history's offsets.
     pub(crate) async fn offsets(&self, room: &str) -> Vec<Offset> {
         let history = self.history(room, From::Since(0), 100_000).await;
-        history.entries.iter().map(|entry| entry.link(&self.room(room)).expect("it is of the room").offset).collect()
+        history.entries.iter().map(|entry| entry.link_in(&self.room(room)).expect("it is of the room").offset).collect()
     }
 
     /// The next item of the feed.

@@ -175,10 +175,10 @@ mod checks {
     /// Two rooms: `a` alone, then an event in both, then `b` alone.
     fn histories() -> Histories {
         let mut histories = Histories::default();
-        histories.note("order:a", Offset::at(1), b"1 e1 1 0 order:a 1-0 0-0\n{}");
-        histories.note("order:a", Offset::at(2), b"1 e2 2 0 order:a 2-0 1-0 order:b 2-0 0-0\n{}");
-        histories.note("order:b", Offset::at(2), b"1 e2 2 0 order:a 2-0 1-0 order:b 2-0 0-0\n{}");
-        histories.note("order:b", Offset::at(3), b"1 e3 3 0 order:b 3-0 2-0\n{}");
+        histories.note("order:a", Offset::first_of_ms(1), b"1 e1 1 0 order:a 1-0 0-0\n{}");
+        histories.note("order:a", Offset::first_of_ms(2), b"1 e2 2 0 order:a 2-0 1-0 order:b 2-0 0-0\n{}");
+        histories.note("order:b", Offset::first_of_ms(2), b"1 e2 2 0 order:a 2-0 1-0 order:b 2-0 0-0\n{}");
+        histories.note("order:b", Offset::first_of_ms(3), b"1 e3 3 0 order:b 3-0 2-0\n{}");
         histories
     }
 

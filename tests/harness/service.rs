@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hallway::auth::token::{TokenRules, Verifier};
-use hallway::broker::feed::feed;
+use hallway::broker::feed::event_channel;
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::config::{Config, Mode};
 use hallway::fleet::Fleet;
@@ -23,8 +23,9 @@ pub fn service(fleet: Arc<dyn Fleet>, sessions: Sessions) -> Service {
     let retention = Retention { max_events: 1, ttl: HOUR };
     let classes = Arc::new(Classes::built_in(retention, HOUR));
     let limits = MemoryLimits { id_window_ms: 1000, event_bytes: 1000 };
-    let broker = Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), feed(1).0));
-    let policy = hallway::gateway::policy(&Config::default(), Mode::Dev, CancellationToken::new());
+    let broker =
+        Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), event_channel(1).0));
+    let policy = hallway::gateway::build_policy(&Config::default(), Mode::Dev, CancellationToken::new());
     Service::new(Parts {
         hub: Hub::new(broker.clone(), fleet.clone(), HOUR, HOUR),
         broker,

@@ -30,7 +30,7 @@ async fn gateway() -> (SocketAddr, TaskTracker) {
         .build_layer();
     io.ns("/realtime", async |socket: SocketRef| {
         let ConnectInfo(wire) = socket.req_parts().extensions.get::<ConnectInfo<Wire>>().unwrap().clone();
-        let lane = wire.lane("");
+        let lane = wire.add_lane("");
         thread::spawn(move || {
             for number in 0..EVENTS {
                 assert!(matches!(

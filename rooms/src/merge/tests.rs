@@ -23,13 +23,13 @@ struct World {
 fn rooms() -> Vec<Room> {
     let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
     let classes = Classes::built_in(retention, Duration::from_secs(99));
-    (0..ROOMS).map(|n| classes.room(&format!("order:{n}")).expect("a room")).collect()
+    (0..ROOMS).map(|n| classes.find_room(&format!("order:{n}")).expect("a room")).collect()
 }
 
 /// Events by the rooms that each is in, a bit per room; each room counts its own offsets, which drift apart.
 fn events(masks: &[u8]) -> Vec<Entry> {
     let rooms = rooms();
-    let mut last = [Offset::at(0); ROOMS];
+    let mut last = [Offset::first_of_ms(0); ROOMS];
     let mut event = |(n, mask): (usize, &u8)| {
         let mut places = Vec::new();
         for (room, name) in rooms.iter().enumerate().filter(|(room, _)| mask & (1 << room) != 0) {
@@ -47,7 +47,7 @@ impl World {
     /// A room's history among the first `so_far` events, from a place on: a page, whether more follow, and the head.
     fn read(&self, room: &Room, at: usize, so_far: usize, after: Offset, limit: usize) -> (Vec<Entry>, bool, Offset) {
         let stored: Vec<(Offset, &Entry)> =
-            self.events[..so_far].iter().filter_map(|e| Some((e.link(room)?.offset, e))).collect();
+            self.events[..so_far].iter().filter_map(|e| Some((e.link_in(room)?.offset, e))).collect();
         let head = stored.last().map(|(offset, _)| *offset).unwrap_or_default();
         let kept = stored.into_iter().skip(self.lost[at]).filter(|(offset, _)| *offset > after);
         let mut page: Vec<Entry> = kept.map(|(_, entry)| entry.clone()).take(limit + 1).collect();
@@ -74,24 +74,24 @@ impl Reading {
         let (all, mut merge) = (rooms(), Merge::default());
         let named: Vec<usize> = self.from.keys().copied().collect();
         for (room, from) in &self.from {
-            let mut had = self.world.events[..*from].iter().filter_map(|e| e.link(&all[*room]));
+            let mut had = self.world.events[..*from].iter().filter_map(|e| e.link_in(&all[*room]));
             merge.add(all[*room].clone(), had.next_back().map(|link| link.offset).unwrap_or_default());
         }
         let (mut out, mut before) = (Vec::new(), None);
         loop {
-            match merge.step() {
+            match merge.next_step() {
                 Next::Read => {
-                    let due = merge.due();
+                    let due = merge.rooms_to_read();
                     assert!(!due.is_empty(), "a read that reads nothing");
                     for at in due {
                         self.so_far = (self.so_far + self.pace).min(self.world.events.len());
-                        let (room, after) = (named[at], merge.known(at));
+                        let (room, after) = (named[at], merge.read_offset(at));
                         let (page, more, head) = self.world.read(&all[room], room, self.so_far, after, self.limit);
-                        merge.fill(at, page, more, head);
+                        merge.fill_room(at, page, more, head);
                     }
                 }
                 Next::Ready(ready) => {
-                    let told = merge.take(ready).expect("it is ready");
+                    let told = merge.take_event(ready).expect("it is ready");
                     assert!(!told.again, "every event has one id");
                     let number = told.entry.id.as_str()[1..].parse().expect("a number");
                     out.push((number, told.places.iter().map(|(_, at)| named[*at]).collect()));
@@ -100,7 +100,7 @@ impl Reading {
                 Next::Nothing => {
                     before = Some((out.len(), self.so_far));
                     assert_cut(&self.world, &merge, &self.from);
-                    (0..named.len()).for_each(|at| merge.reopen(at));
+                    (0..named.len()).for_each(|at| merge.reopen_room(at));
                 }
             }
         }
@@ -112,7 +112,8 @@ fn assert_cut(world: &World, merge: &Merge, from: &BTreeMap<usize, usize>) {
     let all = rooms();
     for (n, event) in world.events.iter().enumerate().filter(|_| world.lost == [0; ROOMS]) {
         let news = from.iter().enumerate().filter(|(_, (_, from))| n >= **from);
-        let sides = news.filter_map(|(at, (room, _))| Some(event.link(&all[*room])?.offset <= merge.told(at)));
+        let sides =
+            news.filter_map(|(at, (room, _))| Some(event.link_in(&all[*room])?.offset <= merge.delivered_offset(at)));
         let sides: Vec<bool> = sides.collect();
         assert!(sides.iter().all(|one| *one == sides[0]), "{event:?}: {sides:?}");
     }
@@ -140,7 +141,7 @@ proptest! {
         let got = reading.run();
         let mut owed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (n, event) in world.events.iter().enumerate() {
-            let news = from.iter().filter(|(room, from)| n >= **from && event.link(&names[**room]).is_some());
+            let news = from.iter().filter(|(room, from)| n >= **from && event.link_in(&names[**room]).is_some());
             let news: Vec<usize> = news.map(|(room, _)| *room).collect();
             if !news.is_empty() {
                 owed.insert(n, news);
@@ -161,7 +162,7 @@ proptest! {
         let (world, from, names) = (reading.world.clone(), reading.from.clone(), rooms());
         let got = reading.run();
         for (room, from) in &from {
-            let kept: Vec<usize> = (0..world.events.len()).filter(|n| world.events[*n].link(&names[*room]).is_some()).skip(lost[*room]).filter(|n| n >= from).collect();
+            let kept: Vec<usize> = (0..world.events.len()).filter(|n| world.events[*n].link_in(&names[*room]).is_some()).skip(lost[*room]).filter(|n| n >= from).collect();
             let order: Vec<usize> = got.iter().map(|(n, _)| *n).filter(|n| kept.contains(n)).collect();
             prop_assert_eq!(order, kept, "room {}", room);
         }
@@ -174,7 +175,7 @@ fn rooms_that_disagree_about_the_order_still_give_each_event_once() {
     let (all, mut merge) = (rooms(), Merge::default());
     let place = |room: usize, ms: u64, prev: u64| Place {
         room: all[room].clone(),
-        keep: Keep::Stored(Link { offset: Offset::at(ms), prev: Offset::at(prev) }),
+        keep: Keep::Stored(Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }),
     };
     let event = |id: &str, places: Vec<Place>| Entry {
         id: id.parse().expect("an id"),
@@ -186,12 +187,12 @@ fn rooms_that_disagree_about_the_order_still_give_each_event_once() {
     };
     let one = event("one", vec![place(0, 1, 0), place(1, 2, 1)]);
     let two = event("two", vec![place(0, 2, 1), place(1, 1, 0)]);
-    (0..2).for_each(|room| _ = merge.add(all[room].clone(), Offset::at(0)));
-    merge.fill(0, vec![one.clone(), two.clone()], false, Offset::at(2));
-    merge.fill(1, vec![two, one], false, Offset::at(2));
+    (0..2).for_each(|room| _ = merge.add(all[room].clone(), Offset::first_of_ms(0)));
+    merge.fill_room(0, vec![one.clone(), two.clone()], false, Offset::first_of_ms(2));
+    merge.fill_room(1, vec![two, one], false, Offset::first_of_ms(2));
     let mut ids = Vec::new();
-    while let Next::Ready(ready) = merge.step() {
-        ids.push(merge.take(ready).expect("it is ready").entry.id.as_str().to_owned());
+    while let Next::Ready(ready) = merge.next_step() {
+        ids.push(merge.take_event(ready).expect("it is ready").entry.id.as_str().to_owned());
     }
-    assert_eq!((ids, merge.step()), (vec!["one".to_owned(), "two".to_owned()], Next::Nothing));
+    assert_eq!((ids, merge.next_step()), (vec!["one".to_owned(), "two".to_owned()], Next::Nothing));
 }

@@ -86,7 +86,7 @@ impl Endpoint {
     }
 
     /// Sends a question, without a deadline.
-    pub(super) async fn post(&self, text: String) -> Result<Reply, RequestError> {
+    pub(super) async fn post_request(&self, text: String) -> Result<Reply, RequestError> {
         let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(text);
         if let Some(secret) = &self.secret {
             request = request.bearer_auth(secret);

@@ -96,7 +96,7 @@ impl Source {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(KeySet::read(&body)?)
+        Ok(KeySet::parse_document(&body)?)
     }
 }
 

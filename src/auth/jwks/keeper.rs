@@ -54,7 +54,7 @@ impl Keeper {
         stop.run_until_cancelled(async {
             loop {
                 self.fetch().await;
-                self.pause().await;
+                self.wait_for_next().await;
             }
         })
         .await;
@@ -67,18 +67,18 @@ impl Keeper {
         let label = outcome.as_ref().map_or_else(FetchError::outcome, |_| "fetched");
         counter!(JWKS_FETCHES, "outcome" => label).increment(1);
         match outcome {
-            Ok(set) => self.take(set),
-            Err(error) => self.fail(&error),
+            Ok(set) => self.accept_keys(set),
+            Err(error) => self.note_failure(&error),
         }
-        self.show();
+        self.update_gauge();
     }
 
     /// Takes fetched keys over. They count as old as the request: a key withdrawn meanwhile may still be among them.
-    fn take(&mut self, set: KeySet) {
+    fn accept_keys(&mut self, set: KeySet) {
         self.failures = 0;
         let changed = !self.held.borrow().set.as_ref().is_some_and(|old| old.is_same(&set));
-        self.trouble.over(set.keys().len(), changed);
-        self.trouble.skipped(set.skipped());
+        self.trouble.report_success(set.keys().len(), changed);
+        self.trouble.report_skipped(set.skipped());
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this age are exact in a float")]
         gauge!(JWKS_FETCHED).set(now_ms() as f64 / 1000.0);
         let began = self.began;
@@ -93,9 +93,9 @@ impl Keeper {
         });
     }
 
-    fn fail(&mut self, error: &FetchError) {
+    fn note_failure(&mut self, error: &FetchError) {
         self.failures = self.failures.saturating_add(1);
-        self.trouble.told(error);
+        self.trouble.report_failure(error);
         self.held.send_modify(|held| {
             held.trouble = Some(format!("it {error}").into());
             held.ended += 1;
@@ -103,14 +103,14 @@ impl Keeper {
     }
 
     /// Publishes how many keys are trusted at this moment.
-    fn show(&self) {
+    fn update_gauge(&self) {
         let believed = self.held.borrow().keys().map_or(0, <[_]>::len);
         #[expect(clippy::cast_precision_loss, reason = "a few keys")]
         gauge!(JWKS_KEYS).set(believed as f64);
     }
 
     /// Waits for a request, for the next fetch, or until the keys are too old; never shorter than the cooldown.
-    async fn pause(&mut self) {
+    async fn wait_for_next(&mut self) {
         let (soonest, due) = (self.began + self.cooldown, self.began + self.until_next());
         // Reported once: otherwise this branch would be ready at once in every pause.
         let stale_at = self.stale_at().filter(|_| !self.trouble.is_stale());
@@ -130,8 +130,8 @@ impl Keeper {
             () = rung => {}
             () = sleep_until(due) => {}
             () = stale => {
-                self.trouble.stale();
-                self.show();
+                self.trouble.report_stale();
+                self.update_gauge();
                 // The cooldown also holds for a fetch that this branch causes.
                 sleep_until(soonest).await;
             }

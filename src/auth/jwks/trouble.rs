@@ -23,7 +23,7 @@ pub(super) struct Trouble {
 
 impl Trouble {
     /// Logs a failed fetch.
-    pub(super) fn told(&mut self, error: &FetchError) {
+    pub(super) fn report_failure(&mut self, error: &FetchError) {
         let outcome = error.outcome();
         // By kind and not by text, which may differ with every attempt.
         if self.failing.is_some_and(|(told, at)| told == outcome && at.elapsed() < AGAIN) {
@@ -37,7 +37,7 @@ impl Trouble {
     }
 
     /// Logs a successful fetch, if it ends a failure or changes the keys.
-    pub(super) fn over(&mut self, keys: usize, changed: bool) {
+    pub(super) fn report_success(&mut self, keys: usize, changed: bool) {
         self.stale = false;
         if self.failing.take().is_some() || changed {
             tracing::info!(event = logs::JWKS_FETCHED, keys, "the JWKS was fetched");
@@ -45,7 +45,7 @@ impl Trouble {
     }
 
     /// Logs unusable keys, unless the same were logged last.
-    pub(super) fn skipped(&mut self, skipped: &[String]) {
+    pub(super) fn report_skipped(&mut self, skipped: &[String]) {
         if self.skipped != skipped {
             skipped.iter().for_each(|what| {
                 tracing::warn!(event = logs::JWKS_KEY_SKIPPED, "a key of the JWKS is not believed: {what}")
@@ -60,7 +60,7 @@ impl Trouble {
     }
 
     /// Logs that the keys have become too old.
-    pub(super) fn stale(&mut self) {
+    pub(super) fn report_stale(&mut self) {
         self.stale = true;
         tracing::error!(
             event = logs::JWKS_TOO_OLD,

@@ -58,9 +58,9 @@ fn from_pem(pem: &[u8]) -> Option<Result<Key, Unusable>> {
         return Some(Key::rsa(&modulus, &exponent));
     }
     if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-        return Some(Key::curve(&bytes(key)?));
+        return Some(Key::from_curve_point(&bytes(key)?));
     }
-    Some(Key::edwards(&bytes(DecodingKey::from_ed_pem(pem).ok()?)?))
+    Some(Key::from_edwards_point(&bytes(DecodingKey::from_ed_pem(pem).ok()?)?))
 }
 
 fn components(key: &DecodingKey) -> Option<(Vec<u8>, Vec<u8>)> {

@@ -61,14 +61,14 @@ impl KeySet {
     ///
     /// # Errors
     /// When it is not a JWKS.
-    pub fn read(text: &[u8]) -> Result<Self, NoKeySet> {
+    pub fn parse_document(text: &[u8]) -> Result<Self, NoKeySet> {
         let document: Document = std::str::from_utf8(text).ok().and_then(|text| object(text).ok()).ok_or(NoKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (at, value) in document.keys.iter().take(MAX_KEYS).enumerate() {
             match key(value) {
                 Ok(key) => keys.push(key),
                 // One bad key must not take the others down: issuers publish kinds that this gateway does not know.
-                Err(why) => skipped.push(format!("{} {why}", shown(at, value))),
+                Err(why) => skipped.push(format!("{} {why}", describe_key(at, value))),
             }
         }
         if document.keys.len() > MAX_KEYS {
@@ -97,7 +97,7 @@ impl KeySet {
     }
 }
 
-fn shown(at: usize, value: &Value) -> String {
+fn describe_key(at: usize, value: &Value) -> String {
     match value.get("kid").and_then(Value::as_str) {
         Some(name) => format!("the key {:?}", name.chars().take(MAX_SHOWN).collect::<String>()),
         None => format!("the key at place {at}"),
@@ -107,7 +107,7 @@ fn shown(at: usize, value: &Value) -> String {
 fn key(value: &Value) -> Result<Key, Unusable> {
     let published = Some(value).filter(|value| value.is_object()).map(Published::deserialize);
     let published = published.and_then(Result::ok).ok_or(Unusable::Kind)?;
-    let mut key = published.material()?;
+    let mut key = published.to_key()?;
     if !published.is_to_verify() {
         return Err(Unusable::Purpose);
     }
@@ -126,29 +126,29 @@ impl Published {
         signature && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|operation| operation == "verify"))
     }
 
-    fn material(&self) -> Result<Key, Unusable> {
+    fn to_key(&self) -> Result<Key, Unusable> {
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("oct", _) => Err(Unusable::Shared),
             // Before its kind: a leaked private key must be replaced, whatever it is for.
             _ if self.d.is_some() => Err(Unusable::Private),
-            ("RSA", _) => Key::rsa(&bytes(self.n.as_ref())?, &bytes(self.e.as_ref())?),
+            ("RSA", _) => Key::rsa(&decode_member(self.n.as_ref())?, &decode_member(self.e.as_ref())?),
             ("EC", Some("P-256")) => self.on_curve(Algorithm::ES256),
             ("EC", Some("P-384")) => self.on_curve(Algorithm::ES384),
             ("EC", _) => Err(Unusable::Curve),
-            ("OKP", Some("Ed25519")) => Key::edwards(&bytes(self.x.as_ref())?),
+            ("OKP", Some("Ed25519")) => Key::from_edwards_point(&decode_member(self.x.as_ref())?),
             ("OKP", _) => Err(Unusable::Edwards),
             _ => Err(Unusable::Kind),
         }
     }
 
     fn on_curve(&self, algorithm: Algorithm) -> Result<Key, Unusable> {
-        let (x, y) = (bytes(self.x.as_ref())?, bytes(self.y.as_ref())?);
-        let key = Key::curve(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
+        let (x, y) = (decode_member(self.x.as_ref())?, decode_member(self.y.as_ref())?);
+        let key = Key::from_curve_point(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
         // The point decides about the curve; a `crv` that names another one is a mistake.
         if key.is_for(algorithm) { Ok(key) } else { Err(Unusable::Curve) }
     }
 }
 
-fn bytes(member: Option<&String>) -> Result<Vec<u8>, Unusable> {
+fn decode_member(member: Option<&String>) -> Result<Vec<u8>, Unusable> {
     URL_SAFE_NO_PAD.decode(member.ok_or(Unusable::Kind)?).map_err(|_| Unusable::Kind)
 }

@@ -33,8 +33,8 @@ const ROOM: Load = Load { weight: 32, items: 8, claimed: false, looped: false };
 const SCALAR: Load = Load { weight: 1, items: 0, claimed: false, looped: false };
 
 /// Refuses a condition that might take too long.
-pub(super) fn bound(expression: &IdedExpr) -> Result<(), ExpressionError> {
-    let (steps, _) = Estimate { bound: Vec::new() }.of(expression);
+pub(super) fn check_cost(expression: &IdedExpr) -> Result<(), ExpressionError> {
+    let (steps, _) = Estimate { bound: Vec::new() }.estimate_node(expression);
     if steps > STEPS { Err(ExpressionError::TooCostly(steps)) } else { Ok(()) }
 }
 
@@ -52,15 +52,15 @@ struct Load {
 }
 
 impl Load {
-    fn made(weight: u64, items: u64) -> Self {
+    fn from_weight(weight: u64, items: u64) -> Self {
         Self { weight, items, claimed: false, looped: false }
     }
 
     fn text(bytes: usize) -> Self {
-        Self::made(1 + (bytes / BYTES) as u64, 0)
+        Self::from_weight(1 + (bytes / BYTES) as u64, 0)
     }
 
-    fn or(self, other: Self) -> Self {
+    fn max_with(self, other: Self) -> Self {
         Self {
             weight: self.weight.max(other.weight),
             items: self.items.max(other.items),
@@ -71,13 +71,13 @@ impl Load {
 
     /// The load of a part, which may be all of it. A part of a loop's variable has as many items as it can weigh and
     /// no bound of its own; otherwise the cost of a loop would not grow convexly.
-    fn part(self) -> Self {
+    fn part_load(self) -> Self {
         let items = if self.claimed && !self.looped { self.weight.min(ITEMS as u64) } else { self.weight };
         Self { items, ..self }
     }
 
-    fn with(self, other: Self) -> Self {
-        Self::made(self.weight.saturating_add(other.weight), self.items.saturating_add(other.items))
+    fn add_load(self, other: Self) -> Self {
+        Self::from_weight(self.weight.saturating_add(other.weight), self.items.saturating_add(other.items))
     }
 }
 
@@ -92,15 +92,15 @@ struct Estimate<'a> {
 
 impl<'a> Estimate<'a> {
     /// The steps to evaluate a node, and the load of its result.
-    fn of(&mut self, node: &'a IdedExpr) -> (u64, Load) {
+    fn estimate_node(&mut self, node: &'a IdedExpr) -> (u64, Load) {
         match &node.expr {
-            Expr::Literal(literal) => (1, constant(literal)),
+            Expr::Literal(literal) => (1, literal_load(literal)),
             Expr::Ident(name) => (1, self.variable(name)),
             Expr::Select(select) => self.select(select),
             Expr::Call(call) => self.call(call),
             Expr::List(list) => {
-                let (steps, all) = self.all(list.elements.iter());
-                let load = Load::made(all.weight.saturating_add(1), list.elements.len() as u64);
+                let (steps, all) = self.estimate_nodes(list.elements.iter());
+                let load = Load::from_weight(all.weight.saturating_add(1), list.elements.len() as u64);
                 (sum([steps, load.weight]), load)
             }
             Expr::Map(map) => self.map(map),
@@ -111,10 +111,10 @@ impl<'a> Estimate<'a> {
     }
 
     /// Several nodes, with the load of all results.
-    fn all(&mut self, nodes: impl Iterator<Item = &'a IdedExpr>) -> (u64, Load) {
-        nodes.fold((1, Load::made(0, 0)), |(steps, load), node| {
-            let (more, other) = self.of(node);
-            (steps.saturating_add(more), load.with(other))
+    fn estimate_nodes(&mut self, nodes: impl Iterator<Item = &'a IdedExpr>) -> (u64, Load) {
+        nodes.fold((1, Load::from_weight(0, 0)), |(steps, load), node| {
+            let (more, other) = self.estimate_node(node);
+            (steps.saturating_add(more), load.add_load(other))
         })
     }
 
@@ -130,10 +130,10 @@ impl<'a> Estimate<'a> {
     }
 
     fn select(&mut self, select: &'a SelectExpr) -> (u64, Load) {
-        let (steps, of) = self.of(&select.operand);
+        let (steps, of) = self.estimate_node(&select.operand);
         // Claims are borrowed; a computed value is copied to take a member out.
         let taken_apart = if of.claimed { 1 } else { of.weight.saturating_add(1) };
-        (sum([steps, taken_apart]), if select.test { SCALAR } else { of.part() })
+        (sum([steps, taken_apart]), if select.test { SCALAR } else { of.part_load() })
     }
 
     fn map(&mut self, map: &'a MapExpr) -> (u64, Load) {
@@ -141,31 +141,31 @@ impl<'a> Estimate<'a> {
             EntryExpr::MapEntry(entry) => Some([&entry.key, &entry.value]),
             EntryExpr::StructField(_) => None,
         });
-        let (steps, all) = self.all(entries.flatten());
-        let load = Load::made(all.weight.saturating_add(1), map.entries.len() as u64);
+        let (steps, all) = self.estimate_nodes(entries.flatten());
+        let load = Load::from_weight(all.weight.saturating_add(1), map.entries.len() as u64);
         (sum([steps, load.weight]), load)
     }
 
     fn call(&mut self, call: &'a CallExpr) -> (u64, Load) {
-        let target = call.target.as_deref().map(|target| self.of(target));
-        let arguments: Vec<(u64, Load)> = call.args.iter().map(|argument| self.of(argument)).collect();
+        let target = call.target.as_deref().map(|target| self.estimate_node(target));
+        let arguments: Vec<(u64, Load)> = call.args.iter().map(|argument| self.estimate_node(argument)).collect();
         let every = target.iter().chain(&arguments);
-        let all = every.clone().fold(Load::made(0, 0), |all, (_, load)| all.with(*load));
-        let steps = sum(every.map(|(steps, _)| *steps).chain([1, all.weight, compared(call, &arguments)]));
+        let all = every.clone().fold(Load::from_weight(0, 0), |all, (_, load)| all.add_load(*load));
+        let steps = sum(every.map(|(steps, _)| *steps).chain([1, all.weight, comparison_steps(call, &arguments)]));
         let load = match (call.func_name.as_str(), arguments.as_slice()) {
             // Strings and lists grow by `+`; everything else gives a scalar.
             (operators::ADD, _) => all,
-            (operators::CONDITIONAL, [_, (_, yes), (_, no)]) => yes.or(*no),
-            (operators::INDEX, [(_, of), _]) => of.part(),
-            ("string" | "id", _) => Load::made(all.weight.saturating_add(1), 0),
+            (operators::CONDITIONAL, [_, (_, yes), (_, no)]) => yes.max_with(*no),
+            (operators::INDEX, [(_, of), _]) => of.part_load(),
+            ("string" | "id", _) => Load::from_weight(all.weight.saturating_add(1), 0),
             _ => SCALAR,
         };
         (steps, load)
     }
 
     fn comprehension(&mut self, comprehension: &'a ComprehensionExpr) -> (u64, Load) {
-        let (first, range) = self.of(&comprehension.iter_range);
-        let (second, start) = self.of(&comprehension.accu_init);
+        let (first, range) = self.estimate_node(&comprehension.iter_range);
+        let (second, start) = self.estimate_node(&comprehension.accu_init);
         // Twice: the body with an empty item, and with one that weighs everything; the header explains why these two
         // suffice.
         let (light, small) = self.body(comprehension, Load { weight: 0, items: 0, looped: true, ..range }, start);
@@ -177,7 +177,7 @@ impl<'a> Estimate<'a> {
             SCALAR
         } else {
             let others = small.weight.saturating_mul(range.items);
-            Load::made(large.weight.saturating_add(others).saturating_add(1), range.items)
+            Load::from_weight(large.weight.saturating_add(others).saturating_add(1), range.items)
         };
         (sum([steps, load.weight]), load)
     }
@@ -186,22 +186,22 @@ impl<'a> Estimate<'a> {
     fn body(&mut self, comprehension: &'a ComprehensionExpr, item: Load, start: Load) -> (u64, Load) {
         self.bound.push((&comprehension.iter_var, item));
         self.bound.push((&comprehension.accu_var, Load { weight: start.weight.min(1), items: 0, ..start }));
-        let (condition, _) = self.of(&comprehension.loop_cond);
-        let (step, added) = self.of(&comprehension.loop_step);
+        let (condition, _) = self.estimate_node(&comprehension.loop_cond);
+        let (step, added) = self.estimate_node(&comprehension.loop_step);
         self.bound.truncate(self.bound.len() - 2);
         (sum([ITERATION, condition, step]), added)
     }
 }
 
 /// `in` copies the sought value for every number in the list, since the library compares those by way of an error.
-fn compared(call: &CallExpr, arguments: &[(u64, Load)]) -> u64 {
+fn comparison_steps(call: &CallExpr, arguments: &[(u64, Load)]) -> u64 {
     match (call.func_name.as_str(), arguments) {
         (operators::IN, [(_, sought), (_, within)]) => sought.weight.saturating_mul(within.items),
         _ => 0,
     }
 }
 
-fn constant(literal: &LiteralValue) -> Load {
+fn literal_load(literal: &LiteralValue) -> Load {
     match literal {
         LiteralValue::String(text) => Load::text(text.inner().len()),
         LiteralValue::Bytes(bytes) => Load::text(bytes.inner().len()),
@@ -263,7 +263,7 @@ mod tests {
             let Ok(expression) = compile(text) else { continue };
             compiled += 1;
             let began = Instant::now();
-            let judged = expression.judge(&facts);
+            let judged = expression.judge_facts(&facts);
             let took = began.elapsed();
             assert!(took < PATIENCE, "{text}: {took:?}");
             assert!(!matches!(judged, Err(crate::auth::policy::Failure::TooLarge(_))), "{text}: {judged:?}");
@@ -307,7 +307,7 @@ mod tests {
             let text = format!("[claims.a, claims.c].all(x, claims.c.all(y, ({text}) != 5))");
             if let Ok(expression) = compile(&text) {
                 let began = Instant::now();
-                let judged = expression.judge(&facts);
+                let judged = expression.judge_facts(&facts);
                 prop_assert!(began.elapsed() < PATIENCE, "{text}: {:?}", began.elapsed());
                 prop_assert_ne!(judged, Err(crate::auth::policy::Failure::Panicked), "{}", text);
             }

@@ -20,13 +20,13 @@ const RULES: [(&str, &str); 9] = [
 
 /// Whether the default rule of a form denies some signed-in users.
 #[must_use]
-pub fn guard(form: &Form) -> bool {
+pub fn guards_form(form: &Form) -> bool {
     RULES.iter().filter_map(|(guarded, _)| guarded.parse().ok()).any(|guarded: Form| guarded.same_shape(form))
 }
 
 /// The default rule of a class. The form's parts have the names of the built-in form.
 #[must_use]
-pub(super) fn of(form: &Form) -> &'static str {
+pub(super) fn rule_for(form: &Form) -> &'static str {
     let shown = form.to_string();
     RULES.iter().find(|(form, _)| *form == shown).map_or("true", |(_, rule)| rule)
 }

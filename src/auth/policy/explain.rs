@@ -61,7 +61,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    fn denied(reason: &'static str, message: Option<String>) -> Self {
+    fn for_denial(reason: &'static str, message: Option<String>) -> Self {
         Self { reason: Some(reason), message, ..Self::default() }
     }
 }
@@ -71,15 +71,15 @@ impl Desk<'_> {
     pub async fn explain(&self, token: &str, key: &str) -> Explanation {
         let claims = match self.verifier.verify(token, now_ms()).await {
             Ok(claims) => claims,
-            Err(error) => return Explanation::denied(token_reason(&error), Some(error.to_string())),
+            Err(error) => return Explanation::for_denial(token_reason(&error), Some(error.to_string())),
         };
         // As at a CONNECT: a revoked token is refused before the room matters.
         if (self.revoked)(&claims) {
-            return Explanation::denied("token-revoked", None);
+            return Explanation::for_denial("token-revoked", None);
         }
-        match self.classes.room(key) {
+        match self.classes.find_room(key) {
             Ok(room) => self.policy.explain(&claims, &room).await,
-            Err(error) => Explanation::denied("invalid-room", Some(error.to_string())),
+            Err(error) => Explanation::for_denial("invalid-room", Some(error.to_string())),
         }
     }
 }
@@ -103,11 +103,11 @@ fn token_reason(error: &TokenError) -> &'static str {
 
 impl Policy {
     async fn explain(&self, claims: &Claims, room: &Room) -> Explanation {
-        let Some(rule) = self.rule(room) else { return Explanation::denied("forbidden", None) };
-        let mut explanation = self.judged(claims, room, rule);
+        let Some(rule) = self.rule(room) else { return Explanation::for_denial("forbidden", None) };
+        let mut explanation = self.explain_rule(claims, room, rule);
         // As at a join: the authorizer is asked only about what the rule allows, and never in dev mode.
         if explanation.allowed && rule.authorized && !self.open {
-            let answer = self.confirms(claims, room, Action::Join).await.map_err(Refusal::code);
+            let answer = self.ask_authorizer(claims, room, Action::Join).await.map_err(Refusal::code);
             explanation.authorizer = Some(answer.err().unwrap_or("allowed"));
             explanation.reason = answer.err();
             explanation.allowed = answer.is_ok();
@@ -115,9 +115,9 @@ impl Policy {
         explanation
     }
 
-    fn judged(&self, claims: &Claims, room: &Room, rule: &Rule) -> Explanation {
+    fn explain_rule(&self, claims: &Claims, room: &Room, rule: &Rule) -> Explanation {
         let facts = self.facts(claims, Some((rule, room)));
-        let judged = rule.join.judge(&facts);
+        let judged = rule.join.judge_facts(&facts);
         // Judged in dev mode as well, so that the rule can be tested there.
         let allowed = self.open || judged == Ok(true);
         Explanation {
@@ -125,7 +125,7 @@ impl Policy {
             reason: (!allowed).then_some(Refusal::Forbidden.code()),
             class: Some(rule.class.to_string()),
             rule: Some(rule.join.text().to_owned()),
-            saw: Some(rule.join.saw(&facts)),
+            saw: Some(rule.join.describe_inputs(&facts)),
             dev: self.open && judged != Ok(true),
             message: judged.err().map(|failure| failure.to_string()),
             authorizer: None,

@@ -141,8 +141,9 @@ impl Expression {
         // A thread of its own: the parser recurses, and the caller's stack may be almost used up.
         thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(PARSER_STACK);
-            let parsing =
-                builder.spawn_scoped(scope, || compile(text, subject)).map_err(|_| ExpressionError::TooDeep)?;
+            let parsing = builder
+                .spawn_scoped(scope, || compile_condition(text, subject))
+                .map_err(|_| ExpressionError::TooDeep)?;
             parsing.join().map_err(stuck)?
         })
     }
@@ -154,7 +155,7 @@ impl Expression {
     }
 
     /// Whether it is true for these inputs.
-    pub(super) fn judge(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
+    pub(super) fn judge_facts(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
         // A panic in the library must deny this one question and not end the task.
         catch_unwind(AssertUnwindSafe(|| self.evaluate(facts))).unwrap_or(Err(Failure::Panicked))
     }
@@ -162,7 +163,7 @@ impl Expression {
     fn evaluate(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
         let context = self.context(facts)?;
         let value = Value::resolve_val(self.0.program.expression(), &context);
-        let value = value.map_err(|error| Failure::Evaluation(short(&error.to_string())))?;
+        let value = value.map_err(|error| Failure::Evaluation(shorten_message(&error.to_string())))?;
         value.downcast_ref::<CelBool>().map(|truth| *truth.inner()).ok_or(Failure::NoBool)
     }
 
@@ -175,20 +176,20 @@ impl Expression {
         if let Some(claims) = self.claims(facts)? {
             add("claims", boxed(claims));
         }
-        if let Some((form, key)) = facts.room.filter(|_| names.uses("room")) {
-            let parts = form.parts(key).map(|(name, id)| (CelMapKey::from(name), boxed(CelString::from(id))));
+        if let Some((form, key)) = facts.room.filter(|_| names.uses_variable("room")) {
+            let parts = form.ids_of(key).map(|(name, id)| (CelMapKey::from(name), boxed(CelString::from(id))));
             add("room", boxed(CelMap::from(parts.collect::<HashMap<_, _>>())));
         }
-        if let Some((_, key)) = facts.room.filter(|_| names.uses("key")) {
+        if let Some((_, key)) = facts.room.filter(|_| names.uses_variable("key")) {
             add("key", boxed(CelString::from(key)));
         }
-        if names.uses("now") {
+        if names.uses_variable("now") {
             add("now", boxed(CelInt::from(facts.now_s)));
         }
-        if names.uses("staff") {
+        if names.uses_variable("staff") {
             add("staff", boxed(CelBool::from(facts.staff)));
         }
-        if names.uses("agent") {
+        if names.uses_variable("agent") {
             let agent = facts.claims.agent().map(|id| boxed(CelString::from(id.into_owned())));
             add("agent", agent.unwrap_or_else(|| boxed(CelNull)));
         }
@@ -208,10 +209,10 @@ impl Expression {
     }
 
     /// The inputs for an explanation: the named claims that the token has, and the values derived from them.
-    pub(super) fn saw(&self, facts: &Facts<'_>) -> Map<String, Json> {
+    pub(super) fn describe_inputs(&self, facts: &Facts<'_>) -> Map<String, Json> {
         let names = &self.0.names;
         // These variables are computed from claims that the rule does not name itself.
-        let derived: &[&str] = match (names.uses("staff"), names.uses("agent")) {
+        let derived: &[&str] = match (names.uses_variable("staff"), names.uses_variable("agent")) {
             (_, true) => &["role", "agentId", "sub"],
             (true, false) => &["role"],
             (false, false) => &[],
@@ -225,35 +226,35 @@ impl Expression {
         let claims: Map<String, Json> = claims.map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut saw = Map::from_iter([("claims".to_owned(), claims.into()), ("now".to_owned(), facts.now_s.into())]);
         if let Some((form, key)) = facts.room {
-            let parts: Map<String, Json> = form.parts(key).map(|(name, id)| (name.to_owned(), id.into())).collect();
+            let parts: Map<String, Json> = form.ids_of(key).map(|(name, id)| (name.to_owned(), id.into())).collect();
             saw.insert("room".to_owned(), parts.into());
         }
-        if names.uses("staff") {
+        if names.uses_variable("staff") {
             saw.insert("staff".to_owned(), facts.staff.into());
         }
-        if names.uses("agent") {
+        if names.uses_variable("agent") {
             saw.insert("agent".to_owned(), json!(facts.claims.agent()));
         }
         saw
     }
 }
 
-fn compile(text: &str, subject: Subject<'_>) -> Result<Expression, ExpressionError> {
+fn compile_condition(text: &str, subject: Subject<'_>) -> Result<Expression, ExpressionError> {
     let program = ENVIRONMENT.compile(text).map_err(|errors| syntax(&errors))?;
     let names = Names::read(program.expression(), subject)?;
-    cost::bound(program.expression())?;
+    cost::check_cost(program.expression())?;
     Ok(Expression(Arc::new(Compiled { text: text.to_owned(), program, names })))
 }
 
 fn syntax(errors: &cel::ParseErrors) -> ExpressionError {
     let first = errors.errors.first();
     let (line, column) = first.map_or((1, 1), |error| error.pos);
-    let message = first.map_or_else(String::new, |error| short(&error.msg.replace('\n', " ")));
+    let message = first.map_or_else(String::new, |error| shorten_message(&error.msg.replace('\n', " ")));
     ExpressionError::Syntax { line: line.max(1), column: column.max(1), message }
 }
 
 /// Cuts a message, which may quote a long text.
-fn short(message: &str) -> String {
+fn shorten_message(message: &str) -> String {
     const CHARS: usize = 200;
     message.chars().take(CHARS).collect()
 }

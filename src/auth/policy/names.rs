@@ -73,11 +73,11 @@ impl Names {
         Ok(reader.names)
     }
 
-    pub(super) fn uses(&self, variable: &str) -> bool {
+    pub(super) fn uses_variable(&self, variable: &str) -> bool {
         self.variables.contains(variable)
     }
 
-    fn claim(&mut self, name: &str) {
+    fn add_claim(&mut self, name: &str) {
         match &mut self.claims {
             Claimed::None => self.claims = Claimed::Some(BTreeSet::from([name.to_owned()])),
             Claimed::Some(names) => drop(names.insert(name.to_owned())),
@@ -142,19 +142,19 @@ impl<'a> Reader<'a> {
         let of = if let Expr::Ident(name) = &select.operand.expr { name } else { "" };
         // A single claim by name, so that the others need no conversion.
         if of == "claims" {
-            self.names.claim(&select.field);
+            self.names.add_claim(&select.field);
             return Ok(());
         }
         self.read(&select.operand, depth + 1)?;
-        if of == "room" { self.part(&select.field) } else { Ok(()) }
+        if of == "room" { self.check_part(&select.field) } else { Ok(()) }
     }
 
     /// Checks a part of the room. A part that occurs twice would have the value of the last one, which no operator
     /// should have to know.
-    fn part(&self, name: &str) -> Read {
+    fn check_part(&self, name: &str) -> Read {
         let Subject::Room(form) = self.subject else { return Ok(()) };
         let key = form.to_string();
-        match form.parts(&key).filter(|(part, _)| *part == name).count() {
+        match form.ids_of(&key).filter(|(part, _)| *part == name).count() {
             1 => Ok(()),
             _ => Err(ExpressionError::Part(name.to_owned())),
         }
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         if let Some(name) = named {
-            self.names.claim(name);
+            self.names.add_claim(name);
             return Ok(());
         }
         call.target.iter().try_for_each(|target| self.read(target, depth + 1))?;

@@ -16,7 +16,8 @@ fn classes() -> Classes {
 }
 
 fn policy(staff_roles: &[&str]) -> Policy {
-    let rules = classes().all().iter().map(|class| Rule::default_of(&class.form).expect("it compiles")).collect();
+    let rules =
+        classes().all_classes().iter().map(|class| Rule::default_of(&class.form).expect("it compiles")).collect();
     let locate = Expression::compile(defaults::UPDATE_LOCATION, Subject::User).expect("it compiles");
     Policy::new(rules, locate, staff_roles.iter().map(ToString::to_string).collect())
 }
@@ -51,9 +52,9 @@ const GUARDED: [&str; 13] = [
 fn check(who: Value, allowed: &[&str]) {
     let (policy, classes, who) = (policy(&["admin", "staff", "dispatcher"]), classes(), claims(who));
     for key in OPEN.iter().chain(&GUARDED) {
-        let room = classes.room(key).expect("a room");
+        let room = classes.find_room(key).expect("a room");
         let expected = OPEN.contains(key) || allowed.contains(key);
-        assert_eq!(policy.allows(&who, &room), expected, "{key} for {:?}", who.all);
+        assert_eq!(policy.rule_allows(&who, &room), expected, "{key} for {:?}", who.all);
     }
 }
 
@@ -62,7 +63,7 @@ fn judge(text: &str, who: Value) -> Result<bool, Failure> {
     let form: Form = "store:{storeId}:orders".parse().expect("a form");
     let expression = Expression::compile(text, Subject::Room(&form)).unwrap_or_else(|error| panic!("{text}: {error}"));
     let claims = claims(who);
-    expression.judge(&Facts { claims: &claims, room: Some((&form, "store:7:orders")), staff: false, now_s: 1000 })
+    expression.judge_facts(&Facts { claims: &claims, room: Some((&form, "store:7:orders")), staff: false, now_s: 1000 })
 }
 
 #[track_caller]
@@ -98,7 +99,7 @@ fn a_store_sees_its_orders() {
 #[test]
 fn an_id_may_be_a_whole_number() {
     let (policy, classes) = (policy(&[]), classes());
-    let room = |key: &str| classes.room(key).expect("a room");
+    let room = |key: &str| classes.find_room(key).expect("a room");
     let holder = |id: Value| claims(json!({"sub": "x", "role": "agent", "storeId": id, "zoneId": id, "agentId": id}));
     for (id, key) in [
         (json!(7), "store:7:orders"),
@@ -106,7 +107,7 @@ fn an_id_may_be_a_whole_number() {
         (json!(7), "agent:7"),
         (json!(u64::MAX), "store:18446744073709551615:orders"),
     ] {
-        assert!(policy.allows(&holder(id.clone()), &room(key)), "{id} {key}");
+        assert!(policy.rule_allows(&holder(id.clone()), &room(key)), "{id} {key}");
     }
     for (id, key) in [
         (json!(8), "store:7:orders"),
@@ -117,7 +118,7 @@ fn an_id_may_be_a_whole_number() {
         (json!([7]), "store:7:orders"),
         (json!(true), "store:true:orders"),
     ] {
-        assert!(!policy.allows(&holder(id.clone()), &room(key)), "{id} {key}");
+        assert!(!policy.rule_allows(&holder(id.clone()), &room(key)), "{id} {key}");
     }
 }
 
@@ -273,7 +274,7 @@ fn a_key_called_key_or_now_is_a_part_and_nothing_else() {
     let expression = Expression::compile(text, Subject::Room(&form)).expect("it compiles");
     let claims = claims(json!({"sub": "u"}));
     let facts = Facts { claims: &claims, room: Some((&form, "safe:a:b")), staff: false, now_s: 5 };
-    assert_eq!(expression.judge(&facts), Ok(true));
+    assert_eq!(expression.judge_facts(&facts), Ok(true));
 }
 
 /// The deepest texts that compile, judged with half of the stack that a worker has.
@@ -294,8 +295,9 @@ fn what_compiles_is_judged_on_a_small_stack() {
         let (depth, expression) = compiled.expect("something of that shape compiles");
         assert!(depth >= 3, "{depth}: {}", shape(1));
         let judged = std::thread::scope(|scope| {
-            let judge =
-                std::thread::Builder::new().stack_size(1024 * 1024).spawn_scoped(scope, || expression.judge(&facts));
+            let judge = std::thread::Builder::new()
+                .stack_size(1024 * 1024)
+                .spawn_scoped(scope, || expression.judge_facts(&facts));
             judge.expect("a thread").join().expect("no panic")
         });
         assert_eq!(judged, Ok(true), "{}", shape(1));

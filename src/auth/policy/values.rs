@@ -26,7 +26,7 @@ pub(super) const TEXT_BYTES: usize = 6 * 1024;
 /// it is made once.
 pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib().with_optional_support(false);
-    env.add_overload("id", "dyn_to_id", vec![DYN_TYPE], id).expect("the library has no `id`");
+    env.add_overload("id", "dyn_to_id", vec![DYN_TYPE], id_function).expect("the library has no `id`");
     Arc::new(env)
 });
 
@@ -91,7 +91,7 @@ fn value<'v>(json: &'v Json, depth: usize, left: &mut Budget) -> Result<Box<dyn 
     Ok(match json {
         Json::Null => Box::new(CelNull),
         Json::Bool(truth) => Box::new(CelBool::from(*truth)),
-        Json::Number(number) => scalar(number),
+        Json::Number(number) => convert_number(number),
         Json::String(text) => {
             left.text(text)?;
             Box::new(CelString::from(text.as_str()))
@@ -101,7 +101,7 @@ fn value<'v>(json: &'v Json, depth: usize, left: &mut Budget) -> Result<Box<dyn 
     })
 }
 
-fn scalar(number: &Number) -> Box<dyn Val> {
+fn convert_number(number: &Number) -> Box<dyn Val> {
     match (number.as_i64(), number.as_u64()) {
         // As CEL counts: integers stay integers, so that `==` compares them exactly.
         (Some(int), _) => Box::new(CelInt::from(int)),
@@ -119,7 +119,7 @@ impl Budget {
 
 /// `id(x)`: a string as it is, a whole number from 0 as its digits (many issuers write ids so), and null for anything
 /// else.
-fn id<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+fn id_function<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.into_iter().next().ok_or(ExecutionError::MissingArgumentOrTarget)?;
     if value.downcast_ref::<CelString<'_>>().is_some() {
         return Ok(value);

@@ -12,17 +12,17 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 
 /// Checks the claims of a token.
 pub(super) fn claims(mut all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
-    let subject = id(&mut all, "sub")?.ok_or(TokenError::Claim("sub"))?;
-    let token_id = id(&mut all, "jti")?;
+    let subject = take_id(&mut all, "sub")?.ok_or(TokenError::Claim("sub"))?;
+    let token_id = take_id(&mut all, "jti")?;
     issuer(&all, rules)?;
     audience(&all, rules)?;
-    let (expires_ms, issued_ms) = times(&all, rules, now_ms)?;
+    let (expires_ms, issued_ms) = check_times(&all, rules, now_ms)?;
     Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
 }
 
 /// A `sub` or `jti`. An integer is replaced by its decimal text, so that rules, rooms, revocations and authorizers
 /// see the same id.
-fn id(all: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
+fn take_id(all: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
     let Some(value) = all.get_mut(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let id = id_of(value).ok_or(TokenError::Claim(name))?;
     *value = Value::from(id.as_str());
@@ -44,10 +44,10 @@ fn audience(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenErr
 
 /// The expiry and the issue time. A token from the future is refused, because "revoke all issued before now" would
 /// miss it.
-fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u64, Option<u64>), TokenError> {
-    let leeway_ms = millis(rules.leeway);
-    let expires_ms = time(all, "exp")?.ok_or(TokenError::Claim("exp"))?;
-    let (begins_ms, issued_ms) = (time(all, "nbf")?, time(all, "iat")?);
+fn check_times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u64, Option<u64>), TokenError> {
+    let leeway_ms = to_millis(rules.leeway);
+    let expires_ms = read_time(all, "exp")?.ok_or(TokenError::Claim("exp"))?;
+    let (begins_ms, issued_ms) = (read_time(all, "nbf")?, read_time(all, "iat")?);
     // The leeway favours the client at both ends: a clock may differ in either direction.
     if expires_ms.saturating_add(leeway_ms) <= now_ms {
         return Err(TokenError::Expired);
@@ -62,14 +62,14 @@ fn times(all: &Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<(u
         return Err(TokenError::Claim("iat"));
     }
     // Without `iat` its life counts from `nbf`, or from now: at least the rest of it is bounded.
-    if expires_ms.saturating_sub(issued_ms.or(begins_ms).unwrap_or(now_ms)) > millis(rules.max_ttl) {
+    if expires_ms.saturating_sub(issued_ms.or(begins_ms).unwrap_or(now_ms)) > to_millis(rules.max_ttl) {
         return Err(TokenError::LivesTooLong);
     }
     Ok((expires_ms, issued_ms))
 }
 
 /// A time in seconds, possibly with a fraction, as milliseconds.
-fn time(all: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, TokenError> {
+fn read_time(all: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, TokenError> {
     let value = match all.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value.as_f64().filter(|seconds| (0.0..=LAST_SECOND).contains(seconds)),
@@ -78,6 +78,6 @@ fn time(all: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Tok
     value.map(|seconds| Some((seconds * 1000.0) as u64)).ok_or(TokenError::Claim(name))
 }
 
-fn millis(duration: Duration) -> u64 {
+fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

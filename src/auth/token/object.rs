@@ -13,7 +13,7 @@ use super::TokenError;
 
 /// Decodes a part. Padding, leftover bits, white space and other alphabets are refused, so that a token has one
 /// spelling.
-pub(super) fn read(part: &str) -> Result<Map<String, Value>, TokenError> {
+pub(super) fn parse_part(part: &str) -> Result<Map<String, Value>, TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed("a part is not base64url"))?;
     let object: Distinct = serde_json::from_slice(&bytes)
         .map_err(|_| TokenError::Malformed("a part is no JSON object, or has a member twice"))?;

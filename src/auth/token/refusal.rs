@@ -45,7 +45,7 @@ pub enum TokenError {
 impl TokenError {
     /// The reason as a metric's label, one of a closed set.
     #[must_use]
-    pub const fn why(&self) -> &'static str {
+    pub const fn metric_label(&self) -> &'static str {
         match self {
             Self::TooLong | Self::Malformed(_) => "malformed",
             Self::Algorithm => "algorithm",

@@ -33,8 +33,8 @@ impl<'a> Shown<'a> {
     ///
     /// # Errors
     /// When it has another form, or an unsupported header.
-    pub fn read(token: &'a str) -> Result<Self, TokenError> {
-        let token = bare(token);
+    pub fn parse_token(token: &'a str) -> Result<Self, TokenError> {
+        let token = without_scheme(token);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
@@ -44,8 +44,8 @@ impl<'a> Shown<'a> {
             return Err(TokenError::Malformed("it has not three parts"));
         };
         let message = &token[..header.len() + 1 + payload.len()];
-        let header = object::read(header)?;
-        let (algorithm, key_id) = (algorithm(&header)?, key_id(&header)?);
+        let header = object::parse_part(header)?;
+        let (algorithm, key_id) = (header_algorithm(&header)?, key_id(&header)?);
         Ok(Self { message, payload, signature, algorithm, key_id })
     }
 
@@ -84,12 +84,12 @@ impl<'a> Shown<'a> {
     /// # Errors
     /// When they are not a JSON object, or have a repeated member.
     pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
-        object::read(self.payload)
+        object::parse_part(self.payload)
     }
 }
 
 /// The token without a `Bearer` scheme, in any case, and without white space around it.
-fn bare(token: &str) -> &str {
+fn without_scheme(token: &str) -> &str {
     let token = token.trim();
     match token.split_once(char::is_whitespace) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("Bearer") => rest.trim_start(),
@@ -99,7 +99,7 @@ fn bare(token: &str) -> &str {
 
 /// The header's algorithm. Extensions that a reader must understand (`crit`) are not supported, and with an unencoded
 /// payload (`b64`) the signed text would differ from the parsed one.
-fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {
+fn header_algorithm(header: &Map<String, Value>) -> Result<Algorithm, TokenError> {
     if header.contains_key("crit") {
         return Err(TokenError::Malformed("its header has crit"));
     }

@@ -51,7 +51,7 @@ fn changed(name: &str, value: Value) -> String {
 }
 
 fn why(outcome: Result<Claims, TokenError>) -> String {
-    outcome.map_or_else(|error| error.why().to_owned(), |_| "good".to_owned())
+    outcome.map_or_else(|error| error.metric_label().to_owned(), |_| "good".to_owned())
 }
 
 #[track_caller]

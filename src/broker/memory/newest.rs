@@ -13,7 +13,7 @@ pub(super) struct Newest(HashMap<u64, (Offset, Entry)>);
 
 impl Newest {
     /// The stamp of an event of `key`; none if the event is the last one already.
-    pub(super) fn stamp(&self, key: &str, id: &EventId, now_ms: u64) -> Option<Stamp> {
+    pub(super) fn next_stamp(&self, key: &str, id: &EventId, now_ms: u64) -> Option<Stamp> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let key = hasher.finish();
@@ -21,12 +21,12 @@ impl Newest {
             // A repeated publish of the current event changes nothing.
             Some((_, newest)) if newest.id == *id => None,
             Some((at, _)) => Some(Stamp { key, at: Offset::next(Some(*at), now_ms) }),
-            None => Some(Stamp { key, at: Offset::at(now_ms) }),
+            None => Some(Stamp { key, at: Offset::first_of_ms(now_ms) }),
         }
     }
 
     /// Keeps an event, and drops the oldest when there are more than `most` keys.
-    pub(super) fn keep(&mut self, stamp: Stamp, entry: Entry, most: usize) {
+    pub(super) fn keep_newest(&mut self, stamp: Stamp, entry: Entry, most: usize) {
         self.0.insert(stamp.key, (stamp.at, entry));
         // A tenth more than needed is dropped, so that the sort is not repeated for each event.
         if self.0.len() > most {
@@ -49,7 +49,7 @@ impl Newest {
     }
 
     /// The events newer than `oldest_ms`, oldest first.
-    pub(super) fn current(&self, oldest_ms: u64) -> Vec<Entry> {
+    pub(super) fn newer_than(&self, oldest_ms: u64) -> Vec<Entry> {
         let mut current: Vec<&(Offset, Entry)> = self.0.values().filter(|(at, _)| at.ms > oldest_ms).collect();
         current.sort_unstable_by_key(|(at, _)| *at);
         current.into_iter().map(|(_, entry)| entry.clone()).collect()

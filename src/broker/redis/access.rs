@@ -11,18 +11,18 @@ const NODE_COMMANDS: &str = "+ping +hello +select +info +time +subscribe +unsubs
     +zadd +zrem +zremrangebyscore +zincrby +zscore +zscan";
 
 /// The `ACL SETUSER` line of a node, named `gateway`, with the password `secret`.
-fn node(prefix: &str) -> String {
+fn node_acl(prefix: &str) -> String {
     format!("ACL SETUSER gateway on >secret resetkeys ~{prefix}:* resetchannels &{prefix}:* -@all {NODE_COMMANDS}")
 }
 
 /// The `ACL SETUSER` line of a publishing service, named `svc`, with the password `secret`.
-fn publisher(prefix: &str) -> String {
+fn publisher_acl(prefix: &str) -> String {
     format!("ACL SETUSER svc on >secret resetkeys ~{prefix}:{{* resetchannels &{prefix}:{{* -@all {COMMANDS}")
 }
 
 /// Both lines as a comment for the library.
-pub(super) fn comment(prefix: &str) -> String {
-    let (publisher, node) = (publisher(prefix), node(prefix));
+pub(super) fn acl_comment(prefix: &str) -> String {
+    let (publisher, node) = (publisher_acl(prefix), node_acl(prefix));
     format!(
         "-- A Redis user for publishing, who reaches nothing but the keys and channels of rooms; put a name and a password in\n\
          -- the place of `svc` and `secret`:\n--\n--   {publisher}\n--\n-- And one for the nodes:\n--\n--   {node}\n\n"

@@ -44,12 +44,12 @@ impl Canary {
     }
 
     /// Records a received message.
-    pub(super) fn heard(&self) {
+    pub(super) fn note_traffic(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records that a canary came back.
-    pub(super) fn came(&self, number: u64) {
+    pub(super) fn note_return(&self, number: u64) {
         self.back.send_modify(|back| *back = number.max(*back));
     }
 
@@ -73,13 +73,13 @@ impl Canary {
 
 /// Sends canaries as long as they come back, then returns the failure of the pub/sub connection. A failure of the
 /// probe link is waited out: it is reported by the probe.
-pub(super) async fn watch(broker: &RedisBroker, every: Duration) -> String {
+pub(super) async fn watch_connection(broker: &RedisBroker, every: Duration) -> String {
     let canary = &broker.canary;
     let mut turns = interval(every);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns.tick().await;
     loop {
-        let generation = broker.links.probe.connected().await;
+        let generation = broker.links.probe.wait_until_connected().await;
         let number = canary.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let told = broker.links.probe.clone().publish::<_, _, usize>(&canary.channel, number.to_string()).await;
         match told {
@@ -111,14 +111,14 @@ mod tests {
         let before = Instant::now();
         assert!(!canary.is_back(1).await);
         assert_eq!(before.elapsed(), DEAF);
-        canary.came(1);
+        canary.note_return(1);
         assert!(canary.is_back(1).await);
 
         let before = Instant::now();
         let chatter = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                canary.heard();
+                canary.note_traffic();
             }
         };
         let back = tokio::select! { back = canary.is_back(2) => back, () = chatter => unreachable!() };

@@ -50,7 +50,7 @@ impl Function {
         let block = format!("local VERSION = {VERSION}\nlocal TABLE = '{table}'\n{body}");
         let (before, rest) = SOURCE.split_once(BEGIN).unwrap_or((SOURCE, ""));
         let (_, after) = rest.split_once(END).unwrap_or(("", ""));
-        let user = access::comment(prefix);
+        let user = access::acl_comment(prefix);
         let code = format!("{before}{user}{BEGIN}{block}{END}{after}");
         // One library per prefix, so that two deployments can share a server.
         let code = code.replacen("name=hallway\n", &format!("name={prefix}\n"), 1);
@@ -65,18 +65,18 @@ impl Function {
 
     /// The name of the function that services call.
     #[must_use]
-    pub fn publish(&self) -> String {
+    pub fn publish_name(&self) -> String {
         format!("{}_publish", self.prefix)
     }
 
     /// The name of the function that reads a room.
-    pub(super) fn read(&self) -> String {
+    pub(super) fn read_name(&self) -> String {
         format!("{}_read", self.prefix)
     }
 
     /// The call that records the time and repairs the marks that `complete` relies on. `passed` is the time since
     /// this node's last call.
-    pub(super) fn note(&self, passed: Option<Duration>) -> Cmd {
+    pub(super) fn note_command(&self, passed: Option<Duration>) -> Cmd {
         let prefix = &self.prefix;
         let mut call = cmd("FCALL");
         call.arg(format!("{prefix}_note")).arg(3);
@@ -87,8 +87,8 @@ impl Function {
 
     /// Makes sure that Redis holds a library that this node can use. Loading it, and recording since when it is
     /// there, is one transaction.
-    pub(super) async fn ensure(&self, redis: &mut Link) -> Result<(), RedisError> {
-        match self.loaded(redis).await? {
+    pub(super) async fn ensure_loaded(&self, redis: &mut Link) -> Result<(), RedisError> {
+        match self.loaded_state(redis).await? {
             Loaded::Same => {}
             // A newer node loaded it, as in a rolling upgrade. Replacing it would take its features from that node.
             Loaded::Newer => {
@@ -115,13 +115,13 @@ impl Function {
 
     /// Whether Redis holds this version of the library or a newer one.
     pub(super) async fn is_held(&self, redis: &mut Link) -> Result<bool, RedisError> {
-        Ok(matches!(self.loaded(redis).await?, Loaded::OtherTable | Loaded::Same | Loaded::Newer))
+        Ok(matches!(self.loaded_state(redis).await?, Loaded::OtherTable | Loaded::Same | Loaded::Newer))
     }
 
     /// The record to write with a load. The memory of an absent library, or of a version that recorded none, is
     /// unknown.
     fn note_of(&self, found: Loaded) -> Cmd {
-        let mut note = self.note(None);
+        let mut note = self.note_command(None);
         if matches!(found, Loaded::Absent | Loaded::Older) {
             note.arg("ANEW");
         }
@@ -129,20 +129,20 @@ impl Function {
     }
 
     /// Loads the library where Redis holds none that a node can use.
-    pub(super) async fn provide(&self, redis: &mut Link) -> Result<(), RedisError> {
-        match self.loaded(redis).await? {
-            Loaded::Absent | Loaded::Older => self.ensure(redis).await,
+    pub(super) async fn load_if_absent(&self, redis: &mut Link) -> Result<(), RedisError> {
+        match self.loaded_state(redis).await? {
+            Loaded::Absent | Loaded::Older => self.ensure_loaded(redis).await,
             Loaded::OtherTable | Loaded::Same | Loaded::Newer => Ok(()),
         }
     }
 
     /// Checks whether another node loaded other settings. Loads only when the library is absent, or too old for this
     /// node to read with.
-    pub(super) async fn watch(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
-        let found = self.loaded(redis).await?;
+    pub(super) async fn recheck_loaded(&self, redis: &mut Link, warned: &mut bool) -> Result<(), RedisError> {
+        let found = self.loaded_state(redis).await?;
         // Other settings are not replaced: two nodes with different ones would reload it in turns.
         if matches!(found, Loaded::Absent | Loaded::Older) {
-            return self.ensure(redis).await;
+            return self.ensure_loaded(redis).await;
         }
         let differs = found == Loaded::OtherTable;
         gauge!(FUNCTION_DIFFERS).set(if differs { 1.0 } else { 0.0 });
@@ -157,7 +157,7 @@ impl Function {
         Ok(())
     }
 
-    async fn loaded(&self, redis: &mut Link) -> Result<Loaded, RedisError> {
+    async fn loaded_state(&self, redis: &mut Link) -> Result<Loaded, RedisError> {
         let info =
             cmd("FCALL_RO").arg(format!("{}_info", self.prefix)).arg(0).query_async::<(i64, String)>(redis).await;
         match info {
@@ -183,11 +183,11 @@ fn settings(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: u
         id_window.as_millis(),
         classes.max_latest(),
     );
-    for class in classes.all() {
-        out.push_str(&form(class));
+    for class in classes.all_classes() {
+        out.push_str(&form_literal(class));
     }
     out.push_str("}\nlocal TYPES = {\n");
-    for (name, rule) in classes.types() {
+    for (name, rule) in classes.type_rules() {
         let key = rule.key.as_ref().map_or_else(String::new, |key| format!(", '{key}'"));
         let written = writeln!(out, "  ['{name}'] = {{ '{}'{key} }},", rule.delivery.as_str());
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
@@ -196,7 +196,7 @@ fn settings(prefix: &str, classes: &Classes, id_window: Duration, event_bytes: u
     out
 }
 
-fn form(class: &Class) -> String {
+fn form_literal(class: &Class) -> String {
     let segment = |segment: &Segment| match segment {
         Segment::Word(word) => format!("'{word}'"),
         Segment::Id(_) => "'*'".to_owned(),

@@ -13,15 +13,16 @@ use crate::logs;
 
 /// The current events, oldest first. Bounded by `history.max_latest` and `limits.event_bytes`, which the function
 /// enforces.
-pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entry>, RedisError> {
+pub(super) async fn read_latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entry>, RedisError> {
     let mut read = pipe();
     // With Redis' clock in the same transaction: stamps are its times, and a node's clock may differ.
     read.atomic().cmd("HGETALL").arg(broker.keys.latest(room)).cmd("TIME");
     let (kept, (seconds, micros)): (HashMap<Vec<u8>, Vec<u8>>, (u64, u64)) =
         read.query_async(&mut broker.links.history.clone()).await?;
-    let ttl = u64::try_from(broker.classes.of(room).retention.ttl.as_millis()).unwrap_or(u64::MAX);
+    let ttl = u64::try_from(broker.classes.class_of(room).retention.ttl.as_millis()).unwrap_or(u64::MAX);
     let oldest = (seconds * 1000 + micros / 1000).saturating_sub(ttl);
-    let mut current: Vec<(Offset, Entry)> = kept.values().filter_map(|value| entry(broker, room, value)).collect();
+    let mut current: Vec<(Offset, Entry)> =
+        kept.values().filter_map(|value| parse_entry(broker, room, value)).collect();
     // The hash expires as a whole; single events end here.
     current.retain(|(at, _)| at.ms > oldest);
     current.sort_unstable_by_key(|(at, _)| *at);
@@ -29,7 +30,7 @@ pub(super) async fn latest(broker: &RedisBroker, room: &Room) -> Result<Vec<Entr
 }
 
 /// Parses a value. One that was not written by a node or the function is skipped and logged.
-fn entry(broker: &RedisBroker, room: &Room, value: &[u8]) -> Option<(Offset, Entry)> {
+fn parse_entry(broker: &RedisBroker, room: &Room, value: &[u8]) -> Option<(Offset, Entry)> {
     let blank = value.iter().position(|byte| *byte == b' ')?;
     let entry = Entry::parse(&value[blank + 1..], &broker.classes);
     let entry = entry
@@ -37,5 +38,5 @@ fn entry(broker: &RedisBroker, room: &Room, value: &[u8]) -> Option<(Offset, Ent
             |error| tracing::warn!(event = logs::LATEST_STRANGE, %error, "a room's newest hold what is not ours"),
         )
         .ok()?;
-    Some((entry.stamp(room)?.at, entry))
+    Some((entry.stamp_in(room)?.at, entry))
 }

@@ -10,7 +10,7 @@ use crate::broker::event_id;
 ///
 /// # Errors
 /// When the text is not a valid event.
-pub(super) fn entry(room: Room, text: &[u8], now_ms: u64) -> Result<Entry, InvalidEvent> {
+pub(super) fn plain_entry(room: Room, text: &[u8], now_ms: u64) -> Result<Entry, InvalidEvent> {
     let draft = Draft::parse(text)?;
     let id = draft.id.unwrap_or_else(event_id);
     let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);

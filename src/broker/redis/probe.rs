@@ -25,7 +25,7 @@ struct Memory {
     noted: Option<Instant>,
 }
 
-pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: FeedSender) {
+pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: FeedSender) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut memory, mut seen) = (Memory::default(), (0, 0));
@@ -33,77 +33,79 @@ pub(super) async fn run(broker: Arc<RedisBroker>, settings: BrokerSettings, ever
         tokio::select! {
             _ = turns.tick() => {}
             // A changed connection is probed at once: readiness must not lag behind by an interval.
-            () = broker.links.commands.replaced(seen.0) => turns.reset(),
-            () = broker.links.probe.replaced(seen.1) => turns.reset(),
+            () = broker.links.commands.wait_until_replaced(seen.0) => turns.reset(),
+            () = broker.links.probe.wait_until_replaced(seen.1) => turns.reset(),
         }
-        seen = generations(&broker);
-        turn(&broker, &settings, &feed, &mut memory).await;
+        seen = connection_generations(&broker);
+        probe_once(&broker, &settings, &feed, &mut memory).await;
     }
 }
 
-async fn turn(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
+async fn probe_once(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
     let breaks = broker.links.commands.breaks();
     // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
     // The first connection is no break.
     if breaks > memory.breaks.max(1) {
-        feed.restored();
+        feed.report_break();
     }
     memory.breaks = memory.breaks.max(breaks);
-    let seen = generations(broker);
+    let seen = connection_generations(broker);
     let outcome = match broker.links.commands.problem().or_else(|| broker.links.probe.problem()) {
         Some(problem) => Err(problem),
-        None => look(broker, settings, memory).await.map_err(|error| remedy::problem("commands", &error)),
+        None => {
+            check_redis(broker, settings, memory).await.map_err(|error| remedy::describe_problem("commands", &error))
+        }
     };
     // A failure on a connection that was replaced meanwhile says nothing about its successor, which is probed next.
-    if outcome.is_ok() || generations(broker) == seen {
-        broker.checks.set(Check::Commands, outcome.err());
+    if outcome.is_ok() || connection_generations(broker) == seen {
+        broker.checks.set_outcome(Check::Commands, outcome.err());
     }
 }
 
 /// The generations of the connections that readiness depends on.
-fn generations(broker: &RedisBroker) -> (u64, u64) {
+fn connection_generations(broker: &RedisBroker) -> (u64, u64) {
     (broker.links.commands.generation(), broker.links.probe.generation())
 }
 
 /// Puts into Redis what must be there before this node relies on it: first the birth, then the function, so that
 /// nothing is stored before the birth. A restarted Redis may have lost both. One round trip when it has not.
-pub(super) async fn prepare(broker: &RedisBroker) -> Result<(), RedisError> {
+pub(super) async fn prepare_redis(broker: &RedisBroker) -> Result<(), RedisError> {
     let mut redis = broker.links.probe.clone();
-    let (begun, holds) = tokio::join!(marks::begin(broker), broker.function.is_held(&mut redis));
+    let (begun, holds) = tokio::join!(marks::mark_birth(broker), broker.function.is_held(&mut redis));
     begun?;
-    if holds? { Ok(()) } else { broker.function.provide(&mut broker.links.probe.clone()).await }
+    if holds? { Ok(()) } else { broker.function.load_if_absent(&mut broker.links.probe.clone()).await }
 }
 
 /// Checks the mode, the birth, the function, the rights and the eviction policy.
-async fn look(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
-    let mode = broker.links.commands.is_cluster().then(|| remedy::cluster().to_owned());
-    broker.checks.set(Check::Mode, mode);
+async fn check_redis(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
+    let mode = broker.links.commands.is_cluster().then(|| remedy::cluster_remedy().to_owned());
+    broker.checks.set_outcome(Check::Mode, mode);
     // Before the function: an event stored without a birth could not prove its history complete.
-    marks::begin(broker).await?;
+    marks::mark_birth(broker).await?;
     let mut redis = broker.links.probe.clone();
     if memory.loaded {
         // Once this node has loaded its library, a different one is reported and not replaced again.
-        broker.function.watch(&mut redis, &mut memory.warned).await?;
+        broker.function.recheck_loaded(&mut redis, &mut memory.warned).await?;
     } else {
-        broker.function.ensure(&mut redis).await?;
+        broker.function.ensure_loaded(&mut redis).await?;
         memory.loaded = true;
     }
-    let missing = rights::missing(broker).await?;
+    let missing = rights::first_refusal(broker).await?;
     let lacks_a_right = missing.is_some();
-    broker.checks.set(Check::Rights, missing);
+    broker.checks.set_outcome(Check::Rights, missing);
     // The functions need the same rights, and their error does not name the missing one.
     if lacks_a_right {
         return Ok(());
     }
     let passed = memory.noted.replace(Instant::now()).map(|before| before.elapsed());
-    marks::note(broker, passed).await?;
-    let evicts = if settings.allow_eviction { None } else { eviction(broker).await };
-    broker.checks.set(Check::Policy, evicts);
+    marks::note_time(broker, passed).await?;
+    let evicts = if settings.allow_eviction { None } else { eviction_problem(broker).await };
+    broker.checks.set_outcome(Check::Policy, evicts);
     Ok(())
 }
 
 /// The failure of the eviction policy. Managed servers disable `CONFIG`, so `INFO` is read first.
-async fn eviction(broker: &RedisBroker) -> Option<String> {
+async fn eviction_problem(broker: &RedisBroker) -> Option<String> {
     // An unknown policy counts as a failure: a history that is evicted in silence cannot be reported as incomplete.
     let Some(policy) = eviction_policy(broker).await else {
         return Some(

@@ -6,7 +6,7 @@ use hallway_rooms::draft::Draft;
 use hallway_rooms::entry::{self, Entry, Keep};
 use hallway_rooms::key::Room;
 
-use super::{RedisBroker, function, tell, unavailable};
+use super::{RedisBroker, function, publish_message, unavailable};
 use crate::broker::{Placed, Publication, PublishError};
 use crate::clock::now_ms;
 
@@ -36,21 +36,21 @@ type Place = (String, String, i64);
 pub(super) async fn publish(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
     broker.is_no_cluster()?;
     if is_plain(&event) {
-        return send(broker, event).await;
+        return publish_unstored(broker, event).await;
     }
-    let placed = match query(broker, &event).await {
+    let placed = match call_function(broker, &event).await {
         Err(error) if function::is_absent(&error) => {
             // Redis was restarted without its data, or its functions were flushed: load and try once more.
-            broker.function.ensure(&mut broker.connection()).await.map_err(|e| refused(&e))?;
-            query(broker, &event).await
+            broker.function.ensure_loaded(&mut broker.command_link()).await.map_err(|e| to_publish_error(&e))?;
+            call_function(broker, &event).await
         }
         reply => reply,
     };
-    placed.map_err(|e| refused(&e))
+    placed.map_err(|e| to_publish_error(&e))
 }
 
-async fn query(broker: &RedisBroker, event: &Publication) -> Result<Vec<Placed>, RedisError> {
-    placed(event, call(broker, event).query_async(&mut broker.connection()).await?)
+async fn call_function(broker: &RedisBroker, event: &Publication) -> Result<Vec<Placed>, RedisError> {
+    parse_placed(event, publish_command(broker, event).query_async(&mut broker.command_link()).await?)
 }
 
 /// Whether the event is stored nowhere, whatever its rooms and type say.
@@ -59,9 +59,9 @@ pub(super) fn is_plain(event: &Publication) -> bool {
 }
 
 /// The call for an event. All rooms' short keys go into one call, because one primary has them all.
-pub(super) fn call(broker: &RedisBroker, event: &Publication) -> Cmd {
+pub(super) fn publish_command(broker: &RedisBroker, event: &Publication) -> Cmd {
     let mut call = cmd("FCALL");
-    call.arg(broker.function.publish()).arg(event.rooms.len());
+    call.arg(broker.function.publish_name()).arg(event.rooms.len());
     for room in &event.rooms {
         call.arg(broker.keys.channel(room));
     }
@@ -73,7 +73,7 @@ pub(super) fn call(broker: &RedisBroker, event: &Publication) -> Cmd {
 }
 
 /// Parses the function's reply.
-pub(super) fn placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, RedisError> {
+pub(super) fn parse_placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, RedisError> {
     let reply: Vec<Value> = from_redis_value(reply)?;
     let place = |(room, place): (&Room, Value)| {
         let (_, offset, duplicate): Place = from_redis_value(place)?;
@@ -85,7 +85,7 @@ pub(super) fn placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, R
 
 /// Classifies an error. The function's own refusals begin with their code. Errors that concern Redis may pass and are
 /// worth a retry; any other is final for this event, such as a room's key of another type.
-pub(super) fn refused(error: &RedisError) -> PublishError {
+pub(super) fn to_publish_error(error: &RedisError) -> PublishError {
     let detail = error.detail().unwrap_or_default().to_owned();
     match detail.split(' ').next() {
         Some("invalid-event" | "invalid-room" | "usage") => PublishError::Invalid(detail),
@@ -102,7 +102,7 @@ fn may_pass(error: &RedisError) -> bool {
 }
 
 /// The message of an event that is stored nowhere.
-pub(super) fn message(event: &Publication) -> Vec<u8> {
+pub(super) fn unstored_message(event: &Publication) -> Vec<u8> {
     let stamped = Draft::parse(&event.text).ok().and_then(|draft| draft.timestamp);
     let now = now_ms();
     let Publication { rooms, text, id, requires_ack, .. } = event.clone();
@@ -112,16 +112,16 @@ pub(super) fn message(event: &Publication) -> Vec<u8> {
 }
 
 /// The outcome for such an event: no offset in any room.
-pub(super) fn unplaced(event: &Publication) -> Vec<Placed> {
+pub(super) fn places_of_unstored(event: &Publication) -> Vec<Placed> {
     event.rooms.iter().map(|room| Placed { room: room.clone(), offset: None, duplicate: false }).collect()
 }
 
-async fn send(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
-    let message = message(&event);
+async fn publish_unstored(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
+    let message = unstored_message(&event);
     for room in &event.rooms {
-        tell(broker, &broker.keys.channel(room), &message).await.map_err(|e| unavailable(&e))?;
+        publish_message(broker, &broker.keys.channel(room), &message).await.map_err(|e| unavailable(&e))?;
     }
-    Ok(unplaced(&event))
+    Ok(places_of_unstored(&event))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
 
     #[track_caller]
     fn check(code: &str, detail: &str, expected: fn(&PublishError) -> bool) {
-        let error = refused(&make_extension_error(code.to_owned(), Some(detail.to_owned())));
+        let error = to_publish_error(&make_extension_error(code.to_owned(), Some(detail.to_owned())));
         assert!(expected(&error), "{code} {detail}: {error:?}");
     }
 

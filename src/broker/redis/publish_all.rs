@@ -6,7 +6,7 @@
 
 use ::redis::{Pipeline, RedisError, Value, pipe};
 
-use super::publish::{call, is_plain, message, placed, refused, unplaced};
+use super::publish::{is_plain, parse_placed, places_of_unstored, publish_command, to_publish_error, unstored_message};
 use super::{RedisBroker, function, unavailable};
 use crate::broker::{Outcomes, Placed, Publication, PublishError, Unavailable};
 
@@ -22,16 +22,16 @@ pub(super) async fn publish_all(broker: &RedisBroker, events: &[Publication]) ->
     let mut outcomes = Vec::with_capacity(events.len());
     let mut rest = events;
     while !rest.is_empty() {
-        let (portion, later) = rest.split_at(portion(rest));
-        let replies = act(broker, portion).await.map_err(|error| unavailable(&error))?;
-        outcomes.extend(judge(portion, replies)?);
+        let (portion, later) = rest.split_at(batch_length(rest));
+        let replies = send_batch(broker, portion).await.map_err(|error| unavailable(&error))?;
+        outcomes.extend(judge_replies(portion, replies)?);
         rest = later;
     }
     Ok(outcomes)
 }
 
 /// The number of events in the next batch, at least one.
-fn portion(events: &[Publication]) -> usize {
+fn batch_length(events: &[Publication]) -> usize {
     let sizes = events.iter().take(PORTION).scan(0, |sum, event| {
         *sum += event.text.len();
         Some(*sum)
@@ -39,28 +39,28 @@ fn portion(events: &[Publication]) -> usize {
     sizes.take_while(|sum| *sum <= PORTION_BYTES).count().max(1)
 }
 
-async fn act(broker: &RedisBroker, events: &[Publication]) -> Result<Vec<Reply>, RedisError> {
-    let transaction = transaction(broker, events);
-    let replies: Vec<Reply> = transaction.query_async(&mut broker.connection()).await?;
+async fn send_batch(broker: &RedisBroker, events: &[Publication]) -> Result<Vec<Reply>, RedisError> {
+    let transaction = build_transaction(broker, events);
+    let replies: Vec<Reply> = transaction.query_async(&mut broker.command_link()).await?;
     // The function is absent for all calls of a transaction or for none.
     if !replies.iter().any(|reply| reply.as_ref().is_err_and(function::is_absent)) {
         return Ok(replies);
     }
-    broker.function.ensure(&mut broker.connection()).await?;
+    broker.function.ensure_loaded(&mut broker.command_link()).await?;
     // Repeated as a whole: no call stored anything. A plain message in it goes out twice, with the same id.
-    transaction.query_async(&mut broker.connection()).await
+    transaction.query_async(&mut broker.command_link()).await
 }
 
-fn transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
+fn build_transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
     let mut pipe = pipe();
     pipe.atomic().ignore_errors();
     for event in events {
         // Stored events go through the function, the rest is published directly.
         if !is_plain(event) {
-            pipe.add_command(call(broker, event));
+            pipe.add_command(publish_command(broker, event));
             continue;
         }
-        let message = message(event);
+        let message = unstored_message(event);
         for room in &event.rooms {
             pipe.cmd("PUBLISH").arg(broker.keys.channel(room)).arg(message.as_slice());
         }
@@ -68,9 +68,9 @@ fn transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
     pipe
 }
 
-fn judge(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes, Unavailable> {
+fn judge_replies(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes, Unavailable> {
     let mut replies = replies.into_iter();
-    let outcomes = events.iter().map(|event| match outcome(event, &mut replies) {
+    let outcomes = events.iter().map(|event| match event_outcome(event, &mut replies) {
         // An outage in one outcome makes the whole batch uncertain, so it is reported for all.
         Err(PublishError::Unavailable(outage)) => Err(outage),
         outcome => Ok(outcome),
@@ -79,13 +79,13 @@ fn judge(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes, Unavai
 }
 
 /// Takes as many replies as the event has commands.
-fn outcome(event: &Publication, replies: &mut impl Iterator<Item = Reply>) -> Result<Vec<Placed>, PublishError> {
+fn event_outcome(event: &Publication, replies: &mut impl Iterator<Item = Reply>) -> Result<Vec<Placed>, PublishError> {
     let mut next = || replies.next().ok_or_else(|| Unavailable("a transaction was not answered in full".to_owned()));
     if !is_plain(event) {
-        return next()?.and_then(|reply| placed(event, reply)).map_err(|error| refused(&error));
+        return next()?.and_then(|reply| parse_placed(event, reply)).map_err(|error| to_publish_error(&error));
     }
     for _ in &event.rooms {
-        next()?.map_err(|error| refused(&error))?;
+        next()?.map_err(|error| to_publish_error(&error))?;
     }
-    Ok(unplaced(event))
+    Ok(places_of_unstored(event))
 }

@@ -35,12 +35,12 @@ pub(super) struct Page {
 
 impl Page {
     /// The part of the page that follows `from`, which must lie at the page's start or after it.
-    pub(super) fn history(&self, room: &Room, from: From, limit: usize) -> History {
-        let wanted = |entry: &&Entry| entry.link(room).is_none_or(|link| from.wants(link.offset));
+    pub(super) fn to_history(&self, room: &Room, from: From, limit: usize) -> History {
+        let wanted = |entry: &&Entry| entry.link_in(room).is_none_or(|link| from.includes_offset(link.offset));
         let mut entries: Vec<Entry> = self.entries.iter().filter(wanted).cloned().collect();
         let has_more = self.has_more || entries.len() > limit;
         entries.truncate(limit);
-        let links: Vec<Link> = entries.iter().filter_map(|entry| entry.link(room)).collect();
+        let links: Vec<Link> = entries.iter().filter_map(|entry| entry.link_in(room)).collect();
         // An entry of this room that names no offset in it replaced one that cannot be returned, so the history has a
         // gap.
         let complete = links.len() == entries.len() && self.facts.complete(from, &links, has_more);
@@ -48,8 +48,8 @@ impl Page {
     }
 }
 
-pub(super) async fn facts(broker: &RedisBroker, link: &mut link::Link, room: &Room) -> Result<Facts, RedisError> {
-    let answer = call(broker, room, From::After(END), (0, 0)).query_async(link).await?;
+pub(super) async fn read_facts(broker: &RedisBroker, link: &mut link::Link, room: &Room) -> Result<Facts, RedisError> {
+    let answer = read_command(broker, room, From::After(END), (0, 0)).query_async(link).await?;
     let facts = page_of(broker, answer)?.facts;
     say_if_ahead(broker, room, &facts);
     Ok(facts)
@@ -62,7 +62,7 @@ pub(super) async fn facts_of(
     link: &mut link::Link,
     rooms: &[Room],
 ) -> Result<Vec<Facts>, RedisError> {
-    let [history, last, ..] = broker.keys.trial();
+    let [history, last, ..] = broker.keys.trial_keys();
     let mut read = pipe();
     read.atomic().cmd("MGET");
     rooms.iter().for_each(|room| _ = read.arg(broker.keys.last(room)));
@@ -72,24 +72,24 @@ pub(super) async fn facts_of(
     Ok(lasts.into_iter().map(|last| Facts { last: last.and_then(|text| text.parse().ok()), ..shared }).collect())
 }
 
-pub(super) async fn history(
+pub(super) async fn read_history(
     broker: &RedisBroker,
     link: &mut link::Link,
     room: &Room,
     from: From,
     limit: usize,
 ) -> Result<History, RedisError> {
-    Ok(page(broker, link, room, (from, limit, PAGE_BYTES)).await?.history(room, from, limit))
+    Ok(read_page(broker, link, room, (from, limit, PAGE_BYTES)).await?.to_history(room, from, limit))
 }
 
 /// At most `limit` entries from a start, and at most `bytes` of them, but one at least.
-pub(super) async fn page(
+pub(super) async fn read_page(
     broker: &RedisBroker,
     link: &mut link::Link,
     room: &Room,
     (from, limit, bytes): (From, usize, usize),
 ) -> Result<Page, RedisError> {
-    let answer = call(broker, room, from, (limit, bytes)).query_async(link).await?;
+    let answer = read_command(broker, room, from, (limit, bytes)).query_async(link).await?;
     let page = page_of(broker, answer)?;
     say_if_ahead(broker, room, &page.facts);
     Ok(page)
@@ -110,7 +110,7 @@ fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
 }
 
 /// The call that reads a page, or only the facts when the limit is 0.
-pub(super) fn call(broker: &RedisBroker, room: &Room, from: From, most: (usize, usize)) -> Cmd {
+pub(super) fn read_command(broker: &RedisBroker, room: &Room, from: From, most: (usize, usize)) -> Cmd {
     call_on(broker, (&broker.keys.history(room), &broker.keys.last(room)), from, most)
 }
 
@@ -123,7 +123,7 @@ fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (lim
     };
     let keys = &broker.keys;
     let mut call = cmd("FCALL");
-    call.arg(broker.function.read()).arg(5).arg(history).arg(last);
+    call.arg(broker.function.read_name()).arg(5).arg(history).arg(last);
     call.arg(keys.birth()).arg(keys.memory()).arg(keys.clock()).arg(start).arg(limit).arg(bytes);
     call
 }
@@ -132,7 +132,7 @@ fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (lim
 pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, RedisError> {
     let (last, birth, memory, clock, in_force, (seconds, micros), more, stored) = from_redis_value::<Answer>(answer)?;
     let now_ms = seconds * 1000 + micros / 1000;
-    let (recorded, memory_since_ms) = remembered(memory.as_deref(), in_force, now_ms);
+    let (recorded, memory_since_ms) = shortest_memory(memory.as_deref(), in_force, now_ms);
     let facts = Facts {
         now_ms,
         birth_ms: birth.and_then(|text| text.parse().ok()),
@@ -140,15 +140,15 @@ pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, Redis
         // The shorter of both: an offset that either side forgets may be missing.
         memory: recorded.min(broker.classes.memory()),
         memory_since_ms,
-        twice: twice(clock.as_deref(), now_ms),
+        twice: repeated_time(clock.as_deref(), now_ms),
     };
-    let entries = stored.into_iter().filter_map(|stored| entry(broker, stored)).collect();
+    let entries = stored.into_iter().filter_map(|stored| parse_entry(broker, stored)).collect();
     Ok(Page { facts, entries, has_more: more == 1 })
 }
 
 /// The shortest memory in force, and since when. A function that was loaded without a record counts as loaded at this
 /// moment.
-fn remembered(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64) {
+fn shortest_memory(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64) {
     let noted = noted.and_then(|text| text.split_once(' '));
     let noted = noted.and_then(|(memory, since)| Some((memory.parse::<u64>().ok()?, since.parse().ok()?)));
     let since = noted.filter(|(memory, _)| *memory == in_force).map_or(now_ms, |(_, since)| since);
@@ -157,7 +157,7 @@ fn remembered(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration, u64
 
 /// The time that the clock went through twice. Before a recorded highest time, and as long as nothing is recorded
 /// about the setback, that may be all time up to it. Without any record it is all time until now.
-fn twice(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
+fn repeated_time(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
     let mut words = noted.unwrap_or_default().split(' ').map_while(|word| word.parse::<u64>().ok());
     let (Some(highest), Some(from_ms), Some(to_ms)) = (words.next(), words.next(), words.next()) else {
         return Some(Twice { from_ms: 0, to_ms: now_ms });
@@ -170,7 +170,7 @@ fn twice(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
 }
 
 /// Parses an entry. One that was not written by the function is skipped and logged.
-fn entry(broker: &RedisBroker, (id, message): Stored) -> Option<Entry> {
+fn parse_entry(broker: &RedisBroker, (id, message): Stored) -> Option<Entry> {
     let entry = Entry::parse(&message?, &broker.classes);
     entry.inspect_err(|error| tracing::warn!(event = logs::ENTRY_STRANGE, %id, %error, "a stream holds an entry that is not ours")).ok()
 }

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{RedisBroker, latest, read, unreadable};
+use super::{RedisBroker, latest, read, room_unreadable};
 use crate::broker::{Portion, Resumed, Unavailable};
 use crate::metrics::{HISTORY_READS, HISTORY_READS_SHARED};
 use kept::Kept;
@@ -84,20 +84,20 @@ impl Reads {
     }
 
     /// A part of a room's history, from a read that begins after this call.
-    pub(super) async fn page(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+    pub(super) async fn read_page(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
         let (to, answer) = oneshot::channel();
-        self.ask(room, |line| line.ask(portion, to));
+        self.enqueue(room, |line| line.add_waiter(portion, to));
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 
     /// The `latest` events of a room, from a read that begins after this call.
-    pub(super) async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
+    pub(super) async fn read_latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
         let (to, answer) = oneshot::channel();
-        self.ask(room, |line| line.ask_newest(to));
+        self.enqueue(room, |line| line.ask_newest(to));
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    fn ask(&self, room: &Room, ask: impl FnOnce(&mut Line)) {
+    fn enqueue(&self, room: &Room, ask: impl FnOnce(&mut Line)) {
         let mut state = self.state.lock();
         let line = state.lines.entry(room.clone()).or_default();
         ask(line);
@@ -118,12 +118,12 @@ impl Reads {
     }
 
     /// Takes the commands that wait for a room: the read that begins is theirs.
-    fn begin(&self, room: &Room) -> Batch {
-        self.state.lock().lines.get_mut(room).map(Line::take).unwrap_or_default()
+    fn begin_read(&self, room: &Room) -> Batch {
+        self.state.lock().lines.get_mut(room).map(Line::take_batch).unwrap_or_default()
     }
 
     /// Queues a room again after a read if commands still wait for it.
-    fn end(&self, room: &Room) {
+    fn end_read(&self, room: &Room) {
         let mut state = self.state.lock();
         let Some(line) = state.lines.get(room) else { return };
         if line.is_empty() {
@@ -148,7 +148,7 @@ fn given_up() -> Unavailable {
 
 /// Reads requested rooms, for ever. A read goes on even if no command waits for it any more: its page serves the
 /// retries.
-pub(super) async fn run(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: CancellationToken) {
+pub(super) async fn serve_reads(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: CancellationToken) {
     loop {
         // Before a room is taken from the queue: it collects waiting commands for as long as possible.
         let Ok(permit) = broker.reads.budget.clone().acquire_owned().await else { return };
@@ -156,7 +156,7 @@ pub(super) async fn run(broker: Arc<RedisBroker>, tasks: TaskTracker, stop: Canc
         let reading = broker.clone();
         let one = async move {
             let turn = Turn { broker: &reading, room: &room };
-            turn.read().await;
+            turn.read_room().await;
             drop(permit);
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(one));
@@ -171,13 +171,13 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.broker.reads.end(self.room);
+        self.broker.reads.end_read(self.room);
     }
 }
 
 impl Turn<'_> {
-    async fn read(&self) {
-        let mut batch = self.broker.reads.begin(self.room);
+    async fn read_room(&self) {
+        let mut batch = self.broker.reads.begin_read(self.room);
         let newest = batch.take_newest();
         // Both reads at once: a join waits for both.
         tokio::join!(self.read_pages(batch), self.read_newest(newest));
@@ -188,22 +188,23 @@ impl Turn<'_> {
         if waiting.is_empty() {
             return;
         }
-        let read = latest::latest(self.broker, self.room).await.map_err(|e| unreadable(self.broker, self.room, &e));
+        let read =
+            latest::read_latest(self.broker, self.room).await.map_err(|e| room_unreadable(self.broker, self.room, &e));
         waiting.into_iter().for_each(|one| _ = one.send(read.clone()));
     }
 
     async fn read_pages(&self, batch: Batch) {
-        let Some(place) = batch.place() else { return };
-        let asked = batch.size();
-        match look::look(self, &self.broker.reads.kept, &batch, place).await {
+        let Some(place) = batch.start_offset() else { return };
+        let asked = batch.waiter_count();
+        match look::read_beyond_kept(self, &self.broker.reads.kept, &batch, place).await {
             Ok(stretch) => {
-                let left = batch.answer(self.room, &stretch, place);
-                let others = asked.saturating_sub(left.size() + 1);
+                let left = batch.answer_reached(self.room, &stretch, place);
+                let others = asked.saturating_sub(left.waiter_count() + 1);
                 counter!(HISTORY_READS_SHARED).increment(others as u64);
                 self.broker.reads.put_back(self.room, left, place);
             }
             // A failed read fails all of its commands, each of which decides about a retry by its own budget.
-            Err(error) => batch.fail(&unreadable(self.broker, self.room, &error)),
+            Err(error) => batch.fail_all(&room_unreadable(self.broker, self.room, &error)),
         }
     }
 }
@@ -219,16 +220,16 @@ impl Source for Turn<'_> {
         self.broker.links.history.breaks()
     }
 
-    async fn facts(&self) -> Result<Facts, RedisError> {
+    async fn read_facts(&self) -> Result<Facts, RedisError> {
         counter!(HISTORY_READS).increment(1);
-        read::facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
+        read::read_facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
     }
 
-    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
+    async fn read_page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
         counter!(HISTORY_READS).increment(1);
         let mut link = self.broker.links.history.clone();
-        let page = read::page(self.broker, &mut link, self.room, (From::After(place), events, bytes)).await?;
-        Ok(page.history(self.room, From::After(place), events).share())
+        let page = read::read_page(self.broker, &mut link, self.room, (From::After(place), events, bytes)).await?;
+        Ok(page.to_history(self.room, From::After(place), events).into_shared())
     }
 }
 
@@ -243,13 +244,13 @@ mod tests {
     fn rooms() -> [Room; 2] {
         let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
         let classes = Classes::built_in(retention, Duration::from_secs(99));
-        ["order:a", "order:b"].map(|key| classes.room(key).expect("a room"))
+        ["order:a", "order:b"].map(|key| classes.find_room(key).expect("a room"))
     }
 
     fn ask(reads: &Reads, room: &Room) -> oneshot::Receiver<Result<Resumed, Unavailable>> {
         let (to, answer) = oneshot::channel();
         let portion = Portion { from: From::Since(0), events: 1, bytes: 1 };
-        reads.ask(room, |line| line.ask(portion, to));
+        reads.enqueue(room, |line| line.add_waiter(portion, to));
         answer
     }
 
@@ -260,10 +261,10 @@ mod tests {
         let _many: Vec<_> = (0..100).map(|_| ask(&reads, &herd)).collect();
         let _one = ask(&reads, &other);
         assert_eq!(reads.next().await, herd);
-        let batch = reads.begin(&herd);
+        let batch = reads.begin_read(&herd);
         let _late = ask(&reads, &herd);
         reads.put_back(&herd, batch, Offset::default());
-        reads.end(&herd);
+        reads.end_read(&herd);
         assert_eq!([reads.next().await, reads.next().await], [other, herd]);
         assert!(reads.state.lock().order.is_empty());
     }

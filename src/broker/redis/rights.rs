@@ -10,10 +10,10 @@ use crate::link::remedy;
 const KEPT_MS: u64 = 60_000;
 
 /// The first refusal with its remedy; none when everything is allowed.
-pub(super) async fn missing(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
-    let answers: Vec<RedisResult<Value>> = trial(broker).query_async(&mut broker.links.probe.clone()).await?;
+pub(super) async fn first_refusal(broker: &RedisBroker) -> Result<Option<String>, RedisError> {
+    let answers: Vec<RedisResult<Value>> = trial_pipeline(broker).query_async(&mut broker.links.probe.clone()).await?;
     let refusal = answers.into_iter().filter_map(Result::err).find(|error| !is_no_matter_of_rights(error));
-    Ok(refusal.map(|error| remedy::problem("commands", &error)))
+    Ok(refusal.map(|error| remedy::describe_problem("commands", &error)))
 }
 
 /// Whether an error is not about rights. The function refuses to be called without keys, which shows that it may be
@@ -24,13 +24,13 @@ fn is_no_matter_of_rights(error: &RedisError) -> bool {
 
 /// Every command of the work: reads and writes of histories as the function runs them with this user's rights, the
 /// fleet's counts, and the revocation list.
-fn trial(broker: &RedisBroker) -> Pipeline {
-    let [history, last, latest, members] = broker.keys.trial();
+fn trial_pipeline(broker: &RedisBroker) -> Pipeline {
+    let [history, last, latest, members] = broker.keys.trial_keys();
     let sockets = broker.keys.sockets("");
     let mut trial = pipe();
     // Every command is tried, whatever the ones before returned.
     trial.ignore_errors();
-    trial.cmd("FCALL").arg(broker.function.publish()).arg(0);
+    trial.cmd("FCALL").arg(broker.function.publish_name()).arg(0);
     trial.cmd("XADD").arg(&history).arg("MAXLEN").arg(1).arg("*").arg("m").arg("");
     trial.cmd("XRANGE").arg(&history).arg("-").arg("+").arg("COUNT").arg(1);
     trial.cmd("XREVRANGE").arg(&history).arg("+").arg("-").arg("COUNT").arg(1);
@@ -49,11 +49,15 @@ fn trial(broker: &RedisBroker) -> Pipeline {
     trial.cmd("HKEYS").arg(broker.keys.nodes());
     trial.cmd("ZSCORE").arg(broker.keys.revoked()).arg("revision");
     trial.cmd("ZSCAN").arg(broker.keys.revoked()).arg(0).arg("COUNT").arg(1);
-    trial.cmd("EVAL").arg("return redis.call('ZADD', KEYS[1], 'NX', 0, 'm')").arg(1).arg(broker.keys.canary("trial"));
-    trial.cmd("ZINCRBY").arg(broker.keys.canary("trial")).arg(1).arg("m");
-    trial.cmd("ZREM").arg(broker.keys.canary("trial")).arg("n");
-    trial.cmd("ZREMRANGEBYSCORE").arg(broker.keys.canary("trial")).arg(-1).arg(-1);
-    trial.cmd("PEXPIRE").arg(broker.keys.canary("trial")).arg(KEPT_MS);
+    trial
+        .cmd("EVAL")
+        .arg("return redis.call('ZADD', KEYS[1], 'NX', 0, 'm')")
+        .arg(1)
+        .arg(broker.keys.node_channel("trial"));
+    trial.cmd("ZINCRBY").arg(broker.keys.node_channel("trial")).arg(1).arg("m");
+    trial.cmd("ZREM").arg(broker.keys.node_channel("trial")).arg("n");
+    trial.cmd("ZREMRANGEBYSCORE").arg(broker.keys.node_channel("trial")).arg(-1).arg(-1);
+    trial.cmd("PEXPIRE").arg(broker.keys.node_channel("trial")).arg(KEPT_MS);
     trial.cmd("TIME");
     trial.cmd("PUBLISH").arg(broker.keys.trial_channel()).arg("");
     trial.cmd("MULTI").cmd("GET").arg(&last).cmd("EXEC");

@@ -45,7 +45,7 @@ impl Subscriptions {
     }
 
     /// The receiving end, for the one task that carries requests out.
-    pub(super) fn requests(&self) -> Option<mpsc::Receiver<Request>> {
+    pub(super) fn take_requests(&self) -> Option<mpsc::Receiver<Request>> {
         self.taken.lock().take()
     }
 
@@ -67,7 +67,7 @@ impl Subscriptions {
     }
 
     /// Subscribes and waits for Redis to confirm.
-    pub(super) async fn add(&self, channel: String) -> Result<(), Unavailable> {
+    pub(super) async fn subscribe_channel(&self, channel: String) -> Result<(), Unavailable> {
         let (done, confirmed) = oneshot::channel();
         let ask = async {
             self.requests.send(Request::Add(channel, done)).await.ok()?;
@@ -78,7 +78,7 @@ impl Subscriptions {
     }
 
     /// Unsubscribes after all earlier requests. False when the queue is full.
-    pub(super) fn remove(&self, channel: String) -> bool {
+    pub(super) fn unsubscribe_channel(&self, channel: String) -> bool {
         self.requests.try_send(Request::Remove(channel)).is_ok()
     }
 
@@ -98,12 +98,12 @@ impl Subscriptions {
         while let Some(first) = requests.next() {
             let (mut channels, mut waiting) = (Vec::new(), Vec::new());
             let adds = matches!(first, Request::Add(..));
-            sort(first, &mut channels, &mut waiting);
+            sort_request(first, &mut channels, &mut waiting);
             while let Some(next) = requests.next_if(|next| matches!(next, Request::Add(..)) == adds) {
-                sort(next, &mut channels, &mut waiting);
+                sort_request(next, &mut channels, &mut waiting);
             }
             // Recorded before the command: a connection made meanwhile subscribes to everything recorded.
-            self.note(&channels, adds);
+            self.set_wanted(&channels, adds);
             let done = if adds { sink.subscribe(&channels).await } else { sink.unsubscribe(&channels).await };
             // A failed command means a broken connection. The waiting commands get no confirmation and time out.
             if done.is_ok() {
@@ -114,7 +114,7 @@ impl Subscriptions {
         }
     }
 
-    fn note(&self, channels: &[String], wanted: bool) {
+    fn set_wanted(&self, channels: &[String], wanted: bool) {
         let mut set = self.wanted.lock();
         for channel in channels {
             if wanted {
@@ -126,7 +126,7 @@ impl Subscriptions {
     }
 }
 
-fn sort(request: Request, channels: &mut Vec<String>, waiting: &mut Vec<oneshot::Sender<()>>) {
+fn sort_request(request: Request, channels: &mut Vec<String>, waiting: &mut Vec<oneshot::Sender<()>>) {
     match request {
         Request::Add(channel, waiter) => {
             channels.push(channel);

@@ -7,8 +7,8 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::{Event, Problem, quoted};
-use crate::cli::local::{innermost, nearby};
+use super::{Event, Problem, quote_json};
+use crate::cli::local::{innermost, reachable_address};
 use crate::config::Config;
 
 /// Timeout of the whole request: above `redis.response_timeout`, within which a gateway answers.
@@ -17,15 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configured gateway's address for services, as seen from this machine.
-pub(super) fn configured(config: &Config) -> String {
+pub(super) fn configured_url(config: &Config) -> String {
     let address = config.api.listen.or_else(|| config.server.listen.first().copied());
     let address = address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    format!("http://{}", nearby(address))
+    format!("http://{}", reachable_address(address))
 }
 
-pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Value, Problem> {
-    let url = endpoint(base)?;
-    let shown = shown(&url);
+pub(super) async fn publish_event(base: &str, key: &str, event: &Event) -> Result<Value, Problem> {
+    let url = publish_url(base)?;
+    let shown = displayed_url(&url);
     let unreachable = |error: reqwest::Error| {
         let why = innermost(&error.without_url());
         Problem::Failed(format!("no gateway can be reached at {shown}: {why}; start one, or name another with --http"))
@@ -42,30 +42,30 @@ pub(super) async fn publish(base: &str, key: &str, event: &Event) -> Result<Valu
     if status == 200 && reply["id"].is_string() {
         return Ok(reply);
     }
-    Err(Problem::Failed(refusal(&shown, status, &reply["error"])))
+    Err(Problem::Failed(describe_refusal(&shown, status, &reply["error"])))
 }
 
-fn endpoint(base: &str) -> Result<url::Url, Problem> {
+fn publish_url(base: &str) -> Result<url::Url, Problem> {
     let given = url::Url::parse(base).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     let url = given.and_then(|url| url.join(&format!("{}/v1/publish", url.path().trim_end_matches('/'))).ok());
     url.ok_or_else(|| Problem::Usage("--http is no URL of a gateway; write it as http://127.0.0.1:8080".to_owned()))
 }
 
 /// Scheme, host and port: a user or a path may be secret.
-fn shown(url: &url::Url) -> String {
+fn displayed_url(url: &url::Url) -> String {
     url.origin().ascii_serialization()
 }
 
 fn body(event: &Event) -> String {
     let mut more = vec![("rooms", Value::from(event.rooms.clone()).to_string())];
-    more.extend(event.id.as_ref().map(|id| ("id", quoted(id))));
+    more.extend(event.id.as_ref().map(|id| ("id", quote_json(id))));
     if event.requires_ack {
         more.push(("requiresAck", "true".to_owned()));
     }
-    event.text(more)
+    event.to_json(more)
 }
 
-fn refusal(shown: &str, status: u16, error: &Value) -> String {
+fn describe_refusal(shown: &str, status: u16, error: &Value) -> String {
     let (Some(code), Some(message)) = (error["code"].as_str(), error["message"].as_str()) else {
         return format!("what answers at {shown} (status {status}) is no gateway's API; name one with --http");
     };

@@ -10,9 +10,9 @@ use crate::gateway;
 /// Room, offset, and whether the id was known there.
 type Place = (String, String, i64);
 
-pub(super) async fn publish(client: &Client, config: &Config, event: &Event) -> Result<Value, Problem> {
-    let reply = call(client, config, event).await.map_err(|error| Problem::Failed(sentence(&error, config)))?;
-    outcome(reply).ok_or_else(|| {
+pub(super) async fn publish_event(client: &Client, config: &Config, event: &Event) -> Result<Value, Problem> {
+    let reply = call(client, config, event).await.map_err(|error| Problem::Failed(describe_error(&error, config)))?;
+    parse_reply(reply).ok_or_else(|| {
         Problem::Failed(
             "Redis holds another function of this name; load Hallway's with `hallway redis-function`".to_owned(),
         )
@@ -27,12 +27,12 @@ async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Rep
     let mut connection = client.get_multiplexed_async_connection_with_config(&patience).await?;
     let prefix = &config.redis.prefix;
     let mut call = cmd("FCALL");
-    call.arg(gateway::function(config).publish()).arg(event.rooms.len());
+    call.arg(gateway::build_function(config).publish_name()).arg(event.rooms.len());
     // The short key is the room's channel; the function derives all others from it.
     for room in &event.rooms {
         call.arg(format!("{prefix}:{{{room}}}"));
     }
-    call.arg(event.text(Vec::new()));
+    call.arg(event.to_json(Vec::new()));
     if let Some(id) = &event.id {
         call.arg("ID").arg(id);
     }
@@ -42,7 +42,7 @@ async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Rep
     call.query_async(&mut connection).await
 }
 
-fn outcome(reply: Vec<Reply>) -> Option<Value> {
+fn parse_reply(reply: Vec<Reply>) -> Option<Value> {
     let mut parts = reply.into_iter();
     let id: String = from_redis_value(parts.next()?).ok()?;
     let places: Vec<Place> = parts.map(|place| from_redis_value(place).ok()).collect::<Option<_>>()?;
@@ -52,14 +52,14 @@ fn outcome(reply: Vec<Reply>) -> Option<Value> {
     Some(json!({"id": id, "offsets": offsets, "duplicate": duplicate}))
 }
 
-fn sentence(error: &RedisError, config: &Config) -> String {
+fn describe_error(error: &RedisError, config: &Config) -> String {
     let detail = error.detail().unwrap_or_default();
     // The usual cause: no gateway, which loads the function, has run on this Redis yet.
     if gateway::function_is_absent(error) {
         return format!(
             "no gateway has loaded the function {} into this Redis; start one, or load it with `hallway redis-function | \
              redis-cli -x FUNCTION LOAD REPLACE`, with the same --config",
-            gateway::function(config).publish()
+            gateway::build_function(config).publish_name()
         );
     }
     // A server before version 7 has no functions at all.

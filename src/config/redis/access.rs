@@ -48,7 +48,7 @@ impl Redis {
     /// The same prefix and timeouts with another URL. That server is sent no password or certificate of the
     /// configured one.
     #[must_use]
-    pub fn at(&self, url: &str) -> Self {
+    pub fn with_url(&self, url: &str) -> Self {
         Self {
             url: Some(Secret::new(url)),
             url_file: None,
@@ -176,17 +176,17 @@ fn mismatch(cert: &PemFile, key: &PemFile) -> Option<Complaint> {
 pub(in crate::config) fn check(redis: &Redis, report: &mut Report) {
     if redis.password.is_some() && redis.password_file.is_some() {
         let complaint = Complaint::new("is set, and redis.password too", "set one of them only");
-        report.blame("redis.password_file", complaint);
+        report.reject_value("redis.password_file", complaint);
     }
     let Err(AccessErrors(all)) = redis.client() else { return };
-    for Wrong { keys, complaint } in all.into_iter().filter(|wrong| report.sound(&wrong.keys)).collect::<Vec<_>>() {
-        report.blame(keys[0], complaint);
+    for Wrong { keys, complaint } in all.into_iter().filter(|wrong| report.are_sound(&wrong.keys)).collect::<Vec<_>>() {
+        report.reject_value(keys[0], complaint);
     }
 }
 
 /// Reports keys for reaching a Redis that nothing names: the gateway would keep its rooms in memory instead.
 pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
-    if redis.url.is_some() || !report.sound(&["redis.url", "redis.url_file"]) {
+    if redis.url.is_some() || !report.are_sound(&["redis.url", "redis.url_file"]) {
         return;
     }
     for key in ["username", "password", "password_file", "ca_file", "client_cert_file", "client_key_file"] {
@@ -194,7 +194,7 @@ pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
         if report.is_set(&key) {
             let complaint =
                 Complaint::new("is set, and no redis.url", "set redis.url or redis.url_file, or leave it out");
-            report.blame(&key, complaint);
+            report.reject_value(&key, complaint);
         }
     }
 }
@@ -202,7 +202,7 @@ pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
 impl AccessErrors {
     /// One sentence a line, with the URL called `url`: a command's option may have replaced the key.
     #[must_use]
-    pub fn told(&self, url: &str) -> String {
+    pub fn describe_errors(&self, url: &str) -> String {
         let sentence = |Wrong { keys, complaint }: &Wrong| {
             let key = if keys[0].starts_with("redis.url") { url } else { keys[0] };
             format!("{key}: {}; {}", complaint.problem, complaint.remedy)
@@ -213,7 +213,7 @@ impl AccessErrors {
 
 impl fmt::Display for AccessErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told("redis.url"))
+        f.write_str(&self.describe_errors("redis.url"))
     }
 }
 

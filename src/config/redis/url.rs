@@ -20,7 +20,7 @@ pub(in crate::config) fn redis_url(url: &Secret) -> Verdict {
 /// Parses a URL. A complaint never quotes it.
 pub(super) fn parse(url: &Secret) -> Result<ConnectionInfo, Complaint> {
     let text = url.expose();
-    if let Some(character) = reserved(text) {
+    if let Some(character) = reserved_char(text) {
         let remedy = "write it percent-encoded (%2F for /, %3F for ?, %23 for #), or put the password into \
                       redis.password or redis.password_file as it is";
         return Err(Complaint::new(format!("has a bare {character:?} in its user or password"), remedy));
@@ -32,7 +32,7 @@ pub(super) fn parse(url: &Secret) -> Result<ConnectionInfo, Complaint> {
 }
 
 /// A character that ends the user and password part before its `@`.
-fn reserved(text: &str) -> Option<char> {
+fn reserved_char(text: &str) -> Option<char> {
     let (scheme, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#'])?;
     let is_socket = scheme == "unix";

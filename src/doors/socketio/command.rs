@@ -76,51 +76,51 @@ impl Command {
     pub(super) fn parse(packet: &str, ack: Option<i64>) -> Result<Self, Malformed> {
         let parts: Vec<&RawValue> = serde_json::from_str(packet).map_err(|_| Malformed)?;
         let name = parts.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok()).ok_or(Malformed)?;
-        Ok(Self { verb: verb(&name, parts.get(1).copied()), ack, at: Instant::now() })
+        Ok(Self { verb: parse_verb(&name, parts.get(1).copied()), ack, at: Instant::now() })
     }
 
     /// Makes a command that is answered with `refusal`; its packet was not parsed.
-    pub(super) fn refused(refusal: Refusal, ack: i64) -> Self {
+    pub(super) fn refused_unread(refusal: Refusal, ack: i64) -> Self {
         Self { verb: Err(refusal), ack: Some(ack), at: Instant::now() }
     }
 }
 
-fn verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
+fn parse_verb(name: &str, argument: Option<&RawValue>) -> Result<Verb, Refusal> {
     match name {
         // Members that a verb does not know are ignored, so that newer clients can send more.
         "join_room" => {
-            let argument = map(argument)?;
-            Ok(Verb::Join { room: text(&argument, "room", ROOM_KEY_BYTES)?, from: window::from(&argument)? })
+            let argument = parse_object(argument)?;
+            Ok(Verb::Join { room: text_member(&argument, "room", ROOM_KEY_BYTES)?, from: window::from(&argument)? })
         }
-        "join_rooms" => Ok(Verb::JoinAll(join_rooms::read(&map(argument)?)?)),
-        "leave_room" => Ok(Verb::Leave { room: text(&map(argument)?, "room", ROOM_KEY_BYTES)? }),
+        "join_rooms" => Ok(Verb::JoinAll(join_rooms::parse_rooms(&parse_object(argument)?)?)),
+        "leave_room" => Ok(Verb::Leave { room: text_member(&parse_object(argument)?, "room", ROOM_KEY_BYTES)? }),
         "get_missed_events" => {
-            let argument = map(argument)?;
-            let room = text(&argument, "room", ROOM_KEY_BYTES)?;
+            let argument = parse_object(argument)?;
+            let room = text_member(&argument, "room", ROOM_KEY_BYTES)?;
             // A join without a start means "from now on"; a read of history without one means nothing.
             let from = window::from(&argument)?.ok_or(Refusal::InvalidPayload)?;
-            Ok(Verb::Missed { room, window: Window { from, limit: window::limit(&argument)? } })
+            Ok(Verb::Missed { room, window: Window { from, limit: window::parse_limit(&argument)? } })
         }
-        "update_location" => Ok(Verb::Locate(location::read(argument))),
-        "event_ack" => Ok(Verb::Acknowledge(acknowledgement::read(&map(argument)?)?)),
-        "refresh_token" => Ok(Verb::Refresh(Token(text(&map(argument)?, "token", LONGEST_TOKEN)?))),
+        "update_location" => Ok(Verb::Locate(location::parse_location(argument))),
+        "event_ack" => Ok(Verb::Acknowledge(acknowledgement::parse_acknowledgement(&parse_object(argument)?)?)),
+        "refresh_token" => Ok(Verb::Refresh(Token(text_member(&parse_object(argument)?, "token", LONGEST_TOKEN)?))),
         _ => Err(Refusal::UnknownCommand),
     }
 }
 
-fn map(argument: Option<&RawValue>) -> Result<Map<String, Value>, Refusal> {
+fn parse_object(argument: Option<&RawValue>) -> Result<Map<String, Value>, Refusal> {
     argument.and_then(|raw| serde_json::from_str(raw.get()).ok()).ok_or(Refusal::InvalidPayload)
 }
 
 /// Gives a string member. Many commands may wait, so a string longer than any valid one is cut, to a length that still
 /// shows that it is too long.
-fn text(argument: &Map<String, Value>, name: &str, longest: usize) -> Result<String, Refusal> {
+fn text_member(argument: &Map<String, Value>, name: &str, longest: usize) -> Result<String, Refusal> {
     let text = argument.get(name).and_then(Value::as_str).ok_or(Refusal::InvalidPayload)?;
     Ok(text[..text.ceil_char_boundary(longest + 1)].to_owned())
 }
 
 /// Gives a member that is present and not null.
-fn given<'a>(argument: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn present_member<'a>(argument: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     argument.get(name).filter(|value| !value.is_null())
 }
 

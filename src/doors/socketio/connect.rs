@@ -74,7 +74,7 @@ impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
         _: DisconnectReason,
         remove: fn(Arc<Socket<LocalAdapter>>),
     ) {
-        self.door.end(&self.session, self.session.lane().wire().blamed().unwrap_or("left"));
+        self.door.end_session(&self.session, self.session.lane().wire().close_reason().unwrap_or("left"));
         remove(socket);
     }
 }
@@ -96,10 +96,10 @@ impl Door {
     }
 
     /// Serves the namespace `path`.
-    pub(super) fn serve(self: Arc<Self>, io: &SocketIo, path: &str) {
+    pub(super) fn serve_namespace(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path, self.memory.clone()));
         let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| async move {
-            let admitted = self.admit(&socket, auth, &namespace).await;
+            let admitted = self.admit_client(&socket, auth, &namespace).await;
             if admitted.is_err() {
                 self.wait_out(&socket, attempt);
             }
@@ -110,37 +110,37 @@ impl Door {
 
     /// Makes a session from a valid token. A refusal is told by the reply to CONNECT, which leaves when this returns;
     /// until then socketioxide drops further CONNECTs, and takes an event for one before a CONNECT.
-    async fn admit(
+    async fn admit_client(
         self: &Arc<Self>,
         socket: &SocketRef,
         auth: Auth,
         namespace: &Arc<Namespace>,
     ) -> Result<(), Refusal> {
         let head = socket.req_parts();
-        let wire = head::wire(&head.extensions).ok_or(Refusal::Unauthorized)?;
+        let wire = head::wire_of(&head.extensions).ok_or(Refusal::Unauthorized)?;
         // Counted before any work: each try leaves state in the library, so a client that tries for ever is closed.
-        if !head.extensions.get::<Tries>().is_some_and(Tries::another) {
-            wire.kill(Close::TooManyCommands.code());
+        if !head.extensions.get::<Tries>().is_some_and(Tries::count_attempt) {
+            wire.close_at_once(Close::TooManyCommands.code());
             return Err(Refusal::Unauthorized);
         }
         let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
         // Before the token is verified, whose check against the list must see all of it.
         self.know_revocations(&wire).await?;
-        let claims = self.identify(&wire, token(auth, tokens)).await.map_err(refused)?;
+        let claims = self.identify_client(&wire, first_token(auth, tokens)).await.map_err(count_refusal)?;
         // Only a verified user costs the broker a question.
-        let seat = self.service.seat(&claims).await.inspect_err(|refusal| {
+        let seat = self.service.acquire_connection(&claims).await.inspect_err(|refusal| {
             counter!(names::CONNECTS_REFUSED, "reason" => refusal.code()).increment(1);
         })?;
         // Made before the reply to CONNECT can be written, since a lane opens only by messages that begin after it.
-        let lane = wire.lane(&namespace.connected());
+        let lane = wire.add_lane(&namespace.connect_reply_start());
         let session = Session::new(Arc::new(claims), lane, namespace.clone());
         // From here on the end of the session gives the connection back; kept later, a failing `begin` would give it
         // back twice.
-        seat.keep();
+        seat.keep_for_session();
         // Lists the session first and checks the revocations again behind that: a revocation in between finds one or
         // the other.
-        self.service.begin(&session).map_err(|_| refused(REVOKED))?;
-        self.settle(socket, &wire, &session, namespace);
+        self.service.begin_session(&session).map_err(|_| count_refusal(REVOKED))?;
+        self.register_session(socket, &wire, &session, namespace);
         Ok(())
     }
 
@@ -148,32 +148,33 @@ impl Door {
     /// closed and not refused: its token may be good, and it comes back with it.
     async fn know_revocations(&self, wire: &Wire) -> Result<(), Refusal> {
         tokio::time::timeout(self.connect_timeout, self.service.know_revocations()).await.map_err(|_| {
-            wire.kill(Close::NotReady.code());
-            refused(Close::NotReady.code())
+            wire.close_at_once(Close::NotReady.code());
+            count_refusal(Close::NotReady.code())
         })
     }
 
     /// Verifies a token. The error is the reason as a label of metrics.
-    async fn identify(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
-        let token =
-            token.ok_or("no-token").inspect_err(|why| self.hint(why, "there is none; send it as auth: {token}"))?;
+    async fn identify_client(&self, wire: &Wire, token: Option<String>) -> Result<Claims, &'static str> {
+        let token = token
+            .ok_or("no-token")
+            .inspect_err(|why| self.hint_developer(why, "there is none; send it as auth: {token}"))?;
         let claims = self.verifier.verify(&token, now_ms()).await.map_err(|error| {
-            tracing::debug!(event = logs::TOKEN_REFUSED, peer = %wire.client(), %error, "a token was refused");
-            self.hint(error.why(), &error.to_string());
-            error.why()
+            tracing::debug!(event = logs::TOKEN_REFUSED, peer = %wire.client_address(), %error, "a token was refused");
+            self.hint_developer(error.metric_label(), &error.to_string());
+            error.metric_label()
         })?;
         // Last: only the claims of a token with a valid signature say which entry of the list could apply.
         if !self.service.is_revoked(&claims) {
             return Ok(claims);
         }
-        self.hint(REVOKED, "it has been revoked");
+        self.hint_developer(REVOKED, "it has been revoked");
         Err(REVOKED)
     }
 
     /// Pauses reading until socketioxide has finished its work on a refused CONNECT. Until then the library drops the
     /// next one unanswered, and a client may try again as soon as it receives the refusal.
     fn wait_out(&self, socket: &SocketRef, attempt: Attempt) {
-        let Some(wire) = head::wire(&socket.req_parts().extensions) else { return };
+        let Some(wire) = head::wire_of(&socket.req_parts().extensions) else { return };
         wire.pause_reads();
         self.tasks.spawn(async move {
             while attempt.0.strong_count() > 0 && !wire.is_closed() {
@@ -185,23 +186,29 @@ impl Door {
         });
     }
 
-    fn settle(self: &Arc<Self>, socket: &SocketRef, wire: &Wire, session: &Arc<Session>, namespace: &Arc<Namespace>) {
+    fn register_session(
+        self: &Arc<Self>,
+        socket: &SocketRef,
+        wire: &Wire,
+        session: &Arc<Session>,
+        namespace: &Arc<Namespace>,
+    ) {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
         // The handlers are set before CONNECT is answered: the client's first command may follow at once.
-        let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), pace(socket));
+        let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), transport_pace(socket));
         socket.on_fallback(Inbox(connection));
         socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
-        self.expiry.watch(session);
+        self.expiry.watch_session(session);
         // The hook holds the session strongly: socketioxide drops a socket whose CONNECT reply it cannot send without a
         // call of its disconnect handler, and then only this hook ends the session.
         let (door, cut) = (self.clone(), session.clone());
-        wire.on_close(move |reason| door.end(&cut, reason));
+        wire.on_close(move |reason| door.end_session(&cut, reason));
     }
 
-    fn end(&self, session: &Session, reason: &'static str) {
+    fn end_session(&self, session: &Session, reason: &'static str) {
         // Two ways lead here, the packet `41` and the end of the wire; only the first one counts.
-        if self.service.finish(session) {
+        if self.service.finish_session(session) {
             self.expiry.forget(session);
             gauge!(names::SESSIONS).decrement(1.0);
             counter!(names::DISCONNECTS, "reason" => reason).increment(1);
@@ -211,19 +218,19 @@ impl Door {
 }
 
 /// Counts a refused CONNECT. All reasons look alike to the client: a stranger learns nothing about a token.
-fn refused(why: &'static str) -> Refusal {
+fn count_refusal(why: &'static str) -> Refusal {
     counter!(names::CONNECTS_REFUSED, "reason" => why).increment(1);
     Refusal::Unauthorized
 }
 
 /// The command counts of the transport, which all its namespaces share.
-fn pace(socket: &SocketRef) -> Pace {
+fn transport_pace(socket: &SocketRef) -> Pace {
     socket.req_parts().extensions.get().cloned().unwrap_or_default()
 }
 
 /// Chooses the token: payload, then query, then header. The first one that is present decides, even if it is malformed:
 /// a fallback could sign a client in as another user than it meant.
-fn token(auth: Auth, head: HeadTokens) -> Option<String> {
+fn first_token(auth: Auth, head: HeadTokens) -> Option<String> {
     let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for key in TOKEN_KEYS {
         match payload.get(key) {

@@ -25,31 +25,31 @@ impl Namespace {
     }
 
     /// The start of the CONNECT reply; frames of Hallway may follow only behind that reply.
-    pub(super) fn connected(&self) -> String {
+    pub(super) fn connect_reply_start(&self) -> String {
         format!("40{}{{", self.address)
     }
 
     /// Encodes the reply to a command.
     pub(super) fn ack(&self, id: i64, body: &str) -> Bytes {
-        self.text(&format!("43{}{id}[{body}]", self.address))
+        self.text_frame(&format!("43{}{id}[{body}]", self.address))
     }
 
-    fn text(&self, packet: &str) -> Bytes {
-        self.memory.frame(text_frame(packet.as_bytes()))
+    fn text_frame(&self, packet: &str) -> Bytes {
+        self.memory.counted_frame(text_frame(packet.as_bytes()))
     }
 }
 
 impl Dialect for Namespace {
-    fn frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes {
-        let mut packet = format!("42{}[\"{}\",", self.address, envelope.kind());
+    fn event_frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes {
+        let mut packet = format!("42{}[\"{}\",", self.address, envelope.event_type());
         // The payload goes in byte for byte as it was published: encoding it again could change numbers or the order of
         // keys.
         envelope.write_argument(places, &mut packet);
         packet.push(']');
-        self.text(&packet)
+        self.text_frame(&packet)
     }
 
-    fn farewell(&self) -> Bytes {
-        self.text(&format!("41{}", self.address))
+    fn kick_frame(&self) -> Bytes {
+        self.text_frame(&format!("41{}", self.address))
     }
 }

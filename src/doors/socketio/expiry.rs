@@ -68,7 +68,7 @@ impl Expiry {
     }
 
     /// Schedules the notice and then the end of `session`. A notice whose time has passed is sent at once.
-    pub fn watch(&self, session: &Arc<Session>) {
+    pub fn watch_session(&self, session: &Arc<Session>) {
         let expires_ms = session.claims().expires_ms;
         let moment = Moment { session: Arc::downgrade(session), expires_ms, is_notice: self.0.lead_ms > 0 };
         let due = (expires_ms.saturating_sub(self.0.lead_ms), session.id());
@@ -87,20 +87,20 @@ impl Expiry {
     }
 
     /// Reschedules a session after a token refresh; `before_ms` was the expiry of its old token.
-    pub fn follow(&self, session: &Arc<Session>, before_ms: u64) {
-        self.strike(session.id(), before_ms);
-        self.watch(session);
+    pub fn reschedule_session(&self, session: &Arc<Session>, before_ms: u64) {
+        self.remove_moments(session.id(), before_ms);
+        self.watch_session(session);
     }
 
     /// Removes a session that has ended.
     pub fn forget(&self, session: &Session) {
-        self.strike(session.id(), session.claims().expires_ms);
+        self.remove_moments(session.id(), session.claims().expires_ms);
         self.0.table.lock().told.remove(&session.id());
     }
 
     /// Removes the moments of one expiry. A notice that was put off stays under its own time; when it is due it finds
     /// that its session has another expiry or is gone.
-    fn strike(&self, id: u64, expires_ms: u64) {
+    fn remove_moments(&self, id: u64, expires_ms: u64) {
         let mut table = self.0.table.lock();
         table.by_time.remove(&(expires_ms, id));
         table.by_time.remove(&(expires_ms.saturating_sub(self.0.lead_ms), id));
@@ -143,15 +143,15 @@ impl Expiry {
         let expires_ms = session.claims().expires_ms;
         // By the session's current token: it may have been refreshed since this was scheduled.
         if expires_ms <= now_ms() {
-            return session.close(Close::TokenExpired);
+            return session.close_transport(Close::TokenExpired);
         }
-        if self.schedule(&session, moment, expires_ms) {
-            session.notify("auth.expiring", &json!({ "expiresAt": expires_ms }));
+        if self.schedule_next(&session, moment, expires_ms) {
+            session.send_notice("auth.expiring", &json!({ "expiresAt": expires_ms }));
         }
     }
 
     /// Schedules the next moment. True when the notice is to be sent now.
-    fn schedule(&self, session: &Session, moment: Moment, end_ms: u64) -> bool {
+    fn schedule_next(&self, session: &Session, moment: Moment, end_ms: u64) -> bool {
         let id = session.id();
         let mut table = self.0.table.lock();
         // As in `watch`.
@@ -161,7 +161,7 @@ impl Expiry {
         // A notice is for the expiry that it was scheduled for. After a refresh the session is rescheduled by `follow`;
         // the current expiry is scheduled here in any case.
         let notice = if moment.is_notice && end_ms == moment.expires_ms {
-            table.told.entry(id).or_default().judge(end_ms, now_ms(), Instant::now())
+            table.told.entry(id).or_default().judge_notice(end_ms, now_ms(), Instant::now())
         } else {
             Notice::Never
         };

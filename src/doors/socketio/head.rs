@@ -38,13 +38,13 @@ pub fn is_ours(path: &str) -> bool {
 
 /// Rewrites a request's head; see the module.
 #[must_use]
-pub fn enter<B>(request: Request<B>) -> Request<B> {
+pub fn rewrite_request<B>(request: Request<B>) -> Request<B> {
     let (mut parts, body) = request.into_parts();
     let upgrades = parts.headers.contains_key(http::header::SEC_WEBSOCKET_KEY);
-    let (uri, query) = rebuild(&parts.uri, upgrades);
+    let (uri, query) = rebuild_uri(&parts.uri, upgrades);
     let header = parts.headers.remove(AUTHORIZATION).and_then(|v| v.to_str().ok().map(str::to_owned));
     // The originals share hyper's read buffer, and one small header would keep all of it alive.
-    parts.headers = copy(&parts.headers);
+    parts.headers = copy_headers(&parts.headers);
     parts.uri = uri;
     parts.extensions.insert(HeadTokens { query, header });
     // These live in the head so that all namespaces of the transport share them.
@@ -55,18 +55,18 @@ pub fn enter<B>(request: Request<B>) -> Request<B> {
 
 /// The wire that a request came by, if it came by one.
 #[must_use]
-pub fn wire(extensions: &http::Extensions) -> Option<Wire> {
+pub fn wire_of(extensions: &http::Extensions) -> Option<Wire> {
     extensions.get::<ConnectInfo<Wire>>().map(|info| info.0.clone())
 }
 
-fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
+fn rebuild_uri(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
     let mut token = None;
     let mut kept = String::new();
     for pair in uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
         // Decoded before the comparison: a token under `%74oken` would stay in the URI, which may be logged.
         if percent_decode_str(name).eq(*b"token") {
-            token = token.or_else(|| value.map(decode));
+            token = token.or_else(|| value.map(decode_component));
             continue;
         }
         kept.push(if kept.is_empty() { '?' } else { '&' });
@@ -77,12 +77,12 @@ fn rebuild(uri: &Uri, upgrades: bool) -> (Uri, Option<String>) {
     (rebuilt, token)
 }
 
-fn decode(value: &str) -> String {
+fn decode_component(value: &str) -> String {
     let spaced = value.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
-fn copy(headers: &HeaderMap) -> HeaderMap {
+fn copy_headers(headers: &HeaderMap) -> HeaderMap {
     let mut copied = HeaderMap::with_capacity(KEPT.len());
     for name in KEPT {
         if let Some(value) = headers.get(&name).and_then(|v| HeaderValue::from_bytes(v.as_bytes()).ok()) {
@@ -101,7 +101,7 @@ mod tests {
         if upgrade {
             request = request.header("sec-websocket-key", "x");
         }
-        let request = enter(request.header("authorization", "Bearer h").body(()).expect("a request"));
+        let request = rewrite_request(request.header("authorization", "Bearer h").body(()).expect("a request"));
         let tokens = request.extensions().get::<HeadTokens>().cloned().expect("they are always there");
         (request.uri().to_string(), tokens)
     }

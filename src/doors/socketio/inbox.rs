@@ -73,9 +73,9 @@ impl MessageHandler<LocalAdapter, InOrder> for Inbox {
             return;
         }
         match Command::parse(&packet, ack) {
-            Ok(command) => self.0.take(command, packet.len()),
+            Ok(command) => self.0.queue_command(command, packet.len()),
             // A Socket.IO client never sends broken JSON, so this peer does not speak the protocol.
-            Err(_) => self.0.session.close(Close::MalformedFrame),
+            Err(_) => self.0.session.close_transport(Close::MalformedFrame),
         }
     }
 }
@@ -83,23 +83,23 @@ impl MessageHandler<LocalAdapter, InOrder> for Inbox {
 impl Queue {
     fn push(&mut self, command: Command, bytes: usize) {
         self.commands.push_back((command, bytes));
-        self.count(self.bytes + bytes);
+        self.set_bytes(self.bytes + bytes);
     }
 
     fn pop(&mut self) -> Option<Command> {
         let (command, bytes) = self.commands.pop_front()?;
-        self.count(self.bytes - bytes);
+        self.set_bytes(self.bytes - bytes);
         Some(command)
     }
 
     fn clear(&mut self) {
         self.commands.clear();
-        self.count(0);
+        self.set_bytes(0);
     }
 
-    fn count(&mut self, bytes: usize) {
+    fn set_bytes(&mut self, bytes: usize) {
         self.bytes = bytes;
-        self.held.set(bytes);
+        self.held.set_bytes(bytes);
     }
 
     fn is_full(&self, most: usize) -> bool {
@@ -113,7 +113,7 @@ impl Queue {
 
 impl Connection {
     pub(super) fn new(door: Arc<Door>, session: Arc<Session>, namespace: Arc<Namespace>, pace: Pace) -> Arc<Self> {
-        let held = door.memory.hold(0);
+        let held = door.memory.hold_bytes(0);
         let queue = Queue { commands: VecDeque::new(), bytes: 0, held, working: false, paused: false };
         Arc::new(Self { door, session, namespace, pace, queue: Mutex::new(queue) })
     }
@@ -121,31 +121,31 @@ impl Connection {
     /// Whether a command that has just arrived is to be parsed. If not, it is refused in its turn or, without an ack
     /// id, dropped.
     fn keeps_pace(self: &Arc<Self>, ack: Option<i64>) -> bool {
-        let verdict = self.pace.judge(self.door.pace, Instant::now());
+        let verdict = self.pace.judge_command(self.door.pace, Instant::now());
         if verdict == Verdict::Fine {
             return true;
         }
-        Limit::CommandsPerMinute.reached();
+        Limit::CommandsPerMinute.note_reached();
         if verdict == Verdict::TooMany {
             counter!(COMMANDS_REFUSED, "reason" => Close::TooManyCommands.code()).increment(1);
-            self.session.close(Close::TooManyCommands);
+            self.session.close_transport(Close::TooManyCommands);
             return false;
         }
         counter!(COMMANDS_REFUSED, "reason" => Refusal::RateLimited.code()).increment(1);
         // Queued and not answered here, so that replies leave in the order of the commands.
         if let Some(ack) = ack {
-            self.take(Command::refused(Refusal::RateLimited, ack), 0);
+            self.queue_command(Command::refused_unread(Refusal::RateLimited, ack), 0);
         }
         false
     }
 
-    fn take(self: &Arc<Self>, command: Command, length: usize) {
+    fn queue_command(self: &Arc<Self>, command: Command, length: usize) {
         let mut queue = self.queue.lock();
         // Reading was paused long before. More than a read buffer can hold should be impossible, and the queue must
         // stay bounded.
         if queue.commands.len() >= self.door.pending_commands + BUFFERED {
             drop(queue);
-            return self.session.close(Close::TooManyCommands);
+            return self.session.close_transport(Close::TooManyCommands);
         }
         queue.push(command, length + COMMAND);
         // One pause per queue: pauses are counted, and each needs its own resume.
@@ -156,13 +156,13 @@ impl Connection {
         // `working` is set under the lock that the worker clears it under, so no command is left without a worker.
         if !std::mem::replace(&mut queue.working, true) {
             drop(queue);
-            self.door.tasks.spawn(self.clone().work());
+            self.door.tasks.spawn(self.clone().perform_queued());
         }
     }
 
-    async fn work(self: Arc<Self>) {
+    async fn perform_queued(self: Arc<Self>) {
         while let Some(command) = self.next() {
-            self.perform(command).await;
+            self.perform_command(command).await;
         }
     }
 

@@ -49,19 +49,19 @@ pub(super) enum Verdict {
 
 impl Pace {
     /// Decides on a command that arrived at `now`.
-    pub(super) fn judge(&self, allowed: Allowed, now: Instant) -> Verdict {
+    pub(super) fn judge_command(&self, allowed: Allowed, now: Instant) -> Verdict {
         let mut sent = self.0.lock();
         // Refused commands count too: a client that ignores refusals is the one this is for.
-        if sent.count(now) >= allowed.most {
+        if sent.count_command(now) >= allowed.most {
             return Verdict::TooMany;
         }
-        if sent.bucket.take(allowed.rate, now) { Verdict::Fine } else { Verdict::TooSoon }
+        if sent.bucket.take_token(allowed.rate, now) { Verdict::Fine } else { Verdict::TooSoon }
     }
 }
 
 impl Sent {
     /// Counts a command. Gives the number in the last 60 to 70 seconds.
-    fn count(&mut self, now: Instant) -> u32 {
+    fn count_command(&mut self, now: Instant) -> u32 {
         let began = *self.newest_began.get_or_insert(now);
         let passed = now.saturating_duration_since(began).as_secs() / PART.as_secs();
         if passed > 0 {
@@ -87,7 +87,7 @@ mod tests {
         let allowed = Allowed { rate: Rate::per_minute(per_minute), most: per_minute * 10 };
         let (pace, start, mut fine) = (Pace::default(), Instant::now(), 0);
         for i in 0..count {
-            match pace.judge(allowed, start + time * i / count) {
+            match pace.judge_command(allowed, start + time * i / count) {
                 Verdict::Fine => fine += 1,
                 Verdict::TooSoon => {}
                 Verdict::TooMany => return (fine, true),
@@ -118,10 +118,10 @@ mod tests {
         let (pace, start) = (Pace::default(), Instant::now());
         for round in 0..5 {
             let at = start + Duration::from_secs(75) * round;
-            assert_eq!(pace.judge(allowed, at), Verdict::Fine);
-            (0..8).for_each(|_| assert_eq!(pace.judge(allowed, at), Verdict::TooSoon));
+            assert_eq!(pace.judge_command(allowed, at), Verdict::Fine);
+            (0..8).for_each(|_| assert_eq!(pace.judge_command(allowed, at), Verdict::TooSoon));
         }
         let later = start + Duration::from_hours(10_000);
-        assert_eq!(pace.judge(allowed, later), Verdict::Fine);
+        assert_eq!(pace.judge_command(allowed, later), Verdict::Fine);
     }
 }

@@ -44,7 +44,7 @@ impl Drop for Question<'_> {
 }
 
 impl Answers {
-    fn begin(&self) -> (Question<'_>, mpsc::Receiver<usize>) {
+    fn begin_question(&self) -> (Question<'_>, mpsc::Receiver<usize>) {
         let (to, from) = mpsc::channel(ANSWERS);
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().insert(number, to);
@@ -53,7 +53,7 @@ impl Answers {
 
     /// Counts a message of this node's own channel; false when it is no answer. An answer to a request that has ended is
     /// ignored.
-    pub(super) fn take(&self, message: &str) -> bool {
+    pub(super) fn take_answer(&self, message: &str) -> bool {
         let Some((number, sockets)) = message.strip_prefix('a').and_then(|answer| answer.split_once(' ')) else {
             return false;
         };
@@ -69,8 +69,8 @@ impl Answers {
 
 /// Asks every node and adds up the answers that come in time. This node receives the request like any other, and answers
 /// it too.
-pub(super) async fn ask(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisError> {
-    let (question, mut answers) = fleet.answers.begin();
+pub(super) async fn ask_nodes(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisError> {
+    let (question, mut answers) = fleet.answers.begin_question();
     let message = format!("k{user} {} {}", fleet.own_channel(), question.number);
     let asked: usize = fleet.connection().publish(fleet.keys.control(), message).await?;
     let (until, mut sockets, mut answered) = (Instant::now() + PATIENCE, 0, 0);
@@ -81,21 +81,21 @@ pub(super) async fn ask(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisE
         answered += 1;
     }
     // A live node without a subscription (its connection was just lost) did not receive the request.
-    Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live() })
+    Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live_nodes() })
 }
 
 /// Answers the node that asked.
-pub(super) async fn answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
+pub(super) async fn send_answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
     // `hear` checks tickets, so this one names a channel and a number.
     let Some((channel, number)) = ticket.split_once(' ') else { return Ok(()) };
     fleet.connection().publish(channel, format!("a{number} {sockets}")).await
 }
 
 /// Takes a message of the channel of all nodes; false when it requests no kick, or when too many requests wait.
-pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
+pub(super) fn handle_kick_request(fleet: &RedisFleet, message: &str) -> bool {
     let Some((user, ticket)) = message.strip_prefix('k').and_then(|asked| asked.split_once(' ')) else { return false };
     let Ok(user) = user.parse() else { return false };
     // A forged request must not make this node publish to the channel of a room.
-    ticket.starts_with(&fleet.keys.canary(""))
+    ticket.starts_with(&fleet.keys.node_channel(""))
         && fleet.revoked.control().ask_for(Kick { user, ticket: ticket.to_owned() })
 }

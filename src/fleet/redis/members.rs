@@ -8,8 +8,8 @@ use std::time::Duration;
 use ::redis::{RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 use hallway_rooms::key::Room;
 
-use super::nodes::numbers;
-use super::{RedisFleet, answers};
+use super::nodes::parse_numbers;
+use super::{RedisFleet, pipeline_answers};
 use crate::link::remedy;
 use crate::logs;
 
@@ -45,16 +45,16 @@ pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> R
 
 /// The members of a room on the other nodes. The names are read after the counts, so that the name of a count that is found was
 /// written before. If a key holds something else, the result rests on what this node knows by itself.
-pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, RedisError> {
+pub(super) async fn members_elsewhere(fleet: &RedisFleet, room: &Room) -> Result<usize, RedisError> {
     let members = fleet.keys.members(room);
     let mut both = pipe();
     both.ignore_errors().cmd("HGETALL").arg(&members).cmd("HKEYS").arg(fleet.keys.nodes());
     let mut redis = fleet.connection();
-    let [counts, nodes] = answers(both.query_async(&mut redis).await?)?;
+    let [counts, nodes] = pipeline_answers(both.query_async(&mut redis).await?)?;
     let counts: HashMap<String, Vec<u8>> = match counts {
         Err(error) if remedy::is_wrong_type(&error) => {
             // A join must not fail because of a count.
-            complain(fleet, &members, &error.to_string());
+            report_problem(fleet, &members, &error.to_string());
             return Ok(0);
         }
         counts => from_redis_value(counts?)?,
@@ -68,12 +68,12 @@ pub(super) async fn others(fleet: &RedisFleet, room: &Room) -> Result<usize, Red
             nodes
         }
     };
-    let (counts, strange) = numbers::<u32>(counts);
+    let (counts, strange) = parse_numbers::<u32>(counts);
     // The field of a dead node is removed anyway.
     if let Some(field) = strange.filter(|field| nodes.contains(field)) {
-        complain(fleet, &members, &format!("its field {field} is no number"));
+        report_problem(fleet, &members, &format!("its field {field} is no number"));
     }
-    let counted = counts.iter().filter(|(node, _)| nodes.contains(*node) && fleet.nodes.counts(node));
+    let counted = counts.iter().filter(|(node, _)| nodes.contains(*node) && fleet.nodes.is_counted(node));
     Ok(counted.map(|(_, size)| *size as usize).sum())
 }
 
@@ -93,7 +93,7 @@ async fn forget_the_gone(
     cmd("HDEL").arg(members).arg(gone).query_async(&mut fleet.connection()).await
 }
 
-fn complain(fleet: &RedisFleet, key: &str, problem: &str) {
+fn report_problem(fleet: &RedisFleet, key: &str, problem: &str) {
     if fleet.complaints.may_complain() {
         tracing::warn!(
             event = logs::MEMBERS_KEY_STRANGE,

@@ -21,7 +21,7 @@ use ::redis::{RedisError, cmd, from_redis_value, pipe};
 use metrics::{Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::{RedisFleet, answers};
+use super::{RedisFleet, pipeline_answers};
 use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
@@ -71,7 +71,7 @@ impl Peer {
 }
 
 /// The others after a read that came `after` the one before. A node that was not known before begins with `still`.
-fn seen(
+fn compare_counters(
     before: &HashMap<String, Peer>,
     counters: HashMap<String, i64>,
     after: Duration,
@@ -103,12 +103,12 @@ impl Nodes {
         }
     }
 
-    pub(super) fn forgotten(&self) -> u64 {
+    pub(super) fn forget_count(&self) -> u64 {
         self.forgotten.load(Ordering::SeqCst)
     }
 
     /// Notes a read of all counters; gives the nodes whose names must be removed.
-    fn note(&self, turn: &mut Turn, mut counters: HashMap<String, i64>) -> Vec<String> {
+    fn note_counters(&self, turn: &mut Turn, mut counters: HashMap<String, i64>) -> Vec<String> {
         counters.remove(&self.node);
         // After an outage of this node's own, all counters look as if they had stood still for all of it.
         let after = turn.looked.map_or(Duration::ZERO, |at| at.elapsed().min(self.heartbeat * 2));
@@ -116,14 +116,14 @@ impl Nodes {
         let still = if turn.looked.is_none() { DEAD.saturating_sub(self.heartbeat * 3) } else { Duration::ZERO };
         turn.looked = Some(Instant::now());
         let mut others = self.others.lock();
-        *others = seen(&others, counters, after, still);
-        self.live.set(f64::from(u32::try_from(live(&others)).unwrap_or(u32::MAX)));
+        *others = compare_counters(&others, counters, after, still);
+        self.live.set(f64::from(u32::try_from(count_live(&others)).unwrap_or(u32::MAX)));
         others.iter().filter(|(_, peer)| peer.still >= BURIED).map(|(node, _)| node.clone()).collect()
     }
 
     /// Nodes that are alive as seen from here, this one included.
-    pub(super) fn live(&self) -> usize {
-        live(&self.others.lock())
+    pub(super) fn live_nodes(&self) -> usize {
+        count_live(&self.others.lock())
     }
 
     /// Delays a resignation while this node's name is written; none after it resigned. Many may hold this at once.
@@ -142,12 +142,12 @@ impl Nodes {
     }
 
     /// Whether the counts of a node whose name is in the hash are to be believed.
-    pub(super) fn counts(&self, node: &str) -> bool {
+    pub(super) fn is_counted(&self, node: &str) -> bool {
         node != self.node && self.others.lock().get(node).is_none_or(|peer| !peer.is_dead())
     }
 }
 
-fn live(others: &HashMap<String, Peer>) -> usize {
+fn count_live(others: &HashMap<String, Peer>) -> usize {
     1 + others.values().filter(|peer| !peer.is_dead()).count()
 }
 
@@ -167,7 +167,7 @@ pub(super) async fn run(fleet: Arc<RedisFleet>) {
     let mut told = Told::default();
     loop {
         turns.tick().await;
-        let outcome = bump(&fleet).await;
+        let outcome = bump_counter(&fleet).await;
         tell_of(&fleet, &mut told, &outcome);
     }
 }
@@ -207,7 +207,7 @@ fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>,
 }
 
 /// One heartbeat. Gives the name of a field that is no counter, if there is any.
-async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
+async fn bump_counter(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
     let (nodes, table) = (&fleet.nodes, fleet.keys.nodes());
     // A later heartbeat would put the name back, and the others would count this node again.
     let Some(_office) = nodes.in_office().await else { return Ok(None) };
@@ -215,14 +215,14 @@ async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
     let mut redis = fleet.links.probe.clone();
     let mut both = pipe();
     both.ignore_errors().cmd("HINCRBY").arg(&table).arg(&nodes.node).arg(1).cmd("HGETALL").arg(&table);
-    let [bumped, counters] = answers(both.query_async(&mut redis).await?)?;
+    let [bumped, counters] = pipeline_answers(both.query_async(&mut redis).await?)?;
     // Another writer spoiled this node's own field: the next heartbeat begins at one.
     if bumped.as_ref().is_err_and(is_no_number) {
         return cmd("HDEL").arg(table).arg(&nodes.node).query_async(&mut redis).await;
     }
     let bumped: i64 = from_redis_value(bumped?)?;
     let counters: HashMap<String, Vec<u8>> = from_redis_value(counters?)?;
-    let (counters, strange) = numbers(counters);
+    let (counters, strange) = parse_numbers(counters);
     // Redis restarted empty, or another node removed this one as dead; either way its counts are gone too.
     if bumped <= std::mem::replace(&mut turn.bumped, bumped) {
         tracing::warn!(
@@ -231,7 +231,7 @@ async fn bump(fleet: &RedisFleet) -> Result<Option<String>, RedisError> {
         );
         nodes.forgotten.fetch_add(1, Ordering::SeqCst);
     }
-    let buried = nodes.note(&mut turn, counters);
+    let buried = nodes.note_counters(&mut turn, counters);
     // Every node does this, and it does no harm twice.
     if !buried.is_empty() {
         tracing::info!(event = logs::NODES_GONE, nodes = buried.join(","), "nodes are gone without a word");
@@ -246,7 +246,7 @@ fn is_no_number(error: &RedisError) -> bool {
 }
 
 /// The fields that are numbers, and the name of one that is not.
-pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
+pub(super) fn parse_numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<String, T>, Option<String>) {
     let (mut numbers, mut strange) = (HashMap::new(), None);
     for (name, value) in fields {
         match std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()) {
@@ -258,7 +258,7 @@ pub(super) fn numbers<T: FromStr>(fields: HashMap<String, Vec<u8>>) -> (HashMap<
 }
 
 /// Removes this node's name, after all that is under way under it.
-pub(super) async fn resign(fleet: &RedisFleet) -> Result<(), RedisError> {
+pub(super) async fn leave_fleet(fleet: &RedisFleet) -> Result<(), RedisError> {
     let mut resigned = fleet.nodes.resigned.write().await;
     *resigned = true;
     let own = fleet.nodes.own_name();
@@ -273,7 +273,7 @@ mod tests {
 
     fn look(before: &HashMap<String, Peer>, counters: &[(&str, i64)]) -> HashMap<String, Peer> {
         let counters = counters.iter().map(|(node, counter)| ((*node).to_owned(), *counter));
-        seen(before, counters.collect(), BEAT, Duration::ZERO)
+        compare_counters(before, counters.collect(), BEAT, Duration::ZERO)
     }
 
     #[test]

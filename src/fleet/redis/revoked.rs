@@ -77,20 +77,20 @@ struct Revisions {
 }
 
 impl Revisions {
-    fn hear(&mut self, revision: i64) {
+    fn note_message(&mut self, revision: i64) {
         // A revision that does not follow the last one begins a new row.
         let first = self.heard.filter(|(_, last)| last + 1 == revision).map_or(revision, |(first, _)| first);
         self.heard = Some((first, revision));
-        self.join();
+        self.join_ranges();
     }
 
     /// The list was read, at `revision` or later.
-    fn load(&mut self, revision: i64) {
+    fn note_loaded(&mut self, revision: i64) {
         self.known = Some(revision).filter(|_| revision != NONE);
-        self.join();
+        self.join_ranges();
     }
 
-    fn join(&mut self) {
+    fn join_ranges(&mut self) {
         // Messages that came while the list was read continue it, if none between the two is missing.
         if let (Some(known), Some((first, last))) = (self.known, self.heard)
             && first <= known + 1
@@ -101,7 +101,7 @@ impl Revisions {
     }
 
     /// Whether the copy has the whole list, which was at `revision` at some time since the copy was complete up to `before`.
-    fn reach(&self, before: Option<i64>, revision: i64) -> bool {
+    fn covers_revision(&self, before: Option<i64>, revision: i64) -> bool {
         let (Some(before), Some(known)) = (before, self.known) else { return false };
         // The copy may have moved on while Redis was asked. A revision outside of that way is of another list.
         known == revision || (before..=known).contains(&revision)
@@ -118,14 +118,14 @@ impl Revoked {
     }
 
     /// Has the list read again: messages may have been lost, or another Redis may answer.
-    pub(super) fn mistrust(&self) {
+    pub(super) fn require_reload(&self) {
         self.state.lock().revisions = Revisions::default();
         self.wake.notify_one();
     }
 }
 
 /// Keeps this node's copy and the list in Redis equal, until the task is cancelled.
-pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
+pub(super) async fn sync_list(fleet: Arc<RedisFleet>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut told, mut generation, mut apart) = (None, 0, false);
@@ -135,8 +135,8 @@ pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
             () = fleet.revoked.wake.notified() => {}
             found = fleet.links.commands.connected_after(generation) => generation = found,
         }
-        let problem = turn(&fleet).await.err().map(|lapse| problem(&fleet, lapse));
-        compare(&fleet, &mut apart);
+        let problem = sync_once(&fleet).await.err().map(|lapse| lapse_problem(&fleet, lapse));
+        compare_clocks(&fleet, &mut apart);
         // While Redis is out of reach the probe logs that, and this would be a second line about the same failure.
         if problem.is_none() {
             fleet.revoked.control.set_loaded();
@@ -154,13 +154,13 @@ pub(super) async fn run(fleet: Arc<RedisFleet>, every: Duration) {
 }
 
 /// The failure and its remedy.
-fn problem(fleet: &RedisFleet, lapse: Lapse) -> String {
+fn lapse_problem(fleet: &RedisFleet, lapse: Lapse) -> String {
     let key = fleet.keys.revoked();
     match lapse {
         Lapse::Redis(error) if remedy::is_wrong_type(&error) => {
             format!("the key {key} holds something else than revocations ({error}); rename or delete it")
         }
-        Lapse::Redis(error) => remedy::problem("revocations", &error),
+        Lapse::Redis(error) => remedy::describe_problem("revocations", &error),
         Lapse::Strange(what) => format!(
             "the key {key} has an entry that is no revocation, and may have been one: {what:?}. Take it out with ZREM {key}, and              revoke again what it was"
         ),
@@ -168,7 +168,7 @@ fn problem(fleet: &RedisFleet, lapse: Lapse) -> String {
 }
 
 /// Logs once that the clocks of this node and of Redis differ: tokens depend on the one, histories on the other.
-fn compare(fleet: &RedisFleet, apart: &mut bool) {
+fn compare_clocks(fleet: &RedisFleet, apart: &mut bool) {
     let Some(shared) = fleet.revoked.control.now_ms() else { return };
     let own = now_ms();
     let differs = own.abs_diff(shared) > APART_MS;
@@ -184,17 +184,17 @@ fn compare(fleet: &RedisFleet, apart: &mut bool) {
 }
 
 /// One check of the list. In the usual case it is one round trip, for the revision.
-async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
-    pay(fleet).await?;
+async fn sync_once(fleet: &RedisFleet) -> Result<(), Lapse> {
+    send_pending(fleet).await?;
     let before = fleet.revoked.state.lock().revisions.known;
-    let revision = revision(fleet).await?;
-    if fleet.revoked.state.lock().revisions.reach(before, revision) {
+    let revision = read_revision(fleet).await?;
+    if fleet.revoked.state.lock().revisions.covers_revision(before, revision) {
         return Ok(());
     }
     // Read behind the revision: what is added meanwhile is in the list that is read, or comes as a message.
-    let stored = load(fleet).await?;
+    let stored = load_list(fleet).await?;
     let over = fleet.revoked.control.over_ms();
-    let missing = fleet.revoked.control.beyond(&stored);
+    let missing = fleet.revoked.control.missing_from(&stored);
     let missing: Vec<_> = missing.into_iter().filter(|one| one.until_ms > over).collect();
     if !missing.is_empty() {
         tracing::info!(
@@ -203,25 +203,25 @@ async fn turn(fleet: &RedisFleet) -> Result<(), Lapse> {
             "telling Redis of revocations that it did not have"
         );
     }
-    write(fleet, &missing).await?;
-    fleet.revoked.state.lock().revisions.load(revision);
+    write_entries(fleet, &missing).await?;
+    fleet.revoked.state.lock().revisions.note_loaded(revision);
     Ok(())
 }
 
 /// Writes the revocations that Redis has not confirmed.
-async fn pay(fleet: &RedisFleet) -> Result<(), RedisError> {
+async fn send_pending(fleet: &RedisFleet) -> Result<(), RedisError> {
     let owed = fleet.revoked.state.lock().owed.clone();
     if owed.is_empty() {
         return Ok(());
     }
-    write(fleet, &owed.values().copied().collect::<Vec<_>>()).await?;
+    write_entries(fleet, &owed.values().copied().collect::<Vec<_>>()).await?;
     // A stronger one may have been noted meanwhile, which is still to be written.
     fleet.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
     Ok(())
 }
 
 /// The revision of the list. Notes the time of Redis' clock too.
-async fn revision(fleet: &RedisFleet) -> Result<i64, RedisError> {
+async fn read_revision(fleet: &RedisFleet) -> Result<i64, RedisError> {
     // The reading counts from before the request, so that the clock is never behind: a token of this very moment must count
     // as issued before a revocation.
     let asked = Instant::now();
@@ -240,7 +240,7 @@ fn whole(score: f64) -> i64 {
 }
 
 /// Reads the list page by page into this node's copy. An unreadable entry is an error, but only after the rest was read.
-async fn load(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
+async fn load_list(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
     let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, None);
     loop {
         let mut scan = cmd("ZSCAN");
@@ -265,68 +265,68 @@ async fn load(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
 
 fn stored_entry(what: &[u8], end: f64) -> Option<Revocation> {
     let until_ms = u64::try_from(whole(end)).ok()?;
-    Revocation::read(std::str::from_utf8(what).ok()?, until_ms).ok()
+    Revocation::from_record(std::str::from_utf8(what).ok()?, until_ms).ok()
 }
 
 /// Adds entries to this node's copy. Those that are over stay out: they would be counted, and passed on.
 fn hear_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
     let over = fleet.revoked.control.over_ms();
     entries.retain(|entry| entry.until_ms > over);
-    fleet.revoked.control.hear(&entries);
+    fleet.revoked.control.merge_remote(&entries);
 }
 
 /// An entry for Redis, and what it replaces there.
 type Line = (Revocation, Option<Revocation>);
 
-async fn write(fleet: &RedisFleet, revocations: &[Revocation]) -> Result<(), RedisError> {
+async fn write_entries(fleet: &RedisFleet, revocations: &[Revocation]) -> Result<(), RedisError> {
     for page in revocations.chunks(PAGE) {
         let lines: Vec<Line> = page.iter().map(|revocation| (*revocation, None)).collect();
-        note(fleet, &lines).await?;
+        write_and_announce(fleet, &lines).await?;
     }
     Ok(())
 }
 
 /// Puts entries into the list and publishes those that change it, atomically.
-async fn note(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
+async fn write_and_announce(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
     let mut call = cmd("EVAL");
     call.arg(NOTE).arg(1).arg(fleet.keys.revoked()).arg(fleet.keys.control());
     call.arg(KEPT_MS).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
     for (revocation, replaced) in lines {
-        call.arg(revocation.until_ms).arg(revocation.what());
-        call.arg(replaced.map(|replaced| replaced.what()).unwrap_or_default());
+        call.arg(revocation.until_ms).arg(revocation.to_record());
+        call.arg(replaced.map(|replaced| replaced.to_record()).unwrap_or_default());
     }
     call.query_async(&mut fleet.connection()).await
 }
 
 /// Writes a revocation of this node to Redis, which publishes it to every node.
-pub(super) async fn revoke(fleet: &RedisFleet, noted: &Noted) -> Result<(), Unavailable> {
+pub(super) async fn announce_revocation(fleet: &RedisFleet, noted: &Noted) -> Result<(), Unavailable> {
     let Noted { known, before } = *noted;
     // Before Redis is asked: whatever happens from here on, it is written sooner or later.
     fleet.revoked.state.lock().owed.insert(known.mark, known);
     fleet.checks.reachable()?;
     // An entry with a later end replaces the one before under the same name.
-    let replaced = before.filter(|before| before.what() != known.what());
-    note(fleet, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
+    let replaced = before.filter(|before| before.to_record() != known.to_record());
+    write_and_announce(fleet, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
     fleet.revoked.state.lock().owed.retain(|_, owing| *owing != known);
     Ok(())
 }
 
 /// Takes a message of the channel of all nodes; false when it is not about revocations.
-pub(super) fn hear(fleet: &RedisFleet, message: &str) -> bool {
+pub(super) fn handle_revocations(fleet: &RedisFleet, message: &str) -> bool {
     let mut lines = message.split('\n');
     let revision = lines.next().and_then(|first| first.strip_prefix('r')?.parse().ok());
     let Some(revision) = revision else { return false };
-    let entries: Option<Vec<Revocation>> = lines.map(entry).collect();
+    let entries: Option<Vec<Revocation>> = lines.map(parse_entry).collect();
     // One unreadable entry spoils the message. Its revision is then missing in the row, and the list is read.
     let Some(entries) = entries else { return false };
     hear_all(fleet, entries);
-    fleet.revoked.state.lock().revisions.hear(revision);
+    fleet.revoked.state.lock().revisions.note_message(revision);
     true
 }
 
-fn entry(line: &str) -> Option<Revocation> {
+fn parse_entry(line: &str) -> Option<Revocation> {
     let (until, what) = line.split_once(' ')?;
-    Revocation::read(what, until.parse().ok()?).ok()
+    Revocation::from_record(what, until.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -336,25 +336,25 @@ mod tests {
     #[test]
     fn only_revisions_in_a_row_are_believed_without_reading() {
         let mut revisions = Revisions::default();
-        revisions.hear(-7);
-        assert!(!revisions.reach(revisions.known, -7), "nothing was read yet");
-        revisions.load(-8);
-        assert!(revisions.reach(Some(-8), -7), "what was heard while it was read counts");
-        revisions.hear(-6);
-        assert!(revisions.reach(Some(-6), -6) && revisions.reach(Some(-7), -7));
-        revisions.hear(-4);
-        assert!(!revisions.reach(revisions.known, -4), "-5 is missing");
-        revisions.load(-5);
-        assert!(revisions.reach(Some(-4), -4));
-        assert!(!revisions.reach(Some(-4), -9), "a list that begins anew");
-        revisions.load(NONE);
-        assert!(!revisions.reach(revisions.known, NONE), "a list that is gone");
+        revisions.note_message(-7);
+        assert!(!revisions.covers_revision(revisions.known, -7), "nothing was read yet");
+        revisions.note_loaded(-8);
+        assert!(revisions.covers_revision(Some(-8), -7), "what was heard while it was read counts");
+        revisions.note_message(-6);
+        assert!(revisions.covers_revision(Some(-6), -6) && revisions.covers_revision(Some(-7), -7));
+        revisions.note_message(-4);
+        assert!(!revisions.covers_revision(revisions.known, -4), "-5 is missing");
+        revisions.note_loaded(-5);
+        assert!(revisions.covers_revision(Some(-4), -4));
+        assert!(!revisions.covers_revision(Some(-4), -9), "a list that begins anew");
+        revisions.note_loaded(NONE);
+        assert!(!revisions.covers_revision(revisions.known, NONE), "a list that is gone");
     }
 
     #[test]
     fn a_line_is_an_end_and_what_it_is_the_end_of() {
         let revocation = Revocation { mark: Mark(5), before_ms: 6, until_ms: 7 };
-        assert_eq!(entry(&format!("7 {}", revocation.what())), Some(revocation));
-        assert_eq!(entry(&revocation.what()), None);
+        assert_eq!(parse_entry(&format!("7 {}", revocation.to_record())), Some(revocation));
+        assert_eq!(parse_entry(&revocation.to_record()), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::redis::{Pipeline, RedisError, RedisResult, Value, from_redis_value, pipe};
 
 use super::RedisFleet;
-use super::nodes::numbers;
+use super::nodes::parse_numbers;
 use crate::fleet::UserCount;
 use crate::link::remedy;
 use crate::logs;
@@ -20,7 +20,10 @@ const KEPT: Duration = Duration::from_hours(1);
 const COMMANDS: usize = 3;
 
 /// Announces the counts; gives how many connections the other nodes have of each user.
-pub(super) async fn count(fleet: &RedisFleet, counts: &[UserCount]) -> Result<Vec<Option<usize>>, RedisError> {
+pub(super) async fn count_connections(
+    fleet: &RedisFleet,
+    counts: &[UserCount],
+) -> Result<Vec<Option<usize>>, RedisError> {
     if counts.is_empty() {
         return Ok(Vec::new());
     }
@@ -45,7 +48,7 @@ pub(super) async fn count(fleet: &RedisFleet, counts: &[UserCount]) -> Result<Ve
             forget_the_gone(fleet, &mut forget, &count.user, fields.keys().filter(|node| !nodes.contains(*node)));
         }
         let is_known = |node: &str| nodes.as_ref().is_none_or(|nodes| nodes.contains(node));
-        let counted = fields.iter().filter(|(node, _)| is_known(node) && fleet.nodes.counts(node));
+        let counted = fields.iter().filter(|(node, _)| is_known(node) && fleet.nodes.is_counted(node));
         others.push(Some(counted.map(|(_, count)| *count as usize).sum()));
     }
     if forget.cmd_iter().next().is_some() {
@@ -97,7 +100,7 @@ fn fields(answers: &[RedisResult<Value>]) -> Result<Option<HashMap<String, u32>>
     let fields = answers.last().and_then(|answer| answer.as_ref().ok());
     let fields: Option<HashMap<String, Vec<u8>>> = fields.and_then(|fields| from_redis_value(fields.clone()).ok());
     // A field that is no number counts as zero: no user may be refused for it.
-    Ok(fields.map(|fields| numbers(fields).0))
+    Ok(fields.map(|fields| parse_numbers(fields).0))
 }
 
 /// Fails for an error that is not the fault of a key.

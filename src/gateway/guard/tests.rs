@@ -24,7 +24,7 @@ fn judge(
             headers.append(&name, value.parse().expect("a header"));
         }
     }
-    guard(names).judge(&Uri::from_static(target), &headers)
+    guard(names).judge_request(&Uri::from_static(target), &headers)
 }
 
 #[track_caller]

@@ -8,7 +8,8 @@ use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
 use super::{
-    BYTES, Backlog, Errand, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, Page, READS, Read, Trust, Verdict, Waiting, weight,
+    BYTES, Backlog, Errand, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, Page, READS, Read, Trust, Verdict, Waiting,
+    entry_bytes,
 };
 
 impl Backlog {
@@ -16,7 +17,7 @@ impl Backlog {
     pub(in crate::hub) fn next_read(&mut self, now: Instant) -> Option<Errand> {
         while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
             let Some(Reverse((_, room))) = self.later.pop() else { break };
-            self.retry(&room);
+            self.retry_room(&room);
         }
         // With all that may wait waiting, one goes on that the others may be waiting for.
         let may_begin = self.running == 0 || self.running < READS && self.bytes < BYTES;
@@ -34,7 +35,7 @@ impl Backlog {
         }
     }
 
-    fn retry(&mut self, room: &Room) {
+    fn retry_room(&mut self, room: &Room) {
         if let Some(lag) = self.lags.get_mut(room).filter(|lag| lag.read == Read::Later) {
             lag.read = Read::Wanted;
             self.wanted.push_back(room.clone());
@@ -47,44 +48,44 @@ impl Backlog {
     }
 
     /// Has no room wait for its time: the broker is back.
-    pub(in crate::hub) fn hurry(&mut self) {
+    pub(in crate::hub) fn retry_all_now(&mut self) {
         for Reverse((_, room)) in std::mem::take(&mut self.later) {
-            self.retry(&room);
+            self.retry_room(&room);
         }
     }
 
     /// Takes in what an errand brought. None of it where the room was let go meanwhile.
-    pub(in crate::hub) fn fill(&mut self, errand: &Errand, page: Page) {
-        if !self.ends(errand) {
+    pub(in crate::hub) fn add_page(&mut self, errand: &Errand, page: Page) {
+        if !self.end_read(errand) {
             return;
         }
         let (room, number) = (&errand.room, errand.number);
         let Some(lag) = self.lags.get_mut(room) else { return };
         (lag.failures, lag.failing_since) = (0, None);
-        let end = page.entries.iter().filter_map(|entry| entry.link(room)).map(|link| link.offset).max();
+        let end = page.entries.iter().filter_map(|entry| entry.link_in(room)).map(|link| link.offset).max();
         // A page of which nothing can be told leads nowhere.
         let has_more = page.has_more && end.is_some();
         lag.covered = if has_more { end } else { page.last };
         lag.cursor = if has_more { end } else { lag.cursor };
         lag.more |= has_more;
         for entry in page.entries {
-            let Some(link) = entry.link(room) else { continue };
-            let weight = weight(&entry);
+            let Some(link) = entry.link_in(room) else { continue };
+            let weight = entry_bytes(&entry);
             let waiting = Waiting { entry: Arc::new(entry), reads: u64::MAX, trust: Trust::Read };
             lag.bytes += weight;
             self.bytes += weight;
             if let Some(before) = lag.queue.insert(link.offset, waiting) {
-                lag.bytes -= self::weight(&before.entry);
-                self.bytes -= self::weight(&before.entry);
+                lag.bytes -= self::entry_bytes(&before.entry);
+                self.bytes -= self::entry_bytes(&before.entry);
             }
         }
-        self.disown(room, number, !has_more);
+        self.drop_unconfirmed(room, number, !has_more);
         self.work_on(room);
     }
 
     /// Lets go of what came before this read began and is not in what it found, unless another room's history has it: then
     /// what lies before it in this one is lost.
-    fn disown(&mut self, room: &Room, number: u64, is_whole: bool) {
+    fn drop_unconfirmed(&mut self, room: &Room, number: u64, is_whole: bool) {
         let Some(lag) = self.lags.get_mut(room) else { return };
         let mut gone = Vec::new();
         for (at, waiting) in lag.queue.iter().filter(|(_, waiting)| waiting.reads < number) {
@@ -110,14 +111,14 @@ impl Backlog {
             let waiting = self.lags.get(&place.room).and_then(|lag| lag.queue.get(&link.offset));
             if waiting.is_some_and(|waiting| waiting.trust == Trust::Heard && waiting.entry.id == entry.id) {
                 self.drop_from(&place.room, link.offset);
-                self.want(&place.room);
+                self.request_read(&place.room);
                 self.work_on(&place.room);
             }
         }
     }
 
     /// Ends a room's read. False when the room was let go since it began.
-    fn ends(&mut self, errand: &Errand) -> bool {
+    fn end_read(&mut self, errand: &Errand) -> bool {
         self.running = self.running.saturating_sub(1);
         let Some(lag) = self.lags.get_mut(&errand.room) else { return false };
         let Read::Running { number, again } = lag.read else { return false };
@@ -126,13 +127,13 @@ impl Backlog {
         }
         lag.read = Read::No;
         if again {
-            self.want(&errand.room);
+            self.request_read(&errand.room);
         }
         true
     }
 
     /// Notes that an errand failed. `is_well`: the broker, apart from this.
-    pub(in crate::hub) fn fail(&mut self, errand: &Errand, now: Instant, is_well: bool) -> Option<Verdict> {
+    pub(in crate::hub) fn fail_read(&mut self, errand: &Errand, now: Instant, is_well: bool) -> Option<Verdict> {
         self.running = self.running.saturating_sub(1);
         let lag = self.lags.get_mut(&errand.room)?;
         if !matches!(lag.read, Read::Running { number, .. } if number == errand.number) {
@@ -154,8 +155,8 @@ impl Backlog {
     }
 
     /// Ends an errand to a room that is closed.
-    pub(in crate::hub) fn abandon(&mut self, errand: &Errand) {
-        if self.ends(errand) {
+    pub(in crate::hub) fn abandon_room(&mut self, errand: &Errand) {
+        if self.end_read(errand) {
             self.forget(&errand.room);
         }
     }

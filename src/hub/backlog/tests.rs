@@ -15,7 +15,7 @@ const ROOMS: usize = 4;
 
 fn room(n: usize) -> Room {
     let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
-    Classes::built_in(retention, Duration::from_secs(99)).room(&format!("order:{n}")).expect("a room")
+    Classes::built_in(retention, Duration::from_secs(99)).find_room(&format!("order:{n}")).expect("a room")
 }
 
 /// A broker and a node: every room's history, and how far the node is.
@@ -34,26 +34,26 @@ struct World {
 }
 
 impl Rooms for World {
-    fn arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
-        Some(self.positions.lock()[self.number(room)].arrival(link, id))
+    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
+        Some(self.positions.lock()[self.number(room)].classify_entry(link, id))
     }
 
-    fn at(&self, room: &Room) -> Option<Offset> {
-        Some(self.positions.lock()[self.number(room)].at())
+    fn delivered_offset(&self, room: &Room) -> Option<Offset> {
+        Some(self.positions.lock()[self.number(room)].delivered_offset())
     }
 
-    fn share(&self, one: &Room, other: &Room) -> bool {
+    fn share_member(&self, one: &Room, other: &Room) -> bool {
         let both = [self.number(one), self.number(other)];
         self.sessions.iter().any(|rooms| both.iter().all(|room| rooms.contains(room)))
     }
 
     fn pass_over(&self, room: &Room, link: Link, id: &EventId) {
-        self.positions.lock()[self.number(room)].advance(link, id);
+        self.positions.lock()[self.number(room)].advance_to(link, id);
     }
 
-    fn lose(&self, room: &Room, to: Offset) {
+    fn skip_lost(&self, room: &Room, to: Offset) {
         *self.lost.lock() += 1;
-        self.positions.lock()[self.number(room)].cut(to);
+        self.positions.lock()[self.number(room)].skip_to(to);
     }
 }
 
@@ -62,7 +62,7 @@ impl World {
         Self {
             rooms: (0..ROOMS).map(room).collect(),
             histories: vec![Vec::new(); ROOMS],
-            positions: Mutex::new(vec![Position::new(Offset::at(0)); ROOMS]),
+            positions: Mutex::new(vec![Position::new(Offset::first_of_ms(0)); ROOMS]),
             heard: vec![Vec::new(); sessions.len()],
             sessions,
             lost: Mutex::default(),
@@ -76,13 +76,16 @@ impl World {
     }
 
     fn last(&self, room: usize) -> Offset {
-        self.histories[room].last().and_then(|entry| entry.link(&self.rooms[room])).map_or(Offset::at(0), |l| l.offset)
+        self.histories[room]
+            .last()
+            .and_then(|entry| entry.link_in(&self.rooms[room]))
+            .map_or(Offset::first_of_ms(0), |l| l.offset)
     }
 
     /// Stores the event of this number in some rooms.
     fn publish(&mut self, n: u64, rooms: &BTreeSet<usize>) -> Arc<Entry> {
         let place = |room: &usize| {
-            let link = Link { offset: Offset::at(n), prev: self.last(*room) };
+            let link = Link { offset: Offset::first_of_ms(n), prev: self.last(*room) };
             Place { room: self.rooms[*room].clone(), keep: Keep::Stored(link) }
         };
         let places = rooms.iter().map(place).collect();
@@ -95,8 +98,8 @@ impl World {
 
     fn read(&self, errand: &Errand, limit: usize) -> Page {
         let room = self.number(&errand.room);
-        let from = errand.from.or_else(|| self.at(&errand.room)).expect("it is open");
-        let newer = |entry: &&Arc<Entry>| entry.link(&errand.room).is_some_and(|link| link.offset > from);
+        let from = errand.from.or_else(|| self.delivered_offset(&errand.room)).expect("it is open");
+        let newer = |entry: &&Arc<Entry>| entry.link_in(&errand.room).is_some_and(|link| link.offset > from);
         let mut entries: Vec<Entry> = self.histories[room].iter().filter(newer).map(|e| (**e).clone()).collect();
         let has_more = entries.len() > limit;
         entries.truncate(limit);
@@ -110,7 +113,7 @@ impl World {
             let place = &entry.places[*place];
             let room = self.number(&place.room);
             self.late += usize::from(*late);
-            self.positions.lock()[room].advance(place.link().expect("it is stored"), &entry.id);
+            self.positions.lock()[room].advance_to(place.link().expect("it is stored"), &entry.id);
             self.delivered[room].push(entry.id.to_string());
             rooms.insert(room);
         }
@@ -177,25 +180,25 @@ fn run(world: &mut World, events: &[Event], limit: usize, dead: &BTreeSet<usize>
                 n += 1;
                 let entry = world.publish(n, rooms);
                 if *heard {
-                    backlog.arrive(&entry, Trust::Heard, &*world);
+                    backlog.add_arrival(&entry, Trust::Heard, &*world);
                 }
             }
             Event::Begin => running.extend(begin(&mut backlog, world, now)),
-            Event::End => running.pop_front().into_iter().for_each(|(errand, page)| backlog.fill(&errand, page)),
+            Event::End => running.pop_front().into_iter().for_each(|(errand, page)| backlog.add_page(&errand, page)),
             Event::Fail => {
                 if let Some((errand, _)) = running.pop_front() {
-                    assert!(backlog.fail(&errand, now, false).is_none_or(|verdict| verdict != Verdict::GiveUp));
+                    assert!(backlog.fail_read(&errand, now, false).is_none_or(|verdict| verdict != Verdict::GiveUp));
                 }
             }
-            Event::Want(room) => backlog.want(&world.rooms[*room]),
+            Event::Want(room) => backlog.request_read(&world.rooms[*room]),
         }
         world.deliver_all(&mut backlog);
     }
-    world.rooms.clone().iter().for_each(|room| backlog.want(room));
+    world.rooms.clone().iter().for_each(|room| backlog.request_read(room));
     for _ in 0..1000 {
         now += LONGEST_PAUSE;
         while let Some((errand, page)) = running.pop_front() {
-            backlog.fill(&errand, page);
+            backlog.add_page(&errand, page);
             world.deliver_all(&mut backlog);
         }
         while backlog.running < READS
@@ -248,7 +251,7 @@ proptest! {
         prop_assert!(backlog.is_empty() && backlog.bytes == 0 && backlog.running == 0);
         prop_assert_eq!((*world.lost.lock(), world.late), (0, 0));
         let mut backlog = backlog;
-        prop_assert!(backlog.disowned().is_empty());
+        prop_assert!(backlog.take_unconfirmed().is_empty());
         for (session, heard) in world.sessions.iter().zip(&world.heard) {
             for room in session {
                 let owed = ids(&world.histories[*room]);
@@ -296,7 +299,7 @@ fn rooms_that_wait_for_each_other_are_parted_at_the_oldest_entry() {
             };
             Place {
                 room: world.rooms[room].clone(),
-                keep: Keep::Stored(Link { offset: Offset::at(offset), prev: Offset::at(before) }),
+                keep: Keep::Stored(Link { offset: Offset::first_of_ms(offset), prev: Offset::first_of_ms(before) }),
             }
         };
         let id = format!("e{n}").parse().expect("an id");
@@ -305,18 +308,21 @@ fn rooms_that_wait_for_each_other_are_parted_at_the_oldest_entry() {
     });
     let two = Arc::new(Entry {
         places: vec![
-            Place { keep: Keep::Stored(Link { offset: Offset::at(4), prev: Offset::at(1) }), ..two.places[0].clone() },
+            Place {
+                keep: Keep::Stored(Link { offset: Offset::first_of_ms(4), prev: Offset::first_of_ms(1) }),
+                ..two.places[0].clone()
+            },
             two.places[1].clone(),
         ],
         ..(*two).clone()
     });
     world.histories = vec![vec![one.clone(), two.clone()], vec![two, one], Vec::new(), Vec::new()];
     let mut backlog = Backlog::default();
-    world.rooms.clone().iter().take(2).for_each(|room| backlog.want(room));
+    world.rooms.clone().iter().take(2).for_each(|room| backlog.request_read(room));
     while let Some(errand) = backlog.next_read(Instant::now()) {
         let mut page = world.read(&errand, 9);
-        page.last = page.entries.iter().filter_map(|e| e.link(&errand.room)).map(|link| link.offset).max();
-        backlog.fill(&errand, page);
+        page.last = page.entries.iter().filter_map(|e| e.link_in(&errand.room)).map(|link| link.offset).max();
+        backlog.add_page(&errand, page);
         world.deliver_all(&mut backlog);
     }
     assert!(backlog.is_empty(), "{backlog:?}");
@@ -331,15 +337,15 @@ fn what_no_history_has_is_disowned_and_holds_nothing_up() {
     let mut forged = (*world.publish(90, &[0].into())).clone();
     world.histories[0].pop();
     forged.id = "forged".parse().expect("an id");
-    forged.places[0].keep = Keep::Stored(Link { offset: Offset::at(90), prev: Offset::at(80) });
+    forged.places[0].keep = Keep::Stored(Link { offset: Offset::first_of_ms(90), prev: Offset::first_of_ms(80) });
     for trust in [Trust::Claimed, Trust::Heard] {
-        backlog.arrive(&Arc::new(forged.clone()), trust, &world);
+        backlog.add_arrival(&Arc::new(forged.clone()), trust, &world);
         world.deliver_all(&mut backlog);
         let errand = errand(&mut backlog);
         let page = world.read(&errand, 9);
-        backlog.fill(&errand, page);
+        backlog.add_page(&errand, page);
         world.deliver_all(&mut backlog);
-        assert_eq!(backlog.disowned().len(), 1, "{trust:?}");
+        assert_eq!(backlog.take_unconfirmed().len(), 1, "{trust:?}");
         assert!(backlog.is_empty());
     }
     assert_eq!(world.delivered[0], ["e1"]);
@@ -350,15 +356,15 @@ fn what_is_claimed_is_delivered_once_a_history_has_it() {
     let mut world = World::new(Vec::new());
     let mut backlog = Backlog::default();
     let far = world.publish(1, &[0].into());
-    backlog.arrive(&far, Trust::Claimed, &world);
+    backlog.add_arrival(&far, Trust::Claimed, &world);
     world.deliver_all(&mut backlog);
     assert!(world.delivered[0].is_empty());
     let errand = errand(&mut backlog);
     let page = world.read(&errand, 9);
-    backlog.fill(&errand, page);
+    backlog.add_page(&errand, page);
     world.deliver_all(&mut backlog);
     assert_eq!(world.delivered[0], ["e1"]);
-    assert!(backlog.is_empty() && backlog.disowned().is_empty());
+    assert!(backlog.is_empty() && backlog.take_unconfirmed().is_empty());
 }
 
 #[test]
@@ -367,10 +373,10 @@ fn a_history_with_a_hole_costs_its_room_a_cut_and_goes_on() {
     let mut backlog = Backlog::default();
     (1..=4).for_each(|n| _ = world.publish(n, &[0].into()));
     world.histories[0].remove(1);
-    backlog.want(&world.rooms[0]);
+    backlog.request_read(&world.rooms[0]);
     let errand = errand(&mut backlog);
     let page = world.read(&errand, 9);
-    backlog.fill(&errand, page);
+    backlog.add_page(&errand, page);
     world.deliver_all(&mut backlog);
     assert_eq!(world.delivered[0], ["e1", "e3", "e4"]);
     assert_eq!(*world.lost.lock(), 1);
@@ -383,13 +389,13 @@ fn a_queue_that_is_full_takes_no_more_and_the_room_is_read_again() {
     world.publish(1, &[0].into());
     for n in 2..=2000 {
         let entry = world.publish(n, &[0].into());
-        backlog.arrive(&entry, Trust::Heard, &world);
+        backlog.add_arrival(&entry, Trust::Heard, &world);
         world.deliver_all(&mut backlog);
     }
     assert!(backlog.lags[&world.rooms[0]].queue.len() <= QUEUED);
     while let Some(errand) = backlog.next_read(Instant::now()) {
         let page = world.read(&errand, 700);
-        backlog.fill(&errand, page);
+        backlog.add_page(&errand, page);
         world.deliver_all(&mut backlog);
     }
     assert_eq!(world.delivered[0], ids(&world.histories[0]));
@@ -401,21 +407,21 @@ fn a_room_is_tried_ever_more_rarely_and_given_up_only_while_the_broker_is_well()
     let room = room(0);
     let begun = Instant::now();
     let mut now = begun;
-    backlog.want(&room);
+    backlog.request_read(&room);
     let mut pauses = Vec::new();
     for _ in 0..7 {
         let errand = backlog.next_read(now).expect("it is due");
-        assert!(matches!(backlog.fail(&errand, now, false), Some(Verdict::Later { .. })));
+        assert!(matches!(backlog.fail_read(&errand, now, false), Some(Verdict::Later { .. })));
         assert_eq!(backlog.next_read(now), None, "it waits");
         let due = backlog.next_try().expect("it is tried again");
         pauses.push((due - now).as_millis());
         now = due;
     }
     assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
-    backlog.hurry();
+    backlog.retry_all_now();
     let errand = backlog.next_read(begun).expect("at once");
-    assert!(matches!(backlog.fail(&errand, now, true), Some(Verdict::Later { .. })));
+    assert!(matches!(backlog.fail_read(&errand, now, true), Some(Verdict::Later { .. })));
     let errand = backlog.next_read(now + LONGEST_PAUSE).expect("it is due");
-    assert_eq!(backlog.fail(&errand, now + LONGEST_PAUSE, true), Some(Verdict::GiveUp));
+    assert_eq!(backlog.fail_read(&errand, now + LONGEST_PAUSE, true), Some(Verdict::GiveUp));
     assert!(backlog.is_empty());
 }

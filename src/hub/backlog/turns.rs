@@ -30,10 +30,13 @@ impl Backlog {
             let Some(lag) = self.lags.get_mut(&room) else { continue };
             lag.is_queued = false;
             lag.blocked_by = None;
-            match self.turn(&room, rooms) {
+            match self.try_next_entry(&room, rooms) {
                 Turn::Deliver(delivery) => {
-                    self.moved(&room);
-                    delivery.places.iter().for_each(|(place, _)| self.moved(&delivery.entry.places[*place].room));
+                    self.wake_waiters(&room);
+                    delivery
+                        .places
+                        .iter()
+                        .for_each(|(place, _)| self.wake_waiters(&delivery.entry.places[*place].room));
                     return Some(delivery);
                 }
                 Turn::Wait => {}
@@ -44,37 +47,37 @@ impl Backlog {
     }
 
     /// Looks at the first entry of a room's queue, and passes over what was delivered before.
-    fn turn(&mut self, room: &Room, rooms: &impl Rooms) -> Turn {
+    fn try_next_entry(&mut self, room: &Room, rooms: &impl Rooms) -> Turn {
         loop {
             let Some(lag) = self.lags.get(room) else { return Turn::Over };
             let Some((at, first)) = lag.queue.first_key_value() else { return self.at_end(room, rooms) };
             let (at, entry, trust, covered) = (*at, first.entry.clone(), first.trust, lag.covered);
-            let Some(link) = entry.link(room) else {
+            let Some(link) = entry.link_in(room) else {
                 self.drop_from(room, at);
                 continue;
             };
-            match rooms.arrival(room, link, &entry.id) {
+            match rooms.judge_arrival(room, link, &entry.id) {
                 None => return Turn::Over,
                 Some(Arrival::Seen) => _ = self.drop_from(room, at),
                 Some(Arrival::Again) => {
                     rooms.pass_over(room, link, &entry.id);
                     self.drop_from(room, at);
-                    self.moved(room);
+                    self.wake_waiters(room);
                 }
                 Some(Arrival::Gap) if trust != Trust::Claimed && covered.is_some_and(|covered| at <= covered) => {
-                    rooms.lose(room, link.prev);
-                    self.moved(room);
+                    rooms.skip_lost(room, link.prev);
+                    self.wake_waiters(room);
                 }
                 Some(Arrival::Gap) => return self.read_on(room),
                 Some(_) if trust == Trust::Claimed => return self.read_on(room),
-                Some(Arrival::Next | Arrival::Late) => return self.offer(room, &entry, (trust, rooms)),
+                Some(Arrival::Next | Arrival::Late) => return self.offer_entry(room, &entry, (trust, rooms)),
             }
         }
     }
 
     fn read_on(&mut self, room: &Room) -> Turn {
         if self.lags.get(room).is_some_and(|lag| lag.read == Read::No) {
-            self.want(room);
+            self.request_read(room);
         }
         Turn::Wait
     }
@@ -88,23 +91,23 @@ impl Backlog {
         if lag.more {
             return self.read_on(room);
         }
-        if let (Some(covered), Some(at)) = (lag.covered, rooms.at(room))
+        if let (Some(covered), Some(at)) = (lag.covered, rooms.delivered_offset(room))
             && at < covered
         {
-            rooms.lose(room, covered);
+            rooms.skip_lost(room, covered);
         }
         Turn::Over
     }
 
     /// Delivers a room's next entry for every room in which it is next, unless a session would get it before something older.
-    fn offer(&mut self, room: &Room, entry: &Arc<Entry>, (trust, rooms): (Trust, &impl Rooms)) -> Turn {
-        let look = self.look(entry, rooms);
-        let held = held(entry, &look, rooms);
+    fn offer_entry(&mut self, room: &Room, entry: &Arc<Entry>, (trust, rooms): (Trust, &impl Rooms)) -> Turn {
+        let look = self.judge_entry(entry, rooms);
+        let held = held_places(entry, &look, rooms);
         let own = entry.places.iter().position(|place| place.room == *room);
         if own.is_some_and(|own| held.contains(&own)) {
             let gap = entry.places[look.gaps[0]].room.clone();
             for place in &look.gaps {
-                self.expect(entry, *place, trust);
+                self.enqueue_in_room(entry, *place, trust);
             }
             return self.wait_for(room, gap, rooms);
         }
@@ -112,21 +115,21 @@ impl Backlog {
         let places: Vec<_> = look.ready.iter().filter(|(place, _)| !held.contains(place)).copied().collect();
         let is_apart = look.seen || places.len() < look.ready.len() + look.gaps.len();
         for place in held {
-            self.expect(entry, place, trust);
+            self.enqueue_in_room(entry, place, trust);
         }
-        Turn::Deliver(self.delivery(entry, places, (is_apart, is_first)))
+        Turn::Deliver(self.take_for_delivery(entry, places, (is_apart, is_first)))
     }
 
-    fn look(&mut self, entry: &Entry, rooms: &impl Rooms) -> Look {
+    fn judge_entry(&mut self, entry: &Entry, rooms: &impl Rooms) -> Look {
         let mut look = Look::default();
         for (at, place) in entry.places.iter().enumerate() {
             let Some(link) = place.link() else { continue };
-            match rooms.arrival(&place.room, link, &entry.id) {
+            match rooms.judge_arrival(&place.room, link, &entry.id) {
                 None => {}
                 Some(Arrival::Seen) => look.seen = true,
                 Some(Arrival::Again) => {
                     rooms.pass_over(&place.room, link, &entry.id);
-                    self.moved(&place.room);
+                    self.wake_waiters(&place.room);
                     look.seen = true;
                 }
                 Some(Arrival::Next) => look.ready.push((at, false)),
@@ -138,7 +141,7 @@ impl Backlog {
     }
 
     /// Has an entry wait in one of its rooms.
-    fn expect(&mut self, entry: &Arc<Entry>, place: usize, trust: Trust) {
+    fn enqueue_in_room(&mut self, entry: &Arc<Entry>, place: usize, trust: Trust) {
         let place = &entry.places[place];
         let Some(link) = place.link() else { return };
         // One that waits there already has had its turn: to give it another would have two rooms wake each other for ever.
@@ -147,7 +150,7 @@ impl Backlog {
         }
     }
 
-    fn delivery(
+    fn take_for_delivery(
         &mut self,
         entry: &Arc<Entry>,
         places: Vec<(usize, bool)>,
@@ -169,19 +172,19 @@ impl Backlog {
         if let Some(lag) = self.lags.get_mut(room) {
             lag.blocked_by = Some(gap);
         }
-        let Some(circle) = self.circle(room) else { return Turn::Wait };
+        let Some(circle) = self.waiting_circle(room) else { return Turn::Wait };
         let fronts = circle.iter().filter_map(|room| self.lags.get(room)?.queue.first_key_value());
         let Some(oldest) = fronts.min_by_key(|(at, _)| **at).map(|(_, first)| first.entry.clone()) else {
             return Turn::Wait;
         };
-        let look = self.look(&oldest, rooms);
+        let look = self.judge_entry(&oldest, rooms);
         let mut places = look.ready;
         places.extend(look.gaps.into_iter().map(|place| (place, false)));
-        Turn::Deliver(self.delivery(&oldest, places, (look.seen, !look.seen)))
+        Turn::Deliver(self.take_for_delivery(&oldest, places, (look.seen, !look.seen)))
     }
 
     /// The rooms that wait for each other with this one, if nothing that is to be read can change it.
-    fn circle(&self, room: &Room) -> Option<Vec<Room>> {
+    fn waiting_circle(&self, room: &Room) -> Option<Vec<Room>> {
         let (mut circle, mut at) = (Vec::new(), room);
         while !circle.contains(at) {
             let lag = self.lags.get(at).filter(|lag| lag.read == Read::No && !lag.is_queued)?;
@@ -196,12 +199,12 @@ impl Backlog {
 
 /// Of an entry's rooms, those that may not have it yet: where something is missing, and those that share a session with
 /// one of these.
-fn held(entry: &Entry, look: &Look, rooms: &impl Rooms) -> HashSet<usize> {
+fn held_places(entry: &Entry, look: &Look, rooms: &impl Rooms) -> HashSet<usize> {
     let mut held: HashSet<usize> = look.gaps.iter().copied().collect();
     let mut new = look.gaps.clone();
     while let Some(gap) = new.pop() {
         for (place, _) in &look.ready {
-            if !held.contains(place) && rooms.share(&entry.places[*place].room, &entry.places[gap].room) {
+            if !held.contains(place) && rooms.share_member(&entry.places[*place].room, &entry.places[gap].room) {
                 held.insert(*place);
                 new.push(*place);
             }

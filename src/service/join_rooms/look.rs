@@ -15,7 +15,7 @@ use crate::broker::{Resumed, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
 use crate::service::page;
-use crate::service::patience::step;
+use crate::service::patience::step_until;
 use crate::service::reader::{AT_ONCE, Reader, Share};
 use crate::service::row::Row;
 use crate::service::{Answer, Service};
@@ -76,11 +76,11 @@ impl Service {
     async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
         // Only rooms with a history share the page's bytes.
         let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
-        let share = Share::of(missed, self.0.limits.page_bytes);
+        let share = Share::for_rooms(missed, self.0.limits.page_bytes);
         let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
         for some in asked.admitted.chunks(AT_ONCE) {
             // Each batch has the minimum step time: a broker that answers the first ones slowly is alive.
-            let looked = some.iter().map(|one| step(asked.until, self.look_at(session, one, share)));
+            let looked = some.iter().map(|one| step_until(asked.until, self.look_at(session, one, share)));
             for (one, look) in some.iter().zip(join_all(looked).await) {
                 match look {
                     Ok(look) => looks.push(look),
@@ -96,9 +96,9 @@ impl Service {
     }
 
     async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
-        let watch = Watch::over(&self.0.hub.open(&one.room).await?);
+        let watch = Watch::for_room(&self.0.hub.open_room(&one.room).await?);
         // Others' member counts ride along with each read and never fail the join.
-        let others = self.others(&one.room);
+        let others = self.members_elsewhere(&one.room);
         let seen = match one.from {
             Some(from) => {
                 let reads = async {
@@ -108,7 +108,7 @@ impl Service {
                 let (history, latest) = read?;
                 Seen::Missed(history, latest)
             }
-            None if session.joined(&one.room).is_some() => {
+            None if session.membership_in(&one.room).is_some() => {
                 others.await;
                 Seen::Kept
             }
@@ -121,19 +121,19 @@ impl Service {
     }
 
     fn begin_joining(&self, admitted: &[Admitted], looks: Vec<Look>, told: bool) -> Joining {
-        let share = Share::of(looks.len(), self.0.limits.page_bytes);
+        let share = Share::for_rooms(looks.len(), self.0.limits.page_bytes);
         let (mut reader, mut current, mut parts) = (Reader::new(share), Current::default(), Vec::new());
         for (one, look) in admitted.iter().zip(looks) {
             let stand = match look.seen {
                 Seen::Kept => Stand::Kept,
                 // A room with a history goes through the merge, so that events shared with other rooms are delivered
                 // once.
-                Seen::Head(head) if self.0.classes.of(&one.room).has_history() => {
+                Seen::Head(head) if self.0.classes.class_of(&one.room).has_history() => {
                     Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
                 Seen::Head(head) => Stand::Plain(head),
                 Seen::Missed(history, latest) => {
-                    current.update(&latest, &one.room);
+                    current.update_from(&latest, &one.room);
                     come_back(&mut reader, one, history, told)
                 }
             };
@@ -148,10 +148,10 @@ impl Service {
 /// incomplete history is left out, since its gap could not be reported.
 fn come_back(reader: &mut Reader, one: &Admitted, history: Resumed, told: bool) -> Stand {
     let complete = history.complete;
-    let asked = one.from.map(From::exclusive).unwrap_or_default();
+    let asked = one.from.map(From::exclusive_offset).unwrap_or_default();
     // The history goes into the reply, so the page that was read is the first part of the merge.
     if told {
-        let since = page::since(&history, &one.room, From::After(asked));
+        let since = page::complete_since(&history, &one.room, From::After(asked));
         return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
     // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at the
@@ -161,6 +161,6 @@ fn come_back(reader: &mut Reader, one: &Admitted, history: Resumed, told: bool) 
         return Stand::Back { number, since: asked, complete };
     }
     // Read anew by the catch-up, from the requested start or, after a gap, from the end of what is there.
-    let since = if complete { asked } else { history.offset(&one.room) };
+    let since = if complete { asked } else { history.reader_offset(&one.room) };
     Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
 }

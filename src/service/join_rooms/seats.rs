@@ -82,25 +82,25 @@ impl Stand {
 
 impl Joining {
     /// The rooms. Held apart, since they must outlive the locks on them.
-    fn locals(&self) -> Vec<Arc<LocalRoom>> {
+    fn local_rooms(&self) -> Vec<Arc<LocalRoom>> {
         self.parts.iter().map(|part| part.watch.room().clone()).collect()
     }
 
     /// Moves rooms that the member joins without a history forward to their positions. Returns the rooms that have
     /// moved on beyond what was read of them.
-    fn level(&mut self, held: &[Seated<'_>]) -> Vec<usize> {
+    fn find_behind(&mut self, held: &[Seated<'_>]) -> Vec<usize> {
         let mut behind = Vec::new();
         for (part, seated) in self.parts.iter_mut().zip(held) {
             // A room outside the merge has no history to fall behind in.
-            let (Some(number), Some(at)) = (part.stand.number(), seated.at()) else { continue };
+            let (Some(number), Some(at)) = (part.stand.number(), seated.delivered_offset()) else { continue };
             // Not once something of the room is in the answer: the delivered events of a room have no gaps.
             if let Stand::New { since, .. } = &mut part.stand
-                && self.reader.merge.told(number) == *since
+                && self.reader.merge.delivered_offset(number) == *since
                 && self.reader.merge.pass_over(number, at)
             {
                 *since = at;
             }
-            if at > self.reader.merge.told(number) {
+            if at > self.reader.merge.delivered_offset(number) {
                 behind.push(number);
             }
         }
@@ -110,7 +110,7 @@ impl Joining {
     /// Merges in the `latest` events that came while the rooms were read.
     fn update_current(&mut self, held: &[Seated<'_>], told: bool) {
         for (part, seated) in self.parts.iter().zip(held).filter(|(part, _)| part.stand.is_back()) {
-            self.row.current.update(&seated.came(), part.watch.room().room());
+            self.row.current.update_from(&seated.latest_while_watched(), part.watch.room().room());
         }
         // With more to follow they belong behind the last page, which the catch-up sends.
         if told && !self.row.has_more {
@@ -122,19 +122,19 @@ impl Joining {
     }
 
     /// The membership that a room gets; none where the existing one stays.
-    fn membership(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
+    fn membership_for(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
         match stand {
             Stand::Kept => None,
-            Stand::Plain(head) => Some(Membership::live(head.max(at))),
+            Stand::Plain(head) => Some(Membership::receiving_from(head.max(at))),
             Stand::New { number, .. } | Stand::Back { number, .. } => {
-                let told = self.reader.merge.told(number);
-                Some(if behind { Membership::behind(told) } else { Membership::live(told) })
+                let told = self.reader.merge.delivered_offset(number);
+                Some(if behind { Membership::catching_up_from(told) } else { Membership::receiving_from(told) })
             }
         }
     }
 
     /// The offset after which the answer has every event of a room; none after a gap between two reads.
-    fn since(&self, stand: Stand) -> Option<Offset> {
+    fn complete_since(&self, stand: Stand) -> Option<Offset> {
         match stand {
             Stand::Kept | Stand::Plain(_) => None,
             Stand::New { number, since } | Stand::Back { number, since, .. } => {
@@ -161,23 +161,23 @@ impl Service {
         verdicts: &Verdicts,
         answer: &mut Answer,
     ) -> Entered {
-        let locals = joining.locals();
-        let mut held: Vec<Seated<'_>> = locals.iter().map(|local| local.hold()).collect();
-        if held.iter().any(|seated| seated.at().is_none()) {
+        let locals = joining.local_rooms();
+        let mut held: Vec<Seated<'_>> = locals.iter().map(|local| local.lock_room()).collect();
+        if held.iter().any(|seated| seated.delivered_offset().is_none()) {
             return Entered::Gone;
         }
-        let (told, lag) = (answer.is_wanted(), joining.level(&held));
+        let (told, lag) = (answer.is_wanted(), joining.find_behind(&held));
         // Reading once more is cheaper than a catch-up, and the answer stays whole. A full page ends that: the rest
         // follows anyway.
         if told && joining.may_wait && !joining.row.has_more && !lag.is_empty() {
-            lag.into_iter().for_each(|number| joining.reader.merge.reopen(number));
+            lag.into_iter().for_each(|number| joining.reader.merge.reopen_room(number));
             return Entered::Moved(joining);
         }
         joining.update_current(&held, told);
         // Without an answer the missed events go out as frames, which is the catch-up's work.
         let untold = !told && joining.parts.iter().any(|part| part.stand.is_back());
         let behind = joining.row.has_more || !lag.is_empty() || untold;
-        remember(session, &locals, &joining, behind);
+        remember_ids_if_needed(session, &locals, &joining, behind);
         // Members before the answer: the reply states the room sizes with this session in them.
         let seats = self.seat_all(session, &joining, &mut held, behind);
         let rooms = answer_for(session, &joining, (&seats, &held), &locals);
@@ -187,7 +187,11 @@ impl Service {
             for ((part, joined), local) in taken.filter_map(|((part, joined), l)| Some(((part, joined.as_ref()?), l))) {
                 // Only an answer delivers the stretch after `since`; without one the memberships record it as they
                 // catch up.
-                session.take(local.room(), joined.clone(), joining.since(part.stand).filter(|_| told));
+                session.set_membership(
+                    local.room(),
+                    joined.clone(),
+                    joining.complete_since(part.stand).filter(|_| told),
+                );
             }
             is_taken = true;
         });
@@ -195,13 +199,13 @@ impl Service {
             // The code that ended the session may have run before the session had these rooms, and would never remove
             // it from them.
             let given = seats.iter().zip(&mut held);
-            given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.leave(joined)));
+            given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.remove_member(joined)));
             return Entered::Seated;
         }
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
         // The answer holds the current events, unless pages follow.
         if told && !joining.row.has_more {
-            joining.row.current.told();
+            joining.row.current.mark_all_delivered();
         }
         if behind {
             drop(held);
@@ -210,7 +214,7 @@ impl Service {
             let seated = seats.iter().zip(&held).zip(&locals);
             // The answer has these events: the memberships must skip them when the hub passes them on.
             for ((seat, seated), local) in seated.filter_map(|((s, h), l)| Some(((s.as_ref()?, h), l))) {
-                let stamps = joining.row.current.stamps(local.room());
+                let stamps = joining.row.current.stamps_in(local.room());
                 seat.membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
             }
         }
@@ -229,12 +233,12 @@ impl Service {
         let mut seats = Vec::with_capacity(held.len());
         for (part, seated) in joining.parts.iter().zip(held) {
             let room = part.watch.room().room();
-            let membership = joining.membership(part.stand, seated.at().unwrap_or_default(), behind);
+            let membership = joining.membership_for(part.stand, seated.delivered_offset().unwrap_or_default(), behind);
             seats.push(membership.and_then(|membership| {
                 // A repeated join replaces the first membership; two would deliver everything twice.
-                session.joined(room).iter().for_each(|before| seated.leave(before));
-                let joined = seated.enter(session.clone(), membership);
-                self.0.hub.recount(room);
+                session.membership_in(room).iter().for_each(|before| seated.remove_member(before));
+                let joined = seated.add_member(session.clone(), membership);
+                self.0.hub.mark_size_changed(room);
                 joined
             }));
         }
@@ -252,7 +256,7 @@ impl Service {
 
 /// Turns on the session's detection of second copies, where two paths may bring an event: a catch-up, or rooms of
 /// earlier commands.
-fn remember(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, behind: bool) {
+fn remember_ids_if_needed(session: &Session, locals: &[Arc<LocalRoom>], joining: &Joining, behind: bool) {
     if behind {
         return session.remember_ids();
     }
@@ -276,14 +280,14 @@ fn answer_for(
 ) -> Vec<JoinedRoom> {
     let each = joining.parts.iter().zip(seats.iter().zip(held)).zip(locals);
     let each = each.map(|((part, (seat, seated)), local)| {
-        let joined = seat.clone().or_else(|| session.joined(local.room()));
-        let standing = joined.map(|joined| joined.membership.standing());
+        let joined = seat.clone().or_else(|| session.membership_in(local.room()));
+        let standing = joined.map(|joined| joined.membership.current_standing());
         let offset = match (standing, part.stand) {
             // A kept live membership has been served as far as the room is, though its own record may lag.
-            (Some(Standing::Live(to)), Stand::Kept) => to.max(seated.served()),
+            (Some(Standing::Live(to)), Stand::Kept) => to.max(seated.served_offset()),
             (Some(Standing::Live(to) | Standing::CatchingUp(to)), _) => to,
             // The session ended meanwhile; the answer is dropped, so any offset will do.
-            (Some(Standing::Left) | None, _) => seated.served(),
+            (Some(Standing::Left) | None, _) => seated.served_offset(),
         };
         JoinedRoom {
             room: local.room().clone(),

@@ -27,10 +27,10 @@ struct Watch {
 
 impl Service {
     /// Works until `stop`.
-    pub async fn usher(&self, stop: CancellationToken) {
+    pub async fn sync_quotas(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Watch { losses: self.losses(), renewed: Instant::now(), well: true };
+        let mut watch = Watch { losses: self.loss_counts(), renewed: Instant::now(), well: true };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -45,12 +45,12 @@ impl Service {
         }
     }
 
-    fn losses(&self) -> (u64, u64) {
-        (self.0.hub.breaks(), self.0.fleet.forgotten())
+    fn loss_counts(&self) -> (u64, u64) {
+        (self.0.hub.breaks(), self.0.fleet.forget_count())
     }
 
     fn look_for_losses(&self, watch: &mut Watch) {
-        let losses = self.losses();
+        let losses = self.loss_counts();
         let lost = std::mem::replace(&mut watch.losses, losses) != losses;
         if lost || watch.renewed.elapsed() >= RENEWAL {
             watch.renewed = Instant::now();
@@ -61,7 +61,7 @@ impl Service {
     /// Announces all counts that are due.
     async fn announce_users(&self, watch: &mut Watch) {
         loop {
-            let counts = self.0.seats.due(AT_ONCE);
+            let counts = self.0.seats.take_due_asks(AT_ONCE);
             if counts.is_empty() {
                 return;
             }
@@ -77,7 +77,7 @@ impl Service {
                 }
                 return;
             }
-            counts.iter().for_each(|count| self.0.seats.settle(count));
+            counts.iter().for_each(|count| self.0.seats.settle_waiting(count));
             if !std::mem::replace(&mut watch.well, true) {
                 // Redis may have taken an announcement of the outage late, over one that was made after it.
                 self.0.seats.owe_all();

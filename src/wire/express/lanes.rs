@@ -47,14 +47,14 @@ impl Lanes {
         self.closed.iter().any(|lane| lane.id == id)
     }
 
-    pub(super) fn hold(&mut self, id: LaneId, frame: Bytes) {
+    pub(super) fn hold_frame(&mut self, id: LaneId, frame: Bytes) {
         if let Some(lane) = self.closed.iter_mut().find(|lane| lane.id == id) {
             lane.held.push_back(frame);
         }
     }
 
     /// Opens the lanes that wait for a text message with this start; their held frames enter `queue`.
-    pub(super) fn open(&mut self, text: &[u8], queue: &mut VecDeque<Bytes>) {
+    pub(super) fn open_matching(&mut self, text: &[u8], queue: &mut VecDeque<Bytes>) {
         self.closed.retain_mut(|lane| {
             let opens = text.starts_with(&lane.opens_with);
             if opens {
@@ -69,7 +69,7 @@ impl Lanes {
     }
 
     /// Length in bytes of the longest start that a closed lane waits for.
-    pub(super) fn longest(&self) -> usize {
+    pub(super) fn longest_opening(&self) -> usize {
         self.closed.iter().map(|lane| lane.opens_with.len()).max().unwrap_or(0)
     }
 }

@@ -15,19 +15,19 @@ pub(super) struct Latest {
 
 impl Latest {
     /// Records that the frame at `index` of the queue is the latest of `key`.
-    pub(super) fn note(&mut self, key: u64, index: usize) {
+    pub(super) fn note_frame(&mut self, key: u64, index: usize) {
         let place = self.gone + index as u64;
         self.places.insert(key, place);
         self.order.push_back((place, key));
     }
 
     /// Index in the queue of the waiting frame of `key`.
-    pub(super) fn index(&self, key: u64) -> Option<usize> {
+    pub(super) fn index_of(&self, key: u64) -> Option<usize> {
         self.places.get(&key).and_then(|place| usize::try_from(place - self.gone).ok())
     }
 
     /// Records that the front of the queue was sent.
-    pub(super) fn advance(&mut self) {
+    pub(super) fn note_front_gone(&mut self) {
         self.gone += 1;
         let passed = self.order.pop_front_if(|(place, _)| *place < self.gone);
         if let Some((place, key)) = passed

@@ -46,7 +46,7 @@ struct Bench {
 fn bench() -> Bench {
     let mut express = Express::new(LIMITS);
     let lane = express.add_lane("");
-    express.arm("nonce");
+    express.arm_nonce("nonce");
     let mut bench = Bench { express, kernel: Kernel::default(), lane };
     bench.room(1000);
     assert_eq!(bench.theirs(b"nonce\r\n\r\n"), Theirs::Wrote(9));
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     fn pump(&mut self) {
-        self.express.pump(&mut |slices| self.kernel.write(slices)).unwrap();
+        self.express.write_pending(&mut |slices| self.kernel.write(slices)).unwrap();
     }
 
     #[track_caller]
@@ -226,10 +226,10 @@ fn finishing_writes_the_rest_of_a_begun_frame_and_nothing_else() {
     bench.push("begun");
     bench.push("never");
     let Bench { express, kernel, .. } = &mut bench;
-    assert!(!express.finish(&mut |slices| kernel.write(slices)).unwrap());
+    assert!(!express.finish_frame(&mut |slices| kernel.write(slices)).unwrap());
     assert!(express.is_behind());
     kernel.room = 100;
-    assert!(express.finish(&mut |slices| kernel.write(slices)).unwrap());
+    assert!(express.finish_frame(&mut |slices| kernel.write(slices)).unwrap());
     assert!(!express.is_behind());
     bench.check_peer(&["begun"]);
 }
@@ -238,7 +238,7 @@ fn finishing_writes_the_rest_of_a_begun_frame_and_nothing_else() {
 fn refusing_still_writes_what_was_accepted() {
     let mut bench = bench();
     bench.push("one");
-    bench.express.refuse();
+    bench.express.refuse_new();
     assert_eq!(bench.push("two"), Push::Closed);
     assert!(!bench.express.is_drained());
     bench.room(100);

@@ -58,14 +58,14 @@ impl Frames {
 
     /// Consumes one step of `rest`: a byte of a header, or what there is of a payload. `capture` is the number of
     /// leading bytes to remember of a text message that begins here.
-    pub(super) fn advance(&mut self, rest: &mut &[u8], capture: usize) -> Step {
+    pub(super) fn consume_step(&mut self, rest: &mut &[u8], capture: usize) -> Step {
         let Some(left) = self.left else {
             return self.header_byte(rest, capture);
         };
         let here = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
         let (payload, after) = rest.split_at(here);
         *rest = after;
-        self.remember(payload);
+        self.capture_payload(payload);
         self.payload_passed(left - here as u64)
     }
 
@@ -82,7 +82,7 @@ impl Frames {
         if self.seen == 2 && byte & MASKED != 0 {
             return Step::Over;
         }
-        match self.length() {
+        match self.payload_length() {
             None => Step::Within,
             Some(length) => {
                 self.message_begins(capture);
@@ -92,7 +92,7 @@ impl Frames {
     }
 
     /// The payload length, once the header is complete.
-    fn length(&self) -> Option<u64> {
+    fn payload_length(&self) -> Option<u64> {
         let (short, extended) = (self.header[1] & LENGTH, &self.header[2..self.seen.max(2)]);
         let wanted = match short {
             126 => 2,
@@ -114,7 +114,7 @@ impl Frames {
         self.text = (opcode == TEXT && capture > 0).then(|| Text { start: Vec::new(), wanted: capture });
     }
 
-    fn remember(&mut self, payload: &[u8]) {
+    fn capture_payload(&mut self, payload: &[u8]) {
         if is_control(self.opcode()) {
             return;
         }

@@ -17,7 +17,7 @@ impl Search {
     }
 
     /// Consumes `rest` up to the end of the nonce, or all of it. True when the nonce has passed.
-    pub(super) fn advance(&mut self, rest: &mut &[u8]) -> bool {
+    pub(super) fn consume_to_nonce(&mut self, rest: &mut &[u8]) -> bool {
         let known = self.tail.len();
         self.tail.extend_from_slice(rest);
         let found = self.tail.windows(self.nonce.len()).position(|window| window == &*self.nonce);
@@ -44,7 +44,7 @@ impl HeadEnd {
     }
 
     /// Consumes `rest` up to the end of the head, or all of it. True when the head has passed.
-    pub(super) fn advance(&mut self, rest: &mut &[u8]) -> bool {
+    pub(super) fn consume_to_end(&mut self, rest: &mut &[u8]) -> bool {
         while let Some((&byte, after)) = rest.split_first() {
             *rest = after;
             self.matched =

@@ -42,8 +42,8 @@ fn frame(first: u8, payload: &[u8], length_bytes: u8) -> Vec<u8> {
 
 fn upgraded() -> Follower {
     let mut follower = Follower::new();
-    follower.arm(NONCE);
-    follower.follow(format!("HTTP/1.1 101 S\r\nx: {NONCE}\r\n\r\n").as_bytes(), |_| {});
+    follower.arm_nonce(NONCE);
+    follower.follow_bytes(format!("HTTP/1.1 101 S\r\nx: {NONCE}\r\n\r\n").as_bytes(), |_| {});
     assert!(follower.at_boundary());
     follower
 }
@@ -59,13 +59,13 @@ proptest! {
         prop_assume!(!after.contains("\r\n\r\n") && !format!("{after}\r\n\r\n").trim_end_matches("\r\n\r\n").contains("\r\n\r\n"));
         let whole = format!("{}{NONCE}{after}", before.concat());
         let mut follower = Follower::new();
-        follower.arm(NONCE);
+        follower.arm_nonce(NONCE);
         let mut seen = Vec::new();
         for piece in pieces(format!("{whole}\r\n\r\n").as_bytes(), &sizes) {
             for byte in piece {
                 prop_assert!(!follower.at_boundary());
                 seen.push(byte);
-                follower.follow(&[byte], |_| {});
+                follower.follow_bytes(&[byte], |_| {});
                 let from = whole.find(NONCE).unwrap() + NONCE.len();
                 let ended = seen.len() > from && String::from_utf8_lossy(&seen[from..]).contains("\r\n\r\n");
                 prop_assert_eq!(follower.at_boundary(), ended);
@@ -87,7 +87,7 @@ proptest! {
             let whole = frame(first, &vec![b'x'; length], encoding * 2);
             let mut passed = 0;
             for piece in pieces(&whole, &sizes) {
-                follower.follow(&piece, |_| {});
+                follower.follow_bytes(&piece, |_| {});
                 passed += piece.len();
                 prop_assert_eq!(follower.at_boundary(), passed == whole.len());
             }
@@ -99,10 +99,10 @@ proptest! {
         payloads in vec("[a-z]{0,20}", 1..10),
     ) {
         let mut follower = upgraded();
-        follower.capture(4);
+        follower.set_capture(4);
         let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(0x81, payload.as_bytes(), 0)).collect();
         let mut texts = Vec::new();
-        follower.follow(&bytes, |text| texts.push(String::from_utf8_lossy(text).into_owned()));
+        follower.follow_bytes(&bytes, |text| texts.push(String::from_utf8_lossy(text).into_owned()));
         prop_assert!(follower.at_boundary());
         let starts: Vec<String> = payloads.iter().map(|payload| payload.chars().take(4).collect()).collect();
         prop_assert_eq!(texts, starts);
@@ -112,16 +112,16 @@ proptest! {
 #[test]
 fn a_nonce_that_was_not_armed_opens_nothing() {
     let mut follower = Follower::new();
-    follower.follow(format!("x: {NONCE}\r\n\r\n").as_bytes(), |_| {});
-    follower.arm(NONCE);
-    follower.follow(b"HTTP/1.1 200 OK\r\n\r\n", |_| {});
+    follower.follow_bytes(format!("x: {NONCE}\r\n\r\n").as_bytes(), |_| {});
+    follower.arm_nonce(NONCE);
+    follower.follow_bytes(b"HTTP/1.1 200 OK\r\n\r\n", |_| {});
     assert!(!follower.at_boundary() && !follower.is_framing());
 }
 
 #[test]
 fn between_fragments_there_is_no_boundary_even_after_a_ping() {
     let mut follower = upgraded();
-    follower.capture(4);
+    follower.set_capture(4);
     let mut texts = Vec::new();
     for (bytes, boundary) in [
         (frame(0x01, b"40", 0), false),
@@ -129,7 +129,7 @@ fn between_fragments_there_is_no_boundary_even_after_a_ping() {
         (frame(0x00, b"/", 0), false),
         (frame(0x80, b"n,{}", 0), true),
     ] {
-        follower.follow(&bytes, |text| texts.push(text.to_vec()));
+        follower.follow_bytes(&bytes, |text| texts.push(text.to_vec()));
         assert_eq!(follower.at_boundary(), boundary);
     }
     assert_eq!(texts, [b"40/n"]);
@@ -138,23 +138,23 @@ fn between_fragments_there_is_no_boundary_even_after_a_ping() {
 #[test]
 fn the_first_byte_of_a_close_frame_ends_it() {
     let mut follower = upgraded();
-    follower.follow(&[0x88], |_| {});
+    follower.follow_bytes(&[0x88], |_| {});
     assert!(follower.is_over() && !follower.at_boundary());
-    follower.follow(&[0, 0x81, 0], |_| {});
+    follower.follow_bytes(&[0, 0x81, 0], |_| {});
     assert!(follower.is_over());
 }
 
 #[test]
 fn a_masked_frame_is_none_of_a_server_and_ends_it() {
     let mut follower = upgraded();
-    follower.follow(&[0x81, 0x80], |_| {});
+    follower.follow_bytes(&[0x81, 0x80], |_| {});
     assert!(follower.is_over());
 }
 
 #[test]
 fn a_length_beyond_memory_is_counted_not_stored() {
     let mut follower = upgraded();
-    follower.follow(&[0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], |_| {});
-    follower.follow(&[0; 4096], |_| {});
+    follower.follow_bytes(&[0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], |_| {});
+    follower.follow_bytes(&[0; 4096], |_| {});
     assert!(!follower.at_boundary() && follower.is_framing());
 }

@@ -17,7 +17,7 @@ async fn the_descriptor_is_closed_when_hyper_lets_go_though_handles_and_lanes_li
     let (accepted, _client) = tokio::join!(listener.accept(), TcpStream::connect(address));
     let (io, _) = accepted;
     let wire = io.wire().clone();
-    let _lane = wire.lane("40/realtime,");
+    let _lane = wire.add_lane("40/realtime,");
     let stream = Arc::downgrade(&io.stream);
     drop(io);
     tasks.close();

@@ -53,7 +53,7 @@ struct Pages {
 }
 
 impl Era {
-    pub(super) fn of(facts: &Facts, breaks: u64) -> Self {
+    pub(super) fn from_facts(facts: &Facts, breaks: u64) -> Self {
         Self { birth_ms: facts.birth_ms, breaks, now_ms: facts.now_ms }
     }
 
@@ -70,27 +70,27 @@ impl Kept {
     }
 
     /// The page that covers the entries behind an offset, with its era.
-    pub(super) fn find(&mut self, room: &Room, place: Offset) -> Option<(Run, Era)> {
+    pub(super) fn find_page(&mut self, room: &Room, place: Offset) -> Option<(Run, Era)> {
         self.expire();
         let pages = self.rooms.get_mut(room)?;
-        let run = pages.runs.iter().find(|run| run.contains(place))?;
+        let run = pages.runs.iter().find(|run| run.contains_from(place))?;
         pages.used = Instant::now();
         Some((run.clone(), pages.era))
     }
 
     /// Keeps a read, joined with the pages that exist of the room.
-    pub(super) fn put(&mut self, room: &Room, runs: Vec<Run>, era: Era) {
+    pub(super) fn put_runs(&mut self, room: &Room, runs: Vec<Run>, era: Era) {
         self.expire();
         let now = Instant::now();
         // Pages of other data must not be joined with these.
         let mut pages =
-            self.take(room).filter(|pages| pages.era.birth_ms == era.birth_ms && pages.era.breaks == era.breaks);
+            self.take_room(room).filter(|pages| pages.era.birth_ms == era.birth_ms && pages.era.breaks == era.breaks);
         let known = pages.as_mut().map(|pages| std::mem::take(&mut pages.runs)).unwrap_or_default();
-        let runs = joined(room, known, runs);
+        let runs = join_runs(room, known, runs);
         let mut pages = Pages { bytes: 0, runs, era, used: now };
         // At most half of the bound for one room, so that a long history leaves space for others.
-        while let Some(extra) = Some(pages.weigh()).filter(|bytes| *bytes > self.most / 2) {
-            pages.shorten(room, extra - self.most / 2);
+        while let Some(extra) = Some(pages.recount_bytes()).filter(|bytes| *bytes > self.most / 2) {
+            pages.drop_oldest_bytes(room, extra - self.most / 2);
         }
         if pages.runs.is_empty() {
             return;
@@ -102,10 +102,10 @@ impl Kept {
     }
 
     pub(super) fn forget(&mut self, room: &Room) {
-        self.take(room);
+        self.take_room(room);
     }
 
-    fn take(&mut self, room: &Room) -> Option<Pages> {
+    fn take_room(&mut self, room: &Room) -> Option<Pages> {
         let pages = self.rooms.remove(room)?;
         self.bytes -= pages.bytes;
         self.order.retain(|(other, _)| other != room);
@@ -123,24 +123,24 @@ impl Kept {
         match self.rooms.get(&room) {
             // Used since it was queued: to the end with its true time.
             Some(pages) if pages.used > noted => self.order.push_back((room, pages.used)),
-            Some(_) | None => _ = self.take(&room),
+            Some(_) | None => _ = self.take_room(&room),
         }
         true
     }
 }
 
 impl Pages {
-    fn weigh(&mut self) -> usize {
-        self.bytes = self.runs.iter().flat_map(|run| &run.entries).map(weight).sum();
+    fn recount_bytes(&mut self) -> usize {
+        self.bytes = self.runs.iter().flat_map(|run| &run.entries).map(entry_bytes).sum();
         self.bytes
     }
 
     /// Drops the oldest entries worth at least so many bytes.
-    fn shorten(&mut self, room: &Room, mut bytes: usize) {
+    fn drop_oldest_bytes(&mut self, room: &Room, mut bytes: usize) {
         let Some(run) = self.runs.first_mut() else { return };
         let mut gone = 0;
         while bytes > 0 && gone < run.entries.len() {
-            bytes = bytes.saturating_sub(weight(&run.entries[gone]));
+            bytes = bytes.saturating_sub(entry_bytes(&run.entries[gone]));
             gone += 1;
         }
         // A run without entries would claim a stretch that was never seen.
@@ -149,19 +149,19 @@ impl Pages {
             return;
         }
         // The run begins behind the dropped entries, or a read of an older offset would find a hole.
-        let cut = run.entries[gone - 1].link(room);
+        let cut = run.entries[gone - 1].link_in(room);
         run.entries.drain(..gone);
         run.floor = cut.map_or(run.floor, |link| link.offset);
     }
 }
 
 /// The weight of an entry with its composed form.
-fn weight(entry: &Shared) -> usize {
+fn entry_bytes(entry: &Shared) -> usize {
     entry.text.len() * 2 + OVERHEAD
 }
 
 /// Existing and further runs of a room in one list; runs that touch or overlap become one.
-fn joined(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
+fn join_runs(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
     let mut all: Vec<Run> = known.into_iter().chain(read).collect();
     all.sort_by_key(|run| (run.floor, std::cmp::Reverse(run.end)));
     let mut row: Vec<Run> = Vec::new();
@@ -180,7 +180,7 @@ impl Run {
     /// Appends what another run has beyond this one, if its link there points at this one's end. Otherwise that run
     /// is dropped.
     fn go_on(&mut self, room: &Room, other: Self) {
-        let links = |entry: &Shared| entry.link(room);
+        let links = |entry: &Shared| entry.link_in(room);
         let at = other.entries.partition_point(|entry| links(entry).is_none_or(|link| link.offset <= self.end));
         if other.entries.get(at).and_then(links).is_some_and(|link| link.prev == self.end) {
             self.entries.extend_from_slice(&other.entries[at..]);

@@ -37,7 +37,7 @@ pub(super) struct Batch {
 }
 
 impl Line {
-    pub(super) fn ask(&mut self, portion: Portion, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
+    pub(super) fn add_waiter(&mut self, portion: Portion, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
         // Commands that gave up are removed at each doubling: they never outnumber the waiting ones, and the cost
         // stays constant on average.
         if self.askers.len().is_power_of_two() {
@@ -57,7 +57,7 @@ impl Line {
         self.askers.is_empty() && self.newest.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Batch {
+    pub(super) fn take_batch(&mut self) -> Batch {
         let (mut askers, mut newest) = (std::mem::take(&mut self.askers), std::mem::take(&mut self.newest));
         askers.retain(|asker| !asker.to.is_closed());
         newest.retain(|waiting| !waiting.is_closed());
@@ -76,38 +76,39 @@ impl Batch {
     }
 
     /// The start of the read: the oldest one after the last read's, or the oldest of all.
-    pub(super) fn place(&self) -> Option<Offset> {
-        let places = || self.askers.iter().map(|asker| asker.portion.from.exclusive());
+    pub(super) fn start_offset(&self) -> Option<Offset> {
+        let places = || self.askers.iter().map(|asker| asker.portion.from.exclusive_offset());
         places().filter(|place| *place > self.cursor).min().or_else(|| places().min())
     }
 
     /// The number of commands that wait for a part of the history.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn waiter_count(&self) -> usize {
         self.askers.len()
     }
 
     /// The largest request among them, in events and bytes.
-    pub(super) fn most(&self) -> (usize, usize) {
+    pub(super) fn largest_request(&self) -> (usize, usize) {
         let portions = || self.askers.iter().map(|asker| asker.portion);
         let events = portions().map(|portion| portion.events).max().unwrap_or(1);
         (events.max(1), portions().map(|portion| portion.bytes).max().unwrap_or(1))
     }
 
     /// The largest request that a kept page does not cover; none when it covers every command whose start is in it.
-    pub(super) fn wanting(&self, room: &Room, run: &Run) -> Option<(usize, usize)> {
-        let inside = self.askers.iter().filter(|asker| run.contains(asker.portion.from.exclusive()));
+    pub(super) fn wanted_beyond(&self, room: &Room, run: &Run) -> Option<(usize, usize)> {
+        let inside = self.askers.iter().filter(|asker| run.contains_from(asker.portion.from.exclusive_offset()));
         let wanting = inside.filter_map(|asker| run.leaves_wanting(room, asker.portion));
         wanting.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
     }
 
     /// Answers the commands that the read reaches, and returns the others. The command whose start was used is always
     /// answered, so that each read serves at least one.
-    pub(super) fn answer(self, room: &Room, stretch: &Stretch, place: Offset) -> Self {
+    pub(super) fn answer_reached(self, room: &Room, stretch: &Stretch, place: Offset) -> Self {
         let mut left = Vec::new();
         for asker in self.askers {
-            let from = asker.portion.from.exclusive();
-            if stretch.reaches(room, from) || (from == place && stretch.end(room).is_none_or(|end| end <= place)) {
-                asker.to.send(Ok(stretch.part(room, asker.portion))).ok();
+            let from = asker.portion.from.exclusive_offset();
+            if stretch.reaches_offset(room, from) || (from == place && stretch.end(room).is_none_or(|end| end <= place))
+            {
+                asker.to.send(Ok(stretch.part_for(room, asker.portion))).ok();
             } else {
                 left.push(asker);
             }
@@ -115,7 +116,7 @@ impl Batch {
         Self { askers: left, newest: Vec::new(), cursor: self.cursor }
     }
 
-    pub(super) fn fail(self, why: &Unavailable) {
+    pub(super) fn fail_all(self, why: &Unavailable) {
         self.askers.into_iter().for_each(|asker| _ = asker.to.send(Err(why.clone())));
     }
 }

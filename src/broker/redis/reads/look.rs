@@ -22,14 +22,14 @@ pub(super) trait Source {
     fn breaks(&self) -> u64;
 
     /// The room's facts.
-    async fn facts(&self) -> Result<Facts, Self::Error>;
+    async fn read_facts(&self) -> Result<Facts, Self::Error>;
 
     /// At most so many events and bytes after an offset: at least one event, if there is any.
-    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, Self::Error>;
+    async fn read_page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, Self::Error>;
 }
 
 /// The history after an offset, and before it as far as that is kept.
-pub(super) async fn look<S: Source>(
+pub(super) async fn read_beyond_kept<S: Source>(
     source: &S,
     kept: &Mutex<Kept>,
     batch: &Batch,
@@ -37,7 +37,7 @@ pub(super) async fn look<S: Source>(
 ) -> Result<Stretch, S::Error> {
     // Before any request: a reply after a break belongs to another era.
     let breaks = source.breaks();
-    let found = kept.lock().find(source.room(), place);
+    let found = kept.lock().find_page(source.room(), place);
     if let Some((run, era)) = found {
         if let Some(stretch) = read_on(source, batch, run, Known { kept, era, breaks }).await? {
             return Ok(stretch);
@@ -45,10 +45,10 @@ pub(super) async fn look<S: Source>(
         // The page is not the past of these data, so it must not be used again.
         kept.lock().forget(source.room());
     }
-    let (events, bytes) = batch.most();
-    let page = source.page(place, events, bytes).await?;
+    let (events, bytes) = batch.largest_request();
+    let page = source.read_page(place, events, bytes).await?;
     let stretch = Stretch { start: place, entries: page.entries, facts: page.facts, has_more: page.has_more };
-    keep(source.room(), kept, &stretch, breaks);
+    keep_range(source.room(), kept, &stretch, breaks);
     Ok(stretch)
 }
 
@@ -67,17 +67,17 @@ async fn read_on<S: Source>(
     known: Known<'_>,
 ) -> Result<Option<Stretch>, S::Error> {
     let Known { kept, era, breaks } = known;
-    let Some((events, bytes)) = batch.wanting(source.room(), &run) else {
+    let Some((events, bytes)) = batch.wanted_beyond(source.room(), &run) else {
         // The page covers everybody: the facts alone prove that it is still true.
-        let facts = source.facts().await?;
+        let facts = source.read_facts().await?;
         let goes_on = era.is_of(&facts, breaks) && facts.last.is_some_and(|last| last >= run.end);
         // The head has moved on behind the page; the rest is read when it is asked for.
         let has_more = facts.last != Some(run.end);
         return Ok(goes_on.then_some(Stretch { start: run.floor, entries: run.entries, facts, has_more }));
     };
-    let page = source.page(run.end, events, bytes).await?;
+    let page = source.read_page(run.end, events, bytes).await?;
     // The continuation must link to the page's end, or the page belongs to a history that was lost.
-    let follows = match page.entries.first().and_then(|entry| entry.link(source.room())) {
+    let follows = match page.entries.first().and_then(|entry| entry.link_in(source.room())) {
         Some(link) => link.prev == run.end,
         None => page.facts.last == Some(run.end),
     };
@@ -87,12 +87,12 @@ async fn read_on<S: Source>(
     let mut entries = run.entries;
     entries.extend(page.entries);
     let stretch = Stretch { start: run.floor, entries, facts: page.facts, has_more: page.has_more };
-    keep(source.room(), kept, &stretch, breaks);
+    keep_range(source.room(), kept, &stretch, breaks);
     Ok(Some(stretch))
 }
 
-fn keep(room: &Room, kept: &Mutex<Kept>, stretch: &Stretch, breaks: u64) {
-    kept.lock().put(room, stretch.runs(room), Era::of(&stretch.facts, breaks));
+fn keep_range(room: &Room, kept: &Mutex<Kept>, stretch: &Stretch, breaks: u64) {
+    kept.lock().put_runs(room, stretch.runs(room), Era::from_facts(&stretch.facts, breaks));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use hallway_rooms::history::Facts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
-use crate::broker::shared::fitting;
+use crate::broker::shared::fitting_entries;
 use crate::broker::{Portion, Resumed, Shared};
 
 /// A range of a history after an offset.
@@ -34,20 +34,20 @@ pub(super) struct Run {
 
 impl Stretch {
     /// Whether the range covers what follows an offset.
-    pub(super) fn reaches(&self, room: &Room, place: Offset) -> bool {
+    pub(super) fn reaches_offset(&self, room: &Room, place: Offset) -> bool {
         self.start <= place && (!self.has_more || self.end(room).is_some_and(|end| end > place))
     }
 
     pub(super) fn end(&self, room: &Room) -> Option<Offset> {
-        self.entries.iter().rev().find_map(|entry| entry.link(room)).map(|link| link.offset)
+        self.entries.iter().rev().find_map(|entry| entry.link_in(room)).map(|link| link.offset)
     }
 
     /// The requested part, with its own `complete`.
-    pub(super) fn part(&self, room: &Room, portion: Portion) -> Resumed {
-        let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
-        let count = fitting(wanted, portion.bytes).min(portion.events);
+    pub(super) fn part_for(&self, room: &Room, portion: Portion) -> Resumed {
+        let wanted = &self.entries[count_until(&self.entries, room, portion.from.exclusive_offset())..];
+        let count = fitting_entries(wanted, portion.bytes).min(portion.events);
         let has_more = self.has_more || count < wanted.len();
-        let links: Vec<Link> = wanted[..count].iter().filter_map(|entry| entry.link(room)).collect();
+        let links: Vec<Link> = wanted[..count].iter().filter_map(|entry| entry.link_in(room)).collect();
         // An entry of this room that names no offset in it replaced one that cannot be returned, so the history has a
         // gap.
         let complete = links.len() == count && self.facts.complete(portion.from, &links, has_more);
@@ -58,7 +58,7 @@ impl Stretch {
     pub(super) fn runs(&self, room: &Room) -> Vec<Run> {
         let (mut runs, mut floor): (Vec<Run>, _) = (Vec::new(), self.start);
         for entry in &self.entries {
-            let Some(Link { offset, prev }) = entry.link(room) else { continue };
+            let Some(Link { offset, prev }) = entry.link_in(room) else { continue };
             match runs.last_mut() {
                 // Linked to the last entry; anything else begins another run, since something between was trimmed.
                 Some(run) if run.end == prev => {
@@ -75,14 +75,14 @@ impl Stretch {
 
 impl Run {
     /// Whether it has every entry found after this offset, as far as it goes.
-    pub(super) fn contains(&self, place: Offset) -> bool {
+    pub(super) fn contains_from(&self, place: Offset) -> bool {
         self.floor <= place && place <= self.end
     }
 
     /// The events and bytes that a part of it lacks; none when it is as large as requested.
     pub(super) fn leaves_wanting(&self, room: &Room, portion: Portion) -> Option<(usize, usize)> {
-        let wanted = &self.entries[behind(&self.entries, room, portion.from.exclusive())..];
-        let count = fitting(wanted, portion.bytes).min(portion.events);
+        let wanted = &self.entries[count_until(&self.entries, room, portion.from.exclusive_offset())..];
+        let count = fitting_entries(wanted, portion.bytes).min(portion.events);
         // The part ended within the run, so the request is met.
         if count < wanted.len() {
             return None;
@@ -95,6 +95,9 @@ impl Run {
 }
 
 /// The number of entries at or before an offset.
-fn behind(entries: &[Shared], room: &Room, place: Offset) -> usize {
-    entries.iter().rposition(|entry| entry.link(room).is_some_and(|link| link.offset <= place)).map_or(0, |at| at + 1)
+fn count_until(entries: &[Shared], room: &Room, place: Offset) -> usize {
+    entries
+        .iter()
+        .rposition(|entry| entry.link_in(room).is_some_and(|link| link.offset <= place))
+        .map_or(0, |at| at + 1)
 }

@@ -5,17 +5,17 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::limits::ROOM_KEY_BYTES;
 use serde_json::{Map, Value};
 
-use super::{text, window};
+use super::{text_member, window};
 use crate::service::Wanted;
 
-pub(super) fn read(argument: &Map<String, Value>) -> Result<Vec<Wanted>, Refusal> {
+pub(super) fn parse_rooms(argument: &Map<String, Value>) -> Result<Vec<Wanted>, Refusal> {
     let rooms = argument.get("rooms").and_then(Value::as_array).ok_or(Refusal::InvalidPayload)?;
-    rooms.iter().map(one).collect()
+    rooms.iter().map(parse_room).collect()
 }
 
-fn one(room: &Value) -> Result<Wanted, Refusal> {
+fn parse_room(room: &Value) -> Result<Wanted, Refusal> {
     let room = room.as_object().ok_or(Refusal::InvalidPayload)?;
-    Ok(Wanted { room: text(room, "room", ROOM_KEY_BYTES)?, from: window::from(room) })
+    Ok(Wanted { room: text_member(room, "room", ROOM_KEY_BYTES)?, from: window::from(room) })
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
     fn check(argument: &Value, expected: Result<Vec<One>, Refusal>) {
         let wanted = |(room, from): One| Wanted { room: room.to_owned(), from };
         let expected = expected.map(|rooms| rooms.into_iter().map(wanted).collect());
-        assert_eq!(read(argument.as_object().expect("a map")), expected, "{argument}");
+        assert_eq!(parse_rooms(argument.as_object().expect("a map")), expected, "{argument}");
     }
 
     #[test]

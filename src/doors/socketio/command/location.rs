@@ -7,7 +7,7 @@ use hallway_rooms::location::Location;
 use serde_json::value::RawValue;
 
 /// Reads `lat`, `lng` and `accuracy`. Other members, such as an `agentId`, are ignored.
-pub(super) fn read(argument: Option<&RawValue>) -> Result<Location, Refusal> {
+pub(super) fn parse_location(argument: Option<&RawValue>) -> Result<Location, Refusal> {
     let argument = argument.and_then(|raw| serde_json::from_str::<HashMap<String, &RawValue>>(raw.get()).ok());
     let argument = argument.ok_or(Refusal::InvalidPayload)?;
     let numeral = |name| argument.get(name).map(|raw| raw.get());

@@ -5,10 +5,10 @@ use hallway_rooms::history::From;
 use hallway_rooms::limits::PAGE_EVENTS;
 use serde_json::{Map, Value};
 
-use super::given;
+use super::present_member;
 
 pub(super) fn from(argument: &Map<String, Value>) -> Result<Option<From>, Refusal> {
-    match (given(argument, "after"), given(argument, "since")) {
+    match (present_member(argument, "after"), present_member(argument, "since")) {
         (None, None) => Ok(None),
         (Some(after), None) => {
             let offset = after.as_str().and_then(|text| text.parse().ok());
@@ -20,8 +20,8 @@ pub(super) fn from(argument: &Map<String, Value>) -> Result<Option<From>, Refusa
     }
 }
 
-pub(super) fn limit(argument: &Map<String, Value>) -> Result<usize, Refusal> {
-    let Some(limit) = given(argument, "limit") else { return Ok(PAGE_EVENTS) };
+pub(super) fn parse_limit(argument: &Map<String, Value>) -> Result<usize, Refusal> {
+    let Some(limit) = present_member(argument, "limit") else { return Ok(PAGE_EVENTS) };
     // A limit out of range is refused like any malformed member.
     let limit = whole(limit).and_then(|n| usize::try_from(n).ok());
     limit.filter(|n| (1..=PAGE_EVENTS).contains(n)).ok_or(Refusal::InvalidPayload)

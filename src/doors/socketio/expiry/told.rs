@@ -31,7 +31,7 @@ pub(super) enum Notice {
 
 impl Told {
     /// Decides on the notice of an expiry that lies ahead.
-    pub(super) fn judge(&mut self, end_ms: u64, now_ms: u64, now: Instant) -> Notice {
+    pub(super) fn judge_notice(&mut self, end_ms: u64, now_ms: u64, now: Instant) -> Notice {
         // Expiries in the past are forgotten, which bounds the list.
         self.ends_ms.retain(|end_ms| *end_ms > now_ms);
         if self.ends_ms.contains(&end_ms) {
@@ -71,7 +71,7 @@ mod tests {
                 break;
             }
             let Some(_) = due_ms.take_if(|due_ms| now_ms >= *due_ms) else { continue };
-            match told.judge(end_ms, now_ms, now) {
+            match told.judge_notice(end_ms, now_ms, now) {
                 Notice::Now => said.push((ms / 1000, (end_ms - START_MS) / 1000)),
                 Notice::At(later_ms) => due_ms = Some(later_ms),
                 Notice::Never => {}

@@ -101,7 +101,7 @@ impl Model {
     }
 
     pub(super) fn arm(&mut self) {
-        self.express.arm(NONCE);
+        self.express.arm_nonce(NONCE);
     }
 
     pub(super) fn kernel(&mut self, room: usize, at_once: usize) {
@@ -129,7 +129,7 @@ impl Model {
     pub(super) fn push(&mut self, lane: usize, length: usize, key: Option<u64>) {
         let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(length));
         self.pushed += 1;
-        let frame = self.memory.frame(text_frame(payload.as_bytes()));
+        let frame = self.memory.counted_frame(text_frame(payload.as_bytes()));
         let Self { express, kernel, .. } = self;
         let weight = key.map_or(Weight::Durable, Weight::Latest);
         let write = &mut |slices: &[IoSlice<'_>]| kernel.write(slices, &[]);
@@ -152,7 +152,7 @@ impl Model {
 
     pub(super) fn pump(&mut self) {
         let Self { express, kernel, .. } = self;
-        express.pump(&mut |slices| kernel.write(slices, &[])).unwrap();
+        express.write_pending(&mut |slices| kernel.write(slices, &[])).unwrap();
     }
 
     /// Offers up to `length` bytes of theirs.
@@ -195,9 +195,9 @@ impl Model {
     /// begun.
     pub(super) fn held(&mut self) {
         let pending = self.express.pending();
-        self.charge.follow(pending);
+        self.charge.note_pending(pending);
         let waits = pending.bytes + self.express.cut + pending.frames * (PLACE + FRAME);
-        assert_eq!(self.memory.held(), waits, "{pending:?}");
+        assert_eq!(self.memory.held_bytes(), waits, "{pending:?}");
     }
 
     fn enters(&mut self, frame: Vec<u8>) {
@@ -255,6 +255,6 @@ impl Model {
         self.held();
         self.lanes.into_iter().for_each(|lane| self.express.remove_lane(lane));
         self.held();
-        assert_eq!(self.memory.held(), 0, "what has gone, or is forgotten, is not held");
+        assert_eq!(self.memory.held_bytes(), 0, "what has gone, or is forgotten, is not held");
     }
 }

@@ -18,7 +18,7 @@ const BIRTH: u64 = 1_000;
 
 fn room() -> Room {
     let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
-    Classes::built_in(retention, Duration::from_secs(99)).room("order:r").expect("a room")
+    Classes::built_in(retention, Duration::from_secs(99)).find_room("order:r").expect("a room")
 }
 
 /// A room as Redis holds it, and all that was ever stored in it.
@@ -35,7 +35,7 @@ struct Model {
 
 impl Model {
     fn link(&self, entry: &Entry) -> Link {
-        entry.link(self.room()).expect("it is stored here")
+        entry.link_in(self.room()).expect("it is stored here")
     }
 
     fn last(&self) -> Option<Offset> {
@@ -44,7 +44,8 @@ impl Model {
 
     fn store(&mut self, bytes: usize) {
         self.now_ms += 1;
-        let link = Link { offset: Offset::at(self.now_ms), prev: self.last().unwrap_or(Offset::at(BIRTH)) };
+        let link =
+            Link { offset: Offset::first_of_ms(self.now_ms), prev: self.last().unwrap_or(Offset::first_of_ms(BIRTH)) };
         let entry = Entry {
             id: format!("e{}-{}", self.now_ms, self.breaks).parse().expect("an id"),
             timestamp: self.now_ms,
@@ -79,7 +80,7 @@ impl Model {
 
     /// All that stands behind a place, and ought to.
     fn truth(&self, from: From) -> Vec<&Entry> {
-        self.ever.iter().filter(|entry| from.wants(self.link(entry).offset)).collect()
+        self.ever.iter().filter(|entry| from.includes_offset(self.link(entry).offset)).collect()
     }
 }
 
@@ -94,18 +95,18 @@ impl Source for Model {
         self.breaks
     }
 
-    async fn facts(&self) -> Result<Facts, Infallible> {
+    async fn read_facts(&self) -> Result<Facts, Infallible> {
         Ok(self.known())
     }
 
-    async fn page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, Infallible> {
+    async fn read_page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, Infallible> {
         let behind = self.held.iter().filter(|entry| self.link(entry).offset > place);
         let mut entries: Vec<Entry> = behind.take(events + 1).cloned().collect();
         let has_more = entries.len() > events;
         entries.truncate(events);
         *self.read.lock() += entries.len();
         let history = crate::broker::History { facts: self.known(), entries, complete: false, has_more };
-        Ok(history.cut(bytes).share())
+        Ok(history.cut_to_bytes(bytes).into_shared())
     }
 }
 
@@ -116,16 +117,16 @@ fn serve(model: &Model, kept: &Mutex<Kept>, portions: &[Portion]) -> Vec<(Portio
     let (mut line, mut answers): (Line, Answers) = (Line::default(), Vec::new());
     for portion in portions {
         let (to, answer) = oneshot::channel();
-        line.ask(*portion, to);
+        line.add_waiter(*portion, to);
         answers.push((*portion, answer));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut turns = 0;
     while !line.is_empty() {
-        let batch = line.take();
-        let place = batch.place().expect("some wait");
-        let Ok(stretch) = runtime.block_on(look(model, kept, &batch, place));
-        line.put_back(batch.answer(model.room(), &stretch, place), place);
+        let batch = line.take_batch();
+        let place = batch.start_offset().expect("some wait");
+        let Ok(stretch) = runtime.block_on(read_beyond_kept(model, kept, &batch, place));
+        line.put_back(batch.answer_reached(model.room(), &stretch, place), place);
         turns += 1;
         assert!(turns <= portions.len(), "each read serves one at least");
     }
@@ -149,12 +150,13 @@ fn check(model: &Model, (portion, given): &(Portion, Resumed)) {
     let mut rest = truth.iter();
     assert!(got.iter().all(|id| rest.any(|other| other == id)), "{portion:?}: {got:?} of {truth:?}");
     // What a read of its own would prove is proven.
-    let held = ids(model.held.iter().filter(|e| portion.from.wants(model.link(e).offset)).collect());
-    let born = portion.from.exclusive() >= Offset::at(BIRTH);
-    let ahead = model.last().is_none_or(|last| portion.from.exclusive() > last);
+    let held = ids(model.held.iter().filter(|e| portion.from.includes_offset(model.link(e).offset)).collect());
+    let born = portion.from.exclusive_offset() >= Offset::first_of_ms(BIRTH);
+    let ahead = model.last().is_none_or(|last| portion.from.exclusive_offset() > last);
     // A place that no event has proves nothing, but for those that never have one.
-    let at = portion.from.exclusive();
-    let known = at.is_quiet() || at == Offset::at(BIRTH) || model.ever.iter().any(|e| model.link(e).offset == at);
+    let at = portion.from.exclusive_offset();
+    let known =
+        at.is_quiet() || at == Offset::first_of_ms(BIRTH) || model.ever.iter().any(|e| model.link(e).offset == at);
     if held == truth && born && known && !ahead {
         assert!(given.complete, "{portion:?} is not complete, and nothing is missing");
     }
@@ -196,7 +198,7 @@ proptest! {
                 Step::Lose(count) => model.lose(count),
                 Step::Ask(askers) => {
                     let portions: Vec<Portion> = askers.into_iter().map(|(at, events, bytes, since)| {
-                        let from = if since { From::Since(BIRTH + at) } else { From::After(Offset::at(BIRTH + at)) };
+                        let from = if since { From::Since(BIRTH + at) } else { From::After(Offset::first_of_ms(BIRTH + at)) };
                         Portion { from, events, bytes }
                     }).collect();
                     for given in serve(&model, &kept, &portions) {
@@ -213,7 +215,7 @@ fn a_herd_costs_one_read_and_who_comes_again_only_what_is_behind_it() {
     let mut model = Model { now_ms: BIRTH, room: Some(room()), ..Model::default() };
     (0..10).for_each(|_| model.store(10));
     let kept = Mutex::new(Kept::new(100_000));
-    let portion = Portion { from: From::After(Offset::at(BIRTH)), events: 1000, bytes: 100_000 };
+    let portion = Portion { from: From::After(Offset::first_of_ms(BIRTH)), events: 1000, bytes: 100_000 };
     assert!(serve(&model, &kept, &[portion; 50]).iter().all(|(_, given)| given.entries.len() == 10 && given.complete));
     assert_eq!(*model.read.lock(), 10);
     model.store(10);
