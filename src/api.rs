@@ -4,9 +4,9 @@
 pub mod admin;
 mod document;
 mod error;
-mod guard;
 pub mod health;
 mod intake;
+mod key_check;
 mod keys;
 mod policy;
 mod publish;
@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::service::Service;
-use guard::Guard;
+use key_check::Guard;
 
 /// The state of the handlers of `/v1`.
 #[derive(Clone, Debug)]

@@ -4,6 +4,6 @@ pub mod authorizer;
 pub mod claims;
 pub mod jwks;
 pub mod keys;
-pub mod mark;
 pub mod policy;
+pub mod subject_hash;
 pub mod token;

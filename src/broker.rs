@@ -25,7 +25,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::sync::watch;
 
-pub mod feed;
+pub mod event_channel;
 pub mod memory;
 pub mod redis;
 mod shared;

@@ -12,11 +12,11 @@ use slab::Slab;
 use crate::metrics::{CONNECTIONS, CONNECTIONS_LIMIT, limit::Limit};
 use crate::wire::Wire;
 
-mod places;
 mod shares;
+mod slots;
 
-pub use places::{Caps, Full, Place, Places};
 pub use shares::{Scarce, Shares};
+pub use slots::{Caps, Full, Place, Places};
 
 /// Most CONNECTs of one transport: a client needs one per namespace, and one more per token that failed.
 const CONNECTS_PER_TRANSPORT: usize = 64;

@@ -17,19 +17,19 @@ use crate::broker::Broker;
 use crate::broker::Unavailable;
 use crate::fleet::Fleet;
 
-mod assure;
+mod audit;
 mod backlog;
-mod cast;
-mod census;
 mod deliver;
-mod feed;
+mod dispatch;
 mod heal;
-mod linger;
-mod newest;
-mod renew;
+mod latest;
+mod latest_refresh;
+mod member_counts;
+mod outgoing;
 mod room;
+mod unsubscribe;
 
-pub use newest::Watch;
+pub use latest::Watch;
 pub use room::{LocalRoom, Seated};
 
 /// The shortest interval of the audit.
@@ -51,11 +51,11 @@ struct Shared {
     /// How often all rooms are compared with the broker.
     audit: Duration,
     /// Metrics, looked up once.
-    counts: cast::Counts,
+    counts: outgoing::Counts,
     /// Rooms that `open` hands to the dispatch for a read.
-    behind: feed::Behind,
+    behind: dispatch::Behind,
     /// Member counts to report to the other nodes.
-    census: census::Census,
+    census: member_counts::Census,
     /// Breaks of the event channel so far: a room that was opened across one may have missed an event.
     breaks: AtomicU64,
 }
@@ -72,8 +72,8 @@ impl Hub {
     /// a room's last offset.
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
-        let counts = cast::Counts::new();
-        let behind = feed::Behind::default();
+        let counts = outgoing::Counts::new();
+        let behind = dispatch::Behind::default();
         Self(Arc::new(Shared {
             broker,
             fleet,
@@ -82,7 +82,7 @@ impl Hub {
             audit: audit.max(SHORTEST),
             counts,
             behind,
-            census: census::Census::default(),
+            census: member_counts::Census::default(),
             breaks: AtomicU64::new(0),
         }))
     }

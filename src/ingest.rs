@@ -30,16 +30,16 @@ use crate::link::{Keeper, Link, LinkSettings};
 use crate::service::Service;
 
 mod entry;
+mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lease;
-mod portion;
+mod page;
 mod reader;
 mod rejects;
 mod status;
 mod stream;
 mod stuck;
-mod trouble;
 
 pub use status::{Ingest, IngestHealth};
 

@@ -30,19 +30,19 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+mod connection_loop;
 mod dial;
+mod failure;
 mod flight;
-mod keeper;
 pub mod machine;
 pub mod remedy;
 mod stream;
-mod trouble;
 
+pub use connection_loop::Keeper;
+use connection_loop::Reports;
 use dial::{Driver, Greeting};
 pub use dial::{named_client, timeout_message};
-pub use keeper::Keeper;
-use keeper::Reports;
-use trouble::Verdict;
+use failure::Verdict;
 
 /// The settings of a link.
 #[derive(Clone, Debug)]
@@ -205,7 +205,7 @@ impl Link {
     /// Sends a command and waits for its reply, for as long as its connection lasts and brings bytes.
     async fn send_and_wait<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
     where
-        T: trouble::Answer,
+        T: failure::Answer,
     {
         let patience = self.0.settings.response_timeout;
         let due = Instant::now() + patience;
@@ -223,7 +223,7 @@ impl Link {
         };
         // Counts any reply as a sign of life, an error included.
         asked.note_answer();
-        let verdict = trouble::judge_answer(&answer);
+        let verdict = failure::judge_answer(&answer);
         if verdict != Verdict::Fine {
             self.0.reports.report_verdict(line.generation, verdict);
         }

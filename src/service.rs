@@ -24,33 +24,33 @@ use crate::sessions::Sessions;
 mod acknowledge;
 mod answer;
 mod catch_up;
+mod close_notice;
 mod current;
-mod farewell;
+mod fair_queue;
 mod join;
 mod join_rooms;
 mod leave;
 mod locate;
 mod missed;
 mod page;
-mod parked;
-mod patience;
+mod paused;
 pub mod publish;
 mod reader;
 mod refresh;
 pub mod reply;
 pub mod revoke;
 mod row;
-mod seats;
 mod size;
-mod turns;
+mod user_quota;
+mod wait_budget;
 
 pub use acknowledge::{Acknowledgement, Status};
 pub use answer::{Answer, Frame};
+pub use fair_queue::{TurnLimits, Turns};
 pub use join_rooms::Wanted;
 pub use missed::Window;
 pub use revoke::Revoked;
-pub use seats::{Seat, Seats};
-pub use turns::{TurnLimits, Turns};
+pub use user_quota::{Seat, Seats};
 
 /// Bounds of the verbs.
 #[derive(Clone, Copy, Debug)]

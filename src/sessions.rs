@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hallway_rooms::revocation::Mark;
 use parking_lot::Mutex;
 
-use crate::auth::mark;
+use crate::auth::subject_hash;
 use crate::session::Session;
 
 /// All sessions, indexed by id, user and token. Clones share the table.
@@ -34,7 +34,7 @@ struct Seat {
 type Marks = (Mark, Option<Mark>);
 
 fn hashes_of(session: &Session) -> Marks {
-    let shown = mark::of_claims(&session.claims());
+    let shown = subject_hash::of_claims(&session.claims());
     (shown.user, shown.token)
 }
 

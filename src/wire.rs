@@ -22,7 +22,6 @@ use crate::rate::Rate;
 
 mod backlogs;
 mod charge;
-mod express;
 mod flusher;
 mod follower;
 mod frame;
@@ -33,16 +32,17 @@ mod incoming;
 mod io;
 mod lane;
 mod listener;
+mod outbox;
 mod shared;
 mod stamp;
 
 pub use backlogs::Backlogs;
-pub use express::{Pending, Push, Weight};
 pub use frame::text_frame;
 pub use handle::Wire;
 pub use io::WireIo;
 pub use lane::Lane;
 pub use listener::WireListener;
+pub use outbox::{Pending, Push, Weight};
 pub use stamp::{WIRE_HEADER, stamp};
 
 /// Close reason: the peer, or hyper, ended the connection without a request from this side.

@@ -8,7 +8,7 @@ use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hallway::auth::claims::Claims;
-use hallway::auth::mark;
+use hallway::auth::subject_hash;
 use hallway::fleet::alone::Alone;
 use hallway::fleet::control::{Control, Noted};
 use hallway::fleet::{Fleet, Kicked, Unavailable, UserCount};
@@ -117,7 +117,7 @@ async fn bench() -> (Service, Arc<LookingBack>, Arc<Session>, (WireIo, TcpStream
 #[tokio::test]
 async fn a_session_is_found_before_its_token_is_looked_up() {
     let (service, fleet, session, _connection) = bench().await;
-    *fleet.late.lock() = Some(mark::of_token("first"));
+    *fleet.late.lock() = Some(subject_hash::of_token("first"));
     service.begin_session(&session).expect("nothing is revoked");
     assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
 }
@@ -126,11 +126,14 @@ async fn a_session_is_found_before_its_token_is_looked_up() {
 async fn a_refreshed_session_is_found_by_its_new_token_before_that_is_looked_up() {
     let (service, fleet, session, _connection) = bench().await;
     service.begin_session(&session).expect("nothing is revoked");
-    *fleet.late.lock() = Some(mark::of_token("second"));
+    *fleet.late.lock() = Some(subject_hash::of_token("second"));
     service.refresh(&session, claims("second")).await.expect("nothing is revoked");
     assert_eq!(fleet.seen.lock().last(), Some(&true), "what is revoked behind the last look finds the session");
     *fleet.late.lock() = None;
-    assert!(fleet.sessions.of_subject(mark::of_token("first")).is_empty(), "its old token is not its own any more");
+    assert!(
+        fleet.sessions.of_subject(subject_hash::of_token("first")).is_empty(),
+        "its old token is not its own any more"
+    );
     assert!(!session.is_kicked());
 }
 
@@ -138,7 +141,8 @@ async fn a_refreshed_session_is_found_by_its_new_token_before_that_is_looked_up(
 async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_changes_nothing() {
     let (service, fleet, session, _connection) = bench().await;
     let revoke = |jti| {
-        let revocation = Revocation { mark: mark::of_token(jti), before_ms: Revocation::WHENEVER, until_ms: u64::MAX };
+        let revocation =
+            Revocation { mark: subject_hash::of_token(jti), before_ms: Revocation::WHENEVER, until_ms: u64::MAX };
         fleet.control().add_revocation(&revocation);
     };
     service.begin_session(&session).expect("nothing is revoked");
@@ -149,7 +153,7 @@ async fn a_session_whose_token_is_revoked_never_begins_and_a_refresh_with_one_ch
     revoke("first");
     let again = Session::new(claims("first"), session.lane().clone(), Arc::new(Mute));
     assert!(service.begin_session(&again).is_err() && again.is_finished());
-    assert_eq!(fleet.sessions.of_subject(mark::of_user("u1")).len(), 1, "only the one that began before");
+    assert_eq!(fleet.sessions.of_subject(subject_hash::of_user("u1")).len(), 1, "only the one that began before");
 }
 
 #[tokio::test]

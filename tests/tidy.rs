@@ -133,7 +133,7 @@ impl Source {
         numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
-    /// The module it belongs to: `src/hub/feed.rs` is of `hub`.
+    /// The module it belongs to: `src/hub/dispatch.rs` is of `hub`.
     fn module(&self) -> &str {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         inner.split(['/', '.']).next().expect("a path is not empty")

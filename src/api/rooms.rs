@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::guard::Caller;
+use super::key_check::Caller;
 use super::{ApiError, ApiState};
 use crate::service::Window;
 

@@ -16,14 +16,14 @@ use url::Url;
 
 use crate::auth::keys::{Key, KeySet};
 
+mod failures;
 mod fetch;
-mod keeper;
-mod trouble;
+mod fetcher;
 
 pub use fetch::FetchError;
 
 use fetch::Source;
-use keeper::Keeper;
+use fetcher::Keeper;
 
 /// The source of the keys, and how they are kept.
 #[derive(Clone, Debug)]

@@ -18,12 +18,12 @@ use crate::auth::keys::Key;
 mod judge;
 mod object;
 mod refusal;
-mod shown;
 #[cfg(test)]
 mod tests;
+mod unverified;
 
 pub use refusal::TokenError;
-pub use shown::{MAX_TOKEN_BYTES, Shown};
+pub use unverified::{MAX_TOKEN_BYTES, Shown};
 
 /// The rules for tokens.
 #[derive(Clone, Debug, Default)]

@@ -15,12 +15,12 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
-use super::feed::FeedSender;
-use newest::Newest;
+use super::event_channel::FeedSender;
+use latest::Newest;
 
 use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
 
-mod newest;
+mod latest;
 
 /// Publishes between two sweeps for expired rooms: the cost of a sweep is spread over that many.
 const SWEEP_EVERY: u64 = 1024;

@@ -13,7 +13,7 @@ use hallway_rooms::history::{Facts, From};
 use hallway_rooms::key::Room;
 use tokio::time::timeout;
 
-use super::feed::FeedSender;
+use super::event_channel::FeedSender;
 use super::{
     Broker, Health, History, Outcomes, Placed, Portion, Publication, PublishError, ReadError, Resumed, Unavailable,
 };

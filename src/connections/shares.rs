@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::places::network_of;
+use super::slots::network_of;
 use crate::rate::{Bucket, Rate};
 
 /// Most customers with a share of their own: three mebibytes of memory. Only customers that were given something in the

@@ -22,13 +22,13 @@ mod expiry;
 pub mod fuzzing;
 pub mod head;
 mod inbox;
-mod pace;
 mod perform;
+mod rates;
 mod refresh;
 
 pub use expiry::Expiry;
 
-use pace::Allowed;
+use rates::Allowed;
 
 /// Most attachments that a binary packet may announce; no command takes one.
 const MAX_BINARIES: usize = 4;

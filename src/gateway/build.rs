@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
+use super::admission::Entrance;
 use super::descriptors::Descriptors;
-use super::entrance::Entrance;
 use super::live::Live;
 use super::policy::build_policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::Key;
 use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
-use crate::broker::feed::{FeedSender, feed_within};
+use crate::broker::event_channel::{FeedSender, feed_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use crate::clock::now_ms;

@@ -11,9 +11,9 @@ use metrics::gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
+use super::admission::{self, Entrance};
 use super::build::TOO_OFTEN;
-use super::entrance::{self, Entrance};
-use super::guard::Guard;
+use super::dev_guard::Guard;
 use super::origins::Origins;
 use super::serve::Server;
 use super::{Descriptors, Gateway, StartError};
@@ -55,7 +55,7 @@ impl Front {
         // Layers wrap outwards: the origin is checked first, so that a foreign page takes neither a slot nor a
         // handshake.
         let router = self.origins.allow_listed(router).layer(self.door.socketio_layer(&self.settings));
-        self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.entrance.clone(), entrance::admit_request)))
+        self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.entrance.clone(), admission::admit_request)))
     }
 
     fn api_routes(&self) -> Router {

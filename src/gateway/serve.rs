@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::entrance::COME_BACK_S;
+use super::admission::COME_BACK_S;
 use crate::connections::{Place, Places};
 use crate::logs;
 use crate::metrics::limit::Limit;

@@ -38,10 +38,10 @@ use hallway_rooms::offset::Offset;
 use hallway_rooms::position::Arrival;
 use tokio::time::Instant;
 
+mod order;
 mod reads;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 /// Reads of rooms in flight: ten thousand rooms take seconds, and a few slow ones leave places for the others.
 pub(super) const READS: usize = 64;

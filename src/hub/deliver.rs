@@ -37,7 +37,7 @@ use hallway_rooms::entry::{Entry, Keep, Place};
 use tokio::task::yield_now;
 
 use super::Hub;
-use super::cast::{Cast, Target};
+use super::outgoing::{Cast, Target};
 use super::room::{LocalRoom, Member};
 use crate::logs;
 use crate::session::copies::comes_one_way;

@@ -42,8 +42,8 @@ use tokio::time::Instant;
 
 use super::Hub;
 use super::backlog::{Delivery, Errand, Page, Rooms, Verdict};
-use super::cast::Target;
-use super::feed::Task;
+use super::dispatch::Task;
+use super::outgoing::Target;
 use super::room::LocalRoom;
 use crate::broker::{History, ReadError, Unavailable};
 use crate::logs;

@@ -14,7 +14,7 @@ use hallway_rooms::position::{Arrival, Position};
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::newest::Passed;
+use super::latest::Passed;
 use crate::session::{Joined, Membership, Session};
 
 /// Members whose memory is fetched together before the first of them is served: few enough that it is still at hand

@@ -33,7 +33,7 @@ use redis::{RedisError, Script};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Ingest, IngestSettings, trouble};
+use super::{Ingest, IngestSettings, failure};
 use crate::link::Link;
 use crate::logs;
 
@@ -107,7 +107,7 @@ impl Lease {
     fn report_refusal(&self, error: &RedisError, known: &mut bool) {
         // Without a code the connection failed, which is not a refusal.
         if error.code().is_some() && !std::mem::replace(known, true) {
-            let remedy = trouble::remedy(error);
+            let remedy = failure::remedy(error);
             tracing::error!(event = logs::INGEST_LEASE_FAILED, %error, key = self.key, remedy, "this node cannot take its turn at the ingest stream");
         }
     }

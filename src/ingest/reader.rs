@@ -11,12 +11,12 @@ use tokio::time::sleep;
 
 use super::Ingest;
 use super::entry::{self, Fields};
+use super::failure::{Told, Trouble};
 use super::lease::Lease;
-use super::portion::Portion;
+use super::page::Portion;
 use super::rejects::{Ledger, Reject};
 use super::stream::{Next, Stored, Stream};
 use super::stuck::{BEGINNING, Stuck};
-use super::trouble::{Told, Trouble};
 use crate::clock::now_ms;
 use crate::metrics::INGEST_LAG;
 use crate::service::Service;

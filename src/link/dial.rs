@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::flight::Flight;
 use super::stream::{self, Heard};
-use super::{LinkSettings, remedy, trouble};
+use super::{LinkSettings, failure, remedy};
 
 /// A connection that was made.
 pub(super) struct Dialled {
@@ -142,7 +142,7 @@ pub(super) async fn say_hello(connection: &mut MultiplexedConnection) -> RedisRe
 fn judge_hello(answers: Vec<RedisResult<Value>>) -> RedisResult<Greeting> {
     for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         // The error itself decides; any other refusal, such as of `INFO`, leaves a usable server.
-        if trouble::is_end(error) {
+        if failure::is_end(error) {
             return Err(error.clone());
         }
     }

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError};
 
-use super::trouble;
+use super::failure;
 
 /// The remedy without an answer: a server without TLS is silent to `rediss://`, and one with TLS hangs up on
 /// `redis://`.
@@ -17,13 +17,13 @@ pub fn describe_problem(what: &str, error: &RedisError) -> String {
             "Redis refuses the password ({error}); see redis.username and redis.password, or the user and the password in redis.url"
         );
     }
-    describe_error_text(what, &trouble::error_text(error))
+    describe_error_text(what, &failure::error_text(error))
 }
 
 /// The same for the text of an error. A transaction's error names the refusals of its commands in its text alone.
 #[must_use]
 pub fn describe_error_text(what: &str, error: &str) -> String {
-    if let Some((wrong, remedy)) = trouble::words_of(error).find_map(|word| refusal_remedy(&word)) {
+    if let Some((wrong, remedy)) = failure::words_of(error).find_map(|word| refusal_remedy(&word)) {
         return format!("{wrong} ({error}); {remedy}");
     }
     if error.contains("unknown command") {

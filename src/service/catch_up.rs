@@ -41,8 +41,8 @@ use hallway_rooms::merge::{Next, Told};
 use tokio::time::Instant;
 
 use super::current::Current;
+use super::fair_queue::Turn;
 use super::reader::Reader;
-use super::turns::Turn;
 use super::{Service, page};
 use crate::broker::Shared;
 use crate::hub::Watch;

@@ -45,10 +45,10 @@ use hallway_rooms::offset::Offset;
 use metrics::counter;
 
 use super::catch_up::{CatchUp, Seat};
+use super::fair_queue::Turn;
 use super::page::Page;
-use super::patience::attempt_until;
 use super::reader::{Reader, Share};
-use super::turns::Turn;
+use super::wait_budget::attempt_until;
 use super::{Answer, Service, Window, reply};
 use crate::auth::policy::Action;
 use crate::hub::{Seated, Watch};

@@ -38,8 +38,8 @@ use super::{Answer, Service, reply};
 use crate::metrics::limit::Limit;
 use crate::session::Session;
 
-mod look;
-mod seats;
+mod members;
+mod view;
 
 /// Attempts at rooms of which some can be read and others cannot. After that the unreadable ones are refused: the
 /// fault is theirs and not the broker's.

@@ -5,7 +5,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::location::Location;
 use metrics::counter;
 
-use super::patience::attempt_until;
+use super::wait_budget::attempt_until;
 use super::{Answer, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};

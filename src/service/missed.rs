@@ -9,7 +9,7 @@ use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
 use super::page::{self, Page};
-use super::patience::attempt_until;
+use super::wait_budget::attempt_until;
 use super::{Answer, Service, reply};
 use crate::auth::policy::Action;
 use crate::broker::Portion;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use crate::auth::claims::Claims;
-use crate::auth::mark;
+use crate::auth::subject_hash;
 use crate::fleet::control::{Kick, Orders, RevocationHealth};
 use crate::fleet::{Kicked, Unavailable};
 use crate::logs;
@@ -74,7 +74,7 @@ impl Service {
     /// Whether a token is revoked, as far as this node knows.
     #[must_use]
     pub fn is_revoked(&self, claims: &Claims) -> bool {
-        self.0.fleet.control().covers(&mark::of_claims(claims))
+        self.0.fleet.control().covers(&subject_hash::of_claims(claims))
     }
 
     /// Waits until this node has the list of revocations.
@@ -126,11 +126,11 @@ impl Service {
         // `from_ms`: the latest moment at which a token that is covered may have been issued.
         let (mark, before_ms, from_ms) = match whom {
             // The moment of issue of a single token is not known, but lies in the past.
-            Whom::Token(id) => (mark::of_token(id), Revocation::WHENEVER, now_ms),
+            Whom::Token(id) => (subject_hash::of_token(id), Revocation::WHENEVER, now_ms),
             Whom::User(id, issued_before) => {
                 let before_ms = issued_before.unwrap_or(now_ms);
                 check_issued_before(before_ms, now_ms, life_ms)?;
-                (mark::of_user(id), before_ms, now_ms.max(before_ms))
+                (subject_hash::of_user(id), before_ms, now_ms.max(before_ms))
             }
         };
         if self.0.fleet.control().is_full(mark) {
@@ -175,7 +175,7 @@ impl Service {
     /// # Errors
     /// When the other nodes are out of reach.
     pub async fn disconnect_user(&self, user: &str) -> Result<Kicked, Denied> {
-        let (service, user) = (self.clone(), mark::of_user(user));
+        let (service, user) = (self.clone(), subject_hash::of_user(user));
         self.to_the_end(async move { service.kick_everywhere(user).await }).await
     }
 

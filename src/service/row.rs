@@ -6,8 +6,8 @@ use hallway_rooms::merge::{Next, Told};
 use tokio::time::Instant;
 
 use super::current::Current;
-use super::patience::step_until;
 use super::reader::Reader;
+use super::wait_budget::step_until;
 use super::{Service, page};
 use crate::broker::{Shared, Unavailable};
 

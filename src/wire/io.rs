@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Wire;
-use super::express::Theirs;
 use super::incoming::Incoming;
+use super::outbox::Theirs;
 use super::shared::{Ground, Out, Shared, send_slices};
 use crate::metrics::limit::Limit;
 use crate::rate::Bucket;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::express::LaneId;
+use super::outbox::LaneId;
 use super::shared::send_now;
 use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
 use crate::logs;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::charge::{Arriving, Charge};
-use super::express::{Express, Limits};
+use super::outbox::{Express, Limits};
 use super::{PEER_GONE, WireConfig, flusher};
 
 /// How long a wire that was closed after its flush waits for the peer to close its side. A close with unread bytes of

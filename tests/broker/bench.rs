@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hallway::broker::feed::{FeedReceiver, event_channel};
+use hallway::broker::event_channel::{FeedReceiver, event_channel};
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hallway::auth::token::{TokenRules, Verifier};
-use hallway::broker::feed::event_channel;
+use hallway::broker::event_channel::event_channel;
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::config::{Config, Mode};
 use hallway::fleet::Fleet;

@@ -8,7 +8,7 @@ use ::redis::{RedisError, cmd};
 use tokio::time::Instant;
 
 use super::{BrokerSettings, RedisBroker, marks, rights};
-use crate::broker::feed::FeedSender;
+use crate::broker::event_channel::FeedSender;
 use crate::link::remedy;
 use crate::redis::checks::Check;
 

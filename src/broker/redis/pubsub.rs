@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::subscriptions::Request;
 use super::{RedisBroker, canary, plain, probe};
 use crate::broker::Feed;
-use crate::broker::feed::FeedSender;
+use crate::broker::event_channel::FeedSender;
 use crate::clock::now_ms;
 use crate::link::machine::Machine;
 use crate::link::remedy;

@@ -35,14 +35,14 @@ use tokio_util::task::TaskTracker;
 use super::{RedisBroker, latest, read, room_unreadable};
 use crate::broker::{Portion, Resumed, Unavailable};
 use crate::metrics::{HISTORY_READS, HISTORY_READS_SHARED};
+use freshness::Source;
 use kept::Kept;
-use line::{Batch, Line, Newest};
-use look::Source;
+use queue::{Batch, Line, Newest};
 
+mod freshness;
 mod kept;
-mod line;
-mod look;
-mod stretch;
+mod queue;
+mod range;
 
 /// Bounds of reading histories for clients.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +196,7 @@ impl Turn<'_> {
     async fn read_pages(&self, batch: Batch) {
         let Some(place) = batch.start_offset() else { return };
         let asked = batch.waiter_count();
-        match look::read_beyond_kept(self, &self.broker.reads.kept, &batch, place).await {
+        match freshness::read_beyond_kept(self, &self.broker.reads.kept, &batch, place).await {
             Ok(stretch) => {
                 let left = batch.answer_reached(self.room, &stretch, place);
                 let others = asked.saturating_sub(left.waiter_count() + 1);

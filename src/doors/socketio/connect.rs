@@ -17,7 +17,7 @@ use super::Door;
 use super::encode::Namespace;
 use super::head::{self, HeadTokens};
 use super::inbox::{Connection, Inbox};
-use super::pace::Pace;
+use super::rates::Pace;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::session::Session;
 
-mod told;
+mod notices;
 
-use told::{Notice, Told};
+use notices::{Notice, Told};
 
 /// The longest sleep: the wall clock may be set meanwhile, which a timer does not notice.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use percent_encoding::percent_decode_str;
 
-use super::pace::Pace;
+use super::rates::Pace;
 use crate::connections::Tries;
 use crate::wire::Wire;
 

@@ -15,7 +15,7 @@ use socketioxide::socket::Socket;
 use super::Door;
 use super::command::Command;
 use super::encode::Namespace;
-use super::pace::{Pace, Verdict};
+use super::rates::{Pace, Verdict};
 use crate::memory::Held;
 use crate::metrics::{COMMANDS_REFUSED, limit::Limit};
 use crate::session::Session;

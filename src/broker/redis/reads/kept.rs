@@ -9,7 +9,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::time::Instant;
 
-use super::stretch::Run;
+use super::range::Run;
 use crate::broker::Shared;
 
 /// How long a room's pages are kept after their last use: longer than a client waits before it retries, and far

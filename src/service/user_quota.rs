@@ -3,7 +3,7 @@
 //! A CONNECT takes a place in this node's count, announces that count to the fleet, and is given the count of the other nodes
 //! in the same act. It is refused, and its place given back, if both together exceed the quota. CONNECTs do not wait for each
 //! other, so a thousand of them at once take the time of one. Ended sessions are announced by a task, the quota sync
-//! (`seats/usher.rs`), many in one message.
+//! (`seats/sync.rs`), many in one message.
 //!
 //! Of two nodes that announce at the same moment one sees the other, so the quota holds, with one exception: of two CONNECTs of
 //! one user on one node, the greater count may overtake the smaller one on the way to Redis. Until the sync has corrected
@@ -24,7 +24,7 @@ use crate::fleet::{Unavailable, UserCount};
 use crate::logs;
 use crate::metrics::limit::Limit;
 
-mod usher;
+mod sync;
 
 /// Users whose last session here ended and whose announcement may wait while the fleet is out of reach. Further ones are
 /// forgotten here, and within an hour by the fleet.

@@ -5,7 +5,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::sync::oneshot;
 
-use super::stretch::{Run, Stretch};
+use super::range::{Run, Stretch};
 use crate::broker::{Portion, Resumed, Unavailable};
 
 /// Waits for the `latest` events.

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hallway_rooms::entry::Entry;
 
 use super::Hub;
-use super::feed::Task;
+use super::dispatch::Task;
 use super::room::LocalRoom;
 
 /// Rooms read at once: few enough to leave live delivery and clients their share of Redis.

@@ -9,15 +9,15 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::time::Instant;
 
-use super::seats::{Entered, Joining, Part, Stand};
+use super::members::{Entered, Joining, Part, Stand};
 use super::{Admitted, Asked};
 use crate::broker::{Resumed, Unavailable};
 use crate::hub::Watch;
 use crate::service::current::Current;
 use crate::service::page;
-use crate::service::patience::step_until;
 use crate::service::reader::{AT_ONCE, Reader, Share};
 use crate::service::row::Row;
+use crate::service::wait_budget::step_until;
 use crate::service::{Answer, Service};
 use crate::session::Session;
 

@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::dial::{self, Dialled, Greeting, say_hello};
+use super::failure::{Verdict, judge_answer};
 use super::flight::Flight;
 use super::machine::{Machine, Phase};
-use super::trouble::{Verdict, judge_answer};
 use super::{Line, Link, State, remedy};
 use crate::logs;
 use crate::metrics::{LINK_CONNECTS, LINK_UP};

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::broker::redis::reads::line::Line;
+use crate::broker::redis::reads::queue::Line;
 use crate::broker::{Portion, Unavailable};
 
 const BIRTH: u64 = 1_000;

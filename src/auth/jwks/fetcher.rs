@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::failures::Trouble;
 use super::fetch::Source;
-use super::trouble::Trouble;
 use super::{Asked, FetchError, Held, JwksSettings};
 use crate::auth::keys::KeySet;
 use crate::clock::now_ms;

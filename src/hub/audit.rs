@@ -18,7 +18,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::position::Position;
 
 use super::Hub;
-use super::feed::Task;
+use super::dispatch::Task;
 use super::room::LocalRoom;
 use crate::broker::{Broker, Unavailable};
 

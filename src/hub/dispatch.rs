@@ -14,14 +14,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
-use super::assure::Looks;
+use super::audit::Looks;
 use super::backlog::{Backlog, Trust};
-use super::cast::Target;
 use super::heal::Read;
-use super::renew::Renewal;
+use super::latest_refresh::Renewal;
+use super::outgoing::Target;
 use super::room::LocalRoom;
 use crate::broker::Feed;
-use crate::broker::feed::FeedReceiver;
+use crate::broker::event_channel::FeedReceiver;
 use crate::session::copies::Recent;
 
 /// Deliveries from the backlog before live messages get a turn.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::memory::{FRAME, Memory};
 use crate::wire::charge::{Charge, PLACE};
-use crate::wire::express::{Express, LaneId, Limits, Push, Theirs, Weight};
+use crate::wire::outbox::{Express, LaneId, Limits, Push, Theirs, Weight};
 use crate::wire::text_frame;
 
 pub(super) const LANES: usize = 2;

@@ -7,8 +7,8 @@ use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
 use super::kept::{Era, Kept};
-use super::line::Batch;
-use super::stretch::{Run, Stretch};
+use super::queue::Batch;
+use super::range::{Run, Stretch};
 use crate::broker::Resumed;
 
 /// The source of a room's history; a trait, so that tests can use a model.
