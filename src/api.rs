@@ -14,8 +14,8 @@ mod revoke;
 mod rooms;
 
 pub use error::ApiError;
-pub use intake::Intake;
-pub use keys::{KeySettings, Keys, Scope};
+pub use intake::BodyIntake;
+pub use keys::{ApiKeys, KeyScope, KeySettings};
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::service::Service;
-use key_check::Guard;
+use key_check::ApiKeyCheck;
 
 /// The state of the handlers of `/v1`.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct ApiState {
     /// The verbs.
     service: Service,
     /// Bounds of what publishes may take up at once.
-    intake: Intake,
+    intake: BodyIntake,
     /// `limits.event_bytes`.
     event_bytes: usize,
     /// `api.batch_events`.
@@ -47,7 +47,7 @@ pub struct ApiState {
 impl ApiState {
     /// A state with these bounds: an event has at most `event_bytes`, and a batch at most `batch_events` events.
     #[must_use]
-    pub fn new(service: Service, intake: Intake, event_bytes: usize, batch_events: usize) -> Self {
+    pub fn new(service: Service, intake: BodyIntake, event_bytes: usize, batch_events: usize) -> Self {
         Self { service, intake, event_bytes, batch_events }
     }
 
@@ -72,9 +72,9 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// When the document cannot be serialized, which no request can cause.
-pub fn v1_router(state: ApiState, keys: Keys) -> serde_json::Result<Router> {
-    let guard = Guard::new(Arc::new(keys));
-    let (publish, read, admin) = (Scope::Publish, Scope::Read, Scope::Admin);
+pub fn v1_router(state: ApiState, keys: ApiKeys) -> serde_json::Result<Router> {
+    let guard = ApiKeyCheck::new(Arc::new(keys));
+    let (publish, read, admin) = (KeyScope::Publish, KeyScope::Read, KeyScope::Admin);
     let refusals = &[InvalidEvent, InvalidRoom, EventTooLarge, RequestTimeout, NotStored, Unavailable];
     let (router, document) = OpenApiRouter::with_openapi(document::new_document())
         .routes(guard.guard_route(publish, refusals, routes!(publish::one)))

@@ -8,7 +8,7 @@
 //! - **Order of a batch.** [`Broker::publish_all`] stores events in the order given, and one that fails stops no other.
 //! - **Idempotence.** An event id that a publisher gave is stored once per room within `history.id_window`.
 //! - **An event channel that never blocks.** Entries of subscribed rooms arrive in order. The channel drops what it cannot
-//!   hold and names the rooms ([`Feed::Missed`]); it also reports each new connection ([`Feed::Restored`]). Its reader
+//!   hold and names the rooms ([`ChannelEvent::Missed`]); it also reports each new connection ([`ChannelEvent::Restored`]). Its reader
 //!   then reads the histories, so it loses nothing that was stored.
 //! - **Subscribe, then read.** Once [`Broker::subscribe`] returned, everything stored later arrives in the event channel.
 //! - **Honest histories.** An answer is one atomic read of the room, and `complete` is true only when it is proven.
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use hallway_rooms::class::Delivery;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::{RoomFacts, Start};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub mod redis;
 mod shared;
 
 pub use crate::link::Unavailable;
-pub use shared::Shared;
+pub use shared::SharedEntry;
 
 /// An event on its way in, checked where it was accepted.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ impl std::convert::From<ReadError> for Unavailable {
 #[derive(Clone, Debug)]
 pub struct History<E = Entry> {
     /// The state of the room at that moment.
-    pub facts: Facts,
+    pub facts: RoomFacts,
     /// The entries asked for, oldest first.
     pub entries: Vec<E>,
     /// Whether no event from the requested offset on is missing.
@@ -121,13 +121,13 @@ pub struct History<E = Entry> {
 }
 
 /// A part of a room's history, possibly shared with other readers.
-pub type Resumed = History<Shared>;
+pub type Resumed = History<SharedEntry>;
 
 /// The part of a room's history that a client asks for. The answer has at least one event, if there is any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Portion {
+pub struct HistoryRequest {
     /// From where on.
-    pub from: From,
+    pub from: Start,
     /// At most so many events.
     pub events: usize,
     /// Of at most so many bytes of text together.
@@ -149,7 +149,7 @@ impl<E: AsRef<Entry>> History<E> {
 
 /// A message of the event channel.
 #[derive(Clone, Debug)]
-pub enum Feed {
+pub enum ChannelEvent {
     /// An entry of one or more rooms; may come more than once.
     Entry(Entry),
     /// Entries of these rooms were dropped; the reader must read their histories.
@@ -211,11 +211,11 @@ pub trait Broker: Send + Sync + fmt::Debug {
     fn unsubscribe(&self, room: &Room) -> bool;
 
     /// Reads at most `limit` entries of a room, from an offset or a time on. For live delivery, which waits for the result.
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError>;
+    async fn history(&self, room: &Room, from: Start, limit: usize) -> Result<History, ReadError>;
 
     /// Reads a room for a client. Clients that ask for the same room at the same time share one read, which begins after
     /// each of them asked. Such reads do not delay live delivery.
-    async fn read_for_client(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+    async fn read_for_client(&self, room: &Room, portion: HistoryRequest) -> Result<Resumed, Unavailable> {
         let history = self.history(room, portion.from, portion.events).await?;
         Ok(history.cut_to_bytes(portion.bytes).into_shared())
     }
@@ -226,7 +226,7 @@ pub trait Broker: Send + Sync + fmt::Debug {
 
     /// The state of each of these rooms, without their entries, in one round trip. With a single room, a room that cannot be
     /// read is an error. With several, it has no last offset, and a read of its history gives the reason.
-    async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable>;
+    async fn facts(&self, rooms: &[Room]) -> Result<Vec<RoomFacts>, Unavailable>;
 
     /// The state of the broker, without a round trip.
     fn health(&self) -> Health;
@@ -237,7 +237,7 @@ impl dyn Broker {
     ///
     /// # Errors
     /// When the broker is out of reach, or this room cannot be read.
-    pub async fn facts_of(&self, room: &Room) -> Result<Facts, Unavailable> {
+    pub async fn facts_of(&self, room: &Room) -> Result<RoomFacts, Unavailable> {
         let facts = self.facts(std::slice::from_ref(room)).await?;
         facts.into_iter().next().ok_or_else(|| Unavailable("it said nothing of the room".to_owned()))
     }

@@ -30,11 +30,11 @@ const EXIT_CONFIG: u8 = 64;
 #[command(name = "hallway", version, about)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the gateway.
     Serve {
         #[command(flatten)]
@@ -65,7 +65,7 @@ enum Command {
     /// Print a page of the documentation.
     Reference {
         /// Which one.
-        page: Page,
+        page: ReferencePage,
     },
     /// Print the Lua library that a locked-down Redis needs loaded.
     RedisFunction {
@@ -75,7 +75,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Page {
+enum ReferencePage {
     /// Every metric: its meaning, unit and labels.
     Metrics,
     /// Every log event: its name, level and meaning.
@@ -177,17 +177,17 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Serve { config, dev, dev_hosts } => serve::run(config.config.as_deref(), dev, &dev_hosts),
-            Command::Token(args) => token::run(&args),
-            Command::Publish(args) => publish::run(&args),
-            Command::Policy(args) => policy::run(&args),
-            Command::CheckConfig { config } => check_config(config.config.as_deref()),
-            Command::Health(args) => health::run(&args),
-            Command::ExampleConfig => print(&Config::example()),
-            Command::Reference { page: Page::Metrics } => print(&metrics::page(metrics::TABLE)),
-            Command::Reference { page: Page::Logs } => print(&logs::page()),
-            Command::Reference { page: Page::Configuration } => print(&Config::reference()),
-            Command::RedisFunction { config } => print_function(config.config.as_deref()),
+            CliCommand::Serve { config, dev, dev_hosts } => serve::run(config.config.as_deref(), dev, &dev_hosts),
+            CliCommand::Token(args) => token::run(&args),
+            CliCommand::Publish(args) => publish::run(&args),
+            CliCommand::Policy(args) => policy::run(&args),
+            CliCommand::CheckConfig { config } => check_config(config.config.as_deref()),
+            CliCommand::Health(args) => health::run(&args),
+            CliCommand::ExampleConfig => print(&Config::example()),
+            CliCommand::Reference { page: ReferencePage::Metrics } => print(&metrics::page(metrics::TABLE)),
+            CliCommand::Reference { page: ReferencePage::Logs } => print(&logs::page()),
+            CliCommand::Reference { page: ReferencePage::Configuration } => print(&Config::reference()),
+            CliCommand::RedisFunction { config } => print_function(config.config.as_deref()),
         }
     }
 }

@@ -41,30 +41,30 @@ mod value;
 mod web_origin;
 
 pub use api::{Api, ApiKeyConfig, ApiScope, Bearer};
-pub use auth::Auth;
-pub use authorizer::Authorizer;
-pub use connection::{Shutdown, SocketIo, Wire};
+pub use auth::AuthConfig;
+pub use authorizer::AuthorizerConfig;
+pub use connection::{ConnectionConfig, Shutdown, SocketIo};
 pub use dev_host::{DevHost, NoHost};
 pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use history::History;
-pub use ingest::Ingest;
+pub use history::HistoryConfig;
+pub use ingest::IngestConfig;
 pub use later::{Ack, Store, SyncDoor, WsDoor};
-pub use limits::Limits;
+pub use limits::LimitsConfig;
 pub use log::{Log, LogFormat};
 pub use pem_file::PemFile;
-pub use redis::{AccessErrors, Redis};
+pub use redis::{AccessErrors, RedisConfig};
 pub use rooms::{RoomClassConfig, RoomHistory, TypeConfig};
 pub use secret::Secret;
 pub use secret_file::SecretFile;
 pub use secrets::Secrets;
-pub use server::{Admin, Server};
+pub use server::{AdminConfig, ServerConfig};
 pub use units::{ByteSize, parse_duration};
 pub use web_origin::WebOrigin;
 
 use environment::Variables;
-use report::{Report, read_file};
-use scope::{Scope, Sources};
+use report::{LoadReport, read_file};
+use scope::{ConfigSources, ConfigTable};
 use section::Section;
 
 /// The strictness of a load, and the defaults it starts from.
@@ -116,7 +116,7 @@ macro_rules! sections {
                 }
             }
 
-            fn read(root: &mut Scope<'_>, mode: Mode) -> Self {
+            fn read(root: &mut ConfigTable<'_>, mode: Mode) -> Self {
                 root.refuse_unknown(&[$(stringify!($name),)+ "rooms", "types"]);
                 Self {
                     $($name: Section::read(&mut root.child(stringify!($name)), mode),)+
@@ -134,22 +134,22 @@ macro_rules! sections {
 }
 
 sections! {
-    server: Server,
-    admin: Admin,
+    server: ServerConfig,
+    admin: AdminConfig,
     api: Api,
-    auth: Auth,
-    authorizer: Authorizer,
-    redis: Redis,
-    history: History,
-    limits: Limits,
-    wire: Wire,
+    auth: AuthConfig,
+    authorizer: AuthorizerConfig,
+    redis: RedisConfig,
+    history: HistoryConfig,
+    limits: LimitsConfig,
+    wire: ConnectionConfig,
     socketio: SocketIo,
     shutdown: Shutdown,
     log: Log,
     ack: Ack,
     sync: SyncDoor,
     ws: WsDoor,
-    ingest: Ingest,
+    ingest: IngestConfig,
     store: Store,
 }
 
@@ -195,12 +195,16 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in `[admin]`, and a file that cannot be read.
-    pub fn load_admin(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Admin, ConfigErrors> {
-        let mut report = Report::default();
+    pub fn load_admin(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<AdminConfig, ConfigErrors> {
+        let mut report = LoadReport::default();
         let variables = Variables::collect_known(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
-        let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
-        let admin = Section::read(&mut Scope::root(&table, &sources, &mut report).child("admin"), Mode::Production);
+        let sources = ConfigSources { path: file.unwrap_or(Path::new("")), variables: &variables };
+        let admin =
+            Section::read(&mut ConfigTable::root(&table, &sources, &mut report).child("admin"), Mode::Production);
         let errors = report.into_errors();
         if errors.is_empty() { Ok(admin) } else { Err(ConfigErrors::new(errors)) }
     }
@@ -209,13 +213,13 @@ impl Config {
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
         mode: Mode,
-        further: fn(&Self, &mut Report),
+        further: fn(&Self, &mut LoadReport),
     ) -> Result<Self, ConfigErrors> {
-        let mut report = Report::default();
+        let mut report = LoadReport::default();
         let variables = Variables::collect_known(env, &Self::paths(|_| true), &mut report);
         let table = file.map(|path| read_file(path, &mut report)).unwrap_or_default();
-        let sources = Sources { path: file.unwrap_or(Path::new("")), variables: &variables };
-        let mut config = Self::read(&mut Scope::root(&table, &sources, &mut report), mode);
+        let sources = ConfigSources { path: file.unwrap_or(Path::new("")), variables: &variables };
+        let mut config = Self::read(&mut ConfigTable::root(&table, &sources, &mut report), mode);
         // Before the checks across keys, which see the secrets whatever they came by.
         secrets::read_files(&mut config, &mut report);
         // Without the file's table every key would count as left out, and the complaints would mislead.
@@ -248,7 +252,7 @@ impl Config {
     }
 
     /// The `section.key` of every key that passes, in the order of declaration.
-    fn paths(passes: impl Fn(&section::Key) -> bool) -> Vec<String> {
+    fn paths(passes: impl Fn(&section::ConfigKey) -> bool) -> Vec<String> {
         let of = |(section, _, keys): example::SectionDoc| {
             let keys = keys.into_iter().filter(&passes);
             keys.map(|key| format!("{section}.{}", key.name)).collect::<Vec<_>>()
@@ -256,7 +260,7 @@ impl Config {
         Self::sections().into_iter().flat_map(of).collect()
     }
 
-    fn set_without_effect(&self, report: &Report) -> Vec<String> {
+    fn set_without_effect(&self, report: &LoadReport) -> Vec<String> {
         let later = Self::paths(|key| key.later).into_iter().filter(|path| report.is_set(path));
         // Classes are declared by the operator, so the list of keys does not contain this one.
         let presence = self.rooms.iter().filter(|(_, class)| class.presence);

@@ -15,8 +15,8 @@ use crate::wire::Wire;
 mod shares;
 mod slots;
 
-pub use shares::{Scarce, Shares};
-pub use slots::{Caps, Full, Place, Places};
+pub use shares::{AddressShares, ShareRefused};
+pub use slots::{ConnectionSlot, ConnectionSlots, SlotLimits, SlotsFull};
 
 /// Most CONNECTs of one transport: a client needs one per namespace, and one more per token that failed.
 const CONNECTS_PER_TRANSPORT: usize = 64;
@@ -24,7 +24,7 @@ const CONNECTS_PER_TRANSPORT: usize = 64;
 /// All open wires of the node, and their slots.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    places: Places,
+    places: ConnectionSlots,
     /// The upgraded connections.
     wires: Arc<Mutex<Slab<Wire>>>,
 }
@@ -32,26 +32,26 @@ pub struct Connections {
 impl Connections {
     /// Makes an empty list with these caps.
     #[must_use]
-    pub fn new(caps: Caps) -> Self {
+    pub fn new(caps: SlotLimits) -> Self {
         if let Some(all) = caps.all {
             gauge!(CONNECTIONS_LIMIT).set(f64::from(all));
         }
-        Self { places: Places::new(caps, gauge!(CONNECTIONS)), wires: Arc::default() }
+        Self { places: ConnectionSlots::new(caps, gauge!(CONNECTIONS)), wires: Arc::default() }
     }
 
     /// Takes a slot for a client, at the beginning of its handshake.
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn take_slot(&self, client: IpAddr) -> Result<Place, Limit> {
+    pub fn take_slot(&self, client: IpAddr) -> Result<ConnectionSlot, Limit> {
         self.places.take_slot(client).map_err(|full| match full {
-            Full::All => Limit::Connections,
-            Full::Address => Limit::ConnectionsPerIp,
+            SlotsFull::All => Limit::Connections,
+            SlotsFull::Address => Limit::ConnectionsPerIp,
         })
     }
 
     /// Lists a wire until it closes, and then gives its slot back.
-    pub fn add(&self, wire: &Wire, place: Place) {
+    pub fn add(&self, wire: &Wire, place: ConnectionSlot) {
         let (wires, seat) = (self.wires.clone(), self.wires.lock().insert(wire.clone()));
         wire.on_close(move |_| {
             let gone = wires.lock().try_remove(seat);

@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hallway_rooms::key::Room;
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 
 pub mod alone;
 pub mod control;
 pub mod redis;
 
 pub use crate::link::Unavailable;
-use control::{Control, Noted};
+use control::{NotedRevocation, RevocationList};
 
 /// How many connections of a user this node has.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct UserCount {
 
 /// How many sessions were kicked on other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kicked {
+pub struct KickResult {
     /// The sum of the answers that came in time.
     pub sockets: usize,
     /// Whether every node answered in time.
@@ -63,13 +63,13 @@ pub trait Fleet: Send + Sync + fmt::Debug {
     async fn count_users(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable>;
 
     /// This node's copy of the list of revocations, and the orders of other nodes.
-    fn control(&self) -> &Control;
+    fn control(&self) -> &RevocationList;
 
-    /// Announces to every node what was noted in this one's copy ([`Control::add_revocation`]). After a failure it is announced later.
-    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable>;
+    /// Announces to every node what was noted in this one's copy ([`RevocationList::add_revocation`]). After a failure it is announced later.
+    async fn announce_revocation(&self, noted: &NotedRevocation) -> Result<(), Unavailable>;
 
     /// Asks the other nodes to kick a user's sessions, and waits a moment for their answers.
-    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable>;
+    async fn kick_elsewhere(&self, user: SubjectHash) -> Result<KickResult, Unavailable>;
 
     /// Answers a [`Kick`](control::Kick).
     async fn answer_kick(&self, ticket: &str, sockets: usize) -> Result<(), Unavailable>;

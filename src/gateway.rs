@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::logs::{self, Hints};
-use crate::metrics::Numbers;
+use crate::metrics::NodeMetrics;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hallway_rooms::class::{Classes, Retention, TypeRule};
@@ -21,7 +21,7 @@ use crate::broker::redis::function::Function;
 use crate::config::{ByteSize, Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
-use crate::memory::{Memory, limit_of_machine};
+use crate::memory::{NodeMemory, limit_of_machine};
 use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::wire::Backlogs;
@@ -40,12 +40,12 @@ mod policy;
 mod serve;
 mod subprotocol;
 
-use build::Building;
+use build::BuildContext;
 use descriptors::Descriptors;
 pub use descriptors::process_shortage;
-use dev_guard::Guard;
-use front::Front;
-use live::Live;
+use dev_guard::DevGuard;
+use front::MainListeners;
+use live::LiveThread;
 use origins::Origins;
 pub use policy::build_policy;
 
@@ -74,7 +74,7 @@ pub struct Gateway {
     /// All other tasks.
     tasks: TaskTracker,
     /// The thread of live delivery; fields drop in order, so it ends after everything else.
-    _live: Live,
+    _live: LiveThread,
 }
 
 /// How long a shutdown waits for tasks that were told to stop, and for the broker to take the close notice.
@@ -111,8 +111,8 @@ pub fn build_classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn build_verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (memory, live) = (Memory::default(), &Live::without_thread());
-    Building { config, classes: Arc::new(build_classes(config)?), tasks, stop, memory, live }.build_verifier()
+    let (memory, live) = (NodeMemory::default(), &LiveThread::without_thread());
+    BuildContext { config, classes: Arc::new(build_classes(config)?), tasks, stop, memory, live }.build_verifier()
 }
 
 /// Renders the Redis function of a configuration.
@@ -143,8 +143,8 @@ impl Gateway {
     ///
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is invalid.
-    pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: Numbers) -> Result<Self, StartError> {
-        let (mut gateway, front) = Self::build_parts(config, mode, hosts, Live::start_thread()?)?;
+    pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: NodeMetrics) -> Result<Self, StartError> {
+        let (mut gateway, front) = Self::build_parts(config, mode, hosts, LiveThread::start_thread()?)?;
         // Warnings and no errors: both compare with the worst case that the limits allow.
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
@@ -167,16 +167,21 @@ impl Gateway {
         // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let (gateway, _) = Self::build_parts(config, Mode::Production, &[], Live::without_thread())?;
+        let (gateway, _) = Self::build_parts(config, Mode::Production, &[], LiveThread::without_thread())?;
         gateway.stop.cancel();
         Ok(())
     }
 
-    fn build_parts(config: &Config, mode: Mode, hosts: &[DevHost], live: Live) -> Result<(Self, Front), StartError> {
+    fn build_parts(
+        config: &Config,
+        mode: Mode,
+        hosts: &[DevHost],
+        live: LiveThread,
+    ) -> Result<(Self, MainListeners), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // One budget for all listeners and sockets: the parts below get clones of it.
-        let memory = Memory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
-        let building = Building {
+        let memory = NodeMemory::new(config.limits.memory.map_or_else(limit_of_machine, ByteSize::get));
+        let building = BuildContext {
             config,
             classes: Arc::new(build_classes(config)?),
             tasks: tasks.clone(),
@@ -193,7 +198,7 @@ impl Gateway {
         // In production a refused client must not be able to fill the log.
         let hints = if mode.is_dev() { Hints::for_developers() } else { Hints::none() };
         let settings = building.door_settings(hints.clone());
-        let front = Front {
+        let front = MainListeners {
             door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
             settings,
             v1: building.build_api(service.clone())?,
@@ -201,7 +206,7 @@ impl Gateway {
             entrance: building.build_admission(readiness.clone(), connections.clone()),
             origins: Origins::new(&config.server.origins),
             // A guard in production would refuse the names that clients really use.
-            guard: mode.is_dev().then(|| Guard::new(hosts, hints)),
+            guard: mode.is_dev().then(|| DevGuard::new(hosts, hints)),
         };
         let backlogs = Backlogs::new(memory);
         tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory()));

@@ -29,17 +29,17 @@ mod outgoing;
 mod room;
 mod unsubscribe;
 
-pub use latest::Watch;
-pub use room::{LocalRoom, Seated};
+pub use latest::LatestWatch;
+pub use room::{LocalRoom, LockedRoom};
 
 /// The shortest interval of the audit.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The rooms of this node; see the module. Clones share them.
 #[derive(Clone)]
-pub struct Hub(Arc<Shared>);
+pub struct Hub(Arc<HubShared>);
 
-struct Shared {
+struct HubShared {
     /// Subscriptions and histories.
     broker: Arc<dyn Broker>,
     /// Member counts elsewhere.
@@ -51,11 +51,11 @@ struct Shared {
     /// How often all rooms are compared with the broker.
     audit: Duration,
     /// Metrics, looked up once.
-    counts: outgoing::Counts,
+    counts: outgoing::DeliveryCounters,
     /// Rooms that `open` hands to the dispatch for a read.
-    behind: dispatch::Behind,
+    behind: dispatch::OpenedBehind,
     /// Member counts to report to the other nodes.
-    census: member_counts::Census,
+    census: member_counts::MemberCounts,
     /// Breaks of the event channel so far: a room that was opened across one may have missed an event.
     breaks: AtomicU64,
 }
@@ -72,9 +72,9 @@ impl Hub {
     /// a room's last offset.
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
-        let counts = outgoing::Counts::new();
-        let behind = dispatch::Behind::default();
-        Self(Arc::new(Shared {
+        let counts = outgoing::DeliveryCounters::new();
+        let behind = dispatch::OpenedBehind::default();
+        Self(Arc::new(HubShared {
             broker,
             fleet,
             rooms: RwLock::default(),
@@ -82,7 +82,7 @@ impl Hub {
             audit: audit.max(SHORTEST),
             counts,
             behind,
-            census: member_counts::Census::default(),
+            census: member_counts::MemberCounts::default(),
             breaks: AtomicU64::new(0),
         }))
     }
@@ -110,7 +110,7 @@ impl Hub {
             // One caller opens the room; the others wait here and find it open.
             let mut turn = local.lock_opening().await;
             // The room was unsubscribed and removed while this call waited: only a fresh entry can be opened.
-            if *turn == room::Turn::Gone {
+            if *turn == room::RoomAccess::Gone {
                 continue;
             }
             if !local.is_open() {
@@ -122,7 +122,7 @@ impl Hub {
                 let facts = self.0.broker.facts_of(room).await?;
                 // Not set if one of the two failed: the next caller then tries again, and subscribing twice does no
                 // harm.
-                *turn = room::Turn::Open;
+                *turn = room::RoomAccess::Open;
                 // A message came between subscription and facts, or may have been lost in a break: the dispatch reads
                 // the history.
                 if local.start_at_head(&facts) || self.breaks() != breaks {

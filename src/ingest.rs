@@ -26,7 +26,7 @@ use redis::{Client, RedisError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::link::{Keeper, Link, LinkSettings};
+use crate::link::{ConnectionLoop, Link, LinkSettings};
 use crate::service::Service;
 
 mod entry;
@@ -41,11 +41,11 @@ mod status;
 mod stream;
 mod stuck;
 
-pub use status::{Ingest, IngestHealth};
+pub use status::{IngestHealth, IngestStatus};
 
 use lease::Lease;
-use reader::Reader;
-use stream::Stream;
+use reader::IngestReader;
+use stream::IngestStream;
 
 /// The longest wait for an entry in one command. A longer block would hide a silent connection.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ pub struct IngestSettings {
     pub event_bytes: usize,
 }
 
-impl Ingest {
+impl IngestStatus {
     /// Starts the tasks that read the stream whenever this node holds the lease, until `stop`; the lease is released
     /// then. Returns at once.
     ///
@@ -90,9 +90,9 @@ impl Ingest {
         // A connection of its own: a blocking command would delay acknowledgements behind it.
         let (waiting, waiting_keeper) = open_link("ingest-wait", settings, settings.response_timeout + BLOCK, BLOCK)?;
         let lease = Lease::new(lease, settings, status.clone());
-        let stream = Stream::new(commands, waiting, settings);
+        let stream = IngestStream::new(commands, waiting, settings);
         let lease = Arc::new(lease);
-        let mut reader = Reader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
+        let mut reader = IngestReader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
         let shown = status.clone();
         for keeper in [lease_keeper, commands_keeper, waiting_keeper] {
             tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run_loop()));
@@ -112,7 +112,7 @@ fn open_link(
     settings: &IngestSettings,
     response_timeout: Duration,
     block: Duration,
-) -> Result<(Link, Keeper), RedisError> {
+) -> Result<(Link, ConnectionLoop), RedisError> {
     let connect_timeout = settings.connect_timeout;
     Link::new(&settings.client, LinkSettings { name, connect_timeout, response_timeout, block })
 }

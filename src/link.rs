@@ -38,11 +38,11 @@ pub mod machine;
 pub mod remedy;
 mod stream;
 
-pub use connection_loop::Keeper;
-use connection_loop::Reports;
-use dial::{Driver, Greeting};
+pub use connection_loop::ConnectionLoop;
+use connection_loop::LinkReports;
+use dial::{ConnectionDriver, ServerHello};
 pub use dial::{named_client, timeout_message};
-use failure::Verdict;
+use failure::LinkVerdict;
 
 /// The settings of a link.
 #[derive(Clone, Debug)]
@@ -68,12 +68,12 @@ pub const UNANSWERED: &str = "Redis has not answered yet; see whether Redis runs
 
 /// A link. Clones share the connection.
 #[derive(Clone)]
-pub struct Link(Arc<Shared>);
+pub struct Link(Arc<LinkShared>);
 
-struct Shared {
+struct LinkShared {
     settings: LinkSettings,
-    state: watch::Sender<State>,
-    reports: Reports,
+    state: watch::Sender<LinkState>,
+    reports: LinkReports,
     /// Runs the bytes of each connection. It outlives the connection loop, since a stopping node's last commands must
     /// get out.
     drivers: TaskTracker,
@@ -81,27 +81,27 @@ struct Shared {
 
 /// Whether commands can be sent.
 #[derive(Clone)]
-enum State {
+enum LinkState {
     /// No connection, and the first attempt is under way: commands wait for it.
     Connecting(Arc<str>),
     /// The last attempt failed, or the server serves no client: commands fail at once.
     Down(Arc<str>),
     /// Connected.
-    Up(Line),
+    Up(ActiveConnection),
 }
 
 /// A connection that is in use.
 #[derive(Clone)]
-struct Line {
+struct ActiveConnection {
     connection: MultiplexedConnection,
     /// Numbers the connections of this link.
     generation: u64,
     /// The server's statement about itself.
-    greeting: Greeting,
+    greeting: ServerHello,
     /// See [`Link::breaks`].
     breaks: u64,
     /// The commands without a reply.
-    flight: Arc<flight::Flight>,
+    flight: Arc<flight::InFlight>,
     /// Ends the task that runs its bytes, when the last holder drops it.
     #[expect(dead_code, reason = "it is held")]
     driver: Arc<DropGuard>,
@@ -118,13 +118,13 @@ impl Link {
     ///
     /// # Errors
     /// When the client's address is invalid.
-    pub fn new(client: &Client, settings: LinkSettings) -> RedisResult<(Self, Keeper)> {
+    pub fn new(client: &Client, settings: LinkSettings) -> RedisResult<(Self, ConnectionLoop)> {
         let client = named_client(client, settings.name)?;
-        let (reports, inbox) = Reports::new();
-        let state = watch::Sender::new(State::Connecting(UNANSWERED.into()));
-        let shared = Shared { settings, state, reports, drivers: TaskTracker::new() };
+        let (reports, inbox) = LinkReports::new();
+        let state = watch::Sender::new(LinkState::Connecting(UNANSWERED.into()));
+        let shared = LinkShared { settings, state, reports, drivers: TaskTracker::new() };
         let link = Self(Arc::new(shared));
-        let keeper = Keeper::new(link.clone(), client, inbox);
+        let keeper = ConnectionLoop::new(link.clone(), client, inbox);
         Ok((link, keeper))
     }
 
@@ -132,15 +132,15 @@ impl Link {
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match &*self.0.state.borrow() {
-            State::Up(_) => None,
-            State::Connecting(problem) | State::Down(problem) => Some(problem.to_string()),
+            LinkState::Up(_) => None,
+            LinkState::Connecting(problem) | LinkState::Down(problem) => Some(problem.to_string()),
         }
     }
 
     /// Whether it leads to a node of a Redis Cluster, which refuses most rooms of a client that does not know its slots.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        matches!(&*self.0.state.borrow(), State::Up(line) if line.greeting.cluster)
+        matches!(&*self.0.state.borrow(), LinkState::Up(line) if line.greeting.cluster)
     }
 
     /// The number of the connection in use, or 0: later ones have higher numbers.
@@ -153,8 +153,8 @@ impl Link {
     #[must_use]
     pub fn breaks(&self) -> u64 {
         match &*self.0.state.borrow() {
-            State::Up(line) => line.breaks,
-            State::Connecting(_) | State::Down(_) => 0,
+            LinkState::Up(line) => line.breaks,
+            LinkState::Connecting(_) | LinkState::Down(_) => 0,
         }
     }
 
@@ -172,7 +172,7 @@ impl Link {
     /// Waits for a connection later than this one.
     pub async fn connected_after(&self, known: u64) -> u64 {
         let mut state = self.0.state.subscribe();
-        let found = state.wait_for(|state| matches!(state, State::Up(line) if line.generation > known)).await;
+        let found = state.wait_for(|state| matches!(state, LinkState::Up(line) if line.generation > known)).await;
         // The sender lives as long as this link.
         found.ok().and_then(|state| state.generation()).unwrap_or(known)
     }
@@ -183,18 +183,18 @@ impl Link {
     }
 
     /// The connection. Without one, only the first attempt is waited for: a longer outage must fail commands at once.
-    async fn active_connection(&self, until: Instant) -> RedisResult<Line> {
+    async fn active_connection(&self, until: Instant) -> RedisResult<ActiveConnection> {
         let mut state = self.0.state.subscribe();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting(_)));
+        let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting(_)));
         let Ok(Ok(settled)) = timeout_at(until, settled).await else { return Err(unreached_error("no connection")) };
         match &*settled {
-            State::Up(line) => Ok(line.clone()),
-            State::Connecting(problem) | State::Down(problem) => Err(unreached_error(problem)),
+            LinkState::Up(line) => Ok(line.clone()),
+            LinkState::Connecting(problem) | LinkState::Down(problem) => Err(unreached_error(problem)),
         }
     }
 
     /// Runs the bytes of a connection for as long as something holds it.
-    fn drive_connection(&self, driver: Option<Driver>) -> DropGuard {
+    fn drive_connection(&self, driver: Option<ConnectionDriver>) -> DropGuard {
         let end = CancellationToken::new();
         if let Some(driver) = driver {
             self.0.drivers.spawn(end.clone().run_until_cancelled_owned(driver));
@@ -205,7 +205,7 @@ impl Link {
     /// Sends a command and waits for its reply, for as long as its connection lasts and brings bytes.
     async fn send_and_wait<T>(&self, send: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T>
     where
-        T: failure::Answer,
+        T: failure::RedisAnswer,
     {
         let patience = self.0.settings.response_timeout;
         let due = Instant::now() + patience;
@@ -224,7 +224,7 @@ impl Link {
         // Counts any reply as a sign of life, an error included.
         asked.note_answer();
         let verdict = failure::judge_answer(&answer);
-        if verdict != Verdict::Fine {
+        if verdict != LinkVerdict::Fine {
             self.0.reports.report_verdict(line.generation, verdict);
         }
         answer
@@ -235,7 +235,7 @@ fn unreached_error(why: &str) -> RedisError {
     RedisError::from((redis::ErrorKind::Io, "the link to Redis is down", why.to_owned()))
 }
 
-impl State {
+impl LinkState {
     fn generation(&self) -> Option<u64> {
         match self {
             Self::Up(line) => Some(line.generation),
@@ -263,8 +263,8 @@ impl ConnectionLike for Link {
 
     fn get_db(&self) -> i64 {
         match &*self.0.state.borrow() {
-            State::Up(line) => line.connection.get_db(),
-            State::Connecting(_) | State::Down(_) => 0,
+            LinkState::Up(line) => line.connection.get_db(),
+            LinkState::Connecting(_) | LinkState::Down(_) => 0,
         }
     }
 }

@@ -10,29 +10,29 @@ pub use hints::Hints;
 
 /// Log events of one theme.
 #[derive(Debug)]
-pub struct Group {
+pub struct LogGroup {
     /// The heading.
     pub title: &'static str,
     /// The events.
-    pub events: &'static [Event],
+    pub events: &'static [LogEvent],
 }
 
 /// A log event.
 #[derive(Debug)]
-pub struct Event {
+pub struct LogEvent {
     /// The constant with its name.
     pub constant: &'static str,
     /// The name: the field `event` of its lines.
     pub name: &'static str,
     /// The level.
-    pub level: Level,
+    pub level: LogLevel,
     /// When it is logged.
     pub meaning: &'static str,
 }
 
 /// The level of a log event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// An operator has to act.
     Error,
     /// An operator should look.
@@ -49,12 +49,12 @@ macro_rules! table {
         $($(#[doc = $line] pub const $constant: &str = $name;)+)+
 
         /// Every log event, by theme.
-        pub const TABLE: &[Group] = &[$(Group {
+        pub const TABLE: &[LogGroup] = &[$(LogGroup {
             title: $title,
-            events: &[$(Event {
+            events: &[$(LogEvent {
                 constant: stringify!($constant),
                 name: $name,
-                level: Level::$level,
+                level: LogLevel::$level,
                 meaning: $line,
             }),+],
         }),+];
@@ -271,7 +271,7 @@ pub fn page() -> String {
     let mut page = HEAD.to_owned();
     for group in TABLE {
         let _ = write!(page, "\n## {}\n\n| Event | Level | When |\n| --- | --- | --- |\n", group.title);
-        for Event { name, level, meaning, .. } in group.events {
+        for LogEvent { name, level, meaning, .. } in group.events {
             let _ = writeln!(page, "| `{name}` | {} | {} |", format!("{level:?}").to_lowercase(), meaning.trim());
         }
     }

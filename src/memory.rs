@@ -34,9 +34,9 @@ pub(crate) const FRAME: usize = 128;
 
 /// The memory budget of one node. Clones share it.
 #[derive(Clone)]
-pub struct Memory(Arc<Parts>);
+pub struct NodeMemory(Arc<MemoryParts>);
 
-struct Parts {
+struct MemoryParts {
     /// Bytes that the whole node may use.
     limit: usize,
     /// Bytes held for sockets.
@@ -47,22 +47,22 @@ struct Parts {
 
 /// A number of bytes counted as held, until it is dropped.
 #[derive(Debug)]
-pub struct Held {
-    memory: Memory,
+pub struct MemoryShare {
+    memory: NodeMemory,
     bytes: usize,
 }
 
 /// A frame whose bytes count as long as it exists.
-struct Frame {
+struct CountedFrame {
     bytes: Bytes,
-    _held: Held,
+    _held: MemoryShare,
 }
 
-impl Memory {
+impl NodeMemory {
     /// Makes the budget of a node with `limit` bytes of memory.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Parts { limit, held: AtomicUsize::new(0), pressed: Notify::new() }))
+        Self(Arc::new(MemoryParts { limit, held: AtomicUsize::new(0), pressed: Notify::new() }))
     }
 
     /// Bytes that the whole node may use.
@@ -111,16 +111,16 @@ impl Memory {
 
     /// Counts `bytes` as held.
     #[must_use]
-    pub fn hold_bytes(&self, bytes: usize) -> Held {
+    pub fn hold_bytes(&self, bytes: usize) -> MemoryShare {
         self.add_bytes(bytes);
-        Held { memory: self.clone(), bytes }
+        MemoryShare { memory: self.clone(), bytes }
     }
 
     /// Makes a frame that counts as held until the last socket has sent it.
     #[must_use]
     pub fn counted_frame(&self, bytes: Bytes) -> Bytes {
         let held = self.hold_bytes(bytes.len() + FRAME);
-        Bytes::from_owner(Frame { bytes, _held: held })
+        Bytes::from_owner(CountedFrame { bytes, _held: held })
     }
 
     fn add_bytes(&self, bytes: usize) {
@@ -137,14 +137,14 @@ impl Memory {
     }
 }
 
-impl Default for Memory {
+impl Default for NodeMemory {
     /// Makes a budget without a bound.
     fn default() -> Self {
         Self::new(usize::MAX)
     }
 }
 
-impl Held {
+impl MemoryShare {
     /// Changes the number of bytes held.
     pub fn set_bytes(&mut self, bytes: usize) {
         // Only the difference is counted; without one, the shared counter is not touched, which all threads contend
@@ -158,7 +158,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.memory.subtract_bytes(self.bytes);
@@ -166,13 +166,13 @@ impl Drop for Held {
     }
 }
 
-impl AsRef<[u8]> for Frame {
+impl AsRef<[u8]> for CountedFrame {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for NodeMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Memory({} of {})", self.held_bytes(), self.socket_budget())
     }
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_frame_counts_once_until_its_last_copy_is_gone() {
-        let memory = Memory::new(1 << 20);
+        let memory = NodeMemory::new(1 << 20);
         let frame = memory.counted_frame(Bytes::from_static(b"an event"));
         let copies = vec![frame.clone(); 1000];
         assert_eq!((memory.held_bytes(), &copies[999][..]), (FRAME + 8, &b"an event"[..]));
@@ -196,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_pressure_hears_of_it_whenever_it_began() {
-        let memory = Memory::new(4000);
+        let memory = NodeMemory::new(4000);
         let mut held = memory.hold_bytes(500);
         assert!(!memory.is_tight() && !memory.is_over());
         held.set_bytes(501);

@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use labels::API_OUTCOMES;
 use labels::*;
-pub use table::{Group, Kind, Metric, page};
+pub use table::{Metric, MetricGroup, MetricKind, page};
 
 table::table! {
     "Connections and sessions" {
@@ -195,12 +195,12 @@ const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 /// The source of `/metrics`.
 #[derive(Clone, Debug)]
-pub struct Numbers {
+pub struct NodeMetrics {
     handle: PrometheusHandle,
     process: Collector,
 }
 
-impl Numbers {
+impl NodeMetrics {
     /// Reads the process's figures and renders all metrics.
     #[must_use]
     pub fn render(&self) -> String {
@@ -216,7 +216,7 @@ impl Numbers {
 ///
 /// # Errors
 /// When one is installed already.
-pub fn install() -> Result<Numbers, BuildError> {
+pub fn install() -> Result<NodeMetrics, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
@@ -224,5 +224,5 @@ pub fn install() -> Result<Numbers, BuildError> {
     TABLE.iter().flat_map(|group| group.metrics).for_each(Metric::register_metric);
     EMPTY.into_iter().for_each(|gauge| metrics::gauge!(gauge).set(0.0));
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(Numbers { handle, process: Collector::default() })
+    Ok(NodeMetrics { handle, process: Collector::default() })
 }

@@ -13,7 +13,7 @@ pub struct Rate {
 
 /// The tokens left of a rate, kept as the moment at which the bucket is full again: one number, and no timer.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub struct TokenBucket {
     /// `None` for a bucket that was never used, which is full.
     full_at: Option<Instant>,
 }
@@ -39,7 +39,7 @@ impl Rate {
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     /// Takes a token; false if there is none at `now`.
     #[must_use]
     pub fn take_token(&mut self, rate: Rate, now: Instant) -> bool {
@@ -94,8 +94,9 @@ mod tests {
     #[test]
     fn a_full_bucket_gives_what_it_holds_and_then_one_per_interval() {
         let (rate, start) = (Rate::per_second(5), Instant::now());
-        let mut bucket = Bucket::default();
-        let given = |bucket: &mut Bucket, at: Duration| (0..20).filter(|_| bucket.take_token(rate, start + at)).count();
+        let mut bucket = TokenBucket::default();
+        let given =
+            |bucket: &mut TokenBucket, at: Duration| (0..20).filter(|_| bucket.take_token(rate, start + at)).count();
         assert_eq!(given(&mut bucket, Duration::ZERO), 5);
         assert_eq!(given(&mut bucket, Duration::from_millis(199)), 0);
         assert_eq!(given(&mut bucket, Duration::from_millis(200)), 1);
@@ -106,7 +107,7 @@ mod tests {
         #[test]
         fn an_even_stream_passes_though_its_items_come_late(times in 1_u32..50, delays in prop::collection::vec(0_u64..=1000, 1..200)) {
             let (rate, start) = (Rate::per_second(times), Instant::now());
-            let mut bucket = Bucket::default();
+            let mut bucket = TokenBucket::default();
             let mut last = Duration::ZERO;
             for (i, delay) in delays.iter().enumerate() {
                 let sent = Duration::from_secs(1) * u32::try_from(i).expect("few") / times;
@@ -119,7 +120,7 @@ mod tests {
         #[test]
         fn it_gives_what_a_counter_gives(times in 1_u32..9, steps in prop::collection::vec(0_u32..400, 1..200)) {
             let (rate, start) = (Rate::per_second(times), Instant::now());
-            let (mut bucket, mut now, mut tokens) = (Bucket::default(), Duration::ZERO, u128::from(times) * 1_000_000_000);
+            let (mut bucket, mut now, mut tokens) = (TokenBucket::default(), Duration::ZERO, u128::from(times) * 1_000_000_000);
             for step in steps {
                 let passed = Duration::from_millis(step.into());
                 now += passed;

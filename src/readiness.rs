@@ -7,12 +7,12 @@ use crate::auth::token::{KeysHealth, Verifier};
 use crate::broker::Health;
 use crate::connections::Connections;
 use crate::fleet::control::RevocationHealth;
-use crate::ingest::{Ingest, IngestHealth};
+use crate::ingest::{IngestHealth, IngestStatus};
 use crate::service::Service;
 
 /// The state of the node at one moment: the one answer for probes, metrics and apps.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct NodeStanding {
     /// Whether the broker can be used.
     pub broker: Health,
     /// Whether new connections are accepted.
@@ -23,7 +23,7 @@ pub struct Standing {
     pub revocations: RevocationHealth,
 }
 
-impl Standing {
+impl NodeStanding {
     /// All checks by their names in `/readyz` and metrics, that of the broker first.
     #[must_use]
     pub fn checks(&self) -> [(&'static str, bool); 4] {
@@ -50,7 +50,7 @@ pub struct Readiness {
     /// Knows whether it has keys.
     verifier: Verifier,
     /// Reported, but no condition of readiness: another node can read the stream.
-    ingest: Option<Ingest>,
+    ingest: Option<IngestStatus>,
     /// Shared by all clones; false before the listeners are bound and from the shutdown on.
     accepting: Arc<AtomicBool>,
     /// Shown by probes, for operators.
@@ -60,7 +60,7 @@ pub struct Readiness {
 impl Readiness {
     /// Makes a readiness that is false until [`open`](Self::mark_open).
     #[must_use]
-    pub fn new(service: Service, verifier: Verifier, ingest: Option<Ingest>, connections: Connections) -> Self {
+    pub fn new(service: Service, verifier: Verifier, ingest: Option<IngestStatus>, connections: Connections) -> Self {
         Self { service, verifier, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }
     }
 
@@ -82,8 +82,8 @@ impl Readiness {
 
     /// Gives the present state of the node.
     #[must_use]
-    pub fn current_standing(&self) -> Standing {
-        Standing {
+    pub fn current_standing(&self) -> NodeStanding {
+        NodeStanding {
             broker: self.service.health(),
             accepting: self.is_accepting(),
             keys: self.verifier.health(),
@@ -94,7 +94,7 @@ impl Readiness {
     /// Gives the state of the ingest stream; none without Redis.
     #[must_use]
     pub fn ingest(&self) -> Option<IngestHealth> {
-        self.ingest.as_ref().map(Ingest::health)
+        self.ingest.as_ref().map(IngestStatus::health)
     }
 
     /// The number of upgraded connections.

@@ -20,7 +20,7 @@ pub(crate) mod links;
 use crate::link::Unavailable;
 use checks::Checks;
 pub use dispatcher::Dispatcher;
-use keys::Keys;
+use keys::RedisKeys;
 use links::Links;
 
 /// The Redis of a node, and the node's name there.
@@ -44,9 +44,9 @@ pub struct RedisSettings {
 
 /// The shared parts. Clones share the connections.
 #[derive(Clone, Debug)]
-pub struct Redis {
+pub struct SharedRedis {
     pub(crate) settings: RedisSettings,
-    pub(crate) keys: Keys,
+    pub(crate) keys: RedisKeys,
     pub(crate) links: Links,
     pub(crate) checks: Arc<Checks>,
     /// Tracks every task, so that a shutdown can wait for them.
@@ -54,7 +54,7 @@ pub struct Redis {
     stop: CancellationToken,
 }
 
-impl Redis {
+impl SharedRedis {
     /// Starts the connections, which are kept until `stop`. Returns before Redis answers.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Redis {
     ) -> Result<Self, RedisError> {
         let (links, keepers) = Links::new(&settings)?;
         let redis = Self {
-            keys: Keys::new(&settings.prefix),
+            keys: RedisKeys::new(&settings.prefix),
             settings,
             links,
             checks: Arc::new(Checks::new()),

@@ -12,7 +12,7 @@ use hallway_rooms::key::Room;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::claims::Claims;
-use crate::auth::policy::{Action, Desk, Explanation, Policy};
+use crate::auth::policy::{Action, Policy, PolicyExplainer, PolicyExplanation};
 use crate::auth::token::Verifier;
 use crate::broker::Broker;
 use crate::fleet::Fleet;
@@ -44,13 +44,13 @@ mod size;
 mod user_quota;
 mod wait_budget;
 
-pub use acknowledge::{Acknowledgement, Status};
-pub use answer::{Answer, Frame};
-pub use fair_queue::{TurnLimits, Turns};
-pub use join_rooms::Wanted;
+pub use acknowledge::{AckStatus, Acknowledgement};
+pub use answer::{PendingReply, ReplyFramer};
+pub use fair_queue::{FairQueue, FairQueueLimits};
+pub use join_rooms::WantedRoom;
 pub use missed::Window;
-pub use revoke::Revoked;
-pub use user_quota::{Seat, Seats};
+pub use revoke::TokenRevoked;
+pub use user_quota::{QuotaSlot, UserQuota};
 
 /// Bounds of the verbs.
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +81,11 @@ pub struct ServiceLimits {
 
 /// The service. Clones share it.
 #[derive(Clone)]
-pub struct Service(Arc<Parts>);
+pub struct Service(Arc<ServiceParts>);
 
 /// The parts that the verbs work with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ServiceParts {
     /// The rooms of this node and their members.
     pub hub: Hub,
     /// Assigns offsets, stores events and reads histories.
@@ -103,9 +103,9 @@ pub struct Parts {
     /// The sessions of this node, by user and by token.
     pub sessions: Sessions,
     /// The connection quota: how many sessions each user has.
-    pub seats: Seats,
+    pub seats: UserQuota,
     /// The fair queue for reads of histories.
-    pub turns: Turns,
+    pub turns: FairQueue,
     /// Owns the tasks that catch members up and the tasks that hold a turn until its answer is sent.
     pub tasks: TaskTracker,
 }
@@ -119,7 +119,7 @@ impl fmt::Debug for Service {
 impl Service {
     /// Makes a service of its parts.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: ServiceParts) -> Self {
         Self(Arc::new(parts))
     }
 
@@ -134,11 +134,11 @@ impl Service {
     ///
     /// # Errors
     /// When the token has been revoked. The session has been finished then.
-    pub fn begin_session(&self, session: &Arc<Session>) -> Result<(), Revoked> {
+    pub fn begin_session(&self, session: &Arc<Session>) -> Result<(), TokenRevoked> {
         self.0.sessions.add(session);
         if self.is_revoked(&session.claims()) {
             self.finish_session(session);
-            return Err(Revoked);
+            return Err(TokenRevoked);
         }
         Ok(())
     }
@@ -159,14 +159,14 @@ impl Service {
     }
 
     /// Explains whether a token permits a join of a room, and which rule decides it.
-    pub async fn explain(&self, token: &str, key: &str) -> Explanation {
-        let Parts { verifier, classes, policy, .. } = &*self.0;
+    pub async fn explain(&self, token: &str, key: &str) -> PolicyExplanation {
+        let ServiceParts { verifier, classes, policy, .. } = &*self.0;
         let revoked = |claims: &Claims| self.is_revoked(claims);
-        Desk { verifier, classes, policy, revoked: &revoked }.explain(token, key).await
+        PolicyExplainer { verifier, classes, policy, revoked: &revoked }.explain(token, key).await
     }
 
     /// Gives the answer, if the client asked for one.
-    pub fn respond_to(session: &Session, mut answer: Answer, body: &str) {
+    pub fn respond_to(session: &Session, mut answer: PendingReply, body: &str) {
         answer.send_answer(session, body);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Place;
+use hallway_rooms::entry::RoomPlace;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
@@ -17,21 +17,21 @@ use tokio::sync::Notify;
 
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
-use crate::rate::{Bucket, Rate};
-use crate::wire::{Lane, Push};
+use crate::rate::{Rate, TokenBucket};
+use crate::wire::{Lane, PushOutcome};
 
 pub mod copies;
 mod membership;
 
 use copies::Copies;
-pub use membership::{Membership, Standing};
+pub use membership::{MemberDelivery, Membership};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// How a door writes an event on its wire. Sessions that share one share its frames.
 pub trait Dialect: Send + Sync + fmt::Debug {
     /// The complete frame of an event for a receiver that is in `places`' rooms; a notice is of none.
-    fn event_frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes;
+    fn event_frame(&self, envelope: &Envelope, places: &[&RoomPlace]) -> Bytes;
 
     /// The complete frame that tells a client that it was kicked, and is not to come back by itself.
     fn kick_frame(&self) -> Bytes;
@@ -45,7 +45,7 @@ pub struct Session {
     lane: Lane,
     dialect: Arc<dyn Dialect>,
     /// Its side of the membership, so that it can be asked and ended without a walk over all rooms.
-    rooms: Mutex<HashMap<Room, Joined>>,
+    rooms: Mutex<HashMap<Room, JoinedMembership>>,
     /// Set once, so that only the first of several ends is carried out.
     closed: AtomicBool,
     /// Wakes what is done for it when it ends.
@@ -53,7 +53,7 @@ pub struct Session {
     /// Nothing is sent behind the close notice.
     kicked: AtomicBool,
     /// Its rate of location reports.
-    locations: Mutex<Bucket>,
+    locations: Mutex<TokenBucket>,
     /// What it keeps to get each event once.
     copies: Copies,
     /// Held by the one room that is being read to it.
@@ -62,7 +62,7 @@ pub struct Session {
 
 /// A session's place among a room's members.
 #[derive(Clone, Debug)]
-pub struct Joined {
+pub struct JoinedMembership {
     /// Its standing.
     pub membership: Arc<Membership>,
     /// Where the hub keeps it.
@@ -151,43 +151,43 @@ impl Session {
     }
 
     /// Sends what must not be lost; over the bound the transport is closed. Behind the farewell nothing is sent.
-    pub fn send_frame(&self, frame: Bytes) -> Push {
+    pub fn send_frame(&self, frame: Bytes) -> PushOutcome {
         self.lane.push_if(|| (!self.is_kicked()).then_some(frame))
     }
 
     /// Sends a notice of the gateway itself, such as `room.revoked`; lost with the transport, as it is of no history.
-    pub fn send_notice(&self, name: &'static str, payload: &serde_json::Value) -> Push {
+    pub fn send_notice(&self, name: &'static str, payload: &serde_json::Value) -> PushOutcome {
         let id = uuid::Uuid::now_v7().to_string();
         let notice = Envelope::for_notice(name, &id, now_ms(), payload);
         self.send_frame(self.dialect.event_frame(&notice, &[]))
     }
 
     /// The rooms it is in, with its standing.
-    pub fn with_rooms<T>(&self, look: impl FnOnce(&mut HashMap<Room, Joined>) -> T) -> T {
+    pub fn with_rooms<T>(&self, look: impl FnOnce(&mut HashMap<Room, JoinedMembership>) -> T) -> T {
         look(&mut self.rooms.lock())
     }
 
     /// Its place in one room.
     #[must_use]
-    pub fn membership_in(&self, room: &Room) -> Option<Joined> {
+    pub fn membership_in(&self, room: &Room) -> Option<JoinedMembership> {
         self.rooms.lock().get(room).cloned()
     }
 
     /// Takes a place in a room, and ends the one before it. `since`: it is told everything that came behind that, by an answer
     /// that goes out in this moment; what the place before had counts too, where the two touch.
-    pub fn set_membership(&self, room: &Room, joined: Joined, since: Option<Offset>) {
+    pub fn set_membership(&self, room: &Room, joined: JoinedMembership, since: Option<Offset>) {
         let mut rooms = self.rooms.lock();
         let membership = joined.membership.clone();
         let before = rooms.insert(room.clone(), joined);
         // What the membership before had is lost with it, so it is taken over first.
         let had = |since| before.as_ref().map_or(since, |before| before.membership.complete_since(since));
         since.into_iter().for_each(|since| membership.note_sent_since(had(since)));
-        before.into_iter().for_each(|before| before.membership.change_standing(Standing::Left));
+        before.into_iter().for_each(|before| before.membership.change_standing(MemberDelivery::Left));
     }
 
     /// Has another membership follow the one in a room, in its seat: see [`Membership::end_for_successor`]. Gives both.
     #[must_use]
-    pub fn replace_membership(&self, room: &Room) -> Option<(Joined, Arc<Membership>)> {
+    pub fn replace_membership(&self, room: &Room) -> Option<(JoinedMembership, Arc<Membership>)> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.get_mut(room)?;
         let next = joined.membership.end_for_successor()?;
@@ -197,7 +197,7 @@ impl Session {
     }
 
     /// Takes it out of a room: from here on it hears nothing of it, and what it had is remembered for a while.
-    pub fn give_up(&self, room: &Room) -> Option<Joined> {
+    pub fn give_up(&self, room: &Room) -> Option<JoinedMembership> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.remove(room)?;
         if let Some(had) = joined.membership.end_for_good() {

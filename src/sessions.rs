@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 use parking_lot::Mutex;
 
 use crate::auth::subject_hash;
@@ -12,38 +12,38 @@ use crate::session::Session;
 
 /// All sessions, indexed by id, user and token. Clones share the table.
 #[derive(Clone, Debug, Default)]
-pub struct Sessions(Arc<Mutex<Table>>);
+pub struct Sessions(Arc<Mutex<SessionTable>>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct SessionTable {
     /// Every session by its id.
-    by_id: HashMap<u64, Seat>,
+    by_id: HashMap<u64, IndexedSession>,
     /// Session ids by the subject hash of their user, and by that of their token.
-    by_mark: BTreeSet<(Mark, u64)>,
+    by_mark: BTreeSet<(SubjectHash, u64)>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct IndexedSession {
     /// Strong: a session lives as long as it is listed, or is in use.
     session: Arc<Session>,
     /// The hashes that it is listed under, which its claims may have left behind after a refresh.
-    marks: Marks,
+    marks: SessionHashes,
 }
 
 /// The subject hashes of a session's user, and of its token if that has an id.
-type Marks = (Mark, Option<Mark>);
+type SessionHashes = (SubjectHash, Option<SubjectHash>);
 
-fn hashes_of(session: &Session) -> Marks {
+fn hashes_of(session: &Session) -> SessionHashes {
     let shown = subject_hash::of_claims(&session.claims());
     (shown.user, shown.token)
 }
 
-impl Table {
-    fn insert_hashes(&mut self, id: u64, marks: Marks) {
+impl SessionTable {
+    fn insert_hashes(&mut self, id: u64, marks: SessionHashes) {
         self.by_mark.extend([Some(marks.0), marks.1].into_iter().flatten().map(|mark| (mark, id)));
     }
 
-    fn remove_hashes(&mut self, id: u64, marks: Marks) {
+    fn remove_hashes(&mut self, id: u64, marks: SessionHashes) {
         for mark in [Some(marks.0), marks.1].into_iter().flatten() {
             self.by_mark.remove(&(mark, id));
         }
@@ -56,7 +56,7 @@ impl Sessions {
         let (id, marks) = (session.id(), hashes_of(session));
         let mut table = self.0.lock();
         table.insert_hashes(id, marks);
-        table.by_id.insert(id, Seat { session: session.clone(), marks });
+        table.by_id.insert(id, IndexedSession { session: session.clone(), marks });
     }
 
     /// Updates the index after a token refresh: the session is found by its present claims only.
@@ -90,7 +90,7 @@ impl Sessions {
 
     /// Lists the present sessions of a user or a token.
     #[must_use]
-    pub fn of_subject(&self, mark: Mark) -> Vec<Arc<Session>> {
+    pub fn of_subject(&self, mark: SubjectHash) -> Vec<Arc<Session>> {
         let table = self.0.lock();
         let ids = table.by_mark.range((mark, 0)..=(mark, u64::MAX)).map(|(_, id)| id);
         ids.filter_map(|id| Some(table.by_id.get(id)?.session.clone())).collect()

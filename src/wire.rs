@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - Bytes of theirs count when the kernel has accepted them, not when hyper offers them.
-//! - A frame refused or dropped is never followed by a later one of the same lane, except after [`Push::Dropped`].
+//! - A frame refused or dropped is never followed by a later one of the same lane, except after [`PushOutcome::Dropped`].
 //! - No waker, hook or task is touched while one of the wire's locks is held.
 //! - Only hyper uses the write slot of tokio's readiness (`poll_write_ready`); the flusher waits with `writable()`.
 
@@ -42,7 +42,7 @@ pub use handle::Wire;
 pub use io::WireIo;
 pub use lane::Lane;
 pub use listener::WireListener;
-pub use outbox::{Pending, Push, Weight};
+pub use outbox::{LagPolicy, PendingFrames, PushOutcome};
 pub use stamp::{WIRE_HEADER, stamp};
 
 /// Close reason: the peer, or hyper, ended the connection without a request from this side.

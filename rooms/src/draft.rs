@@ -8,7 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use fields::{Fields, Text};
+use fields::{DraftFields, MaybeOwned};
 
 use crate::event::{EventId, EventType, InvalidName, Priority};
 use crate::json::{self, JsonFault};
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
     /// When it is not UTF-8, not a JSON object of the right form, breaks a rule of names, or is not I-JSON.
     pub fn parse(text: &'a [u8]) -> Result<Self, InvalidEvent> {
         let text = std::str::from_utf8(text).map_err(|_| InvalidEvent::Utf8)?;
-        let fields: Fields<'a> = json::object(text)?;
+        let fields: DraftFields<'a> = json::object(text)?;
         let kind: EventType = fields.kind.parse()?;
         // Behind the parse, which guarantees well-formed JSON; the check relies on it.
         json::check_json(text, LEVELS)?;
@@ -152,13 +152,13 @@ impl Meta<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(Members)
+        from.deserialize_map(MetaVisitor)
     }
 }
 
-struct Members;
+struct MetaVisitor;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for MetaVisitor {
     type Value = Meta<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Meta<'de>, A::Error> {
         let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-        while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+        while let Some((MaybeOwned(name), value)) = map.next_entry::<MaybeOwned<'de>, &'de RawValue>()? {
             // A publisher must not be able to claim another room or offset.
             if matches!(name.as_ref(), "room" | "offset" | "offsets") {
                 continue;

@@ -15,22 +15,22 @@ use crate::offset::Offset;
 
 /// The relation of an event to one of its rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RoomPlace {
     /// The room.
     pub room: Room,
     /// What the room keeps of the event.
-    pub keep: Keep,
+    pub keep: Retained,
 }
 
 /// What a room keeps of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum Retained {
     /// Nothing: only current members get it.
     Nothing,
     /// The last event of its key, beside the history and not linked into its chain.
     Newest(Stamp),
     /// An entry of the history.
-    Stored(Link),
+    Stored(ChainLink),
 }
 
 /// The position of a `latest` event among those of its key in one room.
@@ -44,7 +44,7 @@ pub struct Stamp {
 
 /// A link of a room's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     /// The entry's own offset.
     pub offset: Offset,
     /// The room's last offset before it: a gap shows when it is unknown to the reader.
@@ -61,7 +61,7 @@ pub struct Entry {
     /// Whether receivers are asked to acknowledge it.
     pub requires_ack: bool,
     /// The rooms in the publisher's order.
-    pub places: Vec<Place>,
+    pub places: Vec<RoomPlace>,
     /// Further rooms that it was published to and that had the same id already. It has been delivered there.
     pub earlier: Vec<(Room, Offset)>,
     /// The publisher's JSON.
@@ -86,9 +86,9 @@ impl Entry {
         let mut head = format!("1 {} {} {}", self.id, self.timestamp, u8::from(self.requires_ack));
         for place in &self.places {
             let written = match place.keep {
-                Keep::Stored(link) => write!(head, " {} {} {}", place.room, link.offset, link.prev),
-                Keep::Newest(stamp) => write!(head, " {} {} ~{:016x}", place.room, stamp.at, stamp.key),
-                Keep::Nothing => write!(head, " {} - -", place.room),
+                Retained::Stored(link) => write!(head, " {} {} {}", place.room, link.offset, link.prev),
+                Retained::Newest(stamp) => write!(head, " {} {} ~{:016x}", place.room, stamp.at, stamp.key),
+                Retained::Nothing => write!(head, " {} - -", place.room),
             };
             debug_assert!(written.is_ok(), "writing to a string cannot fail");
         }
@@ -124,24 +124,24 @@ impl Entry {
 
     /// Its link in `room`, if it is stored there.
     #[must_use]
-    pub fn link_in(&self, room: &Room) -> Option<Link> {
-        self.places.iter().find(|p| p.room == *room).and_then(Place::link)
+    pub fn link_in(&self, room: &Room) -> Option<ChainLink> {
+        self.places.iter().find(|p| p.room == *room).and_then(RoomPlace::link)
     }
 
     /// Its stamp in `room`, if it is the last of its key there.
     #[must_use]
     pub fn stamp_in(&self, room: &Room) -> Option<Stamp> {
-        self.places.iter().find(|p| p.room == *room).and_then(Place::stamp)
+        self.places.iter().find(|p| p.room == *room).and_then(RoomPlace::stamp)
     }
 }
 
-impl Place {
+impl RoomPlace {
     /// Its link, if it is stored.
     #[must_use]
-    pub fn link(&self) -> Option<Link> {
+    pub fn link(&self) -> Option<ChainLink> {
         match self.keep {
-            Keep::Stored(link) => Some(link),
-            Keep::Newest(_) | Keep::Nothing => None,
+            Retained::Stored(link) => Some(link),
+            Retained::Newest(_) | Retained::Nothing => None,
         }
     }
 
@@ -149,15 +149,15 @@ impl Place {
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         match self.keep {
-            Keep::Newest(stamp) => Some(stamp),
-            Keep::Stored(_) | Keep::Nothing => None,
+            Retained::Newest(stamp) => Some(stamp),
+            Retained::Stored(_) | Retained::Nothing => None,
         }
     }
 }
 
-type Places = (Vec<Place>, Vec<(Room, Offset)>);
+type RoomPlaces = (Vec<RoomPlace>, Vec<(Room, Offset)>);
 
-fn parse_places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<Places, InvalidEntry> {
+fn parse_places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes) -> Result<RoomPlaces, InvalidEntry> {
     let (mut places, mut earlier) = (Vec::new(), Vec::new());
     while let Some(key) = words.next() {
         let (Some(offset), Some(prev)) = (words.next(), words.next()) else {
@@ -168,7 +168,7 @@ fn parse_places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes)
         if prev == "=" {
             earlier.push((room, offset.parse().map_err(|_| InvalidEntry("an offset"))?));
         } else {
-            places.push(Place { room, keep: parse_keep(offset, prev)? });
+            places.push(RoomPlace { room, keep: parse_keep(offset, prev)? });
         }
     }
     if places.len() + earlier.len() > ROOMS_PER_EVENT {
@@ -178,17 +178,17 @@ fn parse_places<'a>(mut words: impl Iterator<Item = &'a str>, classes: &Classes)
     if places.is_empty() { Err(InvalidEntry("no known room")) } else { Ok((places, earlier)) }
 }
 
-fn parse_keep(offset: &str, prev: &str) -> Result<Keep, InvalidEntry> {
+fn parse_keep(offset: &str, prev: &str) -> Result<Retained, InvalidEntry> {
     if offset == "-" {
-        return Ok(Keep::Nothing);
+        return Ok(Retained::Nothing);
     }
     let parse = |text: &str| text.parse::<Offset>().map_err(|_| InvalidEntry("an offset"));
     let offset = parse(offset)?;
     if let Some(digest) = prev.strip_prefix('~') {
         let key = u64::from_str_radix(digest, 16).map_err(|_| InvalidEntry("a key's digest"))?;
-        return Ok(Keep::Newest(Stamp { key, at: offset }));
+        return Ok(Retained::Newest(Stamp { key, at: offset }));
     }
-    Ok(Keep::Stored(Link { offset, prev: parse(prev)? }))
+    Ok(Retained::Stored(ChainLink { offset, prev: parse(prev)? }))
 }
 
 #[cfg(test)]
@@ -206,17 +206,19 @@ mod tests {
         classes
     }
 
-    fn arbitrary_keep() -> impl Strategy<Value = Keep> {
+    fn arbitrary_keep() -> impl Strategy<Value = Retained> {
         let at = |(ms, n)| Offset { ms, n };
         prop_oneof![
-            Just(Keep::Nothing),
-            any::<(u64, u64, u64)>().prop_map(move |(ms, n, key)| Keep::Newest(Stamp { key, at: at((ms, n)) })),
-            any::<(u64, u64, u64)>()
-                .prop_map(move |(ms, n, p)| Keep::Stored(Link { offset: at((ms, n)), prev: Offset::first_of_ms(p) })),
+            Just(Retained::Nothing),
+            any::<(u64, u64, u64)>().prop_map(move |(ms, n, key)| Retained::Newest(Stamp { key, at: at((ms, n)) })),
+            any::<(u64, u64, u64)>().prop_map(move |(ms, n, p)| Retained::Stored(ChainLink {
+                offset: at((ms, n)),
+                prev: Offset::first_of_ms(p)
+            })),
         ]
     }
 
-    fn arbitrary_place() -> impl Strategy<Value = (String, Keep)> {
+    fn arbitrary_place() -> impl Strategy<Value = (String, Retained)> {
         ("((order|user|store):)?([~=*-]|[a-zA-Z0-9_.~|@+=%,!$&'()*;/-]{1,12})", arbitrary_keep())
     }
 
@@ -227,7 +229,7 @@ mod tests {
             places in proptest::collection::vec(arbitrary_place(), 1..5), earlier: Option<u64>, text: Vec<u8>,
         ) {
             let classes = classes();
-            let place = |(key, keep): (String, Keep)| Place { room: classes.find_room(&key).expect("a room"), keep };
+            let place = |(key, keep): (String, Retained)| RoomPlace { room: classes.find_room(&key).expect("a room"), keep };
             let places = places.into_iter().map(place).collect();
             let earlier = earlier.map(|ms| (classes.find_room("zone:z").expect("a room"), Offset::first_of_ms(ms))).into_iter().collect();
             let entry = Entry { id: id.parse().expect("an id"), timestamp, requires_ack, places, earlier, text };

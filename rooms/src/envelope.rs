@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::draft::{Draft, InvalidEvent};
-use crate::entry::{Entry, Place};
+use crate::entry::{Entry, RoomPlace};
 use crate::event::EventType;
 
 /// A composed event: everything up to the gateway's own part of `meta`.
@@ -62,7 +62,7 @@ impl Envelope {
 
     /// Appends the event as one receiver gets it. `places` are the receiver's rooms, in the publisher's order.
     /// `meta.room` and `meta.offset` are those of the first durable place; with several, `meta.offsets` lists all.
-    pub fn write_event(&self, places: &[&Place], out: &mut String) {
+    pub fn write_event(&self, places: &[&RoomPlace], out: &mut String) {
         out.push_str(&self.head);
         // A client resumes by `meta.offset`, so a room with an offset is preferred to the first one.
         let first = places.iter().find(|p| p.link().is_some()).or_else(|| places.first());
@@ -81,14 +81,14 @@ impl Envelope {
     }
 
     /// Appends the whole argument, `{"event":{…},"requiresAck":…}`.
-    pub fn write_argument(&self, places: &[&Place], out: &mut String) {
+    pub fn write_argument(&self, places: &[&RoomPlace], out: &mut String) {
         out.push_str(r#"{"event":"#);
         self.write_event(places, out);
         push_formatted(out, format_args!(r#","requiresAck":{}}}"#, self.requires_ack));
     }
 }
 
-fn write_offsets(places: &[&Place], out: &mut String) {
+fn write_offsets(places: &[&RoomPlace], out: &mut String) {
     let stored = || places.iter().filter_map(|p| p.link().map(|link| (&p.room, link.offset)));
     // With a single room `meta.offset` says the same.
     if stored().count() < 2 {
@@ -111,17 +111,17 @@ fn push_formatted(out: &mut String, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::class::{Classes, Retention};
-    use crate::entry::{Keep, Link};
+    use crate::entry::{ChainLink, Retained};
     use crate::offset::Offset;
     use std::time::Duration;
 
     fn entry(text: &str, rooms: &[(&str, Option<u64>)]) -> Entry {
         let classes =
             Classes::built_in(Retention { max_events: 9, ttl: Duration::from_secs(9) }, Duration::from_secs(99));
-        let place = |(key, ms): &(&str, Option<u64>)| Place {
+        let place = |(key, ms): &(&str, Option<u64>)| RoomPlace {
             room: classes.find_room(key).expect("a room"),
-            keep: ms.map_or(Keep::Nothing, |ms| {
-                Keep::Stored(Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(0) })
+            keep: ms.map_or(Retained::Nothing, |ms| {
+                Retained::Stored(ChainLink { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(0) })
             }),
         };
         Entry {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn argument(entry: &Entry, only: &[usize]) -> String {
-        let places: Vec<&Place> = only.iter().map(|i| &entry.places[*i]).collect();
+        let places: Vec<&RoomPlace> = only.iter().map(|i| &entry.places[*i]).collect();
         let mut out = String::new();
         Envelope::from_entry(entry).expect("a valid event").write_argument(&places, &mut out);
         out

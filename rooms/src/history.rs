@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entry::Link;
+use crate::entry::ChainLink;
 use crate::limits::QUIET_HEAD_MS;
 use crate::offset::Offset;
 
@@ -12,14 +12,14 @@ pub const AHEAD_MS: u64 = 2_000;
 
 /// The requested start of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Start {
     /// Entries after this offset.
     After(Offset),
     /// Entries at or after this millisecond (nomor: `get_missed_events {room, since}`).
     Since(u64),
 }
 
-impl From {
+impl Start {
     /// The greatest offset that is not requested.
     #[must_use]
     pub const fn exclusive_offset(self) -> Offset {
@@ -41,7 +41,7 @@ impl From {
 
 /// The broker's facts about a room at one instant, read together with its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct RoomFacts {
     /// The broker's clock, milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// When the broker's data began; a missing value counts as now, which claims the least.
@@ -53,20 +53,20 @@ pub struct Facts {
     /// Since when no shorter memory was in force.
     pub memory_since_ms: u64,
     /// The time that the broker's clock went through twice, if it was set back.
-    pub twice: Option<Twice>,
+    pub twice: Option<RepeatedTime>,
 }
 
 /// A span of time that the broker's clock went through twice: from the time after it was set back to the time before.
 /// Events of the first pass cannot be told from those of the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Twice {
+pub struct RepeatedTime {
     /// Its first millisecond.
     pub from_ms: u64,
     /// Its last.
     pub to_ms: u64,
 }
 
-impl Twice {
+impl RepeatedTime {
     const fn contains_ms(self, ms: u64) -> bool {
         self.from_ms <= ms && ms <= self.to_ms
     }
@@ -83,7 +83,7 @@ fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Facts {
+impl RoomFacts {
     /// The position of a client that joins at this instant: the last offset, or a quiet one shortly before now. The
     /// next stored event is newer.
     #[must_use]
@@ -103,7 +103,7 @@ impl Facts {
     /// `links` are the oldest entries after `at`. Nothing may be missing before the first of them, between them, or
     /// after them if no more follow.
     #[must_use]
-    pub fn continues_from(&self, at: Offset, reach: Offset, links: &[Link], has_more: bool) -> bool {
+    pub fn continues_from(&self, at: Offset, reach: Offset, links: &[ChainLink], has_more: bool) -> bool {
         let born = self.born_offset() <= at;
         // Without entries only the last offset can prove the silence: equal to the reader's, or none for the whole
         // memory.
@@ -141,7 +141,7 @@ impl Facts {
     /// Whether everything from `from` on is there, given **every** entry that was found, oldest first, and whether
     /// more follow.
     #[must_use]
-    pub fn complete(&self, from: From, links: &[Link], has_more: bool) -> bool {
+    pub fn complete(&self, from: Start, links: &[ChainLink], has_more: bool) -> bool {
         if !self.born_by(from) || self.is_ahead(from) || self.came_twice(from) {
             return false;
         }
@@ -164,30 +164,30 @@ impl Facts {
         place.is_quiet() && prev < place && (prev >= trusted || place >= trusted)
     }
 
-    fn is_chain(&self, mut before: Offset, links: &[Link]) -> bool {
+    fn is_chain(&self, mut before: Offset, links: &[ChainLink]) -> bool {
         links.iter().all(|link| self.follows_offset(std::mem::replace(&mut before, link.offset), link.prev))
     }
 
     /// Whether nothing is stored after the last of these entries. A last offset outlives its entry, so a missing one
     /// was deleted, together with an unknown number of entries.
-    fn ends_with(&self, links: &[Link]) -> bool {
+    fn ends_with(&self, links: &[ChainLink]) -> bool {
         self.last.is_some() && links.last().map(|link| link.offset) == self.last
     }
 
-    fn came_twice(&self, from: From) -> bool {
+    fn came_twice(&self, from: Start) -> bool {
         match from {
-            From::After(_) => false,
-            From::Since(ms) => self.twice.is_some_and(|twice| twice.contains_ms(ms)),
+            Start::After(_) => false,
+            Start::Since(ms) => self.twice.is_some_and(|twice| twice.contains_ms(ms)),
         }
     }
 
     /// Whether a timestamp is ahead of the broker's clock. Its client cannot have seen what is stored until then, and
     /// there is nothing to return. Offsets are the broker's own and never count as ahead.
     #[must_use]
-    pub const fn is_ahead(&self, from: From) -> bool {
+    pub const fn is_ahead(&self, from: Start) -> bool {
         match from {
-            From::After(_) => false,
-            From::Since(ms) => ms > self.now_ms.saturating_add(AHEAD_MS),
+            Start::After(_) => false,
+            Start::Since(ms) => ms > self.now_ms.saturating_add(AHEAD_MS),
         }
     }
 
@@ -195,23 +195,23 @@ impl Facts {
         self.birth_ms.unwrap_or(self.now_ms)
     }
 
-    fn born_by(&self, from: From) -> bool {
+    fn born_by(&self, from: Start) -> bool {
         match from {
-            From::After(offset) => Offset::last_before_ms(self.birth()) <= offset,
-            From::Since(ms) => self.birth() <= ms,
+            Start::After(offset) => Offset::last_before_ms(self.birth()) <= offset,
+            Start::Since(ms) => self.birth() <= ms,
         }
     }
 
-    fn silent_since(&self, from: From) -> bool {
+    fn silent_since(&self, from: Start) -> bool {
         match (from, self.last) {
-            (From::After(after), Some(last)) => after == last,
+            (Start::After(after), Some(last)) => after == last,
             // The last offset of an event's position is kept as long as this: it was deleted, or belongs to another
             // broker.
-            (From::After(after), None) => {
+            (Start::After(after), None) => {
                 after.is_quiet() && after >= self.silence_horizon() && after.ms <= self.now_ms
             }
-            (From::Since(_), Some(last)) => !from.includes_offset(last),
-            (From::Since(ms), None) => Offset::last_before_ms(ms) >= self.silence_horizon(),
+            (Start::Since(_), Some(last)) => !from.includes_offset(last),
+            (Start::Since(ms), None) => Offset::last_before_ms(ms) >= self.silence_horizon(),
         }
     }
 }

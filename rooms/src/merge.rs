@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::entry::{Entry, Place};
+use crate::entry::{Entry, RoomPlace};
 use crate::event::EventId;
 use crate::key::Room;
 use crate::offset::Offset;
@@ -26,13 +26,13 @@ const REMEMBERED: usize = 4096;
 /// Entries may be shared with others that read the same histories.
 #[derive(Debug)]
 pub struct Merge<E = Entry> {
-    queues: Vec<Queue<E>>,
+    queues: Vec<MergeQueue<E>>,
     index: HashMap<Room, usize>,
-    gone: Gone,
+    gone: RecentIds,
 }
 
 #[derive(Debug)]
-struct Queue<E> {
+struct MergeQueue<E> {
     room: Room,
     /// Read and yet to go. Oldest first, with the place in this room.
     entries: VecDeque<(Offset, E)>,
@@ -48,9 +48,9 @@ struct Queue<E> {
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum MergeStep {
     /// This event may go.
-    Ready(Ready),
+    Ready(ReadyEvent),
     /// Some rooms have to be read on from [`Merge::read_offset`]: those that are [`due`](Merge::rooms_to_read).
     Read,
     /// Everything that was read has gone.
@@ -59,11 +59,11 @@ pub enum Next {
 
 /// The event that goes next; good until the merge is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready(usize);
+pub struct ReadyEvent(usize);
 
 /// An event that goes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told<E = Entry> {
+pub struct MergedEvent<E = Entry> {
     /// The event.
     pub entry: E,
     /// Its places that are news here: which of the entry's, and of which room.
@@ -72,17 +72,17 @@ pub struct Told<E = Entry> {
     pub again: bool,
 }
 
-impl<E: AsRef<Entry>> Told<E> {
+impl<E: AsRef<Entry>> MergedEvent<E> {
     /// The places, as an envelope takes them.
     #[must_use]
-    pub fn new_places(&self) -> Vec<&Place> {
+    pub fn new_places(&self) -> Vec<&RoomPlace> {
         self.places.iter().map(|(at, _)| &self.entry.as_ref().places[*at]).collect()
     }
 }
 
 impl<E> Default for Merge<E> {
     fn default() -> Self {
-        Self { queues: Vec::new(), index: HashMap::new(), gone: Gone::default() }
+        Self { queues: Vec::new(), index: HashMap::new(), gone: RecentIds::default() }
     }
 }
 
@@ -91,7 +91,7 @@ impl<E: AsRef<Entry>> Merge<E> {
     pub fn add(&mut self, room: Room, told: Offset) -> usize {
         let at = self.queues.len();
         self.index.insert(room.clone(), at);
-        self.queues.push(Queue { room, entries: VecDeque::new(), told, known: told, more: true, owed: told });
+        self.queues.push(MergeQueue { room, entries: VecDeque::new(), told, known: told, more: true, owed: told });
         at
     }
 
@@ -183,35 +183,35 @@ impl<E: AsRef<Entry>> Merge<E> {
     }
 
     /// What is to be done next.
-    pub fn next_step(&mut self) -> Next {
+    pub fn next_step(&mut self) -> MergeStep {
         if self.queues.iter().any(|queue| queue.entries.is_empty() && queue.more) {
-            return Next::Read;
+            return MergeStep::Read;
         }
         let Some(first) = self.earliest() else {
             // What is known of a room that has nothing left counts as told.
             self.queues.iter_mut().for_each(|queue| queue.told = queue.told.max(queue.known));
-            return Next::Nothing;
+            return MergeStep::Nothing;
         };
         let mut at = first;
         for _ in 0..=self.queues.len() {
             match self.waits_for(at) {
-                None => return Next::Ready(Ready(at)),
-                Some(room) if self.queues[room].entries.is_empty() => return Next::Read,
+                None => return MergeStep::Ready(ReadyEvent(at)),
+                Some(room) if self.queues[room].entries.is_empty() => return MergeStep::Read,
                 Some(room) => at = room,
             }
         }
         // Rooms that disagree about the order of two events: one of them must go first.
-        Next::Ready(Ready(first))
+        MergeStep::Ready(ReadyEvent(first))
     }
 
     /// Bytes of the text of the event that goes next.
     #[must_use]
-    pub fn event_bytes(&self, ready: Ready) -> usize {
+    pub fn event_bytes(&self, ready: ReadyEvent) -> usize {
         self.queues[ready.0].entries.front().map_or(0, |(_, entry)| entry.as_ref().text.len())
     }
 
     /// Takes out the event that goes next, from all of its rooms.
-    pub fn take_event(&mut self, ready: Ready) -> Option<Told<E>> {
+    pub fn take_event(&mut self, ready: ReadyEvent) -> Option<MergedEvent<E>> {
         let (_, entry) = self.queues[ready.0].entries.pop_front()?;
         let mut places = Vec::new();
         for (place, room, offset) in self.undelivered_places(entry.as_ref()).collect::<Vec<_>>() {
@@ -223,7 +223,7 @@ impl<E: AsRef<Entry>> Merge<E> {
             }
         }
         let again = !self.gone.is_first(&entry.as_ref().id);
-        Some(Told { entry, places, again })
+        Some(MergedEvent { entry, places, again })
     }
 
     /// The room whose next event is the oldest.
@@ -251,7 +251,7 @@ impl<E: AsRef<Entry>> Merge<E> {
     }
 }
 
-impl<E: AsRef<Entry>> Queue<E> {
+impl<E: AsRef<Entry>> MergeQueue<E> {
     /// Takes out an event that goes by another room, or finds that the history has lost it. False when something stands
     /// before it here, so that the room's mark must not pass it.
     fn pass_event(&mut self, entry: &Entry, offset: Offset) -> bool {
@@ -267,12 +267,12 @@ impl<E: AsRef<Entry>> Queue<E> {
 
 /// The last ids that went.
 #[derive(Debug, Default)]
-struct Gone {
+struct RecentIds {
     known: HashSet<EventId>,
     order: VecDeque<EventId>,
 }
 
-impl Gone {
+impl RecentIds {
     fn is_first(&mut self, id: &EventId) -> bool {
         if !self.known.insert(id.clone()) {
             return false;

@@ -33,9 +33,9 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
-use crate::entry::Link;
+use crate::entry::ChainLink;
 use crate::event::EventId;
-use crate::history::Facts;
+use crate::history::RoomFacts;
 use crate::offset::Offset;
 
 /// Deliveries a position remembers by id, to tell a late entry from a second copy.
@@ -81,7 +81,7 @@ impl Position {
     /// Begins at a room's head. Before that of a quiet room nothing is past but what is older than all data: what comes from
     /// there is of a broker whose clock was set back.
     #[must_use]
-    pub fn from_facts(facts: &Facts) -> Self {
+    pub fn from_facts(facts: &RoomFacts) -> Self {
         let head = Self::new(facts.head());
         if facts.last.is_some() { head } else { Self { floor: facts.born_offset().min(head.at), ..head } }
     }
@@ -112,7 +112,7 @@ impl Position {
 
     /// What an entry is to this room.
     #[must_use]
-    pub fn classify_entry(&self, link: Link, id: &EventId) -> Arrival {
+    pub fn classify_entry(&self, link: ChainLink, id: &EventId) -> Arrival {
         if link.offset > self.at {
             // Only a broker that forgot can store an id again behind the position; the others save the search.
             if self.rewound && link.prev <= self.complete_offset() && self.was_delivered(id) {
@@ -125,7 +125,7 @@ impl Position {
     }
 
     /// Notes that an entry was delivered, or passed over for good.
-    pub fn advance_to(&mut self, link: Link, id: &EventId) {
+    pub fn advance_to(&mut self, link: ChainLink, id: &EventId) {
         self.at = self.at.max(link.offset);
         // With the oldest id goes the means to tell its copies, so all up to there counts as past.
         if self.recent.len() == RECENT
@@ -172,8 +172,8 @@ mod tests {
         format!("e{n}").parse().expect("an id")
     }
 
-    fn link(ms: u64, prev: u64) -> Link {
-        Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }
+    fn link(ms: u64, prev: u64) -> ChainLink {
+        ChainLink { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn before_the_head_of_a_quiet_room_nothing_is_past() {
         let (now_ms, memory) = (1_000_000, Duration::from_hours(1));
-        let facts = Facts { now_ms, birth_ms: Some(300), last: None, memory, memory_since_ms: 300, twice: None };
+        let facts = RoomFacts { now_ms, birth_ms: Some(300), last: None, memory, memory_since_ms: 300, twice: None };
         let mut position = Position::from_facts(&facts);
         assert_eq!(position.classify_entry(link(299, 0), &id(9)), Arrival::Seen);
         assert_eq!(position.classify_entry(link(400, 0), &id(1)), Arrival::Late);

@@ -11,31 +11,35 @@ use std::str::FromStr;
 /// The subject of a revocation: the hash of a user's id or of a token's. All are of one length, whatever an issuer
 /// puts into its tokens, and none reveals the id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark(pub u128);
+pub struct SubjectHash(pub u128);
 
 /// A text is not a subject hash or not a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is no revocation of ours")]
-pub struct NotOurs;
+pub struct InvalidRevocation;
 
-impl fmt::Display for Mark {
+impl fmt::Display for SubjectHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for SubjectHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mark({self})")
     }
 }
 
-impl FromStr for Mark {
-    type Err = NotOurs;
+impl FromStr for SubjectHash {
+    type Err = InvalidRevocation;
 
-    fn from_str(text: &str) -> Result<Self, NotOurs> {
+    fn from_str(text: &str) -> Result<Self, InvalidRevocation> {
         let fine = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if fine { u128::from_str_radix(text, 16).map(Self).map_err(|_| NotOurs) } else { Err(NotOurs) }
+        if fine {
+            u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidRevocation)
+        } else {
+            Err(InvalidRevocation)
+        }
     }
 }
 
@@ -43,7 +47,7 @@ impl FromStr for Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revocation {
     /// The hash of the user or of the single token.
-    pub mark: Mark,
+    pub mark: SubjectHash,
     /// Tokens issued before this are void; milliseconds since the Unix epoch.
     pub before_ms: u64,
     /// By then every such token has expired, and the entry can be dropped; milliseconds since the Unix epoch.
@@ -65,19 +69,19 @@ impl Revocation {
     ///
     /// # Errors
     /// When the text has another form.
-    pub fn from_record(what: &str, until_ms: u64) -> Result<Self, NotOurs> {
-        let (mark, before) = what.split_once(':').ok_or(NotOurs)?;
-        Ok(Self { mark: mark.parse()?, before_ms: before.parse().map_err(|_| NotOurs)?, until_ms })
+    pub fn from_record(what: &str, until_ms: u64) -> Result<Self, InvalidRevocation> {
+        let (mark, before) = what.split_once(':').ok_or(InvalidRevocation)?;
+        Ok(Self { mark: mark.parse()?, before_ms: before.parse().map_err(|_| InvalidRevocation)?, until_ms })
     }
 }
 
 /// The facts about a token that are compared with the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct TokenIdentity {
     /// The hash of its user.
-    pub user: Mark,
+    pub user: SubjectHash,
     /// The hash of its id, if it has one.
-    pub token: Option<Mark>,
+    pub token: Option<SubjectHash>,
     /// When it was issued, in milliseconds since the Unix epoch. A token without it counts as issued before
     /// everything.
     pub issued_ms: Option<u64>,
@@ -85,10 +89,10 @@ pub struct Shown {
 
 /// All revocations.
 #[derive(Clone, Debug, Default)]
-pub struct Revocations(HashMap<Mark, Term>);
+pub struct Revocations(HashMap<SubjectHash, RevocationTerm>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Term {
+struct RevocationTerm {
     before_ms: u64,
     until_ms: u64,
 }
@@ -98,20 +102,21 @@ impl Revocations {
     pub fn add(&mut self, revocation: &Revocation) -> bool {
         let Revocation { mark, before_ms, until_ms } = *revocation;
         let Some(known) = self.0.get_mut(&mark) else {
-            self.0.insert(mark, Term { before_ms, until_ms });
+            self.0.insert(mark, RevocationTerm { before_ms, until_ms });
             return true;
         };
         // The later of both times, so that merging in any order gives the same list.
-        let joined = Term { before_ms: known.before_ms.max(before_ms), until_ms: known.until_ms.max(until_ms) };
+        let joined =
+            RevocationTerm { before_ms: known.before_ms.max(before_ms), until_ms: known.until_ms.max(until_ms) };
         std::mem::replace(known, joined) != joined
     }
 
     /// Whether a token is void.
     #[must_use]
-    pub fn cover_token(&self, shown: &Shown) -> bool {
+    pub fn cover_token(&self, shown: &TokenIdentity) -> bool {
         // Without an issue time the token could be older than any revocation, so all of them apply.
         let issued_ms = shown.issued_ms.unwrap_or(0);
-        let named = |mark: Mark| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
+        let named = |mark: SubjectHash| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
         named(shown.user) || shown.token.is_some_and(named)
     }
 
@@ -134,15 +139,15 @@ impl Revocations {
 
     /// The revocation of one user or token.
     #[must_use]
-    pub fn revocation_of(&self, mark: Mark) -> Option<Revocation> {
-        let Term { before_ms, until_ms } = *self.0.get(&mark)?;
+    pub fn revocation_of(&self, mark: SubjectHash) -> Option<Revocation> {
+        let RevocationTerm { before_ms, until_ms } = *self.0.get(&mark)?;
         Some(Revocation { mark, before_ms, until_ms })
     }
 
     /// The revocations of this list that `other` does not have, or has weaker.
     #[must_use]
     pub fn missing_from(&self, other: &Self) -> Vec<Revocation> {
-        let stronger = |mark: &Mark, term: &Term| {
+        let stronger = |mark: &SubjectHash, term: &RevocationTerm| {
             other.0.get(mark).is_none_or(|its| its.before_ms < term.before_ms || its.until_ms < term.until_ms)
         };
         let beyond = self.0.iter().filter(|(mark, term)| stronger(mark, term));
@@ -160,7 +165,7 @@ mod tests {
 
     fn any_revocation() -> impl Strategy<Value = Revocation> {
         (0..4_u128, 0..6_u64, 0..6_u64).prop_map(|(mark, before_ms, until_ms)| Revocation {
-            mark: Mark(mark),
+            mark: SubjectHash(mark),
             before_ms,
             until_ms,
         })
@@ -180,7 +185,7 @@ mod tests {
             token in prop::option::of(0..4_u128),
             issued_ms in prop::option::of(0..7_u64),
         ) {
-            let shown = Shown { user: Mark(user), token: token.map(Mark), issued_ms };
+            let shown = TokenIdentity { user: SubjectHash(user), token: token.map(SubjectHash), issued_ms };
             let meant = |one: &&Revocation| one.mark == shown.user || Some(one.mark) == shown.token;
             let naive = of.iter().filter(meant).any(|one| issued_ms.unwrap_or(0) < one.before_ms);
             prop_assert_eq!(list(&of).cover_token(&shown), naive);
@@ -200,15 +205,15 @@ mod tests {
 
         #[test]
         fn it_is_read_as_it_was_written(mark: u128, before_ms: u64, until_ms: u64) {
-            let revocation = Revocation { mark: Mark(mark), before_ms, until_ms };
+            let revocation = Revocation { mark: SubjectHash(mark), before_ms, until_ms };
             prop_assert_eq!(Revocation::from_record(&revocation.to_record(), until_ms), Ok(revocation));
         }
     }
 
     #[test]
     fn it_is_forgotten_at_its_end_and_not_before() {
-        let mut list = list(&[Revocation { mark: Mark(1), before_ms: 5, until_ms: 10 }]);
-        let shown = Shown { user: Mark(1), token: None, issued_ms: Some(4) };
+        let mut list = list(&[Revocation { mark: SubjectHash(1), before_ms: 5, until_ms: 10 }]);
+        let shown = TokenIdentity { user: SubjectHash(1), token: None, issued_ms: Some(4) };
         list.remove_expired(9);
         assert!(list.cover_token(&shown) && !list.is_empty());
         list.remove_expired(10);
@@ -221,8 +226,8 @@ mod tests {
         for text in
             ["", ":", "revision", "x:1", &format!("{half}{half}"), &format!("{half}{half}:"), &format!("{half}:1")]
         {
-            assert_eq!(Revocation::from_record(text, 1), Err(NotOurs), "{text}");
+            assert_eq!(Revocation::from_record(text, 1), Err(InvalidRevocation), "{text}");
         }
-        assert!(format!("+{half}{}", &half[1..]).parse::<Mark>().is_err(), "no sign");
+        assert!(format!("+{half}{}", &half[1..]).parse::<SubjectHash>().is_err(), "no sign");
     }
 }

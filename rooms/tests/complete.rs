@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hallway_rooms::entry::Link;
-use hallway_rooms::history::{Facts, From, Twice};
+use hallway_rooms::entry::ChainLink;
+use hallway_rooms::history::{RepeatedTime, RoomFacts, Start};
 use hallway_rooms::offset::Offset;
 
 const MEMORY: u64 = 100_000;
 
-fn facts(last: Option<u64>) -> Facts {
-    Facts {
+fn facts(last: Option<u64>) -> RoomFacts {
+    RoomFacts {
         now_ms: 1_000_000,
         birth_ms: Some(0),
         last: last.map(Offset::first_of_ms),
@@ -20,19 +20,19 @@ fn facts(last: Option<u64>) -> Facts {
 }
 
 /// A chain of entries at these times; the first is the one before it.
-fn chain(times: &[u64]) -> Vec<Link> {
+fn chain(times: &[u64]) -> Vec<ChainLink> {
     times
         .windows(2)
-        .map(|pair| Link { prev: Offset::first_of_ms(pair[0]), offset: Offset::first_of_ms(pair[1]) })
+        .map(|pair| ChainLink { prev: Offset::first_of_ms(pair[0]), offset: Offset::first_of_ms(pair[1]) })
         .collect()
 }
 
-fn after(ms: u64) -> From {
-    From::After(Offset::first_of_ms(ms))
+fn after(ms: u64) -> Start {
+    Start::After(Offset::first_of_ms(ms))
 }
 
-fn quiet(ms: u64) -> From {
-    From::After(Offset::last_before_ms(ms))
+fn quiet(ms: u64) -> Start {
+    Start::After(Offset::last_before_ms(ms))
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn a_place_of_an_event_is_named_by_the_one_behind_it() {
 
 #[test]
 fn what_was_remembered_for_less_time_proves_no_silence() {
-    let raised = |last| Facts { memory_since_ms: 990_000, ..facts(last) };
+    let raised = |last| RoomFacts { memory_since_ms: 990_000, ..facts(last) };
     assert!(!raised(None).complete(quiet(985_000), &[], false));
-    assert!(!raised(None).complete(From::Since(985_000), &[], false));
+    assert!(!raised(None).complete(Start::Since(985_000), &[], false));
     assert!(raised(None).complete(quiet(990_000), &[], false));
     let forgotten = chain(&[900_000, 995_000]);
     assert!(!raised(Some(995_000)).complete(quiet(985_000), &forgotten, false));
@@ -83,9 +83,9 @@ fn what_was_remembered_for_less_time_proves_no_silence() {
 
 #[test]
 fn times_that_the_clock_went_through_twice_are_not_complete() {
-    let back = Facts { twice: Some(Twice { from_ms: 970_000, to_ms: 980_000 }), ..facts(Some(960_000)) };
+    let back = RoomFacts { twice: Some(RepeatedTime { from_ms: 970_000, to_ms: 980_000 }), ..facts(Some(960_000)) };
     for (since, complete) in [(969_999, true), (970_000, false), (980_000, false), (980_001, true)] {
-        assert_eq!(back.complete(From::Since(since), &[], false), complete, "{since}");
+        assert_eq!(back.complete(Start::Since(since), &[], false), complete, "{since}");
     }
     assert!(back.complete(after(960_000), &[], false));
 }

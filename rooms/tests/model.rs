@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use hallway_rooms::entry::Link;
+use hallway_rooms::entry::ChainLink;
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::{AHEAD_MS, Facts, From, leeway_ms};
+use hallway_rooms::history::{AHEAD_MS, RoomFacts, Start, leeway_ms};
 use hallway_rooms::limits::QUIET_HEAD_MS;
 use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
@@ -52,12 +52,12 @@ struct Room {
     now: u64,
     latest: u64,
     birth: u64,
-    stream: Vec<Link>,
+    stream: Vec<ChainLink>,
     stream_until: u64,
     last: Option<Offset>,
     last_until: u64,
     /// Every entry ever stored, and the place of whoever got it.
-    ever: Vec<(Link, Place)>,
+    ever: Vec<(ChainLink, Place)>,
     /// So many of them were stored before the data was lost.
     flushed: usize,
     /// The heads handed out.
@@ -92,8 +92,8 @@ impl Room {
         }
     }
 
-    fn facts(&self) -> Facts {
-        Facts {
+    fn facts(&self) -> RoomFacts {
+        RoomFacts {
             now_ms: self.now,
             birth_ms: Some(self.birth),
             last: self.last,
@@ -125,7 +125,7 @@ impl Room {
 
     fn store(&mut self) {
         let offset = Offset::next(self.last, self.now);
-        let link = Link { offset, prev: self.last.unwrap_or_else(|| self.facts().silence_horizon()) };
+        let link = ChainLink { offset, prev: self.last.unwrap_or_else(|| self.facts().silence_horizon()) };
         self.stream.push(link);
         if self.stream.len() > MAX_EVENTS {
             self.stream.remove(0);
@@ -155,8 +155,9 @@ impl Room {
         self.flushed = self.ever.len();
     }
 
-    fn read(&self, from: From) -> (Vec<Link>, bool) {
-        let found: Vec<Link> = self.stream.iter().copied().filter(|link| from.includes_offset(link.offset)).collect();
+    fn read(&self, from: Start) -> (Vec<ChainLink>, bool) {
+        let found: Vec<ChainLink> =
+            self.stream.iter().copied().filter(|link| from.includes_offset(link.offset)).collect();
         let complete = self.facts().complete(from, &found, false);
         (found, complete)
     }
@@ -172,8 +173,8 @@ impl Room {
     }
 
     fn resume(&self, place: &Place) -> Result<(), TestCaseError> {
-        let (found, complete) = self.read(From::After(place.offset));
-        let missed: Vec<Link> = self.ever[place.seen..].iter().map(|(link, _)| *link).collect();
+        let (found, complete) = self.read(Start::After(place.offset));
+        let missed: Vec<ChainLink> = self.ever[place.seen..].iter().map(|(link, _)| *link).collect();
         let facts = self.facts();
         prop_assert!(
             !complete || found == missed,
@@ -185,9 +186,9 @@ impl Room {
     }
 
     /// Any place, whether it was handed out or not.
-    fn ask(&self, from: From) -> Result<(), TestCaseError> {
+    fn ask(&self, from: Start) -> Result<(), TestCaseError> {
         let (found, complete) = self.read(from);
-        let owed: Vec<Link> =
+        let owed: Vec<ChainLink> =
             self.ever.iter().map(|(link, _)| *link).filter(|link| from.includes_offset(link.offset)).collect();
         let facts = self.facts();
         prop_assert!(!complete || found == owed, "called complete: {from:?} in {facts:?} gets {found:?} of {owed:?}");
@@ -196,7 +197,7 @@ impl Room {
 
     /// A time that is not past yet: nothing came since, and only within the little that clocks differ by may it be said.
     fn ask_ahead(&self, ahead_ms: u64) -> Result<(), TestCaseError> {
-        let from = From::Since(self.now + ahead_ms);
+        let from = Start::Since(self.now + ahead_ms);
         let (_, complete) = self.read(from);
         prop_assert!(!complete || ahead_ms <= AHEAD_MS, "{ahead_ms} ms ahead, called complete in {:?}", self.facts());
         prop_assert_eq!(self.facts().is_ahead(from), ahead_ms > AHEAD_MS);
@@ -208,8 +209,8 @@ impl Room {
     fn check(&self) -> Result<(), TestCaseError> {
         for place in self.heads.iter().chain(self.ever.iter().map(|(_, place)| place)) {
             self.resume(place)?;
-            self.ask(From::Since(place.offset.ms))?;
-            self.ask(From::Since(place.offset.ms + 1))?;
+            self.ask(Start::Since(place.offset.ms))?;
+            self.ask(Start::Since(place.offset.ms + 1))?;
         }
         prop_assert!(self.facts().head() < Offset::next(self.last, self.now), "the next entry is not behind the head");
         Ok(())
@@ -256,7 +257,7 @@ impl Node {
     /// Reads what it lacks. If that is gone its members lose their transports, and it begins anew.
     fn heal(&mut self, room: &Room) -> Result<(), TestCaseError> {
         self.lacks = false;
-        let (found, complete) = room.read(From::After(self.position.delivered_offset()));
+        let (found, complete) = room.read(Start::After(self.position.delivered_offset()));
         if !complete {
             prop_assert!(!room.is_owed_completeness(&self.place), "cut off for nothing: {:?}", self.place);
             // Those who come back begin at the head, and what the room passed over for it is past.
@@ -349,8 +350,8 @@ proptest! {
                 Step::SetBack(ms) => room.set_back(*ms),
                 Step::Flush => room.flush(),
                 Step::Join => room.heads.push(room.head()),
-                Step::ResumeFrom(back, n) => room.ask(From::After(Offset { ms: room.now - back, n: *n }))?,
-                Step::Since(back) => room.ask(From::Since(room.now - back))?,
+                Step::ResumeFrom(back, n) => room.ask(Start::After(Offset { ms: room.now - back, n: *n }))?,
+                Step::Since(back) => room.ask(Start::Since(room.now - back))?,
                 Step::SinceAhead(ms) => room.ask_ahead(*ms)?,
                 Step::Hear | Step::Lose | Step::Repeat(_) | Step::Heal => {}
             }

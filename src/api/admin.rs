@@ -9,17 +9,17 @@ use http::{HeaderName, StatusCode};
 use metrics::gauge;
 use serde_json::{Value, json};
 
-use crate::metrics::{CHECK_READY, Numbers};
-use crate::readiness::{Readiness, Standing};
+use crate::metrics::{CHECK_READY, NodeMetrics};
+use crate::readiness::{NodeStanding, Readiness};
 
 #[derive(Clone)]
 struct Admin {
     readiness: Readiness,
-    metrics: Numbers,
+    metrics: NodeMetrics,
 }
 
 /// The routes of the admin listener.
-pub fn routes(readiness: Readiness, metrics: Numbers) -> Router {
+pub fn routes(readiness: Readiness, metrics: NodeMetrics) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(answer_readyz))
@@ -38,7 +38,7 @@ async fn answer_readyz(State(admin): State<Admin>) -> (StatusCode, Json<Value>) 
     let standing = admin.readiness.current_standing();
     let ready = standing.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let Standing { broker, accepting, keys, revocations } = standing;
+    let NodeStanding { broker, accepting, keys, revocations } = standing;
     let mut checks =
         json!({"broker": broker, "listeners": {"ready": accepting}, "keys": keys, "revocations": revocations});
     // Only a node that reads the ingest stream has a state of it.

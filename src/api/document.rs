@@ -14,7 +14,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Content, Ref, Response as Answer, ResponseBuilder};
 
-use super::Scope;
+use super::KeyScope;
 use super::error::ErrorReply;
 
 /// The API keys' name among the document's security schemes.
@@ -28,7 +28,7 @@ const EVERYWHERE: [Refusal; 3] = [Refusal::Unauthorized, Refusal::Forbidden, Ref
     info(title = "Hallway", description = "Publishing to rooms and reading them, for back-end services."),
     components(schemas(ErrorReply))
 )]
-struct Document;
+struct ApiDocument;
 
 /// The serialized document.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Rendered(Bytes);
 
 /// The document before any route is added.
 pub(super) fn new_document() -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
+    let mut document = ApiDocument::openapi();
     let key = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("An API key. What it needs to be good for stands as the scopes of each operation."));
@@ -54,14 +54,14 @@ pub(super) fn render(document: &utoipa::openapi::OpenApi) -> serde_json::Result<
 }
 
 /// Adds the required key and the errors to operations.
-pub(super) fn complete(paths: &mut Paths, need: Option<Scope>, refusals: &[Refusal]) {
+pub(super) fn complete(paths: &mut Paths, need: Option<KeyScope>, refusals: &[Refusal]) {
     // Several codes share a status, and a status may be described once.
     let mut by_status = BTreeMap::<u16, Vec<&str>>::new();
     for refusal in EVERYWHERE.iter().chain(refusals) {
         by_status.entry(refusal.status()).or_default().push(refusal.code());
     }
     for operation in paths.paths.values_mut().flat_map(operations) {
-        let scopes = need.into_iter().map(Scope::name);
+        let scopes = need.into_iter().map(KeyScope::name);
         operation.security = Some(vec![SecurityRequirement::new(API_KEY, scopes)]);
         let errors = by_status.iter().map(|(status, codes)| (status.to_string(), error(*status, codes).into()));
         operation.responses.responses.extend(errors);

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::publish::Refused;
+use crate::service::publish::PublishRefused;
 
 /// Seconds after which a caller may retry.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -55,8 +55,8 @@ impl ApiError {
     }
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<PublishRefused> for ApiError {
+    fn from(refused: PublishRefused) -> Self {
         let mut error = Self::new(refused.refusal, &refused.message);
         error.reply.error.id = refused.id.map(|id| id.as_str().to_owned());
         error

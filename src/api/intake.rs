@@ -18,34 +18,34 @@ use crate::metrics::{PENDING_PUBLISH_BYTES, PENDING_PUBLISHES, PUBLISHES_TURNED_
 
 /// The bounds, shared by all requests.
 #[derive(Clone, Debug)]
-pub struct Intake {
+pub struct BodyIntake {
     /// `limits.pending_publishes`.
-    events: Stock,
+    events: IntakeBudget,
     /// `limits.pending_publish_bytes`.
-    bytes: Stock,
+    bytes: IntakeBudget,
     /// `api.body_timeout`.
     patience: Duration,
 }
 
 /// A request's body with its reservations.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct AdmittedBody {
     pub(super) body: Bytes,
     /// Released when the answer is made.
-    shares: Vec<Share>,
+    shares: Vec<BudgetShare>,
 }
 
-impl Intake {
+impl BodyIntake {
     /// Bounds of events and bytes in flight, and of the time for a body to arrive.
     #[must_use]
     pub fn new(events: usize, bytes: usize, patience: Duration) -> Self {
-        let events = Stock::new(events, PENDING_PUBLISHES, "events", "limits.pending_publishes");
-        let bytes = Stock::new(bytes, PENDING_PUBLISH_BYTES, "bytes", "limits.pending_publish_bytes");
+        let events = IntakeBudget::new(events, PENDING_PUBLISHES, "events", "limits.pending_publishes");
+        let bytes = IntakeBudget::new(bytes, PENDING_PUBLISH_BYTES, "bytes", "limits.pending_publish_bytes");
         Self { events, bytes, patience }
     }
 
     /// Reads a body of at most `longest` bytes. It counts as one event until its number is known.
-    pub(super) async fn read_body(&self, request: Request, longest: usize) -> Result<Taken, ApiError> {
+    pub(super) async fn read_body(&self, request: Request, longest: usize) -> Result<AdmittedBody, ApiError> {
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // Refused before a byte of it is read.
         if announced.is_some_and(|length: usize| length > longest) {
@@ -54,7 +54,7 @@ impl Intake {
         // Without a length (chunked) the largest possible body is reserved.
         let shares = vec![self.events.reserve_bytes(1)?, self.bytes.reserve_bytes(announced.unwrap_or(longest))?];
         match timeout(self.patience, to_bytes(request.into_body(), longest)).await {
-            Ok(Ok(body)) => Ok(Taken { body, shares }),
+            Ok(Ok(body)) => Ok(AdmittedBody { body, shares }),
             Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
             Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
             Err(_) => {
@@ -76,7 +76,7 @@ impl Intake {
     }
 
     /// Counts a body as its number of events.
-    pub(super) fn count_as(&self, taken: &mut Taken, events: usize) -> Result<(), ApiError> {
+    pub(super) fn count_as(&self, taken: &mut AdmittedBody, events: usize) -> Result<(), ApiError> {
         // One was reserved with the body. A batch larger than the bound takes all of it and can still pass.
         let more = events.min(self.events.all).saturating_sub(1);
         taken.shares.push(self.events.reserve_bytes(more)?);
@@ -100,7 +100,7 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 /// A bounded amount, handed out in shares.
 #[derive(Clone, Debug)]
-struct Stock {
+struct IntakeBudget {
     left: Arc<Semaphore>,
     /// The whole amount: what a larger request is cut to.
     all: usize,
@@ -114,12 +114,12 @@ struct Stock {
 
 /// A reservation, released when it is dropped.
 #[derive(Debug)]
-struct Share {
+struct BudgetShare {
     permit: OwnedSemaphorePermit,
     gauge: &'static str,
 }
 
-impl Stock {
+impl IntakeBudget {
     fn new(all: usize, gauge: &'static str, why: &'static str, key: &'static str) -> Self {
         // The semaphore's own limit, and that of one acquisition.
         let all = all.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
@@ -128,7 +128,7 @@ impl Stock {
     }
 
     /// Reserves an amount, or refuses. More than everything counts as everything.
-    fn reserve_bytes(&self, amount: usize) -> Result<Share, ApiError> {
+    fn reserve_bytes(&self, amount: usize) -> Result<BudgetShare, ApiError> {
         let amount = u32::try_from(amount.min(self.all)).unwrap_or(u32::MAX);
         let Ok(permit) = self.left.clone().try_acquire_many_owned(amount) else {
             counter!(PUBLISHES_TURNED_AWAY, "reason" => self.why).increment(1);
@@ -136,11 +136,11 @@ impl Stock {
             return Err(ApiError::new(Refusal::Unavailable, &message));
         };
         gauge!(self.gauge).increment(f64::from(amount));
-        Ok(Share { permit, gauge: self.gauge })
+        Ok(BudgetShare { permit, gauge: self.gauge })
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         let amount = u32::try_from(self.permit.num_permits()).unwrap_or(u32::MAX);
         gauge!(self.gauge).decrement(f64::from(amount));

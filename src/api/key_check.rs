@@ -13,8 +13,8 @@ use http::header::AUTHORIZATION;
 use metrics::counter;
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::keys::Keys;
-use super::{ApiError, ApiState, Scope, document, error};
+use super::keys::ApiKeys;
+use super::{ApiError, ApiState, KeyScope, document, error};
 use crate::metrics::{API_OUTCOMES, API_REQUESTS};
 
 /// The label in metrics for requests without a valid key.
@@ -22,18 +22,18 @@ const NOBODY: &str = "none";
 
 /// Puts the key check in front of routes.
 #[derive(Clone)]
-pub(super) struct Guard {
-    keys: Arc<Keys>,
+pub(super) struct ApiKeyCheck {
+    keys: Arc<ApiKeys>,
     /// The scope of the route; none accepts any key.
-    need: Option<Scope>,
+    need: Option<KeyScope>,
 }
 
 /// The name of the request's key.
 #[derive(Clone, Debug)]
 pub(super) struct Caller(pub(super) Arc<str>);
 
-impl Guard {
-    pub(super) fn new(keys: Arc<Keys>) -> Self {
+impl ApiKeyCheck {
+    pub(super) fn new(keys: Arc<ApiKeys>) -> Self {
         announce_keys(&keys);
         Self { keys, need: None }
     }
@@ -42,7 +42,7 @@ impl Guard {
     /// with those of the key check.
     pub(super) fn guard_route(
         &self,
-        need: impl Into<Option<Scope>>,
+        need: impl Into<Option<KeyScope>>,
         refusals: &[Refusal],
         (schemas, mut paths, methods): UtoipaMethodRouter<ApiState>,
     ) -> UtoipaMethodRouter<ApiState> {
@@ -56,12 +56,12 @@ impl Guard {
         self.require_key(None, axum::routing::any(error::no_such_route))
     }
 
-    fn require_key(&self, need: Option<Scope>, methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
+    fn require_key(&self, need: Option<KeyScope>, methods: MethodRouter<ApiState>) -> MethodRouter<ApiState> {
         methods.layer(from_fn_with_state(Self { keys: self.keys.clone(), need }, check_key))
     }
 }
 
-async fn check_key(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+async fn check_key(State(guard): State<ApiKeyCheck>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match guard.keys.admit_key(header, guard.need, Instant::now()) {
         Ok(key) => {
@@ -87,7 +87,7 @@ fn outcome(status: StatusCode) -> &'static str {
 }
 
 /// Creates the counter of each key at 0, so that the first request is seen as an increase.
-fn announce_keys(keys: &Keys) {
+fn announce_keys(keys: &ApiKeys) {
     for key in keys.names().cloned().chain([NOBODY.into()]) {
         for outcome in API_OUTCOMES {
             counter!(API_REQUESTS, "key" => key.clone(), "outcome" => *outcome).increment(0);

@@ -8,11 +8,11 @@ use hallway_rooms::close::Refusal;
 use parking_lot::Mutex;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::rate::{Bucket, Rate};
+use crate::rate::{Rate, TokenBucket};
 
 /// What a key may do. None implies another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum KeyScope {
     /// Publish events.
     Publish,
     /// Read rooms and their histories.
@@ -21,7 +21,7 @@ pub enum Scope {
     Admin,
 }
 
-impl Scope {
+impl KeyScope {
     /// The scope's name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -40,44 +40,44 @@ pub struct KeySettings<'a> {
     /// The text that its bearer sends.
     pub secret: &'a str,
     /// What it may do.
-    pub scopes: Vec<Scope>,
+    pub scopes: Vec<KeyScope>,
     /// Requests per second, if bounded.
     pub per_second: Option<u32>,
 }
 
 /// All keys of `/v1`. Secrets are kept as digests, all of one length.
-pub struct Keys {
-    keys: Vec<Key>,
+pub struct ApiKeys {
+    keys: Vec<ApiKey>,
     /// Bounds the answers to requests without a valid key.
-    failures: Mutex<Bucket>,
+    failures: Mutex<TokenBucket>,
     failure_rate: Rate,
 }
 
-struct Key {
+struct ApiKey {
     name: Arc<str>,
     /// Compared instead of the secret, which is not kept.
     digest: [u8; SHA256_OUTPUT_LEN],
-    scopes: Vec<Scope>,
+    scopes: Vec<KeyScope>,
     rate: Option<Rate>,
     /// Use of its rate.
-    used: Mutex<Bucket>,
+    used: Mutex<TokenBucket>,
 }
 
 /// Why the key check refused a request.
 #[derive(Debug)]
-pub(super) struct Denied {
+pub(super) struct RequestDenied {
     /// The name of its key, if it was valid.
     pub(super) key: Option<Arc<str>>,
     pub(super) refusal: Refusal,
     pub(super) message: String,
 }
 
-impl Keys {
+impl ApiKeys {
     /// Opens `/v1` to the bearers of `keys`; without any key it stays closed. At most `failures_per_second` requests
     /// without a valid key are answered as such.
     #[must_use]
     pub fn new(keys: Vec<KeySettings<'_>>, failures_per_second: u32) -> Self {
-        let keys = keys.into_iter().map(|settings| Key {
+        let keys = keys.into_iter().map(|settings| ApiKey {
             name: settings.name.into(),
             digest: sha256(settings.secret),
             scopes: settings.scopes,
@@ -96,16 +96,16 @@ impl Keys {
     pub(super) fn admit_key(
         &self,
         header: Option<&str>,
-        need: Option<Scope>,
+        need: Option<KeyScope>,
         now: Instant,
-    ) -> Result<Arc<str>, Denied> {
+    ) -> Result<Arc<str>, RequestDenied> {
         // Before the header: no key could be right.
         if self.keys.is_empty() {
             let message = "the API is off: set api.key (HALLWAY_API__KEY) or [api.keys] to open it".to_owned();
-            return Err(Denied { key: None, refusal: Refusal::Forbidden, message });
+            return Err(RequestDenied { key: None, refusal: Refusal::Forbidden, message });
         }
         let key = self.find(header).ok_or_else(|| self.deny_unknown_key(now))?;
-        let denied = |refusal, message| Err(Denied { key: Some(key.name.clone()), refusal, message });
+        let denied = |refusal, message| Err(RequestDenied { key: Some(key.name.clone()), refusal, message });
         // Before the scope: requests beyond the rate must not cost more than this.
         if key.rate.is_some_and(|rate| !key.used.lock().take_token(rate, now)) {
             return denied(Refusal::RateLimited, "this key is used more often than its rate allows".to_owned());
@@ -118,7 +118,7 @@ impl Keys {
 
     /// Finds a key. All keys are compared to the end, so that the time reveals neither which one came close nor how
     /// long it is.
-    fn find(&self, header: Option<&str>) -> Option<&Key> {
+    fn find(&self, header: Option<&str>) -> Option<&ApiKey> {
         let (scheme, given) = header?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Bearer") {
             return None;
@@ -135,16 +135,16 @@ impl Keys {
         key.filter(|_| found.into())
     }
 
-    fn deny_unknown_key(&self, now: Instant) -> Denied {
+    fn deny_unknown_key(&self, now: Instant) -> RequestDenied {
         let (refusal, message) = match self.failures.lock().take_token(self.failure_rate, now) {
             true => (Refusal::Unauthorized, "send `Authorization: Bearer <api key>`"),
             false => (Refusal::RateLimited, "too many requests without a valid API key"),
         };
-        Denied { key: None, refusal, message: message.to_owned() }
+        RequestDenied { key: None, refusal, message: message.to_owned() }
     }
 }
 
-fn missing_scope(need: Scope) -> String {
+fn missing_scope(need: KeyScope) -> String {
     format!("this key lacks the scope `{}`: use another, or add that to its scopes in the configuration", need.name())
 }
 
@@ -160,7 +160,7 @@ impl std::fmt::Debug for KeySettings<'_> {
     }
 }
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.keys.iter().map(|key| (&key.name, &key.scopes))).finish()
     }

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
-use crate::auth::policy::Explanation;
+use crate::auth::policy::PolicyExplanation;
 
 /// The question whether a token opens a room.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Question {
+struct PolicyQuestion {
     /// The token; it is not logged.
     token: String,
     /// The room's key.
@@ -22,12 +22,15 @@ struct Question {
 }
 
 /// Explains whether a token opens a room.
-#[utoipa::path(post, path = "/v1/policy", operation_id = "policy", request_body = Question,
+#[utoipa::path(post, path = "/v1/policy", operation_id = "policy", request_body = PolicyQuestion,
     responses((status = 200, description = "Allowed or not, and why.", body = serde_json::Value)))]
-pub(super) async fn explain(State(state): State<ApiState>, request: Request) -> Result<Json<Explanation>, ApiError> {
+pub(super) async fn explain(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<Json<PolicyExplanation>, ApiError> {
     let invalid = || ApiError::new(Refusal::InvalidPayload, r#"send {"token":"…","room":"…"} and nothing else"#);
     let body = state.intake.read_small_body(request).await?;
-    let Question { token, room } =
+    let PolicyQuestion { token, room } =
         std::str::from_utf8(&body).ok().and_then(|text| object(text).ok()).ok_or_else(invalid)?;
     Ok(Json(state.service.explain(&token, &room).await))
 }

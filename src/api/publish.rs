@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::error::ErrorReply;
 use super::{ApiError, ApiState};
-use crate::service::publish::{EventBody, Published, Refused, Request, Way};
+use crate::service::publish::{EventBody, PublishRefused, PublishRequest, PublishSource, PublishedEvent};
 
 /// Events to publish in this order.
 #[derive(Deserialize, ToSchema)]
@@ -79,8 +79,8 @@ pub(super) async fn batch(State(state): State<ApiState>, request: HttpRequest) -
     }
     // Only the parse reveals the number of events.
     state.intake.count_as(&mut taken, batch.events.len())?;
-    let requests = batch.events.iter().map(|event| Request::parse(event.get())).collect();
-    let outcomes = state.service.publish_all(Way::Http, requests).await;
+    let requests = batch.events.iter().map(|event| PublishRequest::parse(event.get())).collect();
+    let outcomes = state.service.publish_all(PublishSource::Http, requests).await;
     let results = outcomes.into_iter().map(count_refusal).map(|outcome| match outcome {
         Ok(published) => Outcome::Stored(reply(&published)),
         Err(refused) => Outcome::Refused(ApiError::from(refused).into_reply()),
@@ -97,16 +97,17 @@ fn invalid(message: &str) -> ApiError {
 }
 
 /// Counts a refusal.
-fn count_refusal<T>(outcome: Result<T, Refused>) -> Result<T, Refused> {
-    outcome
-        .inspect_err(|_| metrics::counter!(crate::metrics::EVENTS_REFUSED, "source" => Way::Http.label()).increment(1))
+fn count_refusal<T>(outcome: Result<T, PublishRefused>) -> Result<T, PublishRefused> {
+    outcome.inspect_err(|_| {
+        metrics::counter!(crate::metrics::EVENTS_REFUSED, "source" => PublishSource::Http.label()).increment(1)
+    })
 }
 
-async fn publish_event(state: &ApiState, event: &str) -> Result<Published, Refused> {
-    state.service.publish_event(Request::parse(event)?).await
+async fn publish_event(state: &ApiState, event: &str) -> Result<PublishedEvent, PublishRefused> {
+    state.service.publish_event(PublishRequest::parse(event)?).await
 }
 
-fn reply(published: &Published) -> Stored {
+fn reply(published: &PublishedEvent) -> Stored {
     let stored = published.placed.iter().filter_map(|p| Some((p.room.to_string(), p.offset?.to_string())));
     let duplicate = !published.placed.is_empty() && published.placed.iter().all(|p| p.duplicate);
     Stored { id: published.id.as_str().to_owned(), offsets: stored.collect(), duplicate }

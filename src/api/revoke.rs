@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{ApiError, ApiState};
 use crate::auth::claims::{MAX_ID_BYTES, id_of};
-use crate::service::revoke::{Denied, Whom};
+use crate::service::revoke::{RevokeError, RevokeTarget};
 
 /// An id as in tokens: a string, or an integer, which counts as its decimal text.
 #[derive(ToSchema)]
@@ -64,18 +64,18 @@ pub(super) struct Disconnected {
     complete: bool,
 }
 
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> Self {
+impl From<RevokeError> for ApiError {
+    fn from(denied: RevokeError) -> Self {
         Self::new(denied.refusal, &denied.message)
     }
 }
 
 impl Revoke {
-    fn into_whom(self) -> Result<Whom, ApiError> {
+    fn into_whom(self) -> Result<RevokeTarget, ApiError> {
         match (self.sub, self.jti) {
-            (Some(sub), None) => Ok(Whom::User(parse_id("sub", &sub)?, self.issued_before)),
+            (Some(sub), None) => Ok(RevokeTarget::User(parse_id("sub", &sub)?, self.issued_before)),
             // A single token has a single issue time.
-            (None, Some(jti)) if self.issued_before.is_none() => Ok(Whom::Token(parse_id("jti", &jti)?)),
+            (None, Some(jti)) if self.issued_before.is_none() => Ok(RevokeTarget::Token(parse_id("jti", &jti)?)),
             // A token by its id is void whenever it was issued, so a time beside it is a mistake.
             _ => Err(invalid("name one of `sub` and `jti`; `issuedBefore` goes with `sub`")),
         }

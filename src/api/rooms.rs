@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use hallway_rooms::close::Refusal;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use http::header::CONTENT_TYPE;
@@ -66,9 +66,9 @@ impl Part {
         let from = match (&self.after, self.since) {
             (Some(after), None) => {
                 let offset = after.parse().map_err(|_| invalid("`after` is an offset, as in 1735689600000-0"))?;
-                From::After(offset)
+                Start::After(offset)
             }
-            (None, Some(ms)) => From::Since(ms),
+            (None, Some(ms)) => Start::Since(ms),
             // Both contradict each other, and neither leaves the start open.
             _ => return Err(invalid("name one of `after` and `since`")),
         };

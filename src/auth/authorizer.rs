@@ -26,7 +26,7 @@ use crate::metrics::{AUTHORIZER_LATENCY, AUTHORIZER_REQUESTS, AUTHORIZER_SHARED}
 
 mod request;
 
-use request::{Endpoint, Reply, RequestError};
+use request::{AuthorizerReply, Endpoint, RequestError};
 
 /// The settings of an authorizer.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub struct AuthorizerSettings {
 }
 
 /// SHA-256 of a question's text: claims, room and action.
-type Question = [u8; 32];
+type QuestionDigest = [u8; 32];
 
 /// An authorizer with its cached answers.
 pub struct Authorizer {
@@ -56,7 +56,7 @@ pub struct Authorizer {
     settings: AuthorizerSettings,
     /// Slots for concurrent requests.
     places: Semaphore,
-    answers: Cache<Question, Answer>,
+    answers: Cache<QuestionDigest, AuthorizerAnswer>,
     /// Whether the last request failed, so that an outage is logged once.
     failing: AtomicBool,
     /// Ends every question when the gateway stops.
@@ -65,14 +65,14 @@ pub struct Authorizer {
 
 /// An answer, and how long it may be cached.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct AuthorizerAnswer {
     allow: bool,
     good_for: Duration,
 }
 
 /// The result for all askers of the same question at this moment, and for no later one.
 #[derive(Clone, Copy, Debug)]
-enum Momentary {
+enum SharedAnswer {
     /// An answer that may not be cached.
     Said(bool),
     /// No answer.
@@ -80,10 +80,15 @@ enum Momentary {
 }
 
 /// Expires each answer by its own time.
-struct InItsTime;
+struct AnswerExpiry;
 
-impl Expiry<Question, Answer> for InItsTime {
-    fn expire_after_create(&self, _: &Question, answer: &Answer, _: std::time::Instant) -> Option<Duration> {
+impl Expiry<QuestionDigest, AuthorizerAnswer> for AnswerExpiry {
+    fn expire_after_create(
+        &self,
+        _: &QuestionDigest,
+        answer: &AuthorizerAnswer,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
         Some(answer.good_for)
     }
 }
@@ -94,7 +99,7 @@ impl Authorizer {
     /// # Errors
     /// When no TLS client can be made.
     pub fn new(settings: AuthorizerSettings, stop: CancellationToken) -> Result<Self, reqwest::Error> {
-        let answers = Cache::builder().max_capacity(settings.cache_entries).expire_after(InItsTime).build();
+        let answers = Cache::builder().max_capacity(settings.cache_entries).expire_after(AnswerExpiry).build();
         Ok(Self {
             endpoint: Endpoint::new(&settings)?,
             places: Semaphore::new(settings.concurrent),
@@ -112,7 +117,7 @@ impl Authorizer {
     pub async fn check_access(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
         // The cache key is a hash of the whole text: any other claim may change the answer.
         let text = json!({"claims": claims.all, "room": room.key(), "action": action.name()}).to_string();
-        let mut question = Question::default();
+        let mut question = QuestionDigest::default();
         question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let asking = self.answers.entry(question).or_try_insert_with(self.ask_once(text, claims.expires_ms));
         // A stopping gateway must not wait for a slow service.
@@ -126,26 +131,26 @@ impl Authorizer {
             }
             // Errors are shared with those who wait, but never cached.
             Err(momentary) => match *momentary {
-                Momentary::Said(allow) => allow,
-                Momentary::Nothing => return Err(Refusal::Unavailable),
+                SharedAnswer::Said(allow) => allow,
+                SharedAnswer::Nothing => return Err(Refusal::Unavailable),
             },
         };
         if allow { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
     /// Sends one request. Its answer is not cached beyond the token's life.
-    async fn ask_once(&self, text: String, expires_ms: u64) -> Result<Answer, Momentary> {
+    async fn ask_once(&self, text: String, expires_ms: u64) -> Result<AuthorizerAnswer, SharedAnswer> {
         let began = Instant::now();
         let outcome = self.send_request(text, began + self.settings.timeout).await;
         histogram!(AUTHORIZER_LATENCY).record(began.elapsed());
         self.note_outcome(&outcome);
-        let Reply { allow, ttl } = outcome.map_err(|_| Momentary::Nothing)?;
+        let AuthorizerReply { allow, ttl } = outcome.map_err(|_| SharedAnswer::Nothing)?;
         let life = Duration::from_millis(expires_ms.saturating_sub(now_ms()));
         let good_for = ttl.min(self.settings.max_ttl).min(life);
-        if good_for.is_zero() { Err(Momentary::Said(allow)) } else { Ok(Answer { allow, good_for }) }
+        if good_for.is_zero() { Err(SharedAnswer::Said(allow)) } else { Ok(AuthorizerAnswer { allow, good_for }) }
     }
 
-    async fn send_request(&self, text: String, deadline: Instant) -> Result<Reply, RequestError> {
+    async fn send_request(&self, text: String, deadline: Instant) -> Result<AuthorizerReply, RequestError> {
         let place = timeout_at(deadline, self.places.acquire()).await;
         // Held to the end of the request. The wait for it counts, so that a queue cannot exceed the timeout.
         let Ok(Ok(_place)) = place else { return Err(RequestError::Busy) };
@@ -153,10 +158,10 @@ impl Authorizer {
     }
 
     /// Counts an outcome, and logs when requests begin to fail and when they work again.
-    fn note_outcome(&self, outcome: &Result<Reply, RequestError>) {
+    fn note_outcome(&self, outcome: &Result<AuthorizerReply, RequestError>) {
         let label = match outcome {
-            Ok(Reply { allow: true, .. }) => "allowed",
-            Ok(Reply { allow: false, .. }) => "denied",
+            Ok(AuthorizerReply { allow: true, .. }) => "allowed",
+            Ok(AuthorizerReply { allow: false, .. }) => "denied",
             Err(error) => error.code(),
         };
         counter!(AUTHORIZER_REQUESTS, "outcome" => label).increment(1);

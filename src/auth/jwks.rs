@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::auth::keys::{Key, KeySet};
+use crate::auth::keys::{KeySet, VerifyingKey};
 
 mod failures;
 mod fetch;
@@ -22,8 +22,8 @@ mod fetcher;
 
 pub use fetch::FetchError;
 
-use fetch::Source;
-use fetcher::Keeper;
+use fetch::JwksSource;
+use fetcher::KeyFetcher;
 
 /// The source of the keys, and how they are kept.
 #[derive(Clone, Debug)]
@@ -46,15 +46,15 @@ pub struct JwksSettings {
 #[derive(Clone, Debug)]
 pub struct Jwks {
     /// The last result of the fetching task.
-    held: watch::Receiver<Held>,
-    asked: Arc<Asked>,
+    held: watch::Receiver<HeldKeys>,
+    asked: Arc<FetchRequest>,
     /// The bound of a verification's wait.
     wait: Duration,
 }
 
 /// The request for a fetch.
 #[derive(Debug, Default)]
-struct Asked {
+struct FetchRequest {
     /// Wakes the fetching task; rings that come together cause one fetch.
     bell: Notify,
     /// Fetches that have begun, by which a waiting verification recognizes its own.
@@ -63,7 +63,7 @@ struct Asked {
 
 /// The state at one moment.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct HeldKeys {
     /// Shared, since every verification takes a copy.
     set: Option<Arc<KeySet>>,
     /// When the request for these keys was sent.
@@ -81,39 +81,39 @@ impl Jwks {
     /// # Errors
     /// When no HTTP client can be made, because the system has no trusted certificates.
     pub fn start(settings: &JwksSettings, tasks: &TaskTracker, stop: CancellationToken) -> Result<Self, FetchError> {
-        let source = Source::new(settings.url.clone(), settings.timeout)?;
-        let nothing = Held { set: None, fetched: None, max_stale: settings.max_stale, ended: 0, trouble: None };
+        let source = JwksSource::new(settings.url.clone(), settings.timeout)?;
+        let nothing = HeldKeys { set: None, fetched: None, max_stale: settings.max_stale, ended: 0, trouble: None };
         let (sender, held) = watch::channel(nothing);
-        let asked = Arc::new(Asked::default());
-        let keeper = Keeper::new(settings, source, sender, asked.clone());
+        let asked = Arc::new(FetchRequest::default());
+        let keeper = KeyFetcher::new(settings, source, sender, asked.clone());
         tasks.spawn(keeper.run(stop));
         Ok(Self { held, asked, wait: settings.wait })
     }
 
     /// The current state.
     #[must_use]
-    pub fn current_keys(&self) -> Held {
+    pub fn current_keys(&self) -> HeldKeys {
         self.held.borrow().clone()
     }
 
     /// The state after a fetch that begins from now on, or as soon as a key of this name is there. Waits for
     /// `auth.jwks_wait` at most, and not while the gateway stops.
-    pub async fn wait_for_fetch(&self, seen: &Held, name: Option<&str>) -> Held {
+    pub async fn wait_for_fetch(&self, seen: &HeldKeys, name: Option<&str>) -> HeldKeys {
         // A fetch that is under way may have read the document before the key was added.
         let wanted = self.asked.begun.load(Ordering::Acquire) + 1;
         self.asked.bell.notify_one();
         let mut held = self.held.clone();
         // Another fetch than the awaited one may bring the key earlier.
-        let enough = |now: &Held| now.ended >= wanted || (now.ended > seen.ended && now.has(name));
+        let enough = |now: &HeldKeys| now.ended >= wanted || (now.ended > seen.ended && now.has(name));
         timeout(self.wait, held.wait_for(enough)).await.map(drop).ok();
         self.current_keys()
     }
 }
 
-impl Held {
+impl HeldKeys {
     /// The keys, unless they were never fetched or are too old to be trusted.
     #[must_use]
-    pub fn keys(&self) -> Option<&[Key]> {
+    pub fn keys(&self) -> Option<&[VerifyingKey]> {
         let fresh = self.age().is_some_and(|age| age <= self.max_stale);
         self.set.as_ref().filter(|_| fresh).map(|set| set.keys())
     }

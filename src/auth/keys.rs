@@ -7,7 +7,7 @@ use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 
-use crate::auth::token::Shown;
+use crate::auth::token::UnverifiedToken;
 
 mod pem;
 mod set;
@@ -21,15 +21,15 @@ const RSA: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// A key, ready to verify with.
-pub struct Key {
-    name: Name,
+pub struct VerifyingKey {
+    name: KeyName,
     /// The only algorithms that it is accepted for.
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
 
 /// The tokens for which a key is tried.
-enum Name {
+enum KeyName {
     /// All: configured keys have no names.
     Any,
     /// Those that name this key, and those that name none.
@@ -40,7 +40,7 @@ enum Name {
 
 /// Why a key is unusable, as the end of the sentence "the key …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum UnusableKey {
     /// Fewer than 2048 bits can be factored; more than 8192 cost too much.
     #[error("is no RSA key of 2048 to 8192 bits with a sound exponent")]
     Rsa,
@@ -67,17 +67,17 @@ pub enum Unusable {
     Kind,
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Key for {:?}", self.algorithms)
     }
 }
 
-impl Key {
+impl VerifyingKey {
     /// A shared secret, for tokens signed with HS256, HS384 or HS512.
     #[must_use]
     pub fn secret(secret: &[u8]) -> Self {
-        Self { name: Name::Any, algorithms: HMAC.to_vec(), key: DecodingKey::from_secret(secret) }
+        Self { name: KeyName::Any, algorithms: HMAC.to_vec(), key: DecodingKey::from_secret(secret) }
     }
 
     /// Whether tokens of this algorithm may be signed with it.
@@ -89,56 +89,56 @@ impl Key {
     /// Whether it has this name.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
-        matches!(&self.name, Name::Is(own) if own == name)
+        matches!(&self.name, KeyName::Is(own) if own == name)
     }
 
     /// Whether it is worth trying: its algorithms and its name fit.
     #[must_use]
-    pub fn may_have_signed(&self, token: &Shown<'_>) -> bool {
+    pub fn may_have_signed(&self, token: &UnverifiedToken<'_>) -> bool {
         let by_name = match (&self.name, token.key_id()) {
-            (Name::Any, _) | (Name::Is(_) | Name::None, None) => true,
-            (Name::Is(own), Some(name)) => own == name,
-            (Name::None, Some(_)) => false,
+            (KeyName::Any, _) | (KeyName::Is(_) | KeyName::None, None) => true,
+            (KeyName::Is(own), Some(name)) => own == name,
+            (KeyName::None, Some(_)) => false,
         };
         by_name && self.is_for(token.algorithm())
     }
 
     /// Whether it signed the token: up to a tenth of a millisecond of work.
     #[must_use]
-    pub fn has_signed(&self, token: &Shown<'_>) -> bool {
+    pub fn has_signed(&self, token: &UnverifiedToken<'_>) -> bool {
         // An error in the signature's encoding is no other verdict than a wrong signature.
         crypto::verify(token.signature(), token.message(), &self.key, token.algorithm()).unwrap_or(false)
     }
 
-    fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, Unusable> {
+    fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, UnusableKey> {
         let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n: modulus, e: exponent }.try_into();
-        let bits = key.map_err(|_| Unusable::Rsa)?.key_size_bits();
+        let bits = key.map_err(|_| UnusableKey::Rsa)?.key_size_bits();
         // A modulus of any size would parse, and verification with a huge one is a way to exhaust a node.
         if !(2048..=8192).contains(&bits) || !is_exponent(exponent) {
-            return Err(Unusable::Rsa);
+            return Err(UnusableKey::Rsa);
         }
         Ok(Self::from_decoding_key(&RSA, DecodingKey::from_rsa_raw_components(modulus, exponent)))
     }
 
     /// A key on P-256 or P-384; the curve follows from the point.
-    fn from_curve_point(point: &[u8]) -> Result<Self, Unusable> {
+    fn from_curve_point(point: &[u8]) -> Result<Self, UnusableKey> {
         let algorithm = if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok() {
             Algorithm::ES256
         } else if ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).is_ok() {
             Algorithm::ES384
         } else {
-            return Err(Unusable::Curve);
+            return Err(UnusableKey::Curve);
         };
         Ok(Self::from_decoding_key(&[algorithm], DecodingKey::from_ec_der(point)))
     }
 
-    fn from_edwards_point(point: &[u8]) -> Result<Self, Unusable> {
-        ParsedPublicKey::new(&ED25519, point).map_err(|_| Unusable::Edwards)?;
+    fn from_edwards_point(point: &[u8]) -> Result<Self, UnusableKey> {
+        ParsedPublicKey::new(&ED25519, point).map_err(|_| UnusableKey::Edwards)?;
         Ok(Self::from_decoding_key(&[Algorithm::EdDSA], DecodingKey::from_ed_der(point)))
     }
 
     fn from_decoding_key(algorithms: &[Algorithm], key: DecodingKey) -> Self {
-        Self { name: Name::Any, algorithms: algorithms.to_vec(), key }
+        Self { name: KeyName::Any, algorithms: algorithms.to_vec(), key }
     }
 }
 

@@ -19,11 +19,11 @@ mod expression;
 mod names;
 mod values;
 
-pub use explain::{Desk, Explanation};
-pub use expression::{Expression, ExpressionError, Failure, Subject};
-pub use values::TooLarge;
+pub use explain::{PolicyExplainer, PolicyExplanation};
+pub use expression::{EvaluationError, Expression, ExpressionError, RuleSubject};
+pub use values::ClaimsTooLarge;
 
-use expression::Facts;
+use expression::PolicyInput;
 
 /// An action in a room. The rules are the same for all actions; an authorizer is told which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Action {
 
 /// The rule of one class.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct PolicyRule {
     /// The form of the class.
     pub class: Form,
     /// The form whose parts are `room` in the condition. It differs from the class's where that inherits the rule of
@@ -61,13 +61,13 @@ pub struct Rule {
     pub own: bool,
 }
 
-impl Rule {
+impl PolicyRule {
     /// The default rule of a class.
     ///
     /// # Errors
     /// Never: a test compiles the defaults.
     pub fn default_of(form: &Form) -> Result<Self, ExpressionError> {
-        let join = Expression::compile(defaults::rule_for(form), Subject::Room(form))?;
+        let join = Expression::compile(defaults::rule_for(form), RuleSubject::Room(form))?;
         Ok(Self { class: form.clone(), form: form.clone(), join, authorized: false, own: false })
     }
 }
@@ -76,7 +76,7 @@ impl Rule {
 #[derive(Debug)]
 pub struct Policy {
     /// By class index.
-    rules: Vec<Rule>,
+    rules: Vec<PolicyRule>,
     /// The condition for reporting a location.
     locate: Expression,
     /// The roles that `staff` stands for.
@@ -90,7 +90,7 @@ pub struct Policy {
 impl Policy {
     /// A policy of one rule per class, in the order of [`Classes::all_classes`].
     #[must_use]
-    pub fn new(rules: Vec<Rule>, locate: Expression, staff_roles: Vec<String>) -> Self {
+    pub fn new(rules: Vec<PolicyRule>, locate: Expression, staff_roles: Vec<String>) -> Self {
         Self { rules, locate, staff_roles, open: false, authorizer: None }
     }
 
@@ -108,7 +108,7 @@ impl Policy {
 
     /// Every rule.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[PolicyRule] {
         &self.rules
     }
 
@@ -164,12 +164,12 @@ impl Policy {
         self.is_true_for(&self.locate, &self.facts(claims, None))
     }
 
-    fn rule(&self, room: &Room) -> Option<&Rule> {
+    fn rule(&self, room: &Room) -> Option<&PolicyRule> {
         self.rules.get(room.class().index())
     }
 
-    fn facts<'a>(&self, claims: &'a Claims, room: Option<(&'a Rule, &'a Room)>) -> Facts<'a> {
-        Facts {
+    fn facts<'a>(&self, claims: &'a Claims, room: Option<(&'a PolicyRule, &'a Room)>) -> PolicyInput<'a> {
+        PolicyInput {
             claims,
             room: room.map(|(rule, room)| (&rule.form, room.key())),
             staff: claims.role().is_some_and(|role| self.staff_roles.iter().any(|staff| staff == role)),
@@ -177,7 +177,7 @@ impl Policy {
         }
     }
 
-    fn is_true_for(&self, expression: &Expression, facts: &Facts<'_>) -> bool {
+    fn is_true_for(&self, expression: &Expression, facts: &PolicyInput<'_>) -> bool {
         // Denied, counted, and logged without the claims: an operator reproduces it with `hallway policy`.
         expression.judge_facts(facts).unwrap_or_else(|failure| {
             counter!(crate::metrics::POLICY_FAILURES, "reason" => failure.code()).increment(1);

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::auth::claims::Claims;
-use crate::auth::jwks::{Held, Jwks};
-use crate::auth::keys::Key;
+use crate::auth::jwks::{HeldKeys, Jwks};
+use crate::auth::keys::VerifyingKey;
 
 mod judge;
 mod object;
@@ -23,7 +23,7 @@ mod tests;
 mod unverified;
 
 pub use refusal::TokenError;
-pub use unverified::{MAX_TOKEN_BYTES, Shown};
+pub use unverified::{MAX_TOKEN_BYTES, UnverifiedToken};
 
 /// The rules for tokens.
 #[derive(Clone, Debug, Default)]
@@ -42,13 +42,13 @@ pub struct TokenRules {
 
 /// Verifies tokens. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Verifier(Arc<Judges>);
+pub struct Verifier(Arc<TokenJudges>);
 
 #[derive(Debug)]
-struct Judges {
+struct TokenJudges {
     rules: TokenRules,
     /// The keys of the configuration.
-    keys: Vec<Key>,
+    keys: Vec<VerifyingKey>,
     /// The keys of the identity provider, where one is configured.
     jwks: Option<Jwks>,
 }
@@ -74,8 +74,8 @@ pub struct KeysHealth {
 impl Verifier {
     /// A verifier with these keys, and those of the JWKS where there is one. Without any key it refuses every token.
     #[must_use]
-    pub fn new(rules: TokenRules, keys: Vec<Key>, jwks: Option<Jwks>) -> Self {
-        Self(Arc::new(Judges { rules, keys, jwks }))
+    pub fn new(rules: TokenRules, keys: Vec<VerifyingKey>, jwks: Option<Jwks>) -> Self {
+        Self(Arc::new(TokenJudges { rules, keys, jwks }))
     }
 
     /// Verifies a token, with or without a leading `Bearer ` in any case. Waits only when its key may not have been
@@ -84,8 +84,8 @@ impl Verifier {
     /// # Errors
     /// When the token is not acceptable.
     pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenError> {
-        let token = Shown::parse_token(token)?;
-        let fits = |key: &Key| key.is_for(token.algorithm());
+        let token = UnverifiedToken::parse_token(token)?;
+        let fits = |key: &VerifyingKey| key.is_for(token.algorithm());
         // A JWKS has public keys alone, so a token with a shared secret never waits for one.
         let jwks = self.0.jwks.as_ref().filter(|_| token.is_asymmetric());
         if jwks.is_none() && !self.0.keys.iter().any(fits) {
@@ -108,7 +108,7 @@ impl Verifier {
         let Some(held) = self.0.jwks.as_ref().map(Jwks::current_keys) else {
             return KeysHealth { ready: configured > 0, configured, fetched: None, age_seconds: None, problem: None };
         };
-        let fetched = held.keys().map_or(0, <[Key]>::len);
+        let fetched = held.keys().map_or(0, <[VerifyingKey]>::len);
         KeysHealth {
             ready: configured > 0 || fetched > 0,
             configured,
@@ -120,7 +120,7 @@ impl Verifier {
 }
 
 /// Whether one of the keys signed the token. Where it names its key, keys of other names are not tried.
-fn check_signature(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
+fn check_signature(keys: &[VerifyingKey], token: &UnverifiedToken<'_>) -> Result<(), TokenError> {
     let mut tried = false;
     for key in keys.iter().filter(|key| key.may_have_signed(token)) {
         if key.has_signed(token) {
@@ -132,7 +132,7 @@ fn check_signature(keys: &[Key], token: &Shown<'_>) -> Result<(), TokenError> {
 }
 
 /// Verifies a token with the JWKS. A key that is missing may be there after another fetch.
-async fn prove_by(jwks: &Jwks, token: &Shown<'_>) -> Result<(), TokenError> {
+async fn prove_by(jwks: &Jwks, token: &UnverifiedToken<'_>) -> Result<(), TokenError> {
     let held = jwks.current_keys();
     let proved = prove_now(&held, token);
     // It named its key and failed with it: another fetch could only bring the same key.
@@ -146,7 +146,7 @@ async fn prove_by(jwks: &Jwks, token: &Shown<'_>) -> Result<(), TokenError> {
     if judged && later.keys().is_some() { proved } else { prove_now(&later, token) }
 }
 
-fn prove_now(held: &Held, token: &Shown<'_>) -> Result<(), TokenError> {
+fn prove_now(held: &HeldKeys, token: &UnverifiedToken<'_>) -> Result<(), TokenError> {
     held.keys().map_or(Err(TokenError::KeysUnavailable), |keys| check_signature(keys, token))
 }
 

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hallway_rooms::entry::Keep;
+use hallway_rooms::entry::Retained;
 use hallway_rooms::key::Room;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-use super::Feed;
+use super::ChannelEvent;
 
 /// Rooms with a loss that are remembered individually. Beyond that, all rooms are read again.
 const REMEMBERED: usize = 4096;
@@ -21,33 +21,33 @@ const ITEM: usize = 512;
 
 /// The broker's end. Clones share the queue.
 #[derive(Clone, Debug)]
-pub struct FeedSender {
-    items: mpsc::Sender<Feed>,
-    bytes: Arc<Bytes>,
-    breaks: Arc<Breaks>,
+pub struct EventSender {
+    items: mpsc::Sender<ChannelEvent>,
+    bytes: Arc<QueuedBytes>,
+    breaks: Arc<DroppedEvents>,
 }
 
 /// The hub's end.
 #[derive(Debug)]
-pub struct FeedReceiver {
-    items: mpsc::Receiver<Feed>,
-    bytes: Arc<Bytes>,
-    breaks: Arc<Breaks>,
+pub struct EventReceiver {
+    items: mpsc::Receiver<ChannelEvent>,
+    bytes: Arc<QueuedBytes>,
+    breaks: Arc<DroppedEvents>,
     /// Items that were queued when the last break was reported. They are delivered before the next break.
     waiting: usize,
 }
 
 /// Bytes of the queued items, and their bound.
 #[derive(Debug)]
-struct Bytes {
+struct QueuedBytes {
     waiting: AtomicUsize,
     most: usize,
 }
 
 /// The losses since the hub last asked.
-struct Breaks {
+struct DroppedEvents {
     /// Rooms with a loss. A set, since one busy room may lose thousands of entries.
-    lost: Mutex<Lost>,
+    lost: Mutex<DropKind>,
     /// Wakes the hub although the item queue is full.
     raised: Notify,
     /// Counts dropped items.
@@ -55,14 +55,14 @@ struct Breaks {
 }
 
 #[derive(Debug, Default, PartialEq)]
-enum Lost {
+enum DropKind {
     #[default]
     Nothing,
     In(HashSet<Room>),
     Everywhere,
 }
 
-impl std::fmt::Debug for Breaks {
+impl std::fmt::Debug for DroppedEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Breaks({:?})", self.lost.lock())
     }
@@ -70,26 +70,26 @@ impl std::fmt::Debug for Breaks {
 
 /// Makes an event channel of at most `items` items, unbounded in bytes.
 #[must_use]
-pub fn event_channel(items: usize) -> (FeedSender, FeedReceiver) {
+pub fn event_channel(items: usize) -> (EventSender, EventReceiver) {
     feed_within(items, usize::MAX)
 }
 
 /// Makes an event channel of at most `items` items and `bytes` bytes. A single item of any size fits.
 #[must_use]
-pub fn feed_within(items: usize, bytes: usize) -> (FeedSender, FeedReceiver) {
+pub fn feed_within(items: usize, bytes: usize) -> (EventSender, EventReceiver) {
     let (to, from) = mpsc::channel(items.max(1));
-    let bytes = Arc::new(Bytes { waiting: AtomicUsize::new(0), most: bytes });
+    let bytes = Arc::new(QueuedBytes { waiting: AtomicUsize::new(0), most: bytes });
     let dropped = counter!(crate::metrics::FEED_DROPPED);
-    let breaks = Arc::new(Breaks { lost: Mutex::default(), raised: Notify::new(), dropped });
+    let breaks = Arc::new(DroppedEvents { lost: Mutex::default(), raised: Notify::new(), dropped });
     (
-        FeedSender { items: to, bytes: bytes.clone(), breaks: breaks.clone() },
-        FeedReceiver { items: from, bytes, breaks, waiting: 0 },
+        EventSender { items: to, bytes: bytes.clone(), breaks: breaks.clone() },
+        EventReceiver { items: from, bytes, breaks, waiting: 0 },
     )
 }
 
-impl FeedSender {
+impl EventSender {
     /// Queues an item, or drops it and records the rooms with a loss.
-    pub fn send_or_drop(&self, item: Feed) {
+    pub fn send_or_drop(&self, item: ChannelEvent) {
         let weight = queued_bytes(&item);
         // Added before the send, since the hub may take the item at once.
         let refused = if self.bytes.try_add_bytes(weight) {
@@ -100,9 +100,9 @@ impl FeedSender {
             item
         };
         self.breaks.dropped.increment(1);
-        if let Feed::Entry(entry) = refused {
+        if let ChannelEvent::Entry(entry) = refused {
             // An ephemeral place has no history to read, so there is nothing to heal.
-            let kept = entry.places.into_iter().filter(|place| place.keep != Keep::Nothing);
+            let kept = entry.places.into_iter().filter(|place| place.keep != Retained::Nothing);
             self.breaks.lost.lock().add(kept.map(|place| place.room));
             self.breaks.raised.notify_one();
         }
@@ -110,12 +110,12 @@ impl FeedSender {
 
     /// Reports a break after which every history must be read.
     pub fn report_break(&self) {
-        *self.breaks.lost.lock() = Lost::Everywhere;
+        *self.breaks.lost.lock() = DropKind::Everywhere;
         self.breaks.raised.notify_one();
     }
 }
 
-impl Bytes {
+impl QueuedBytes {
     /// Adds bytes, if they fit or nothing is queued.
     fn try_add_bytes(&self, bytes: usize) -> bool {
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -133,14 +133,14 @@ impl Bytes {
 }
 
 /// The bytes that an item counts for.
-fn queued_bytes(item: &Feed) -> usize {
+fn queued_bytes(item: &ChannelEvent) -> usize {
     match item {
-        Feed::Entry(entry) => entry.text.len() + ITEM,
-        Feed::Missed(_) | Feed::Restored => ITEM,
+        ChannelEvent::Entry(entry) => entry.text.len() + ITEM,
+        ChannelEvent::Missed(_) | ChannelEvent::Restored => ITEM,
     }
 }
 
-impl Lost {
+impl DropKind {
     fn add(&mut self, rooms: impl Iterator<Item = Room>) {
         if *self == Self::Nothing {
             *self = Self::In(HashSet::new());
@@ -155,11 +155,11 @@ impl Lost {
     }
 }
 
-impl FeedReceiver {
+impl EventReceiver {
     /// The next item. A break goes first, but not before the items that were queued at the last break. Otherwise a
     /// queue that stays full would never be emptied, because nothing is taken from it while histories are read. None
     /// when the broker is gone.
-    pub async fn recv(&mut self) -> Option<Feed> {
+    pub async fn recv(&mut self) -> Option<ChannelEvent> {
         loop {
             if let Some(told) = self.take_break() {
                 // These items must be taken before another break is reported.
@@ -179,15 +179,15 @@ impl FeedReceiver {
         }
     }
 
-    fn take_break(&self) -> Option<Feed> {
+    fn take_break(&self) -> Option<ChannelEvent> {
         // See `recv`: the queue is drained between two breaks.
         if self.waiting > 0 {
             return None;
         }
         match std::mem::take(&mut *self.breaks.lost.lock()) {
-            Lost::Nothing => None,
-            Lost::In(rooms) => Some(Feed::Missed(rooms.into_iter().collect())),
-            Lost::Everywhere => Some(Feed::Restored),
+            DropKind::Nothing => None,
+            DropKind::In(rooms) => Some(ChannelEvent::Missed(rooms.into_iter().collect())),
+            DropKind::Everywhere => Some(ChannelEvent::Restored),
         }
     }
 }
@@ -201,18 +201,18 @@ mod tests {
 
     use super::*;
 
-    fn entry(n: u64) -> Feed {
+    fn entry(n: u64) -> ChannelEvent {
         let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
         let classes = Classes::built_in(retention, Duration::from_secs(99));
         let text = format!("1 e{n} 1 0 order:{n} {n}-0 0-0\n{{}}");
-        Feed::Entry(Entry::parse(text.as_bytes(), &classes).expect("an entry"))
+        ChannelEvent::Entry(Entry::parse(text.as_bytes(), &classes).expect("an entry"))
     }
 
-    async fn next(from: &mut FeedReceiver) -> String {
+    async fn next(from: &mut EventReceiver) -> String {
         match from.recv().await.expect("the sender is there") {
-            Feed::Entry(entry) => entry.id.to_string(),
-            Feed::Missed(rooms) => format!("missed in {} room", rooms.len()),
-            Feed::Restored => "restored".to_owned(),
+            ChannelEvent::Entry(entry) => entry.id.to_string(),
+            ChannelEvent::Missed(rooms) => format!("missed in {} room", rooms.len()),
+            ChannelEvent::Restored => "restored".to_owned(),
         }
     }
 
@@ -233,9 +233,9 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_and_one_of_any_size_fits() {
         let large = |n: u64| {
-            let Feed::Entry(mut entry) = entry(n) else { panic!("an entry") };
+            let ChannelEvent::Entry(mut entry) = entry(n) else { panic!("an entry") };
             entry.text = vec![b'x'; 1000];
-            Feed::Entry(entry)
+            ChannelEvent::Entry(entry)
         };
         let (to, mut from) = feed_within(100, 4000);
         (1..=3).for_each(|n| to.send_or_drop(large(n)));

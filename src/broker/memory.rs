@@ -8,17 +8,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hallway_rooms::class::{Classes, Delivery};
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::{Entry, Keep, Link, Place};
+use hallway_rooms::entry::{ChainLink, Entry, Retained, RoomPlace};
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::{Facts, From, leeway_ms};
+use hallway_rooms::history::{RoomFacts, Start, leeway_ms};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
-use super::event_channel::FeedSender;
-use latest::Newest;
+use super::event_channel::EventSender;
+use latest::LatestByKey;
 
-use super::{Broker, Feed, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
+use super::{Broker, ChannelEvent, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
 
 mod latest;
 
@@ -26,7 +26,7 @@ mod latest;
 const SWEEP_EVERY: u64 = 1024;
 
 /// Milliseconds since the Unix epoch; a parameter, so that tests can advance it.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+pub type MillisClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The bounds of the embedded broker.
 #[derive(Clone, Copy, Debug)]
@@ -41,18 +41,18 @@ pub struct MemoryLimits {
 pub struct MemoryBroker {
     classes: Arc<Classes>,
     limits: MemoryLimits,
-    clock: Clock,
+    clock: MillisClock,
     /// When its data began: no history reaches further back.
     birth_ms: u64,
     /// The way to the hub.
-    feed: FeedSender,
-    state: Mutex<State>,
+    feed: EventSender,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MemoryState {
     /// Rooms with data that have not expired.
-    rooms: HashMap<Room, Stream>,
+    rooms: HashMap<Room, RoomStream>,
     /// Rooms whose events are passed to the hub.
     subscribed: HashSet<Room>,
     /// Counts up to the next sweep.
@@ -60,7 +60,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Stream {
+struct RoomStream {
     /// The history, oldest first.
     entries: VecDeque<(Offset, Entry)>,
     /// When the history is forgotten as a whole: `ttl` behind the last event, as Redis expires a key.
@@ -74,7 +74,7 @@ struct Stream {
     /// The ids in the order of their end, so that the expired ones are found without a scan.
     id_order: VecDeque<EventId>,
     /// The last `latest` event of each key.
-    newest: Newest,
+    newest: LatestByKey,
 }
 
 impl fmt::Debug for MemoryBroker {
@@ -86,7 +86,7 @@ impl fmt::Debug for MemoryBroker {
 impl MemoryBroker {
     /// An empty broker that begins at this moment.
     #[must_use]
-    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: Clock, feed: FeedSender) -> Self {
+    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: MillisClock, feed: EventSender) -> Self {
         let birth_ms = clock();
         Self { classes, limits, clock, birth_ms, feed, state: Mutex::default() }
     }
@@ -95,13 +95,13 @@ impl MemoryBroker {
         millis(self.classes.memory())
     }
 
-    fn read_facts(&self, state: &mut State, room: &Room) -> Facts {
+    fn read_facts(&self, state: &mut MemoryState, room: &Room) -> RoomFacts {
         let now_ms = (self.clock)();
         let last = state.rooms.get_mut(room).and_then(|stream| {
             stream.expire(now_ms);
             stream.last
         });
-        Facts {
+        RoomFacts {
             now_ms,
             birth_ms: Some(self.birth_ms),
             last,
@@ -118,11 +118,11 @@ impl MemoryBroker {
     /// Assigns the event an offset in one room, or finds the one that it has.
     fn assign_offset(
         &self,
-        state: &mut State,
+        state: &mut MemoryState,
         event: &Publication,
         room: &Room,
         now_ms: u64,
-    ) -> (Placed, Option<Keep>) {
+    ) -> (Placed, Option<Retained>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         stream.expire(now_ms);
         stream.forget_ids(now_ms);
@@ -133,24 +133,30 @@ impl MemoryBroker {
         // A room without a last offset: whatever preceded it is older than the memory, so the first link points
         // there.
         let horizon = Offset::first_of_ms(now_ms.saturating_sub(self.memory_ms()));
-        let link = Link { offset, prev: stream.last.unwrap_or(horizon) };
+        let link = ChainLink { offset, prev: stream.last.unwrap_or(horizon) };
         stream.ids.insert(event.id.clone(), (offset, now_ms + self.limits.id_window_ms));
         stream.id_order.push_back(event.id.clone());
         stream.last = Some(offset);
         // By the later of the two clocks: an offset may be ahead of a clock that was set back.
         stream.last_expires_ms = now_ms.max(offset.ms) + self.memory_ms() + leeway_ms(self.classes.memory());
-        (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(Keep::Stored(link)))
+        (Placed { room: room.clone(), offset: Some(offset), duplicate: false }, Some(Retained::Stored(link)))
     }
 
     /// Assigns the event a stamp in one room, unless it is the last of its key there already.
-    fn assign_stamp(state: &mut State, id: &EventId, room: &Room, key: &str, now_ms: u64) -> (Placed, Option<Keep>) {
+    fn assign_stamp(
+        state: &mut MemoryState,
+        id: &EventId,
+        room: &Room,
+        key: &str,
+        now_ms: u64,
+    ) -> (Placed, Option<Retained>) {
         let stream = state.rooms.entry(room.clone()).or_default();
         let stamp = stream.newest.next_stamp(key, id, now_ms);
         let placed = Placed { room: room.clone(), offset: None, duplicate: stamp.is_none() };
-        (placed, stamp.map(Keep::Newest))
+        (placed, stamp.map(Retained::Newest))
     }
 
-    fn store_entry(&self, state: &mut State, entry: &Entry, now_ms: u64) {
+    fn store_entry(&self, state: &mut MemoryState, entry: &Entry, now_ms: u64) {
         for place in &entry.places {
             if let (Some(stamp), Some(stream)) = (place.stamp(), state.rooms.get_mut(&place.room)) {
                 stream.newest.keep_newest(stamp, entry.clone(), self.classes.max_latest());
@@ -166,7 +172,7 @@ impl MemoryBroker {
         }
     }
 
-    fn drop_idle_rooms(&self, state: &mut State, now_ms: u64) {
+    fn drop_idle_rooms(&self, state: &mut MemoryState, now_ms: u64) {
         state.publishes += 1;
         // Expiry is exact on each access; the sweep only frees rooms that are not accessed any more.
         if state.publishes.is_multiple_of(SWEEP_EVERY) {
@@ -180,7 +186,7 @@ impl MemoryBroker {
     }
 }
 
-impl Stream {
+impl RoomStream {
     fn expire(&mut self, now_ms: u64) {
         // Clears the history first; its last offset says for longer that there was one.
         if now_ms >= self.entries_expire_ms {
@@ -226,11 +232,11 @@ impl Broker for MemoryBroker {
                 Delivery::Durable => self.assign_offset(&mut state, &event, room, now_ms),
                 Delivery::Latest => Self::assign_stamp(&mut state, &event.id, room, &key, now_ms),
                 Delivery::Ephemeral => {
-                    (Placed { room: room.clone(), offset: None, duplicate: false }, Some(Keep::Nothing))
+                    (Placed { room: room.clone(), offset: None, duplicate: false }, Some(Retained::Nothing))
                 }
             };
             match keep {
-                Some(keep) => places.push(Place { room: room.clone(), keep }),
+                Some(keep) => places.push(RoomPlace { room: room.clone(), keep }),
                 // A known id is stored no second time, but its offset is passed on: members recognize the copy by it.
                 None => earlier.extend(at.offset.map(|offset| (room.clone(), offset))),
             }
@@ -245,7 +251,7 @@ impl Broker for MemoryBroker {
         self.drop_idle_rooms(&mut state, now_ms);
         // Behind the store, so that a hub which reads at once finds the event.
         if heard {
-            self.feed.send_or_drop(Feed::Entry(entry));
+            self.feed.send_or_drop(ChannelEvent::Entry(entry));
         }
         Ok(placed)
     }
@@ -260,7 +266,7 @@ impl Broker for MemoryBroker {
         true
     }
 
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
+    async fn history(&self, room: &Room, from: Start, limit: usize) -> Result<History, ReadError> {
         let mut state = self.state.lock();
         let facts = self.read_facts(&mut state, room);
         let stream = state.rooms.get(room);
@@ -270,7 +276,7 @@ impl Broker for MemoryBroker {
             stored.filter(|(o, _)| from.includes_offset(*o)).take(limit + 1).map(|(_, e)| e.clone()).collect();
         let has_more = wanted.len() > limit;
         wanted.truncate(limit);
-        let links: Vec<Link> = wanted.iter().filter_map(|entry| entry.link_in(room)).collect();
+        let links: Vec<ChainLink> = wanted.iter().filter_map(|entry| entry.link_in(room)).collect();
         Ok(History { facts, complete: facts.complete(from, &links, has_more), entries: wanted, has_more })
     }
 
@@ -280,7 +286,7 @@ impl Broker for MemoryBroker {
         Ok(state.rooms.get(room).map(|stream| stream.newest.newer_than(oldest)).unwrap_or_default())
     }
 
-    async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+    async fn facts(&self, rooms: &[Room]) -> Result<Vec<RoomFacts>, Unavailable> {
         let mut state = self.state.lock();
         Ok(rooms.iter().map(|room| self.read_facts(&mut state, room)).collect())
     }

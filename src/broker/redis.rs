@@ -9,13 +9,14 @@ use ::redis::{AsyncCommands, RedisError, cmd};
 use async_trait::async_trait;
 use hallway_rooms::class::Classes;
 use hallway_rooms::entry::Entry;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::{RoomFacts, Start};
 use hallway_rooms::key::Room;
 use tokio::time::timeout;
 
-use super::event_channel::FeedSender;
+use super::event_channel::EventSender;
 use super::{
-    Broker, Health, History, Outcomes, Placed, Portion, Publication, PublishError, ReadError, Resumed, Unavailable,
+    Broker, Health, History, HistoryRequest, Outcomes, Placed, Publication, PublishError, ReadError, Resumed,
+    Unavailable,
 };
 
 mod access;
@@ -37,13 +38,13 @@ use crate::link::{Link, named_client, remedy};
 use crate::logs;
 use crate::redis::checks::Checks;
 use crate::redis::complaints::Complaints;
-use crate::redis::keys::Keys;
+use crate::redis::keys::RedisKeys;
 use crate::redis::links::Links;
-use crate::redis::{Dispatcher, Redis, RedisSettings, unavailable};
+use crate::redis::{Dispatcher, RedisSettings, SharedRedis, unavailable};
 use canary::Canary;
 use function::Function;
 pub use reads::ReadLimits;
-use reads::Reads;
+use reads::SharedReads;
 use subscriptions::Subscriptions;
 
 /// How long a read for live delivery waits for its link: longer than a reconnect takes while Redis can be reached.
@@ -65,9 +66,9 @@ pub struct BrokerSettings {
 /// A broker on Redis.
 pub struct RedisBroker {
     classes: Arc<Classes>,
-    keys: Keys,
+    keys: RedisKeys,
     links: Links,
-    reads: Reads,
+    reads: SharedReads,
     /// The library that publishes and reads, rendered with this node's settings.
     function: Function,
     /// The channels that this node wants.
@@ -95,8 +96,8 @@ impl RedisBroker {
     pub fn start(
         settings: &BrokerSettings,
         classes: Arc<Classes>,
-        feed: FeedSender,
-        redis: &Redis,
+        feed: EventSender,
+        redis: &SharedRedis,
         mut dispatcher: Dispatcher,
     ) -> Result<Arc<Self>, RedisError> {
         // The connection for pub/sub is no link: it has its own name in Redis' list of clients.
@@ -107,7 +108,7 @@ impl RedisBroker {
         let broker = Arc::new(Self {
             classes,
             links: redis.links.clone(),
-            reads: Reads::new(settings.reads),
+            reads: SharedReads::new(settings.reads),
             function,
             subscriptions: Subscriptions::new(of_pubsub.response_timeout),
             checks: redis.checks.clone(),
@@ -177,7 +178,7 @@ impl Broker for RedisBroker {
         self.subscriptions.unsubscribe_channel(self.keys.channel(room))
     }
 
-    async fn history(&self, room: &Room, from: From, limit: usize) -> Result<History, ReadError> {
+    async fn history(&self, room: &Room, from: Start, limit: usize) -> Result<History, ReadError> {
         let mut link = self.links.healing.clone();
         // Readiness does not depend on this link. Without the wait, a failure of the link would count against the room.
         timeout(HEALING_BACK, link.wait_until_connected()).await.ok();
@@ -193,7 +194,7 @@ impl Broker for RedisBroker {
         }
     }
 
-    async fn read_for_client(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+    async fn read_for_client(&self, room: &Room, portion: HistoryRequest) -> Result<Resumed, Unavailable> {
         self.reads.read_page(room, portion).await
     }
 
@@ -201,7 +202,7 @@ impl Broker for RedisBroker {
         self.reads.read_latest(room).await
     }
 
-    async fn facts(&self, rooms: &[Room]) -> Result<Vec<Facts>, Unavailable> {
+    async fn facts(&self, rooms: &[Room]) -> Result<Vec<RoomFacts>, Unavailable> {
         match rooms {
             // A join waits for it, so it goes by the link of short requests, and fails as a read of the history would.
             [room] => {

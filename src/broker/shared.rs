@@ -12,15 +12,15 @@ use super::{History, Resumed};
 
 /// A shared entry.
 #[derive(Clone)]
-pub struct Shared(Arc<Stored>);
+pub struct SharedEntry(Arc<EntryStorage>);
 
-struct Stored {
+struct EntryStorage {
     entry: Entry,
     /// Made on first use: many entries are read and never sent.
     envelope: OnceLock<Result<Envelope, InvalidEvent>>,
 }
 
-impl Shared {
+impl SharedEntry {
     /// The event as clients get it, composed on first use.
     ///
     /// # Errors
@@ -30,13 +30,13 @@ impl Shared {
     }
 }
 
-impl From<Entry> for Shared {
+impl From<Entry> for SharedEntry {
     fn from(entry: Entry) -> Self {
-        Self(Arc::new(Stored { entry, envelope: OnceLock::new() }))
+        Self(Arc::new(EntryStorage { entry, envelope: OnceLock::new() }))
     }
 }
 
-impl Deref for Shared {
+impl Deref for SharedEntry {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
@@ -44,13 +44,13 @@ impl Deref for Shared {
     }
 }
 
-impl AsRef<Entry> for Shared {
+impl AsRef<Entry> for SharedEntry {
     fn as_ref(&self) -> &Entry {
         self
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0.entry, f)
     }
@@ -61,7 +61,7 @@ impl History {
     #[must_use]
     pub fn into_shared(self) -> Resumed {
         let Self { facts, entries, complete, has_more } = self;
-        History { facts, entries: entries.into_iter().map(Shared::from).collect(), complete, has_more }
+        History { facts, entries: entries.into_iter().map(SharedEntry::from).collect(), complete, has_more }
     }
 }
 

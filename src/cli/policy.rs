@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_CONFIG, PolicyArgs, load, mode, print, print_error};
-use crate::auth::policy::{Desk, Explanation, Policy};
+use crate::auth::policy::{Policy, PolicyExplainer, PolicyExplanation};
 use crate::config::{Config, Mode};
 use crate::gateway;
 
@@ -31,7 +31,7 @@ pub(super) fn run(args: &PolicyArgs) -> ExitCode {
     }
 }
 
-fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::StartError> {
+fn explain(args: &PolicyArgs, config: &Config) -> Result<PolicyExplanation, gateway::StartError> {
     let token = if args.token == "-" { standard_input()? } else { args.token.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -39,7 +39,7 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<Explanation, gateway::S
         let policy = gateway::build_policy(config, mode(args.dev), CancellationToken::new())?;
         let verifier = gateway::build_verifier(config)?;
         // No revocation list here, so a revoked token looks valid.
-        let desk = Desk { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
+        let desk = PolicyExplainer { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
         Ok(desk.explain(token.trim(), &args.room).await)
     })
 }
@@ -50,7 +50,7 @@ fn standard_input() -> Result<String, gateway::StartError> {
     Ok(token)
 }
 
-fn describe(explanation: &Explanation) -> String {
+fn describe(explanation: &PolicyExplanation) -> String {
     let mut text = if explanation.allowed { "allowed\n" } else { "denied\n" }.to_owned();
     let mut say = |what: &str, said: Option<&str>| {
         said.iter().for_each(|said| text.push_str(&format!("{what}: {}\n", said.trim())));

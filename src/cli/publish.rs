@@ -27,7 +27,7 @@ pub(super) enum Problem {
 }
 
 /// Where to publish.
-enum Target {
+enum PublishTarget {
     Redis(Box<Client>),
     Http { base: String, key: String },
 }
@@ -55,25 +55,25 @@ pub(super) fn run(args: &PublishArgs) -> ExitCode {
 
 fn publish_event(args: &PublishArgs, config: &Config) -> Result<Value, Problem> {
     let target = target(args, config)?;
-    let event = Event::read(args)?;
+    let event = CliEvent::read(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::Failed(format!("this process cannot run: {error}")))?;
     runtime.block_on(async {
         match target {
-            Target::Redis(client) => redis::publish_event(&client, config, &event).await,
-            Target::Http { base, key } => http::publish_event(&base, &key, &event).await,
+            PublishTarget::Redis(client) => redis::publish_event(&client, config, &event).await,
+            PublishTarget::Http { base, key } => http::publish_event(&base, &key, &event).await,
         }
     })
 }
 
 /// The target of the command line, else the configured Redis, else the gateway itself.
-fn target(args: &PublishArgs, config: &Config) -> Result<Target, Problem> {
+fn target(args: &PublishArgs, config: &Config) -> Result<PublishTarget, Problem> {
     if let Some(client) = client(args, config)? {
-        return Ok(Target::Redis(Box::new(client)));
+        return Ok(PublishTarget::Redis(Box::new(client)));
     }
     let base = args.http.clone().unwrap_or_else(|| http::configured_url(config));
     let key = args.key.clone().map_or_else(|| api_key(config), Ok)?;
-    Ok(Target::Http { base, key })
+    Ok(PublishTarget::Http { base, key })
 }
 
 /// `--redis` replaces the configured URL, and its user, password and certificates.
@@ -116,7 +116,7 @@ fn api_key(config: &Config) -> Result<String, Problem> {
 }
 
 /// The event as both ways send it.
-struct Event {
+struct CliEvent {
     rooms: Vec<String>,
     id: Option<String>,
     requires_ack: bool,
@@ -124,7 +124,7 @@ struct Event {
     members: Vec<(&'static str, String)>,
 }
 
-impl Event {
+impl CliEvent {
     fn read(args: &PublishArgs) -> Result<Self, Problem> {
         let payload = if args.payload == "-" { standard_input()? } else { args.payload.clone() };
         let mut members = vec![("type", quote_json(&args.kind)), ("payload", payload)];

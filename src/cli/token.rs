@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{EXIT_CONFIG, TokenArgs, load_leniently, print, print_error};
 use crate::auth::token::mint;
 use crate::clock::now_ms;
-use crate::config::{Auth, Config};
+use crate::config::{AuthConfig, Config};
 
 /// Lifetime of a token without `--ttl`.
 const USUAL_TTL: Duration = Duration::from_hours(1);
@@ -37,7 +37,7 @@ fn secret(config: &Config) -> Result<&str, String> {
     Ok(secret.expose())
 }
 
-fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
+fn claims(args: &TokenArgs, auth: &AuthConfig) -> Result<Map<String, Value>, String> {
     let ttl = args.ttl.unwrap_or_else(|| USUAL_TTL.min(auth.max_token_ttl));
     let mut claims = accepted_claims(auth, &args.sub, ttl);
     claims.extend(args.role.clone().map(|role| ("role".to_owned(), role.into())));
@@ -51,7 +51,7 @@ fn claims(args: &TokenArgs, auth: &Auth) -> Result<Map<String, Value>, String> {
 }
 
 /// The claims that a gateway with this configuration requires.
-pub(super) fn accepted_claims(auth: &Auth, sub: &str, ttl: Duration) -> Map<String, Value> {
+pub(super) fn accepted_claims(auth: &AuthConfig, sub: &str, ttl: Duration) -> Map<String, Value> {
     let now = now_ms() / 1000;
     let mut claims = Map::new();
     claims.insert("sub".to_owned(), sub.into());

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::token::accepted_claims;
 use crate::auth::token::mint;
-use crate::config::{Auth, Config, DevHost, Redis};
+use crate::config::{AuthConfig, Config, DevHost, RedisConfig};
 use crate::gateway::Gateway;
 
 /// Lifetime of the printed token, if `auth.max_token_ttl` allows it.
@@ -25,7 +25,7 @@ pub(super) fn print(config: &Config, gateway: &Gateway) -> Result<(), Box<dyn st
     Ok(())
 }
 
-fn claims(auth: &Auth) -> Map<String, Value> {
+fn claims(auth: &AuthConfig) -> Map<String, Value> {
     let mut claims = accepted_claims(auth, "dev", TOKEN_TTL.min(auth.max_token_ttl));
     claims.insert("role".to_owned(), "admin".into());
     claims
@@ -47,7 +47,7 @@ fn reachable_address(address: &str) -> String {
 }
 
 /// The options that `redis-cli` needs beside the URL.
-fn redis_cli_options(redis: &Redis) -> String {
+fn redis_cli_options(redis: &RedisConfig) -> String {
     let user = redis.username.as_ref().map(|name| format!(" --user {name}")).unwrap_or_default();
     let asks = redis.password.is_some() || redis.password_file.is_some();
     format!("{user}{}", if asks { " --askpass" } else { "" })

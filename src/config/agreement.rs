@@ -8,12 +8,12 @@ use std::{
 
 use url::Url;
 
-use crate::auth::keys::{Key, KeyError};
+use crate::auth::keys::{KeyError, VerifyingKey};
 
 use super::{
-    ByteSize, Config, Limits, Mode, api,
+    ByteSize, Config, LimitsConfig, Mode, api,
     error::Complaint,
-    report::Report,
+    report::LoadReport,
     secret::Secret,
     secret_file::{LONGEST, text},
     value::toml_string,
@@ -23,7 +23,7 @@ use super::{
 const SLOWEST: usize = 16;
 
 /// Checks the sound keys; one that has a complaint already is skipped.
-pub(super) fn check_agreement(config: &Config, mode: Mode, report: &mut Report) {
+pub(super) fn check_agreement(config: &Config, mode: Mode, report: &mut LoadReport) {
     listeners(config, report);
     namespaces(config, report);
     memory(config, report);
@@ -49,7 +49,7 @@ fn all_listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     clients.chain([("admin.listen", config.admin.listen)]).chain(api).collect()
 }
 
-fn listeners(config: &Config, report: &mut Report) {
+fn listeners(config: &Config, report: &mut LoadReport) {
     // A key that could not be parsed has its default here, and comparing that would mislead.
     if !report.are_sound(&["server.listen", "admin.listen", "api.listen"]) {
         return;
@@ -88,7 +88,7 @@ fn includes_host(every: IpAddr, one: IpAddr) -> bool {
 }
 
 /// Checks that publishes, histories and queues fit into the node's memory.
-fn check_node_memory(config: &Config, report: &mut Report) {
+fn check_node_memory(config: &Config, report: &mut LoadReport) {
     let limits = &config.limits;
     let keys = ["limits.memory", "limits.pending_publish_bytes", "limits.read_bytes", "limits.queue_bytes"];
     let (Some(memory), true) = (limits.memory, report.are_sound(&keys)) else { return };
@@ -107,7 +107,7 @@ impl Config {
 }
 
 /// Why a memory is too small for the limits. Histories count twice: kept, and on their way to sockets.
-fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
+fn too_small(memory: ByteSize, limits: &LimitsConfig) -> Option<Complaint> {
     let at_work = limits.pending_publish_bytes.get() + limits.read_bytes.get() * 2;
     // The other half is for connections, sessions and queues.
     if at_work > memory.get() / 2 {
@@ -121,7 +121,7 @@ fn too_small(memory: ByteSize, limits: &Limits) -> Option<Complaint> {
     None
 }
 
-fn namespaces(config: &Config, report: &mut Report) {
+fn namespaces(config: &Config, report: &mut LoadReport) {
     if !report.are_sound(&["server.namespace", "server.aliases"]) {
         return;
     }
@@ -135,7 +135,7 @@ fn namespaces(config: &Config, report: &mut Report) {
     }
 }
 
-fn memory(config: &Config, report: &mut Report) {
+fn memory(config: &Config, report: &mut LoadReport) {
     let remembered = config.history.memory;
     if !report.are_sound(&["history.memory", "history.ttl"]) {
         return;
@@ -154,7 +154,7 @@ fn memory(config: &Config, report: &mut Report) {
 }
 
 /// Checks that a queue holds two events. With less, every socket would be closed at the first large event.
-fn queue(config: &Config, report: &mut Report) {
+fn queue(config: &Config, report: &mut LoadReport) {
     let least = config.limits.event_bytes.get() * 2;
     if config.limits.queue_bytes.get() < least && report.are_sound(&["limits.queue_bytes", "limits.event_bytes"]) {
         let remedy = format!("make it {least} bytes or more, or limits.event_bytes smaller");
@@ -164,7 +164,7 @@ fn queue(config: &Config, report: &mut Report) {
 
 /// Checks that ids outlive two lease terms: a successor publishes unacknowledged entries again, and only their ids
 /// identify the copies.
-fn lease(config: &Config, report: &mut Report) {
+fn lease(config: &Config, report: &mut LoadReport) {
     // Without Redis there is no ingest stream.
     let sound = report.are_sound(&["ingest.lease", "history.id_window"]);
     if sound && config.redis.url.is_some() && config.history.id_window < config.ingest.lease * 2 {
@@ -173,7 +173,7 @@ fn lease(config: &Config, report: &mut Report) {
     }
 }
 
-fn key_files(config: &Config, report: &mut Report) {
+fn key_files(config: &Config, report: &mut LoadReport) {
     for path in &config.auth.public_key_file {
         if let Some(complaint) = key_file(path) {
             report.reject_value("auth.public_key_file", complaint);
@@ -190,7 +190,7 @@ fn key_file(path: &Path) -> Option<Complaint> {
             complain("holds a private key", "give the public key only; `openssl pkey -pubout` makes it")
         }
         Ok(pem) if !pem.contains("-----BEGIN ") => complain("is not PEM", "give a public key in PEM"),
-        Ok(_) => match Key::from_file(path).err()? {
+        Ok(_) => match VerifyingKey::from_file(path).err()? {
             KeyError::File { error, .. } => {
                 complain(&format!("cannot be read: {error}"), "name a PEM file this user may read")
             }
@@ -204,7 +204,7 @@ fn key_file(path: &Path) -> Option<Complaint> {
 }
 
 /// Checks the JWKS settings. Keys from a network that others can write to would admit any client.
-fn check_jwks_url(config: &Config, report: &mut Report) {
+fn check_jwks_url(config: &Config, report: &mut LoadReport) {
     let auth = &config.auth;
     let Some(url) = auth.jwks_url.as_ref().and_then(|url| Url::parse(url).ok()) else { return };
     if url.scheme() == "http" && !is_loopback(&url) && !auth.jwks_insecure {
@@ -221,13 +221,13 @@ fn check_jwks_url(config: &Config, report: &mut Report) {
 }
 
 /// Checks what a gateway needs and a publishing command does not.
-pub(super) fn check_serving(config: &Config, report: &mut Report) {
+pub(super) fn check_serving(config: &Config, report: &mut LoadReport) {
     super::redis::check_url(&config.redis, report);
     verifying_key(config, report);
 }
 
 /// Checks that there is a key: without one every client would be refused.
-fn verifying_key(config: &Config, report: &mut Report) {
+fn verifying_key(config: &Config, report: &mut LoadReport) {
     let auth = &config.auth;
     let keys = ["auth.hs256_secret", "auth.hs256_secret_file", "auth.public_key_file", "auth.jwks_url"];
     let none = auth.hs256_secret.is_empty() && auth.public_key_file.is_empty() && auth.jwks_url.is_none();
@@ -238,7 +238,7 @@ fn verifying_key(config: &Config, report: &mut Report) {
     }
 }
 
-fn check_production(config: &Config, report: &mut Report) {
+fn check_production(config: &Config, report: &mut LoadReport) {
     // The key that the secret came by, so that the complaint names the right one.
     let in_file = report.is_set("auth.hs256_secret_file") && !report.is_set("auth.hs256_secret");
     let key = if in_file { "auth.hs256_secret_file" } else { "auth.hs256_secret" };
@@ -250,7 +250,7 @@ fn check_production(config: &Config, report: &mut Report) {
 
 /// Checks development. Its secrets are public and its policy is open, so nothing beyond this machine may reach it,
 /// unless the operator says so twice: by the address, and by the name that devices use.
-fn check_development(config: &Config, mode: Mode, report: &mut Report) {
+fn check_development(config: &Config, mode: Mode, report: &mut LoadReport) {
     for (key, address) in all_listeners(config) {
         // The API and admin listeners stay on loopback in any case.
         let named = key == "server.listen" && mode == Mode::DevNamed;

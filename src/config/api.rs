@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use super::{
     Config, Mode,
     error::Complaint,
-    report::Report,
+    report::LoadReport,
     rule::{bearer, bearer_file, between, each, some},
-    scope::Scope,
+    scope::ConfigTable,
     secret::Secret,
     secret_file::SecretFile,
     section::{Section, section},
@@ -142,7 +142,7 @@ impl Bearer<'_> {
 }
 
 /// Reads `[api.keys]`.
-fn read_keys(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig> {
+fn read_keys(scope: &mut ConfigTable<'_>, mode: Mode) -> BTreeMap<String, ApiKeyConfig> {
     let mut keys = BTreeMap::new();
     for name in scope.names() {
         // The name becomes the value of a metric's label.
@@ -171,7 +171,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The missing parts of a named key.
-fn missing_keys(scope: &Scope<'_>) -> Vec<Complaint> {
+fn missing_keys(scope: &ConfigTable<'_>) -> Vec<Complaint> {
     let set = |key: &str| scope.report.is_set(&format!("{}.{key}", scope.path));
     let mut complaints = Vec::new();
     if !set("key") && !set("key_file") {
@@ -184,7 +184,7 @@ fn missing_keys(scope: &Scope<'_>) -> Vec<Complaint> {
 }
 
 /// Checks that the keys agree.
-pub(super) fn check_keys(config: &Config, mode: Mode, report: &mut Report) {
+pub(super) fn check_keys(config: &Config, mode: Mode, report: &mut LoadReport) {
     one_place("api", report);
     for name in config.api.keys.keys() {
         one_place(&format!("api.keys.{name}"), report);
@@ -208,7 +208,7 @@ pub(super) fn check_keys(config: &Config, mode: Mode, report: &mut Report) {
 }
 
 /// Reports a key that is set in two places: it is open which of them counts.
-fn one_place(path: &str, report: &mut Report) {
+fn one_place(path: &str, report: &mut LoadReport) {
     let (key, file) = (format!("{path}.key"), format!("{path}.key_file"));
     if let Some(origin) = report.origin(&key).filter(|_| report.is_set(&file)) {
         let problem = format!("is set, and {key} is too (from {origin})");

@@ -14,7 +14,7 @@ use crate::auth::policy::defaults::UPDATE_LOCATION;
 section! {
     /// The tokens that are trusted, and for how long. Production needs `hs256_secret`, `hs256_secret_file`,
     /// `public_key_file` or `jwks_url`; a token is good if any key of theirs signed it.
-    pub struct Auth for mode {
+    pub struct AuthConfig for mode {
         /// The secret of tokens signed with HS256, HS384 or HS512, 32 bytes at least: a shorter one can be guessed
         /// offline from a single token. A list of them, so that a new one can be trusted before the old one is
         /// retired; `hallway token` signs with the first. A variable has one. No default; with --dev a fixed, public

@@ -6,8 +6,8 @@ use url::Url;
 
 use super::{
     Config,
-    error::{Complaint, Verdict},
-    report::Report,
+    error::{CheckResult, Complaint},
+    report::LoadReport,
     rule::{between, each},
     secret::Secret,
     secret_file::SecretFile,
@@ -25,7 +25,7 @@ section! {
     /// status 200 and {"allow":true,"ttl":30}. Without `ttl`, in seconds, its answer holds for this request only.
     /// Anything else is no answer: the client gets `unavailable`, and leaves a room that gets no answer when it
     /// refreshes its token.
-    pub struct Authorizer for mode {
+    pub struct AuthorizerConfig for mode {
         /// Where to ask. Redirects are not followed, and no proxy is used.
         url: Option<String> = None, check each(address), eg r#""https://authz.internal/hallway""#;
 
@@ -56,7 +56,7 @@ section! {
     }
 }
 
-impl Authorizer {
+impl AuthorizerConfig {
     /// The secret, from either key.
     #[must_use]
     pub fn bearer(&self) -> Option<&Secret> {
@@ -65,7 +65,7 @@ impl Authorizer {
 }
 
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
-fn address(url: &String) -> Verdict {
+fn address(url: &String) -> CheckResult {
     let parsed = Url::parse(url).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
     let Some(url) = parsed else {
         return Err(Complaint::new("is not an HTTP URL", "write https://host[:port]/path, or http://"));
@@ -77,7 +77,7 @@ fn address(url: &String) -> Verdict {
     Err(Complaint::new("holds a name or a password", "take them out, and use authorizer.secret"))
 }
 
-fn in_a_header(secret: &Secret) -> Verdict {
+fn in_a_header(secret: &Secret) -> CheckResult {
     if !secret.expose().is_empty() && secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
@@ -85,12 +85,12 @@ fn in_a_header(secret: &Secret) -> Verdict {
     Err(Complaint::new("cannot be sent in a header", remedy))
 }
 
-fn in_a_headers_file(file: &SecretFile) -> Verdict {
+fn in_a_headers_file(file: &SecretFile) -> CheckResult {
     file.check_secret(in_a_header)
 }
 
 /// Checks that an authorizer is named where a class asks for one, and that it has one secret.
-pub(super) fn check(config: &Config, report: &mut Report) {
+pub(super) fn check(config: &Config, report: &mut LoadReport) {
     if config.authorizer.url.is_none() && report.are_sound(&["authorizer.url"]) {
         for (form, _) in config.rooms.iter().filter(|(_, class)| class.authorizer) {
             let key = format!("rooms.{}.authorizer", toml_string(form));

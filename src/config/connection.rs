@@ -9,7 +9,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 section! {
     /// The TCP side of a client's connection.
-    pub struct Wire for mode {
+    pub struct ConnectionConfig for mode {
         /// How long a socket may accept not one byte of its queue, 1ms to 1h. Then it is closed. Progress counts, not
         /// age: a slow network that moves is left alone.
         write_deadline: Duration = Duration::from_secs(10), check between(MILLI, HOUR);

@@ -6,7 +6,7 @@ use super::{
     error::{Complaint, Origin},
     nearest::nearest,
     raw::Raw,
-    report::Report,
+    report::LoadReport,
 };
 
 /// The prefix of every variable of the gateway.
@@ -29,7 +29,7 @@ impl Variables {
     pub(super) fn collect_known(
         environment: impl Iterator<Item = (String, String)>,
         paths: &[String],
-        report: &mut Report,
+        report: &mut LoadReport,
     ) -> Self {
         let known: BTreeMap<String, &String> = paths.iter().map(|path| (variable(path), path)).collect();
         let ours = environment.filter(|(name, text)| name.starts_with(PREFIX) && !is_service_link(name, text));

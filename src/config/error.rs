@@ -43,7 +43,7 @@ pub(super) struct Complaint {
 }
 
 /// The verdict of a check.
-pub(super) type Verdict = Result<(), Complaint>;
+pub(super) type CheckResult = Result<(), Complaint>;
 
 impl Complaint {
     pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {

@@ -3,8 +3,8 @@
 use super::{
     environment::variable,
     rooms::default_types,
-    section::Key,
-    value::{Value, toml_string},
+    section::ConfigKey,
+    value::{ConfigValue, toml_string},
 };
 
 const HEAD: &str = r"# Hallway's configuration, made by `hallway example-config`.
@@ -59,7 +59,7 @@ const LATER: &str =
     "\n# ---- Not in effect in this version: known and checked, and `serve` warns where one is set ----\n";
 
 /// A section's name, its description, and its keys.
-pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<Key>);
+pub(super) type SectionDoc = (&'static str, &'static [&'static str], Vec<ConfigKey>);
 
 /// Writes the whole file. Sections with nothing but later keys come last.
 pub(super) fn write(sections: &[SectionDoc]) -> String {
@@ -79,7 +79,7 @@ pub(super) fn write(sections: &[SectionDoc]) -> String {
 }
 
 fn write_section(text: &mut String, (name, about, keys): &SectionDoc) {
-    let (later, active): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.later);
+    let (later, active): (Vec<&ConfigKey>, Vec<&ConfigKey>) = keys.iter().partition(|key| key.later);
     text.push('\n');
     about.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
     text.push_str(&format!("[{name}]\n"));
@@ -94,7 +94,7 @@ fn write_section(text: &mut String, (name, about, keys): &SectionDoc) {
     later.iter().for_each(|key| write_key(text, name, key));
 }
 
-fn write_key(text: &mut String, section: &str, key: &Key) {
+fn write_key(text: &mut String, section: &str, key: &ConfigKey) {
     text.push('\n');
     key.doc.iter().for_each(|line| text.push_str(&format!("#{line}\n")));
     if let Some(sample) = key.sample {

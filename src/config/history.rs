@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 section! {
     /// How much of a room's past a client can still ask for. A class under `[rooms]` may say otherwise.
-    pub struct History for mode {
+    pub struct HistoryConfig for mode {
         /// Most events kept per room, 0 to 100000; 0 keeps none. A client reads a hundred in one go after an absence.
         max_events: u64 = 100, check between(0, 100_000);
 

@@ -9,7 +9,7 @@ use super::{
 
 section! {
     /// Ways in for events beside the Redis function and HTTP: the stream `hallway:ingest`.
-    pub struct Ingest for mode {
+    pub struct IngestConfig for mode {
         /// How long a node keeps the lease of the ingest stream without renewing it, 500ms to 5m. When the node dies,
         /// events wait this long for the next one; longer than any hiccup of a healthy Redis.
         lease: Duration = Duration::from_secs(6), check between(Duration::from_millis(500), Duration::from_mins(5));

@@ -11,7 +11,7 @@ const MANY: u32 = 10_000_000;
 
 section! {
     /// Caps, so that no client, event or queue can take the whole node.
-    pub struct Limits for mode {
+    pub struct LimitsConfig for mode {
         /// Longest event as JSON, 1KiB to 1MiB. A larger one is refused at publish. Every member of a room gets a
         /// copy: 64 KiB to a thousand sockets is 64 MiB.
         event_bytes: ByteSize = ByteSize::kib(64), check between(ByteSize::kib(1), ByteSize::mib(1));

@@ -8,10 +8,10 @@ use std::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     raw::Raw,
     secret_file::text,
-    value::Value,
+    value::ConfigValue,
 };
 
 /// Bytes of the longest file: more than any bundle of authorities.
@@ -72,7 +72,7 @@ impl fmt::Debug for PemFile {
     }
 }
 
-impl Value for PemFile {
+impl ConfigValue for PemFile {
     const KIND: &'static str = "a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -95,7 +95,7 @@ impl Value for PemFile {
 }
 
 /// Checks that a file has certificates of authorities.
-pub(super) fn authorities(file: &PemFile) -> Verdict {
+pub(super) fn authorities(file: &PemFile) -> CheckResult {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in file.certificates()? {
         // A leaf certificate cannot vouch for another; TLS would fail at every connect.
@@ -107,11 +107,11 @@ pub(super) fn authorities(file: &PemFile) -> Verdict {
 }
 
 /// Checks that a file has a certificate, with those that link it to its authority.
-pub(super) fn certificates(file: &PemFile) -> Verdict {
+pub(super) fn certificates(file: &PemFile) -> CheckResult {
     file.certificates().map(|_| ())
 }
 
 /// Checks that a file has a private key without a password.
-pub(super) fn private_key(file: &PemFile) -> Verdict {
+pub(super) fn private_key(file: &PemFile) -> CheckResult {
     file.private_key().map(|_| ())
 }

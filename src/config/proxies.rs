@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     raw::Raw,
-    value::{Value, mismatch, toml_string},
+    value::{ConfigValue, mismatch, toml_string},
 };
 
 /// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED: u8 = 96;
 
-impl Value for IpNet {
+impl ConfigValue for IpNet {
     const KIND: &'static str = "an IP address or a network such as 10.0.0.0/8 or fd00::/8";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -39,7 +39,7 @@ fn canonical(net: IpNet) -> IpNet {
 }
 
 /// Refuses a network of all addresses: a trusted proxy decides about a client's address.
-pub(super) fn narrow(net: &IpNet) -> Verdict {
+pub(super) fn narrow(net: &IpNet) -> CheckResult {
     if net.prefix_len() > 0 {
         return Ok(());
     }

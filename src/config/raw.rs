@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::de::{DeTable, DeValue};
 
 /// A TOML table, by key.
-pub(super) type Table = BTreeMap<String, Entry>;
+pub(super) type RawTable = BTreeMap<String, RawEntry>;
 
 /// A value of the file, with its line.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct RawEntry {
     pub(super) value: Raw,
     pub(super) line: usize,
 }
@@ -22,7 +22,7 @@ pub(super) enum Raw {
     Integer(i128),
     Boolean(bool),
     List(Vec<Raw>),
-    Table(Table),
+    Table(RawTable),
     /// Neither of these; the text says which kind, for the complaint.
     Other(&'static str),
 }
@@ -31,7 +31,7 @@ pub(super) enum Raw {
 pub(super) type SyntaxError = (usize, String);
 
 /// Parses a whole file. Gives the table or all syntax errors.
-pub(super) fn parse(text: &str) -> Result<Table, Vec<SyntaxError>> {
+pub(super) fn parse(text: &str) -> Result<RawTable, Vec<SyntaxError>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table(root.get_ref(), text));
@@ -41,9 +41,9 @@ pub(super) fn parse(text: &str) -> Result<Table, Vec<SyntaxError>> {
     Err(errors.iter().map(located).collect())
 }
 
-fn table(source: &DeTable<'_>, text: &str) -> Table {
+fn table(source: &DeTable<'_>, text: &str) -> RawTable {
     let entry =
-        |value: &DeValue<'_>, span| Entry { value: Raw::from_toml(value, text), line: line_of(text, Some(span)) };
+        |value: &DeValue<'_>, span| RawEntry { value: Raw::from_toml(value, text), line: line_of(text, Some(span)) };
     source.iter().map(|(key, value)| (key.get_ref().to_string(), entry(value.get_ref(), key.span()))).collect()
 }
 

@@ -21,7 +21,7 @@ const MILLI: Duration = Duration::from_millis(1);
 
 section! {
     /// The Redis that carries events between nodes and keeps their history.
-    pub struct Redis for mode {
+    pub struct RedisConfig for mode {
         /// URL of the Redis (7 or newer, or Valkey): `redis://`, `rediss://` (TLS) or `unix://`. Without one the gateway is
         /// a single process with its history in memory. With one a Redis that is down means not ready, never a
         /// silent fall back to memory.

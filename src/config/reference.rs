@@ -1,7 +1,7 @@
 //! `docs/configuration.md`: a table of all keys, generated from their declarations. The long form, with the reason of
 //! each default, is `hallway example-config`.
 
-use super::{example::SectionDoc, section::Key};
+use super::{example::SectionDoc, section::ConfigKey};
 
 const HEAD: &str = "<!-- Written by `hallway reference configuration`. -->
 # Which settings are there?
@@ -37,7 +37,7 @@ pub(super) fn page(sections: &[SectionDoc]) -> String {
     page
 }
 
-fn row(key: &Key) -> String {
+fn row(key: &ConfigKey) -> String {
     let default = match (&key.default, key.sample) {
         (Some(default), _) => format!("`{}`", default.replace('|', "\\|")),
         // A key without a default has a sample to copy.

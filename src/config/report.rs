@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     error::{Complaint, ConfigError, Origin},
-    raw::{self, Table},
+    raw::{self, RawTable},
 };
 
 /// The findings of a load so far.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct LoadReport {
     /// In the order of discovery.
     errors: Vec<ConfigError>,
     /// Where each set key comes from.
@@ -23,7 +23,7 @@ pub(super) struct Report {
     pub(super) file_unknown: bool,
 }
 
-impl Report {
+impl LoadReport {
     /// Records that a key was set.
     pub(super) fn note_origin(&mut self, key: &str, origin: &Origin) {
         self.origins.insert(key.to_owned(), origin.clone());
@@ -63,7 +63,7 @@ impl Report {
 }
 
 /// Reads the file into a table. On failure it is empty, and the reasons are reported.
-pub(super) fn read_file(path: &Path, report: &mut Report) -> Table {
+pub(super) fn read_file(path: &Path, report: &mut LoadReport) -> RawTable {
     let place = |line| Origin::File { path: path.to_owned(), line };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -72,7 +72,7 @@ pub(super) fn read_file(path: &Path, report: &mut Report) -> Table {
             report.file_unknown = true;
             let complaint = Complaint::new(format!("cannot be read: {error}"), "name a TOML file this user may read");
             report.add("(file)", place(None), complaint);
-            return Table::new();
+            return RawTable::new();
         }
     };
     raw::parse(&text).unwrap_or_else(|errors| {
@@ -81,6 +81,6 @@ pub(super) fn read_file(path: &Path, report: &mut Report) -> Table {
             let complaint = Complaint::new(format!("is not TOML: {message}"), "correct that line");
             report.add("(file)", place(Some(line)), complaint);
         }
-        Table::new()
+        RawTable::new()
     })
 }

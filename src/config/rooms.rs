@@ -11,13 +11,13 @@ use hallway_rooms::{
 use super::{
     Mode,
     error::Complaint,
-    report::Report,
+    report::LoadReport,
     rule::{CONDITION, between, each, member},
-    scope::Scope,
+    scope::ConfigTable,
     section::{Section, section},
     value::{toml_string, words},
 };
-use crate::auth::policy::{Expression, Subject, defaults};
+use crate::auth::policy::{Expression, RuleSubject, defaults};
 
 /// The longest `ttl` of a class's history; the same as that of `history.ttl`.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -69,7 +69,7 @@ pub(super) fn default_types() -> BTreeMap<String, TypeConfig> {
 }
 
 /// Reads `[rooms]`: every class that the file names, by form.
-pub(super) fn read_rooms(scope: &mut Scope<'_>, mode: Mode) -> BTreeMap<String, RoomClassConfig> {
+pub(super) fn read_rooms(scope: &mut ConfigTable<'_>, mode: Mode) -> BTreeMap<String, RoomClassConfig> {
     let mut seen = Vec::new();
     let mut rooms = BTreeMap::new();
     for name in scope.names() {
@@ -94,7 +94,7 @@ fn unseen_form(name: &str, seen: &[Form]) -> Result<Form, Complaint> {
     }
 }
 
-fn read_room(scope: &mut Scope<'_>, form: &Form, mode: Mode) -> RoomClassConfig {
+fn read_room(scope: &mut ConfigTable<'_>, form: &Form, mode: Mode) -> RoomClassConfig {
     scope.refuse_unknown(&["join", "authorizer", "history", "delivery", "presence"]);
     RoomClassConfig {
         join: read_join(scope, form),
@@ -105,8 +105,8 @@ fn read_room(scope: &mut Scope<'_>, form: &Form, mode: Mode) -> RoomClassConfig 
     }
 }
 
-fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
-    let compile = |text: &str| Expression::compile(text, Subject::Room(form));
+fn read_join(scope: &mut ConfigTable<'_>, form: &Form) -> Option<Expression> {
+    let compile = |text: &str| Expression::compile(text, RuleSubject::Room(form));
     let compiles =
         each(|text: &String| compile(text).map(|_| ()).map_err(|error| Complaint::new(error.to_string(), CONDITION)));
     let text: Option<String> = scope.key("join", None, &[&compiles]);
@@ -116,7 +116,7 @@ fn read_join(scope: &mut Scope<'_>, form: &Form) -> Option<Expression> {
 
 /// Checks that no class admits users to rooms that another one guards. A class inherits the rule of one that covers
 /// it. One that takes only some rooms away from another inherits none that was meant for them.
-pub(super) fn check_classes(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut Report) {
+pub(super) fn check_classes(rooms: &BTreeMap<String, RoomClassConfig>, report: &mut LoadReport) {
     for (name, _) in rooms.iter().filter(|(_, class)| class.join.is_none()) {
         let Ok(form) = name.parse::<Form>() else { continue };
         let built_in = BUILT_IN.iter().map(|name| (*name, None));
@@ -140,7 +140,7 @@ fn splits_form(form: &Form, other: &Form) -> bool {
 }
 
 /// Reads `[types]` over the defaults.
-pub(super) fn read_types(scope: &mut Scope<'_>) -> BTreeMap<String, TypeConfig> {
+pub(super) fn read_types(scope: &mut ConfigTable<'_>) -> BTreeMap<String, TypeConfig> {
     let mut types = default_types();
     for name in scope.names() {
         if name.parse::<EventType>().is_err() {

@@ -6,13 +6,13 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     public_key,
     secret::Secret,
     secret_file::SecretFile,
-    value::Value,
+    value::ConfigValue,
 };
-use crate::auth::policy::{Expression, Subject};
+use crate::auth::policy::{Expression, RuleSubject};
 
 /// Bytes of the shortest secret: 256 bits, the least for HMAC-SHA256 (RFC 7518, 3.2) and for API keys.
 const SECRET_BYTES: usize = 32;
@@ -20,7 +20,7 @@ const SECRET_BYTES: usize = 32;
 /// A check on a value: a function, or one that can also say which values it takes.
 pub(super) trait Rule<T> {
     /// Whether the value is fine.
-    fn check_value(&self, value: &T) -> Verdict;
+    fn check_value(&self, value: &T) -> CheckResult;
 
     /// The least and the greatest value as an operator writes them, where there are such: what the prose must say.
     #[cfg(test)]
@@ -29,8 +29,8 @@ pub(super) trait Rule<T> {
     }
 }
 
-impl<T, F: Fn(&T) -> Verdict> Rule<T> for F {
-    fn check_value(&self, value: &T) -> Verdict {
+impl<T, F: Fn(&T) -> CheckResult> Rule<T> for F {
+    fn check_value(&self, value: &T) -> CheckResult {
         self(value)
     }
 }
@@ -43,12 +43,12 @@ pub(super) const fn between<T>(low: T, high: T) -> Between<T> {
     Between([low, high])
 }
 
-fn without_quotes(value: &impl Value) -> String {
+fn without_quotes(value: &impl ConfigValue) -> String {
     value.shown().unwrap_or_default().replace('"', "")
 }
 
-impl<T: Value + PartialOrd> Rule<T> for Between<T> {
-    fn check_value(&self, value: &T) -> Verdict {
+impl<T: ConfigValue + PartialOrd> Rule<T> for Between<T> {
+    fn check_value(&self, value: &T) -> CheckResult {
         let Self([low, high]) = self;
         if (low..=high).contains(&value) {
             return Ok(());
@@ -75,7 +75,7 @@ impl<R: Rule<T>, T: 'static, C> Rule<C> for Each<R, T>
 where
     for<'a> &'a C: IntoIterator<Item = &'a T>,
 {
-    fn check_value(&self, items: &C) -> Verdict {
+    fn check_value(&self, items: &C) -> CheckResult {
         items.into_iter().try_for_each(|item| self.0.check_value(item))
     }
 
@@ -86,7 +86,7 @@ where
 }
 
 /// A list that is not empty.
-pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
+pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> CheckResult {
     |list| {
         if list.is_empty() { Err(Complaint::new("is empty", "name at least one")) } else { Ok(()) }
     }
@@ -94,7 +94,7 @@ pub(super) fn some<T>() -> impl Fn(&Vec<T>) -> Verdict {
 
 /// The name of a JSON object's member.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
-pub(super) fn member(name: &String) -> Verdict {
+pub(super) fn member(name: &String) -> CheckResult {
     let fine = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if fine { Ok(()) } else { Err(Complaint::new("is no name of a member", "use 1 to 64 letters, digits and `_`")) }
 }
@@ -105,14 +105,14 @@ pub(super) const CONDITION: &str = "write CEL over `claims`, `room` (its parts),
 
 /// A condition on a user, without a room.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
-pub(super) fn locating(text: &String) -> Verdict {
+pub(super) fn locating(text: &String) -> CheckResult {
     let remedy = "write CEL over `claims`, `now` (seconds), `staff` and `agent`, as in: agent != null";
-    let compiled = Expression::compile(text, Subject::User);
+    let compiled = Expression::compile(text, RuleSubject::User);
     compiled.map(|_| ()).map_err(|error| Complaint::new(error.to_string(), remedy))
 }
 
 /// A secret too long to be guessed.
-pub(super) fn strong(secret: &Secret) -> Verdict {
+pub(super) fn strong(secret: &Secret) -> CheckResult {
     let length = secret.expose().len();
     if length >= SECRET_BYTES {
         return Ok(());
@@ -125,7 +125,7 @@ pub(super) fn strong(secret: &Secret) -> Verdict {
 
 /// A secret to sign tokens with: strong, and not a key of another kind. A public key in its place would admit any client
 /// who can read it.
-pub(super) fn shared_secret(secret: &Secret) -> Verdict {
+pub(super) fn shared_secret(secret: &Secret) -> CheckResult {
     // Before its length: a public key is long enough.
     if public_key::looks_like_one(secret.expose()) {
         let what = if secret.expose().contains("-----BEGIN ") { "a key in PEM" } else { "a public key" };
@@ -139,7 +139,7 @@ pub(super) fn shared_secret(secret: &Secret) -> Verdict {
 
 /// The URL of a JWKS: with a host, and without a password, which logs would display.
 #[expect(clippy::ptr_arg, reason = "checks take a reference to the type of the key")]
-pub(super) fn jwks_url(url: &String) -> Verdict {
+pub(super) fn jwks_url(url: &String) -> CheckResult {
     let plain = |url: &Url| url.has_host() && url.username().is_empty() && url.password().is_none();
     let good = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && plain(&url));
     if good {
@@ -149,7 +149,7 @@ pub(super) fn jwks_url(url: &String) -> Verdict {
 }
 
 /// An API key that cannot be guessed and that a header can carry.
-pub(super) fn bearer(secret: &Secret) -> Verdict {
+pub(super) fn bearer(secret: &Secret) -> CheckResult {
     strong(secret)?;
     if secret.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return Ok(());
@@ -159,12 +159,12 @@ pub(super) fn bearer(secret: &Secret) -> Verdict {
 }
 
 /// The same for a key in a file.
-pub(super) fn bearer_file(file: &SecretFile) -> Verdict {
+pub(super) fn bearer_file(file: &SecretFile) -> CheckResult {
     file.check_secret(bearer)
 }
 
 /// A URL of the durable store.
-pub(super) fn store_url(url: &Secret) -> Verdict {
+pub(super) fn store_url(url: &Secret) -> CheckResult {
     let known = ["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
     if known {
         return Ok(());
@@ -173,7 +173,7 @@ pub(super) fn store_url(url: &Secret) -> Verdict {
 }
 
 /// A Socket.IO namespace that a packet can carry: `,` ends it, and `?` begins its query.
-pub(super) fn namespace(name: &String) -> Verdict {
+pub(super) fn namespace(name: &String) -> CheckResult {
     let forbidden = |c: char| matches!(c, ',' | '?') || c.is_whitespace() || c.is_control();
     if name.starts_with('/') && !name.contains(forbidden) {
         return Ok(());
@@ -185,7 +185,7 @@ pub(super) fn namespace(name: &String) -> Verdict {
 }
 
 /// `[a-z][a-z0-9_]{0,31}`: safe in key names, in the name of a Lua library, and in an ACL pattern.
-pub(super) fn redis_prefix(prefix: &String) -> Verdict {
+pub(super) fn redis_prefix(prefix: &String) -> CheckResult {
     let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let first = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     if first && prefix.len() <= 32 && prefix.bytes().all(rest) {
@@ -196,7 +196,7 @@ pub(super) fn redis_prefix(prefix: &String) -> Verdict {
 
 /// A log filter without surprises: a bare word that is not a level would be taken for a target, and silence
 /// everything else.
-pub(super) fn log_filter(filter: &String) -> Verdict {
+pub(super) fn log_filter(filter: &String) -> CheckResult {
     // The filter's parser accepts any word as a target, so it cannot be relied on to find a misspelt level.
     let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str());
     let said = |part: &str| part.contains(['=', '[', ']', '}']) || level(part.trim());
@@ -210,7 +210,7 @@ pub(super) fn log_filter(filter: &String) -> Verdict {
 }
 
 /// An emitter dialect of the Redis contract.
-pub(super) fn emitter(dialect: &String) -> Verdict {
+pub(super) fn emitter(dialect: &String) -> CheckResult {
     if ["socket.io", "python-socketio"].contains(&dialect.as_str()) {
         return Ok(());
     }

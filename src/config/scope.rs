@@ -6,49 +6,49 @@ use super::{
     environment::Variables,
     error::{Complaint, Origin},
     nearest::nearest,
-    raw::{Entry, Raw, Table},
-    report::Report,
+    raw::{Raw, RawEntry, RawTable},
+    report::LoadReport,
     rule::Rule,
-    value::{Value, mismatch, toml_string},
+    value::{ConfigValue, mismatch, toml_string},
 };
 
 /// The sources of a load. The file's path is kept for its errors.
 #[derive(Debug)]
-pub(super) struct Sources<'a> {
+pub(super) struct ConfigSources<'a> {
     pub(super) path: &'a Path,
     pub(super) variables: &'a Variables,
 }
 
 /// One table of the file, with the variables over its keys.
 #[derive(Debug)]
-pub(super) struct Scope<'a> {
+pub(super) struct ConfigTable<'a> {
     /// The table's path: `server`, `rooms."order:{orderId}"`.
     pub(super) path: String,
     /// None where the file does not have the table.
-    table: Option<&'a Table>,
-    sources: &'a Sources<'a>,
-    pub(super) report: &'a mut Report,
+    table: Option<&'a RawTable>,
+    sources: &'a ConfigSources<'a>,
+    pub(super) report: &'a mut LoadReport,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> ConfigTable<'a> {
     /// The whole file.
-    pub(super) fn root(table: &'a Table, sources: &'a Sources<'a>, report: &'a mut Report) -> Self {
+    pub(super) fn root(table: &'a RawTable, sources: &'a ConfigSources<'a>, report: &'a mut LoadReport) -> Self {
         Self { path: String::new(), table: Some(table), sources, report }
     }
 
     /// A table inside this one. It is empty, and reported, where the key has another type.
-    pub(super) fn child(&mut self, name: &str) -> Scope<'_> {
+    pub(super) fn child(&mut self, name: &str) -> ConfigTable<'_> {
         let path = self.path_of(name);
         let table = match self.table.and_then(|table| table.get(name)) {
             None => None,
-            Some(Entry { value: Raw::Table(table), .. }) => Some(table),
+            Some(RawEntry { value: Raw::Table(table), .. }) => Some(table),
             Some(entry) => {
                 let complaint = mismatch(entry.value.kind(), "a table");
                 self.report.add(&path, self.sources.origin(entry), complaint);
                 None
             }
         };
-        Scope { path, table, sources: self.sources, report: self.report }
+        ConfigTable { path, table, sources: self.sources, report: self.report }
     }
 
     /// Whether the file has no such table.
@@ -62,7 +62,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The key's value: the variable's, else the file's, else the default. Both are checked, whichever wins.
-    pub(super) fn key<T: Value>(&mut self, name: &str, default: T, rules: &[&dyn Rule<T>]) -> T {
+    pub(super) fn key<T: ConfigValue>(&mut self, name: &str, default: T, rules: &[&dyn Rule<T>]) -> T {
         let path = self.path_of(name);
         let sources = self.sources;
         let entry = self.table.and_then(|table| table.get(name));
@@ -74,7 +74,13 @@ impl<'a> Scope<'a> {
         from_variable.or(from_file).unwrap_or(default)
     }
 
-    fn accept_value<T: Value>(&mut self, path: &str, origin: Origin, raw: &Raw, rules: &[&dyn Rule<T>]) -> Option<T> {
+    fn accept_value<T: ConfigValue>(
+        &mut self,
+        path: &str,
+        origin: Origin,
+        raw: &Raw,
+        rules: &[&dyn Rule<T>],
+    ) -> Option<T> {
         // Before the parse: a key with a bad value counts as set, or a second complaint would call it missing.
         self.report.note_origin(path, &origin);
         let checked = T::parse(raw).and_then(|value| {
@@ -113,8 +119,8 @@ impl<'a> Scope<'a> {
     }
 }
 
-impl Sources<'_> {
-    fn origin(&self, entry: &Entry) -> Origin {
+impl ConfigSources<'_> {
+    fn origin(&self, entry: &RawEntry) -> Origin {
         Origin::File { path: self.path.to_owned(), line: Some(entry.line) }
     }
 }

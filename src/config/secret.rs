@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::{
     error::Complaint,
     raw::Raw,
-    value::{Value, mismatch},
+    value::{ConfigValue, mismatch},
 };
 
 /// A secret text. `Debug` and `Display` print `***`. Only [`Secret::expose`] returns the text, so that every use can
@@ -50,7 +50,7 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-impl Value for Secret {
+impl ConfigValue for Secret {
     const KIND: &'static str = "a string";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {

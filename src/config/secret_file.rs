@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     raw::Raw,
     secret::Secret,
-    value::{Value, toml_string},
+    value::{ConfigValue, toml_string},
 };
 
 /// Bytes of the longest file: more than any secret.
@@ -43,7 +43,7 @@ impl SecretFile {
     }
 
     /// Applies a rule to the secret, and names the file in its complaint.
-    pub(super) fn check_secret(&self, rule: impl Fn(&Secret) -> Verdict) -> Verdict {
+    pub(super) fn check_secret(&self, rule: impl Fn(&Secret) -> CheckResult) -> CheckResult {
         let path = &self.path;
         rule(&self.secret)
             .map_err(|Complaint { problem, remedy }| Complaint::new(format!("{path:?} {problem}"), remedy))
@@ -56,7 +56,7 @@ impl fmt::Debug for SecretFile {
     }
 }
 
-impl Value for SecretFile {
+impl ConfigValue for SecretFile {
     const KIND: &'static str = "a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::{
     Config,
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     raw::Raw,
     redis::redis_url,
-    report::Report,
+    report::LoadReport,
     rule::shared_secret,
     secret::Secret,
     secret_file::SecretFile,
-    value::Value,
+    value::ConfigValue,
 };
 
 /// Several secrets, all equally valid. One is written as a string, several as a list. A variable has one, commas and
@@ -53,7 +53,7 @@ impl FromIterator<Secret> for Secrets {
     }
 }
 
-impl Value for Secrets {
+impl ConfigValue for Secrets {
     const KIND: &'static str = "a string, or a list of strings";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -71,7 +71,7 @@ impl Value for Secrets {
 }
 
 /// Reads the files that replace configured values.
-pub(super) fn read_files(config: &mut Config, report: &mut Report) {
+pub(super) fn read_files(config: &mut Config, report: &mut LoadReport) {
     let files = std::mem::take(&mut config.auth.hs256_secret_file);
     // In dev mode the key has a public default, which must not stay valid beside a real secret.
     if !files.is_empty() && !report.is_set("auth.hs256_secret") {
@@ -92,7 +92,12 @@ pub(super) fn read_files(config: &mut Config, report: &mut Report) {
 }
 
 /// The secret in a file, without white space at its ends. Mistakes are reported for `key`.
-fn secret_file(path: &Path, rule: impl Fn(&Secret) -> Verdict, key: &str, report: &mut Report) -> Option<Secret> {
+fn secret_file(
+    path: &Path,
+    rule: impl Fn(&Secret) -> CheckResult,
+    key: &str,
+    report: &mut LoadReport,
+) -> Option<Secret> {
     let read = SecretFile::read(path.to_owned());
     let found = read.and_then(|file| file.check_secret(rule).map(|()| file.secret().clone()));
     found.map_err(|complaint| report.reject_value(key, complaint)).ok()

@@ -1,6 +1,6 @@
 //! The declaration of a key: doc, type, default and check. Everything else about the key is generated from it.
 
-use super::{Mode, scope::Scope};
+use super::{Mode, scope::ConfigTable};
 
 /// A table of known keys.
 pub(super) trait Section: Sized {
@@ -11,15 +11,15 @@ pub(super) trait Section: Sized {
     fn defaults(mode: Mode) -> Self;
 
     /// Reads every key and reports mistakes.
-    fn read(scope: &mut Scope<'_>, mode: Mode) -> Self;
+    fn read(scope: &mut ConfigTable<'_>, mode: Mode) -> Self;
 
     /// The declared keys with their defaults.
-    fn keys(mode: Mode) -> Vec<Key>;
+    fn keys(mode: Mode) -> Vec<ConfigKey>;
 }
 
 /// A key as the example file presents it.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     pub(super) name: &'static str,
     /// Its type, as declared.
     pub(super) kind: &'static str,
@@ -90,7 +90,7 @@ macro_rules! section {
                 Self { $($key: $default,)+ $($($table: <$table_type>::default(),)+)? }
             }
 
-            fn read(scope: &mut $crate::config::scope::Scope<'_>, mode: $crate::config::Mode) -> Self {
+            fn read(scope: &mut $crate::config::scope::ConfigTable<'_>, mode: $crate::config::Mode) -> Self {
                 let defaults = Self::defaults(mode);
                 scope.refuse_unknown(&[$(stringify!($key),)+ $($(stringify!($table),)+)?]);
                 Self {
@@ -99,13 +99,13 @@ macro_rules! section {
                 }
             }
 
-            fn keys(mode: $crate::config::Mode) -> Vec<$crate::config::section::Key> {
+            fn keys(mode: $crate::config::Mode) -> Vec<$crate::config::section::ConfigKey> {
                 let defaults = Self::defaults(mode);
-                vec![$($crate::config::section::Key {
+                vec![$($crate::config::section::ConfigKey {
                     name: stringify!($key),
                     kind: stringify!($type),
                     doc: &[$($doc),+],
-                    default: $crate::config::value::Value::shown(&defaults.$key),
+                    default: $crate::config::value::ConfigValue::shown(&defaults.$key),
                     // A slice of none or one, as a macro cannot turn an absent fragment into `None`.
                     sample: <[&'static str]>::first(&[$($sample)?]).copied(),
                     #[cfg(test)]

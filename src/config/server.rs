@@ -15,7 +15,7 @@ use super::{
 
 section! {
     /// Where clients connect, and under which Socket.IO namespaces.
-    pub struct Server for mode {
+    pub struct ServerConfig for mode {
         /// Addresses that clients connect to: Socket.IO at /socket.io/, and /v1 unless api.listen is set. Every
         /// interface, because a container is reached through its own; with --dev ["127.0.0.1:8080"].
         listen: Vec<SocketAddr> = vec![client_address(mode)], check some();
@@ -46,7 +46,7 @@ section! {
 
 section! {
     /// The listener for operators: /livez, /readyz, /metrics.
-    pub struct Admin for mode {
+    pub struct AdminConfig for mode {
         /// Address of the admin listener. Loopback, because it asks for no password; in Kubernetes set
         /// 0.0.0.0:9090, so that probes and Prometheus reach it, and keep it out of every Service.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9090));

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     error::Complaint,
     raw::Raw,
-    value::{Value, mismatch, toml_string},
+    value::{ConfigValue, mismatch, toml_string},
 };
 
 /// Parses a duration such as `500ms`, `2s`, `1h` or `7d`. The error is a message for a command line.
@@ -68,7 +68,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-impl Value for ByteSize {
+impl ConfigValue for ByteSize {
     const KIND: &'static str = "a size such as 65536, 64KiB or 4MiB";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -85,7 +85,7 @@ impl Value for ByteSize {
     }
 }
 
-impl Value for Duration {
+impl ConfigValue for Duration {
     const KIND: &'static str = "a duration with its unit, such as 500ms, 2s, 1h or 7d";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {

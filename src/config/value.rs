@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{error::Complaint, raw::Raw};
 
 /// A type that a key may have.
-pub(super) trait Value: Sized {
+pub(super) trait ConfigValue: Sized {
     /// A valid value in words, to end the sentences "… is not" and "give".
     const KIND: &'static str;
 
@@ -26,7 +26,7 @@ pub(super) fn toml_string(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-impl Value for bool {
+impl ConfigValue for bool {
     const KIND: &'static str = "true or false";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -47,7 +47,7 @@ impl Value for bool {
 
 macro_rules! whole_number {
     ($($type:ty),+) => {$(
-        impl Value for $type {
+        impl ConfigValue for $type {
             const KIND: &'static str = "a whole number from 0";
 
             fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -63,7 +63,7 @@ macro_rules! whole_number {
 }
 whole_number!(u32, u64, usize);
 
-impl Value for String {
+impl ConfigValue for String {
     const KIND: &'static str = "a string";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -80,7 +80,7 @@ impl Value for String {
     }
 }
 
-impl Value for PathBuf {
+impl ConfigValue for PathBuf {
     const KIND: &'static str = "a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -92,7 +92,7 @@ impl Value for PathBuf {
     }
 }
 
-impl Value for SocketAddr {
+impl ConfigValue for SocketAddr {
     const KIND: &'static str = "an IP address and port such as 127.0.0.1:8080 or [::1]:8080";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -105,7 +105,7 @@ impl Value for SocketAddr {
     }
 }
 
-impl<T: Value> Value for Option<T> {
+impl<T: ConfigValue> ConfigValue for Option<T> {
     const KIND: &'static str = T::KIND;
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -118,7 +118,7 @@ impl<T: Value> Value for Option<T> {
 }
 
 /// In a variable the items are separated by commas, and the empty text is the empty list.
-impl<T: Value> Value for Vec<T> {
+impl<T: ConfigValue> ConfigValue for Vec<T> {
     const KIND: &'static str = "a list in brackets";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {
@@ -142,7 +142,7 @@ impl<T: Value> Value for Vec<T> {
 /// Makes an enum a key's type: its values are words.
 macro_rules! words {
     ($name:ty: $kind:literal { $($text:literal => $word:ident,)+ }) => {
-        impl $crate::config::value::Value for $name {
+        impl $crate::config::value::ConfigValue for $name {
             const KIND: &'static str = $kind;
 
             fn parse(raw: &$crate::config::raw::Raw) -> Result<Self, $crate::config::error::Complaint> {

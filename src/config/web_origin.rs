@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     error::Complaint,
     raw::Raw,
-    value::{Value, mismatch, toml_string},
+    value::{ConfigValue, mismatch, toml_string},
 };
 
 /// An origin (`https://app.example.com`), or all subdomains of one (`https://*.example.com`). In lower case and
@@ -75,7 +75,7 @@ impl fmt::Display for WebOrigin {
     }
 }
 
-impl Value for WebOrigin {
+impl ConfigValue for WebOrigin {
     const KIND: &'static str = "an origin such as https://app.example.com or https://*.example.com, without a path";
 
     fn parse(raw: &Raw) -> Result<Self, Complaint> {

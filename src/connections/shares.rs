@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::slots::network_of;
-use crate::rate::{Bucket, Rate};
+use crate::rate::{Rate, TokenBucket};
 
 /// Most customers with a share of their own: three mebibytes of memory. Only customers that were given something in the
 /// last second count, so at the default rate there are far fewer. Customers beyond this number have one share together.
@@ -35,18 +35,18 @@ const HALF_CREDIT: Duration = CREDIT.checked_div(2).expect("two is not zero");
 
 /// One rate and its fair shares; see the module.
 #[derive(Debug)]
-pub struct Shares {
+pub struct AddressShares {
     /// The rate of all customers together.
     per_second: u32,
     /// The most for one customer, even if no other asks.
     cap: Option<Rate>,
     /// One lock for all customers, since each share depends on the number of askers.
-    given: Mutex<Given>,
+    given: Mutex<AdmittedCounts>,
 }
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scarce {
+pub enum ShareRefused {
     /// The rate is used up, also by customers within their share.
     All,
     /// This customer had its share, and the rest is for others.
@@ -55,28 +55,28 @@ pub enum Scarce {
 
 /// The state of the last second.
 #[derive(Debug, Default)]
-struct Given {
+struct AdmittedCounts {
     /// The rate of all.
-    all: Bucket,
+    all: TokenBucket,
     /// By address; the customers beyond [`TOLD_APART`] share the key `None`.
-    customers: HashMap<Option<IpAddr>, Customer>,
+    customers: HashMap<Option<IpAddr>, AddressUse>,
     /// When customers were removed last.
     forgot: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Customer {
+struct AddressUse {
     /// What is left of its equal share.
-    share: Bucket,
+    share: TokenBucket,
     /// What is left of half of it.
-    half_share: Bucket,
+    half_share: TokenBucket,
     /// What is left of the cap per customer.
-    capped: Bucket,
+    capped: TokenBucket,
 }
 
 /// The rates of one customer at the present number of askers.
 #[derive(Clone, Copy, Debug)]
-struct Portion {
+struct FairRate {
     /// An equal part of the rate.
     share: Rate,
     /// Half of that.
@@ -84,7 +84,7 @@ struct Portion {
     cap: Option<Rate>,
 }
 
-impl Shares {
+impl AddressShares {
     /// Makes shares of a rate of `times` per second, of which a second's worth may come at once; `cap` bounds one
     /// customer.
     #[must_use]
@@ -96,7 +96,7 @@ impl Shares {
     ///
     /// # Errors
     /// Why there is none for it.
-    pub fn take_share(&self, client: IpAddr, now: Instant) -> Result<(), Scarce> {
+    pub fn take_share(&self, client: IpAddr, now: Instant) -> Result<(), ShareRefused> {
         let mut given = self.given.lock();
         given.drop_expired(now);
         let key = given.address_key(network_of(client));
@@ -106,35 +106,35 @@ impl Shares {
         // A copy, written back only on success: a refusal must cost the customer nothing.
         let mut its = given.customers.get(&key).copied().unwrap_or_default();
         if portion.cap.is_some_and(|cap| !its.capped.has_token(cap, now)) {
-            return Err(Scarce::Share);
+            return Err(ShareRefused::Share);
         }
         // A single asker has the whole rate and takes nothing from others, so it gets no credit.
         let credit = if askers > 1 { its.credit_limit(portion, now) } else { None };
         if !given.all.take_token(all, now) && !credit.is_some_and(|credit| given.all.take_on_credit(all, credit, now)) {
-            return Err(if credit.is_some() || askers == 1 { Scarce::All } else { Scarce::Share });
+            return Err(if credit.is_some() || askers == 1 { ShareRefused::All } else { ShareRefused::Share });
         }
         its.charge_handshake(portion, now);
         given.customers.insert(key, its);
         Ok(())
     }
 
-    fn fair_rate(&self, askers: usize) -> Portion {
+    fn fair_rate(&self, askers: usize) -> FairRate {
         let askers = u32::try_from(askers).unwrap_or(u32::MAX);
         let part = |of: u32| Rate::per_second(self.per_second / of);
-        Portion { share: part(askers), half_share: part(askers.saturating_mul(2)), cap: self.cap }
+        FairRate { share: part(askers), half_share: part(askers.saturating_mul(2)), cap: self.cap }
     }
 }
 
-impl Customer {
+impl AddressUse {
     /// Gives the credit that the customer may use.
-    fn credit_limit(&self, portion: Portion, now: Instant) -> Option<Duration> {
+    fn credit_limit(&self, portion: FairRate, now: Instant) -> Option<Duration> {
         if self.half_share.has_token(portion.half_share, now) {
             return Some(CREDIT);
         }
         self.share.has_token(portion.share, now).then_some(HALF_CREDIT)
     }
 
-    fn charge_handshake(&mut self, portion: Portion, now: Instant) {
+    fn charge_handshake(&mut self, portion: FairRate, now: Instant) {
         self.share.take_or_empty(portion.share, now);
         self.half_share.take_or_empty(portion.half_share, now);
         if let Some(cap) = portion.cap {
@@ -147,7 +147,7 @@ impl Customer {
     }
 }
 
-impl Given {
+impl AdmittedCounts {
     fn address_key(&self, ip: IpAddr) -> Option<IpAddr> {
         // A customer that has an entry keeps it; only further ones are put together.
         let is_told_apart = self.customers.len() < TOLD_APART || self.customers.contains_key(&Some(ip));
@@ -176,14 +176,14 @@ mod tests {
     }
 
     /// How many of `asks` from one address are given in the course of a second that begins at `from`.
-    fn given(shares: &Shares, client: IpAddr, from: Instant, asks: u32) -> u32 {
+    fn given(shares: &AddressShares, client: IpAddr, from: Instant, asks: u32) -> u32 {
         let at = |i| from + Duration::from_secs(1) * i / asks;
         (0..asks).map(|i| u32::from(shares.take_share(client, at(i)).is_ok())).sum()
     }
 
     #[test]
     fn a_customer_alone_has_the_whole_rate() {
-        let (shares, start) = (Shares::per_second(100, None), Instant::now());
+        let (shares, start) = (AddressShares::per_second(100, None), Instant::now());
         assert!(
             (199..=201).contains(&given(&shares, ip(GREEDY), start, 10_000)),
             "a second's worth at once, and the rate"
@@ -193,12 +193,12 @@ mod tests {
             assert!((99..=101).contains(&given(&shares, ip(GREEDY), from, 10_000)), "second {second}");
         }
         let last = (0..3).map(|_| shares.take_share(ip(GREEDY), start + Duration::from_secs(5))).last();
-        assert_eq!(last, Some(Err(Scarce::All)), "no other asks");
+        assert_eq!(last, Some(Err(ShareRefused::All)), "no other asks");
     }
 
     #[test]
     fn a_newcomer_comes_in_at_once_beside_one_that_takes_everything() {
-        let (shares, start) = (Shares::per_second(100, None), Instant::now());
+        let (shares, start) = (AddressShares::per_second(100, None), Instant::now());
         let mut taken = 0;
         for tick in 0..20_000_u32 {
             let now = start + Duration::from_millis(1) / 2 * tick;
@@ -206,7 +206,7 @@ mod tests {
             if tick >= 300 && tick % 50 == 49 {
                 let newcomer = ip(&format!("198.51.100.{}", tick / 50 % 250));
                 assert_eq!(shares.take_share(newcomer, now), Ok(()), "at tick {tick}");
-                assert_eq!(shares.take_share(ip(GREEDY), now), Err(Scarce::Share), "at tick {tick}");
+                assert_eq!(shares.take_share(ip(GREEDY), now), Err(ShareRefused::Share), "at tick {tick}");
             }
         }
         assert!((700..=720).contains(&taken), "of 1000 + 100 the newcomers had 394, and it the rest: {taken}");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn two_that_want_everything_have_half_each() {
-        let (shares, start) = (Shares::per_second(100, None), Instant::now());
+        let (shares, start) = (AddressShares::per_second(100, None), Instant::now());
         let early = given(&shares, ip(GREEDY), start, 1000);
         assert!(early >= 100);
         let mut taken = [0, 0];
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_newcomer_comes_in_at_once_beside_many_that_take_everything() {
         for greedy in [2, 3, 10, 50, 90] {
-            let (shares, start) = (Shares::per_second(100, None), Instant::now());
+            let (shares, start) = (AddressShares::per_second(100, None), Instant::now());
             let (mut taken, mut came) = (0, 0);
             for tick in 0..5_000_u32 {
                 let now = start + Duration::from_millis(2) * tick;
@@ -250,11 +250,11 @@ mod tests {
 
     #[test]
     fn many_newcomers_are_given_no_more_than_the_rate_and_the_credit() {
-        let (shares, start) = (Shares::per_second(100, None), Instant::now());
+        let (shares, start) = (AddressShares::per_second(100, None), Instant::now());
         let newcomer = |i: u32| IpAddr::V6(Ipv6Addr::from_bits(u128::from(i) << 64));
         let at_once = (0..1000).filter(|i| shares.take_share(newcomer(*i), start).is_ok()).count();
         assert_eq!(at_once, 150);
-        assert_eq!(shares.take_share(newcomer(5000), start), Err(Scarce::All));
+        assert_eq!(shares.take_share(newcomer(5000), start), Err(ShareRefused::All));
         let later =
             (1000..6000).filter(|i| shares.take_share(newcomer(*i), start + Duration::from_secs(1)).is_ok()).count();
         assert_eq!(later, 100);
@@ -262,16 +262,16 @@ mod tests {
 
     #[test]
     fn one_customer_may_be_capped() {
-        let (shares, start) = (Shares::per_second(100, Some(5)), Instant::now());
+        let (shares, start) = (AddressShares::per_second(100, Some(5)), Instant::now());
         let six = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "2001:db8::6"];
         let taken: Vec<_> = six.iter().map(|from| shares.take_share(ip(from), start)).collect();
-        assert_eq!(taken, [Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Err(Scarce::Share)]);
+        assert_eq!(taken, [Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Err(ShareRefused::Share)]);
         assert_eq!(shares.take_share(ip("2001:db8:0:1::1"), start), Ok(()));
     }
 
     #[test]
     fn memory_is_bounded_and_the_quiet_are_forgotten() {
-        let (shares, start) = (Shares::per_second(1_000_000, None), Instant::now());
+        let (shares, start) = (AddressShares::per_second(1_000_000, None), Instant::now());
         for i in 0..20_000_u32 {
             assert_eq!(shares.take_share(IpAddr::from(i.to_be_bytes()), start), Ok(()));
         }

@@ -12,7 +12,7 @@ const HOST_BITS: u32 = 64;
 
 /// Bounds on the number of connections; `None` is no bound.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Caps {
+pub struct SlotLimits {
     /// In all.
     pub all: Option<u32>,
     /// From one IP address, or one /64 of IPv6.
@@ -21,7 +21,7 @@ pub struct Caps {
 
 /// The cap that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum SlotsFull {
     /// The cap on all connections.
     All,
     /// The cap per address.
@@ -30,20 +30,20 @@ pub enum Full {
 
 /// The slots of a listener, or of several together. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Places(Arc<Shared>);
+pub struct ConnectionSlots(Arc<SlotsShared>);
 
 #[derive(Debug)]
-struct Shared {
-    caps: Caps,
+struct SlotsShared {
+    caps: SlotLimits,
     /// Shows the slots taken.
     gauge: Gauge,
     /// One lock for both counts: a slot is taken from both or from none.
-    taken: Mutex<Taken>,
+    taken: Mutex<SlotCounts>,
 }
 
 /// The slots taken. The map has an entry per customer with a connection, so it is no larger than the caps allow.
 #[derive(Debug, Default)]
-struct Taken {
+struct SlotCounts {
     /// Slots taken in all.
     all: u32,
     /// Slots per customer; empty without a cap per address.
@@ -52,33 +52,33 @@ struct Taken {
 
 /// The slot of one connection; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct ConnectionSlot {
+    places: ConnectionSlots,
     /// The customer that it counts for.
     ip: IpAddr,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// Makes slots with these caps; `gauge` shows how many are taken.
     #[must_use]
-    pub fn new(caps: Caps, gauge: Gauge) -> Self {
-        Self(Arc::new(Shared { caps, gauge, taken: Mutex::default() }))
+    pub fn new(caps: SlotLimits, gauge: Gauge) -> Self {
+        Self(Arc::new(SlotsShared { caps, gauge, taken: Mutex::default() }))
     }
 
     /// Takes a slot for a client.
     ///
     /// # Errors
     /// The cap that is reached.
-    pub fn take_slot(&self, client: IpAddr) -> Result<Place, Full> {
+    pub fn take_slot(&self, client: IpAddr) -> Result<ConnectionSlot, SlotsFull> {
         let (ip, caps) = (network_of(client), self.0.caps);
         let mut taken = self.0.taken.lock();
         let from_there = taken.by_ip.get(&ip).copied().unwrap_or_default();
         // Before the cap on all: a client that is over its own limit gets to know that, however full the node is.
         if caps.per_ip.is_some_and(|cap| from_there >= cap) {
-            return Err(Full::Address);
+            return Err(SlotsFull::Address);
         }
         if caps.all.is_some_and(|cap| taken.all >= cap) {
-            return Err(Full::All);
+            return Err(SlotsFull::All);
         }
         taken.all += 1;
         // Without a cap per address the map would only cost memory.
@@ -87,11 +87,11 @@ impl Places {
         }
         drop(taken);
         self.0.gauge.increment(1.0);
-        Ok(Place { places: self.clone(), ip })
+        Ok(ConnectionSlot { places: self.clone(), ip })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.places.0.gauge.decrement(1.0);
         let mut taken = self.places.0.taken.lock();
@@ -117,8 +117,8 @@ pub(super) fn network_of(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn places(all: Option<u32>, per_ip: Option<u32>) -> Places {
-        Places::new(Caps { all, per_ip }, Gauge::noop())
+    fn places(all: Option<u32>, per_ip: Option<u32>) -> ConnectionSlots {
+        ConnectionSlots::new(SlotLimits { all, per_ip }, Gauge::noop())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -131,15 +131,15 @@ mod tests {
         let take = |from: &str| places.take_slot(ip(from));
         let first = take("10.0.0.1").expect("free");
         let _mapped = take("::ffff:10.0.0.1").expect("free");
-        assert_eq!(take("10.0.0.1").expect_err("full"), Full::Address);
+        assert_eq!(take("10.0.0.1").expect_err("full"), SlotsFull::Address);
         let _six = [take("2001:db8::1").expect("free"), take("2001:db8::2").expect("free")];
-        assert_eq!(take("2001:db8:0:0:ffff::3").expect_err("the same /64"), Full::Address);
+        assert_eq!(take("2001:db8:0:0:ffff::3").expect_err("the same /64"), SlotsFull::Address);
         let _fifth = take("2001:db8:0:1::1").expect("another /64");
-        assert_eq!(take("10.0.0.2").expect_err("full"), Full::All);
+        assert_eq!(take("10.0.0.2").expect_err("full"), SlotsFull::All);
         drop(first);
         assert_eq!(places.0.taken.lock().by_ip.len(), 3);
         let _again = take("10.0.0.1").expect("given back");
-        assert_eq!(take("10.0.0.1").expect_err("full"), Full::Address);
+        assert_eq!(take("10.0.0.1").expect_err("full"), SlotsFull::Address);
     }
 
     #[test]

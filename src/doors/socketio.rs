@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
 use crate::logs::{self, Hints};
-use crate::memory::Memory;
+use crate::memory::NodeMemory;
 use crate::rate::Rate;
 use crate::service::Service;
 
@@ -61,7 +61,7 @@ pub struct SocketIoSettings {
     /// Commands of one transport in a minute above which the transport is closed.
     pub most_commands: u32,
     /// The memory that outgoing frames and waiting commands count against.
-    pub memory: Memory,
+    pub memory: NodeMemory,
     /// Log lines for developers in dev mode; silent in production.
     pub hints: Hints,
 }
@@ -81,7 +81,7 @@ pub struct Door {
     /// Bounds on the rate of commands.
     pace: Allowed,
     /// See [`SocketIoSettings::memory`].
-    memory: Memory,
+    memory: NodeMemory,
     hints: Hints,
 }
 

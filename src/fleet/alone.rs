@@ -2,22 +2,22 @@
 
 use async_trait::async_trait;
 use hallway_rooms::key::Room;
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 
-use super::control::{Control, Noted};
-use super::{Fleet, Kicked, Unavailable, UserCount};
+use super::control::{NotedRevocation, RevocationList};
+use super::{Fleet, KickResult, Unavailable, UserCount};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Alone {
-    control: Control,
+    control: RevocationList,
 }
 
 impl Alone {
     /// A fleet of one node, which notes `revocations` at the most (`limits.revocations`).
     #[must_use]
     pub fn new(revocations: usize) -> Self {
-        Self { control: Control::new(revocations, true) }
+        Self { control: RevocationList::new(revocations, true) }
     }
 }
 
@@ -39,16 +39,16 @@ impl Fleet for Alone {
         Ok(vec![Some(0); counts.len()])
     }
 
-    fn control(&self) -> &Control {
+    fn control(&self) -> &RevocationList {
         &self.control
     }
 
-    async fn announce_revocation(&self, _: &Noted) -> Result<(), Unavailable> {
+    async fn announce_revocation(&self, _: &NotedRevocation) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    async fn kick_elsewhere(&self, _: Mark) -> Result<Kicked, Unavailable> {
-        Ok(Kicked { sockets: 0, complete: true })
+    async fn kick_elsewhere(&self, _: SubjectHash) -> Result<KickResult, Unavailable> {
+        Ok(KickResult { sockets: 0, complete: true })
     }
 
     async fn answer_kick(&self, _: &str, _: usize) -> Result<(), Unavailable> {

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use hallway_rooms::revocation::{Mark, Revocation, Revocations, Shown};
+use hallway_rooms::revocation::{Revocation, Revocations, SubjectHash, TokenIdentity};
 use metrics::{Gauge, gauge};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -26,16 +26,16 @@ const KICKS: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Control {
+pub struct RevocationList {
     list: RwLock<Revocations>,
     /// Revocations that this node may note; those of other nodes are always accepted.
     most: usize,
     /// Whether the stored list was read once: until then no token can be accepted.
     loaded: watch::Sender<bool>,
-    clock: Mutex<Clock>,
+    clock: Mutex<RevocationClock>,
     /// Why this copy cannot be relied on.
     problem: Mutex<Option<String>>,
-    orders: Mutex<Orders>,
+    orders: Mutex<RemoteOrders>,
     /// Wakes the task that carries out orders.
     raised: Notify,
     known: Gauge,
@@ -43,7 +43,7 @@ pub struct Control {
 
 /// The clock that revocations go by.
 #[derive(Clone, Copy, Debug)]
-enum Clock {
+enum RevocationClock {
     /// This process is the only one.
     Own,
     /// It is the store's, which has not answered yet.
@@ -52,7 +52,7 @@ enum Clock {
     Told(u64, Instant),
 }
 
-impl Clock {
+impl RevocationClock {
     fn now_ms(self) -> Option<u64> {
         match self {
             Self::Own => Some(clock::now_ms()),
@@ -64,9 +64,9 @@ impl Clock {
 
 /// Orders from other nodes, to be carried out on this one.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub struct RemoteOrders {
     /// Users and tokens with a new revocation: their sessions must be checked.
-    pub revoked: Vec<Mark>,
+    pub revoked: Vec<SubjectHash>,
     /// Whether all sessions must be checked.
     pub everybody: bool,
     /// Requests to kick a user, oldest first.
@@ -77,14 +77,14 @@ pub struct Orders {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kick {
     /// The user.
-    pub user: Mark,
+    pub user: SubjectHash,
     /// Where the answer goes, for [`Fleet::answer`](super::Fleet::answer_kick).
     pub ticket: String,
 }
 
 /// A revocation as this node's copy has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct NotedRevocation {
     /// The strongest revocation known of this user or token.
     pub known: Revocation,
     /// The entry that it replaces.
@@ -103,7 +103,7 @@ pub struct RevocationHealth {
     pub problem: Option<String>,
 }
 
-impl Control {
+impl RevocationList {
     /// An empty list that accepts `most` revocations of its own node. `loaded` for a node alone, which has nothing to read.
     #[must_use]
     pub fn new(most: usize, loaded: bool) -> Self {
@@ -113,7 +113,7 @@ impl Control {
             most,
             loaded: watch::Sender::new(loaded),
             // A node alone has no store to ask for the time.
-            clock: Mutex::new(if loaded { Clock::Own } else { Clock::Unknown }),
+            clock: Mutex::new(if loaded { RevocationClock::Own } else { RevocationClock::Unknown }),
             problem: Mutex::new(problem),
             orders: Mutex::default(),
             raised: Notify::new(),
@@ -123,32 +123,32 @@ impl Control {
 
     /// Whether a token is revoked, as far as this node knows.
     #[must_use]
-    pub fn covers(&self, shown: &Shown) -> bool {
+    pub fn covers(&self, shown: &TokenIdentity) -> bool {
         self.list.read().cover_token(shown)
     }
 
     /// Whether there is no room for another entry. Revocations from other nodes are always accepted.
     #[must_use]
-    pub fn is_full(&self, mark: Mark) -> bool {
+    pub fn is_full(&self, mark: SubjectHash) -> bool {
         let list = self.list.read();
         // A user or token with an entry needs no second one.
         list.len() >= self.most && list.revocation_of(mark).is_none()
     }
 
     /// Puts a revocation into the list. The caller must end the sessions **after** this, never before.
-    pub fn add_revocation(&self, revocation: &Revocation) -> Noted {
+    pub fn add_revocation(&self, revocation: &Revocation) -> NotedRevocation {
         let mut list = self.list.write();
         let before = list.revocation_of(revocation.mark);
         list.add(revocation);
         let known = list.revocation_of(revocation.mark).unwrap_or(*revocation);
         self.update_gauge(&list);
-        Noted { known, before: before.filter(|before| *before != known) }
+        NotedRevocation { known, before: before.filter(|before| *before != known) }
     }
 
     /// Adds revocations from elsewhere, and orders a check of the sessions that a new one concerns.
     pub fn merge_remote(&self, revocations: &[Revocation]) {
         let mut list = self.list.write();
-        let news: Vec<Mark> = revocations.iter().filter(|one| list.add(one)).map(|one| one.mark).collect();
+        let news: Vec<SubjectHash> = revocations.iter().filter(|one| list.add(one)).map(|one| one.mark).collect();
         self.update_gauge(&list);
         drop(list);
         // Most messages repeat what this node noted itself.
@@ -181,14 +181,14 @@ impl Control {
     }
 
     /// Waits for orders and takes all of them.
-    pub async fn take_orders(&self) -> Orders {
+    pub async fn take_orders(&self) -> RemoteOrders {
         self.raised.notified().await;
         std::mem::take(&mut *self.orders.lock())
     }
 
     /// Notes a reading of the store's clock: `ms` at the moment `at`.
     pub fn set_clock(&self, ms: u64, at: Instant) {
-        *self.clock.lock() = Clock::Told(ms, at);
+        *self.clock.lock() = RevocationClock::Told(ms, at);
     }
 
     /// The time by the clock that all nodes share; none before its first reading.
@@ -214,7 +214,7 @@ impl Control {
 
     /// The revocation of a user or token.
     #[must_use]
-    pub fn revocation_of(&self, mark: Mark) -> Option<Revocation> {
+    pub fn revocation_of(&self, mark: SubjectHash) -> Option<Revocation> {
         self.list.read().revocation_of(mark)
     }
 
@@ -262,15 +262,15 @@ mod tests {
     use super::*;
 
     fn revocation(mark: u128) -> Revocation {
-        Revocation { mark: Mark(mark), before_ms: 5, until_ms: 10 }
+        Revocation { mark: SubjectHash(mark), before_ms: 5, until_ms: 10 }
     }
 
     #[tokio::test]
     async fn news_is_an_order_once_and_too_much_of_it_means_everybody() {
-        let control = Control::new(2, true);
+        let control = RevocationList::new(2, true);
         control.merge_remote(&[revocation(1), revocation(2)]);
         control.merge_remote(&[revocation(1)]);
-        assert_eq!(control.take_orders().await.revoked, [Mark(1), Mark(2)]);
+        assert_eq!(control.take_orders().await.revoked, [SubjectHash(1), SubjectHash(2)]);
         let many: Vec<Revocation> = (0..=REMEMBERED as u128).map(|mark| revocation(mark + 10)).collect();
         control.merge_remote(&many[..REMEMBERED]);
         control.merge_remote(&many);
@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_full_list_takes_nobody_new() {
-        let control = Control::new(2, true);
+        let control = RevocationList::new(2, true);
         control.add_revocation(&revocation(1));
-        assert!(!control.is_full(Mark(2)));
+        assert!(!control.is_full(SubjectHash(2)));
         control.add_revocation(&revocation(2));
-        assert!(control.is_full(Mark(3)) && !control.is_full(Mark(2)));
+        assert!(control.is_full(SubjectHash(3)) && !control.is_full(SubjectHash(2)));
         control.expire();
-        assert!(!control.is_full(Mark(3)));
+        assert!(!control.is_full(SubjectHash(3)));
     }
 
     #[test]
@@ -300,22 +300,22 @@ mod tests {
             (Some(now + 9 * day), now + day, true),
             (Some(now - 9 * day), now - day, true),
         ] {
-            let control = Control::new(2, false);
+            let control = RevocationList::new(2, false);
             if let Some(ms) = shared {
                 control.set_clock(ms, Instant::now());
             }
             control.add_revocation(&until(end));
             control.expire();
-            assert_eq!(control.revocation_of(Mark(1)).is_some(), kept, "{shared:?} {end}");
+            assert_eq!(control.revocation_of(SubjectHash(1)).is_some(), kept, "{shared:?} {end}");
         }
     }
 
     #[test]
     fn what_is_noted_takes_the_place_of_what_was() {
-        let control = Control::new(2, true);
+        let control = RevocationList::new(2, true);
         let later = Revocation { before_ms: 7, ..revocation(1) };
-        assert_eq!(control.add_revocation(&revocation(1)), Noted { known: revocation(1), before: None });
-        assert_eq!(control.add_revocation(&later), Noted { known: later, before: Some(revocation(1)) });
-        assert_eq!(control.add_revocation(&revocation(1)), Noted { known: later, before: None });
+        assert_eq!(control.add_revocation(&revocation(1)), NotedRevocation { known: revocation(1), before: None });
+        assert_eq!(control.add_revocation(&later), NotedRevocation { known: later, before: Some(revocation(1)) });
+        assert_eq!(control.add_revocation(&revocation(1)), NotedRevocation { known: later, before: None });
     }
 }

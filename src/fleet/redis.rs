@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::redis::{RedisError, RedisResult, Value};
 use async_trait::async_trait;
 use hallway_rooms::key::Room;
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 
 mod kick;
 mod members;
@@ -16,17 +16,17 @@ mod nodes;
 mod revoked;
 mod users;
 
-use super::control::{Control, Noted};
-use super::{Fleet, Kicked, Unavailable, UserCount};
+use super::control::{NotedRevocation, RevocationList};
+use super::{Fleet, KickResult, Unavailable, UserCount};
 use crate::link::Link;
 use crate::redis::checks::Checks;
 use crate::redis::complaints::Complaints;
-use crate::redis::keys::Keys;
+use crate::redis::keys::RedisKeys;
 use crate::redis::links::Links;
-use crate::redis::{Dispatcher, Redis, unavailable};
-use kick::Answers;
+use crate::redis::{Dispatcher, SharedRedis, unavailable};
+use kick::PendingKicks;
 use nodes::Nodes;
-use revoked::Revoked;
+use revoked::RevocationSync;
 
 /// What a fleet on Redis needs to know beside where Redis is.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +39,13 @@ pub struct FleetSettings {
 
 /// See the module.
 pub struct RedisFleet {
-    keys: Keys,
+    keys: RedisKeys,
     links: Links,
     checks: Arc<Checks>,
     complaints: Complaints,
     nodes: Nodes,
-    revoked: Revoked,
-    answers: Answers,
+    revoked: RevocationSync,
+    answers: PendingKicks,
 }
 
 impl fmt::Debug for RedisFleet {
@@ -57,15 +57,15 @@ impl fmt::Debug for RedisFleet {
 impl RedisFleet {
     /// This node's part in the fleet on a Redis. Returns at once, and puts its handlers into the dispatcher.
     #[must_use]
-    pub fn start(settings: FleetSettings, redis: &Redis, dispatcher: &mut Dispatcher) -> Arc<Self> {
+    pub fn start(settings: FleetSettings, redis: &SharedRedis, dispatcher: &mut Dispatcher) -> Arc<Self> {
         let fleet = Arc::new(Self {
             keys: redis.keys.clone(),
             links: redis.links.clone(),
             checks: redis.checks.clone(),
             complaints: Complaints::default(),
             nodes: Nodes::new(redis.settings.node.clone(), settings.heartbeat),
-            revoked: Revoked::new(settings.revocations),
-            answers: Answers::default(),
+            revoked: RevocationSync::new(settings.revocations),
+            answers: PendingKicks::default(),
         });
         fleet.register(dispatcher);
         redis.spawn_live(nodes::run(fleet.clone()));
@@ -121,15 +121,15 @@ impl Fleet for RedisFleet {
         users::count_connections(self, counts).await.map_err(|e| unavailable(&e))
     }
 
-    fn control(&self) -> &Control {
+    fn control(&self) -> &RevocationList {
         self.revoked.control()
     }
 
-    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+    async fn announce_revocation(&self, noted: &NotedRevocation) -> Result<(), Unavailable> {
         revoked::announce_revocation(self, noted).await
     }
 
-    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
+    async fn kick_elsewhere(&self, user: SubjectHash) -> Result<KickResult, Unavailable> {
         self.checks.reachable()?;
         kick::ask_nodes(self, user).await.map_err(|e| unavailable(&e))
     }

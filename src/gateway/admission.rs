@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use super::{forwarded, subprotocol};
-use crate::connections::{Connections, Place, Scarce, Shares};
+use crate::connections::{AddressShares, ConnectionSlot, Connections, ShareRefused};
 use crate::doors::socketio::head;
 use crate::logs;
 use crate::metrics::limit::Limit;
@@ -26,32 +26,32 @@ pub(super) const COME_BACK_S: std::ops::RangeInclusive<u32> = 1..=5;
 
 /// The admission checks of the main listeners; see the module.
 #[derive(Clone, Debug)]
-pub(super) struct Entrance {
+pub(super) struct Admission {
     pub(super) readiness: Readiness,
     /// The slots of the node.
     pub(super) connections: Connections,
     /// Networks whose `X-Forwarded-For` is trusted.
     pub(super) proxies: Arc<[IpNet]>,
     /// The rate of handshakes, shared fairly between addresses.
-    pub(super) handshakes: Arc<Shares>,
+    pub(super) handshakes: Arc<AddressShares>,
 }
 
-impl Entrance {
+impl Admission {
     /// Takes a slot, then a handshake from the rate. In this order: a client that has no slot left must not use up the
     /// handshakes of the others.
-    fn admit_client(&self, client: IpAddr) -> Result<Place, Limit> {
+    fn admit_client(&self, client: IpAddr) -> Result<ConnectionSlot, Limit> {
         let place = self.connections.take_slot(client)?;
         match self.handshakes.take_share(client, Instant::now()) {
             Ok(()) => Ok(place),
-            Err(Scarce::All) => Err(Limit::HandshakesPerSecond),
-            Err(Scarce::Share) => Err(Limit::HandshakesPerIp),
+            Err(ShareRefused::All) => Err(Limit::HandshakesPerSecond),
+            Err(ShareRefused::Share) => Err(Limit::HandshakesPerIp),
         }
     }
 }
 
 /// The middleware of the main listeners. A request for a transport takes a slot, which it keeps until the transport
 /// closes; its head is rewritten, and its wire is armed for the upgrade.
-pub(super) async fn admit_request(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
+pub(super) async fn admit_request(State(entrance): State<Admission>, request: Request, next: Next) -> Response {
     if !head::is_ours(request.uri().path()) {
         return next.run(request).await;
     }

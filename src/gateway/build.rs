@@ -11,32 +11,32 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::StartError;
-use super::admission::Entrance;
+use super::admission::Admission;
 use super::descriptors::Descriptors;
-use super::live::Live;
+use super::live::LiveThread;
 use super::policy::build_policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
-use crate::auth::keys::Key;
+use crate::auth::keys::VerifyingKey;
 use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
-use crate::broker::event_channel::{FeedSender, feed_within};
+use crate::broker::event_channel::{EventSender, feed_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
-use crate::connections::{Caps, Connections, Shares};
+use crate::connections::{AddressShares, Connections, SlotLimits};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
 use crate::fleet::Fleet;
 use crate::fleet::alone::Alone;
 use crate::fleet::redis::{FleetSettings, RedisFleet};
 use crate::hub::Hub;
-use crate::ingest::{Ingest, IngestSettings};
+use crate::ingest::{IngestSettings, IngestStatus};
 use crate::logs::Hints;
-use crate::memory::Memory;
+use crate::memory::NodeMemory;
 use crate::rate::Rate;
 use crate::readiness::Readiness;
-use crate::redis::{Dispatcher, Redis, RedisSettings};
-use crate::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
+use crate::redis::{Dispatcher, RedisSettings, SharedRedis};
+use crate::service::{FairQueue, FairQueueLimits, Service, ServiceLimits, ServiceParts, UserQuota};
 use crate::sessions::Sessions;
 
 /// Longest wait of a CONNECT for the quota check in Redis, or `redis.response_timeout` if that is shorter. Above any
@@ -54,7 +54,7 @@ fn of_url(error: RedisError) -> String {
 }
 
 /// The inputs that all parts are built from.
-pub(super) struct Building<'a> {
+pub(super) struct BuildContext<'a> {
     pub(super) config: &'a Config,
     /// The room classes of `config`.
     pub(super) classes: Arc<Classes>,
@@ -63,12 +63,12 @@ pub(super) struct Building<'a> {
     /// Ends those tasks.
     pub(super) stop: CancellationToken,
     /// The node's memory budget.
-    pub(super) memory: Memory,
+    pub(super) memory: NodeMemory,
     /// The thread on which live delivery runs.
-    pub(super) live: &'a Live,
+    pub(super) live: &'a LiveThread,
 }
 
-impl Building<'_> {
+impl BuildContext<'_> {
     pub(super) fn build_verifier(&self) -> Result<Verifier, StartError> {
         let auth = &self.config.auth;
         let rules = TokenRules {
@@ -79,10 +79,10 @@ impl Building<'_> {
             require_iat: auth.require_iat,
         };
         // Secrets, key files and a JWKS may be combined: that is how an operator moves from one to another.
-        let mut keys: Vec<Key> =
-            auth.hs256_secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
+        let mut keys: Vec<VerifyingKey> =
+            auth.hs256_secret.iter().map(|secret| VerifyingKey::secret(secret.expose().as_bytes())).collect();
         for path in &auth.public_key_file {
-            keys.push(Key::from_file(path)?);
+            keys.push(VerifyingKey::from_file(path)?);
         }
         Ok(Verifier::new(rules, keys, self.build_jwks()?))
     }
@@ -117,7 +117,7 @@ impl Building<'_> {
         self.tasks.spawn(async move { tidier.unsubscribe_empty_rooms(stop).await });
         let (census, stop) = (hub.clone(), self.stop.clone());
         self.tasks.spawn(async move { census.take_census(stop).await });
-        let service = Service::new(Parts {
+        let service = Service::new(ServiceParts {
             hub,
             broker,
             fleet,
@@ -140,8 +140,8 @@ impl Building<'_> {
                 seat_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
             },
             sessions: Sessions::default(),
-            seats: Seats::default(),
-            turns: Turns::new(TurnLimits { bytes: limits.read_bytes.get(), per_user: limits.reads_per_user }),
+            seats: UserQuota::default(),
+            turns: FairQueue::new(FairQueueLimits { bytes: limits.read_bytes.get(), per_user: limits.reads_per_user }),
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
@@ -153,7 +153,7 @@ impl Building<'_> {
     }
 
     /// Both on the configured Redis, or both of this node alone where there is none.
-    fn broker_and_fleet(&self, feed: FeedSender) -> Result<BrokerAndFleet, StartError> {
+    fn broker_and_fleet(&self, feed: EventSender) -> Result<BrokerAndFleet, StartError> {
         let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
         // No `redis.url` means a single node by choice. A configured Redis that is down never leads here.
@@ -178,7 +178,7 @@ impl Building<'_> {
     }
 
     /// The connections to the configured Redis, if there is one.
-    fn redis(&self) -> Result<Option<Redis>, StartError> {
+    fn redis(&self) -> Result<Option<SharedRedis>, StartError> {
         let redis = &self.config.redis;
         let Some(client) = redis.client()? else { return Ok(None) };
         let settings = RedisSettings {
@@ -191,11 +191,11 @@ impl Building<'_> {
             canary: redis.canary,
             live: self.live.handle(),
         };
-        Ok(Some(Redis::start_links(settings, &self.tasks, &self.stop).map_err(of_url)?))
+        Ok(Some(SharedRedis::start_links(settings, &self.tasks, &self.stop).map_err(of_url)?))
     }
 
     /// Starts the reader of the ingest stream; none without Redis.
-    pub(super) fn build_ingest(&self, service: &Service) -> Result<Option<Ingest>, StartError> {
+    pub(super) fn build_ingest(&self, service: &Service) -> Result<Option<IngestStatus>, StartError> {
         let (redis, ingest) = (&self.config.redis, &self.config.ingest);
         let Some(client) = redis.client()? else { return Ok(None) };
         let settings = IngestSettings {
@@ -208,7 +208,7 @@ impl Building<'_> {
             rejected: ingest.rejected,
             event_bytes: self.config.limits.event_bytes.get(),
         };
-        let started = Ingest::start(&settings, service.clone(), &self.tasks, self.stop.clone());
+        let started = IngestStatus::start(&settings, service.clone(), &self.tasks, self.stop.clone());
         Ok(Some(started.map_err(of_url)?))
     }
 
@@ -224,13 +224,13 @@ impl Building<'_> {
         let bearable = Descriptors::of_process(self.config).clients;
         // The lower of the operator's limit and of what the process has descriptors for.
         let all = limits.connections.map(|allowed| allowed.min(bearable));
-        Connections::new(Caps { all, per_ip: limits.connections_per_ip })
+        Connections::new(SlotLimits { all, per_ip: limits.connections_per_ip })
     }
 
-    pub(super) fn build_admission(&self, readiness: Readiness, connections: Connections) -> Entrance {
+    pub(super) fn build_admission(&self, readiness: Readiness, connections: Connections) -> Admission {
         let limits = &self.config.limits;
-        let handshakes = Arc::new(Shares::per_second(limits.handshakes_per_second, limits.handshakes_per_ip));
-        Entrance { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
+        let handshakes = Arc::new(AddressShares::per_second(limits.handshakes_per_second, limits.handshakes_per_ip));
+        Admission { readiness, connections, proxies: self.config.server.trusted_proxies.clone().into(), handshakes }
     }
 
     pub(super) fn door_settings(&self, hints: Hints) -> SocketIoSettings {

@@ -22,7 +22,7 @@ const SHOWN_CHARS: usize = 100;
 
 /// The names that dev mode answers to; see the module.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub(super) struct DevGuard {
     /// Names and addresses of `--dev-host`, besides those of loopback.
     hosts: Arc<[DevHost]>,
     /// The log lines for developers.
@@ -31,7 +31,7 @@ pub(super) struct Guard {
 
 /// Why a request is refused, with the offending name.
 #[derive(Debug, PartialEq, Eq)]
-enum Foreign {
+enum ForeignRequest {
     /// It has no Host, several, or an unreadable one.
     NoHost,
     /// Its Host or its target names another machine.
@@ -42,7 +42,7 @@ enum Foreign {
     Peer,
 }
 
-impl Guard {
+impl DevGuard {
     pub(super) fn new(hosts: &[DevHost], hints: Hints) -> Self {
         Self { hosts: hosts.into(), hints }
     }
@@ -53,21 +53,21 @@ impl Guard {
     }
 
     /// Checks that a request names this machine in its one Host, in its target if that has a name, and as its page.
-    fn judge_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Foreign> {
+    fn judge_request(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ForeignRequest> {
         let mut hosts = headers.get_all(HOST).iter();
         // With two of them, the guard and a layer behind it could each believe another one.
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Foreign::NoHost) };
-        let host = host.to_str().map_err(|_| Foreign::NoHost)?;
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(ForeignRequest::NoHost) };
+        let host = host.to_str().map_err(|_| ForeignRequest::NoHost)?;
         for authority in [Some(host), uri.authority().map(Authority::as_str)].into_iter().flatten() {
             if !self.is_ours(authority) {
-                return Err(Foreign::Host(host_name(authority)));
+                return Err(ForeignRequest::Host(host_name(authority)));
             }
         }
         for origin in headers.get_all(ORIGIN) {
             // An unreadable origin and `null` have no authority, so they are refused.
             let page = origin.to_str().unwrap_or_default();
             if !page.split_once("://").is_some_and(|(_, authority)| self.is_ours(authority)) {
-                return Err(Foreign::Origin(host_name(page)));
+                return Err(ForeignRequest::Origin(host_name(page)));
             }
         }
         Ok(())
@@ -80,29 +80,29 @@ impl Guard {
         !authority.as_str().contains('@') && (is_loopback(host) || self.hosts.iter().any(|ours| ours.is(host)))
     }
 
-    fn log_refusal(&self, foreign: &Foreign) {
+    fn log_refusal(&self, foreign: &ForeignRequest) {
         // A page that retries would fill the log.
         if !self.hints.is_due(&format!("{foreign:?}")) {
             return;
         }
         let (what, name) = match foreign {
-            Foreign::NoHost => ("it has no Host, or several: no client does that by itself", ""),
-            Foreign::Host(name) => {
+            ForeignRequest::NoHost => ("it has no Host, or several: no client does that by itself", ""),
+            ForeignRequest::Host(name) => {
                 ("it names another Host: to let that in, add --dev-host with the name", name.as_str())
             }
-            Foreign::Origin(name) => {
+            ForeignRequest::Origin(name) => {
                 ("its web page is of another machine: to let that in, add --dev-host with the name", name.as_str())
             }
-            Foreign::Peer => ("it came from the open internet, to which dev mode never answers", ""),
+            ForeignRequest::Peer => ("it came from the open internet, to which dev mode never answers", ""),
         };
         tracing::info!(event = logs::DEV_REQUEST_REFUSED, name, "a request was refused: {what}");
     }
 }
 
-async fn check_request(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn check_request(State(guard): State<DevGuard>, request: Request, next: Next) -> Response {
     let peer = head::wire_of(request.extensions()).map(|wire| wire.peer());
     // The peer counts and not a forwarded address, which a stranger can write at will.
-    let near = if peer.is_none_or(is_near) { Ok(()) } else { Err(Foreign::Peer) };
+    let near = if peer.is_none_or(is_near) { Ok(()) } else { Err(ForeignRequest::Peer) };
     if let Err(foreign) = near.and_then(|()| guard.judge_request(request.uri(), request.headers())) {
         guard.log_refusal(&foreign);
         return (StatusCode::FORBIDDEN, "dev mode answers to loopback names and those of --dev-host only\n")

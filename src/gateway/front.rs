@@ -11,17 +11,17 @@ use metrics::gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::admission::{self, Entrance};
+use super::admission::{self, Admission};
 use super::build::TOO_OFTEN;
-use super::dev_guard::Guard;
+use super::dev_guard::DevGuard;
 use super::origins::Origins;
-use super::serve::Server;
+use super::serve::ListenerServer;
 use super::{Descriptors, Gateway, StartError};
 use crate::api::{admin, health};
 use crate::config::Config;
-use crate::connections::{Caps, Places};
+use crate::connections::{ConnectionSlots, SlotLimits};
 use crate::doors::socketio::{Door, SocketIoSettings};
-use crate::metrics::{HTTP_CONNECTIONS, Numbers, limit::Limit};
+use crate::metrics::{HTTP_CONNECTIONS, NodeMetrics, limit::Limit};
 use crate::rate::Rate;
 use crate::readiness::Readiness;
 use crate::wire::{WireConfig, WireListener};
@@ -31,7 +31,7 @@ const OTHER_FRAMES: u32 = 200;
 
 /// The parts that answer on the main listeners.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct MainListeners {
     pub(super) door: Arc<Door>,
     /// Settings for the door's layer.
     pub(super) settings: SocketIoSettings,
@@ -39,13 +39,13 @@ pub(super) struct Front {
     pub(super) v1: Router,
     pub(super) readiness: Readiness,
     /// The admission checks.
-    pub(super) entrance: Entrance,
+    pub(super) entrance: Admission,
     pub(super) origins: Origins,
     /// The dev guard; none in production.
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Option<DevGuard>,
 }
 
-impl Front {
+impl MainListeners {
     fn main(&self, with_api: bool) -> Router {
         let mut router = health::routes(self.readiness.clone());
         // With a listener of its own the API must not be reachable for clients too.
@@ -64,7 +64,7 @@ impl Front {
 }
 
 /// A listener for services or operators.
-struct Plain<'a> {
+struct PlainListener<'a> {
     /// Its configuration key, named when it cannot be bound.
     key: &'a str,
     address: SocketAddr,
@@ -78,7 +78,12 @@ struct Plain<'a> {
 }
 
 impl Gateway {
-    pub(super) fn open_listeners(&mut self, config: &Config, front: Front, metrics: Numbers) -> Result<(), StartError> {
+    pub(super) fn open_listeners(
+        &mut self,
+        config: &Config,
+        front: MainListeners,
+        metrics: NodeMetrics,
+    ) -> Result<(), StartError> {
         let descriptors = Descriptors::of_process(config);
         let guard = front.guard.clone();
         let guarded = |router: Router| match &guard {
@@ -87,13 +92,13 @@ impl Gateway {
         };
         let main = guarded(front.main(config.api.listen.is_none()));
         // One pool for all addresses of `server.listen`: descriptors belong to the process and not to an address.
-        let places = listener_slots(Caps { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
+        let places = listener_slots(SlotLimits { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
         for address in &config.server.listen {
             self.serve_wires(*address, main.clone(), places.clone(), config)?;
         }
         // Without an address of its own the API is part of the main router.
         if let Some(address) = config.api.listen {
-            let api = Plain {
+            let api = PlainListener {
                 key: "api.listen",
                 address,
                 router: guarded(front.api_routes()),
@@ -104,7 +109,7 @@ impl Gateway {
             };
             self.serve_plain(api, config)?;
         }
-        let admin = Plain {
+        let admin = PlainListener {
             key: "admin.listen",
             address: config.admin.listen,
             router: guarded(admin::routes(front.readiness, metrics)),
@@ -119,11 +124,11 @@ impl Gateway {
         &mut self,
         address: SocketAddr,
         router: Router,
-        places: (Places, Limit),
+        places: (ConnectionSlots, Limit),
         config: &Config,
     ) -> Result<(), StartError> {
         let listener = self.bind_one("server.listen", address, config.server.backlog)?;
-        let server = Server {
+        let server = ListenerServer {
             listener: WireListener::new(listener, self.wire_config(config), self.wires.clone()),
             router,
             head_bytes: config.limits.head_bytes.get(),
@@ -136,12 +141,12 @@ impl Gateway {
     }
 
     /// Serves a listener without upgrades; of its wires only the deadlines matter.
-    fn serve_plain(&mut self, plain: Plain<'_>, config: &Config) -> Result<(), StartError> {
+    fn serve_plain(&mut self, plain: PlainListener<'_>, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
         let wire = WireConfig { request_deadline: plain.idle_timeout, ..self.wire_config(config) };
         // One address may take half: a single broken service must leave connections for the others.
-        let caps = Caps { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
-        let server = Server {
+        let caps = SlotLimits { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
+        let server = ListenerServer {
             listener: WireListener::new(listener, wire, self.wires.clone()),
             router: plain.router,
             head_bytes: config.limits.head_bytes.get(),
@@ -180,8 +185,8 @@ impl Gateway {
     }
 }
 
-fn listener_slots(caps: Caps, limit: Limit) -> (Places, Limit) {
-    (Places::new(caps, gauge!(HTTP_CONNECTIONS, "limit" => limit.key())), limit)
+fn listener_slots(caps: SlotLimits, limit: Limit) -> (ConnectionSlots, Limit) {
+    (ConnectionSlots::new(caps, gauge!(HTTP_CONNECTIONS, "limit" => limit.key())), limit)
 }
 
 /// Binds an address. It may have been in use a moment ago. `[::]` accepts IPv4 too, whatever the kernel's default

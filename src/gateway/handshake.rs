@@ -10,7 +10,7 @@ use crate::logs::{self, Hints};
 /// The facts of a request that can explain a failure. The request itself is not kept: its query may hold a token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handshake {
-    wanted: Wanted,
+    wanted: WantedTransport,
     /// Whether the query says `EIO=4`.
     engine_4: bool,
     /// Whether the query asks for long polling.
@@ -18,7 +18,7 @@ pub(super) struct Handshake {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum WantedTransport {
     /// A transport, by an upgrade.
     Upgrade,
     /// Something of Socket.IO without an upgrade.
@@ -34,10 +34,10 @@ impl Handshake {
     pub(super) fn from_request(uri: &Uri, headers: &HeaderMap) -> Self {
         let upgrades = headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE);
         let wanted = match (head::is_ours(uri.path()), upgrades) {
-            (true, true) => Wanted::Upgrade,
-            (true, false) => Wanted::Plain,
-            (false, true) => Wanted::Elsewhere,
-            (false, false) => Wanted::Nothing,
+            (true, true) => WantedTransport::Upgrade,
+            (true, false) => WantedTransport::Plain,
+            (false, true) => WantedTransport::Elsewhere,
+            (false, false) => WantedTransport::Nothing,
         };
         let has = |pair: &str| uri.query().unwrap_or_default().split('&').any(|given| given == pair);
         Self { wanted, engine_4: has("EIO=4"), polling: has("transport=polling") }
@@ -62,24 +62,27 @@ impl Handshake {
         // From the certain to the likely: a status of this gateway's own layers names the cause, the query only hints
         // at it.
         match (self.wanted, status) {
-            (Wanted::Nothing, _) => None,
-            (Wanted::Elsewhere, _) => Some(("path", "there is no WebSocket at its path: Socket.IO is at /socket.io/")),
-            (Wanted::Upgrade | Wanted::Plain, StatusCode::FORBIDDEN) => {
+            (WantedTransport::Nothing, _) => None,
+            (WantedTransport::Elsewhere, _) => {
+                Some(("path", "there is no WebSocket at its path: Socket.IO is at /socket.io/"))
+            }
+            (WantedTransport::Upgrade | WantedTransport::Plain, StatusCode::FORBIDDEN) => {
                 Some(("origin", "its web page is not in server.origins"))
             }
-            (Wanted::Upgrade | Wanted::Plain, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
-                Some(("limit", "the node takes no more just now, or stops: see hallway_over_limit_total"))
-            }
-            (Wanted::Upgrade | Wanted::Plain, _) if !self.engine_4 => {
+            (
+                WantedTransport::Upgrade | WantedTransport::Plain,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE,
+            ) => Some(("limit", "the node takes no more just now, or stops: see hallway_over_limit_total")),
+            (WantedTransport::Upgrade | WantedTransport::Plain, _) if !self.engine_4 => {
                 Some(("engine", "its query has no EIO=4: the client is older than Socket.IO 3"))
             }
-            (Wanted::Plain, _) if self.polling => {
+            (WantedTransport::Plain, _) if self.polling => {
                 Some(("polling", "it asks for long polling: give the client transports: [\"websocket\"]"))
             }
-            (Wanted::Plain, _) => {
+            (WantedTransport::Plain, _) => {
                 Some(("upgrade", "no upgrade came with it: a proxy in between may have taken that off"))
             }
-            (Wanted::Upgrade, _) => {
+            (WantedTransport::Upgrade, _) => {
                 Some(("request", "its headers or its query are not those of a WebSocket handshake"))
             }
         }

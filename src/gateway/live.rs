@@ -11,9 +11,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 /// The runtime of live delivery; see the module. Dropping it ends the thread.
 #[derive(Debug)]
-pub(super) struct Live(Option<Runtime>);
+pub(super) struct LiveThread(Option<Runtime>);
 
-impl Live {
+impl LiveThread {
     pub(super) fn start_thread() -> io::Result<Self> {
         // "Multi" with one worker: a current-thread runtime would run only inside a `block_on`.
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("live").enable_all().build()?;
@@ -30,7 +30,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for LiveThread {
     fn drop(&mut self) {
         // Its tasks were told to stop and waited for. In the background, because a runtime must not block while it is
         // dropped inside another one.

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{StartError, build_classes};
 use crate::auth::authorizer::{Authorizer, AuthorizerSettings};
-use crate::auth::policy::{Expression, Policy, Rule, Subject};
+use crate::auth::policy::{Expression, Policy, PolicyRule, RuleSubject};
 use crate::config::{Config, Mode};
 
 /// Builds the policy of a configuration; in dev mode every join is allowed. From `stop` on the authorizer is not asked.
@@ -17,17 +17,17 @@ use crate::config::{Config, Mode};
 /// When a rule does not compile, which the configuration has checked before, or no HTTP client can be made.
 pub fn build_policy(config: &Config, mode: Mode, stop: CancellationToken) -> Result<Policy, StartError> {
     let rules = rules(config, &build_classes(config)?)?;
-    let locate = Expression::compile(&config.auth.update_location, Subject::User)?;
+    let locate = Expression::compile(&config.auth.update_location, RuleSubject::User)?;
     let policy =
         Policy::new(rules, locate, config.auth.staff_roles.clone()).with_authorizer(build_authorizer(config, stop)?);
     Ok(if mode.is_dev() { policy.into_open() } else { policy })
 }
 
-fn rules(config: &Config, classes: &Classes) -> Result<Vec<Rule>, StartError> {
+fn rules(config: &Config, classes: &Classes) -> Result<Vec<PolicyRule>, StartError> {
     classes.all_classes().iter().map(|class| rule(config, classes, class)).collect()
 }
 
-fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, StartError> {
+fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<PolicyRule, StartError> {
     let mut authorized = false;
     for (name, settings) in &config.rooms {
         let form: Form = name.parse()?;
@@ -37,15 +37,15 @@ fn rule(config: &Config, classes: &Classes, class: &Class) -> Result<Rule, Start
         }
         authorized = settings.authorizer;
         if let Some(join) = &settings.join {
-            return Ok(Rule { class: form.clone(), form, join: join.clone(), authorized, own: true });
+            return Ok(PolicyRule { class: form.clone(), form, join: join.clone(), authorized, own: true });
         }
     }
     // A class that an operator adds only for its history keeps the rule that its rooms had before.
     let inherited = match wider_class(classes, class) {
         Some(wider) => rule(config, classes, wider)?,
-        None => Rule::default_of(&class.form)?,
+        None => PolicyRule::default_of(&class.form)?,
     };
-    Ok(Rule { class: class.form.clone(), authorized: authorized || inherited.authorized, ..inherited })
+    Ok(PolicyRule { class: class.form.clone(), authorized: authorized || inherited.authorized, ..inherited })
 }
 
 /// Finds the class that the rooms of `class` would have without it, and whose rule they keep. Built-in classes have

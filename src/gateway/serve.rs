@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::admission::COME_BACK_S;
-use crate::connections::{Place, Places};
+use crate::connections::{ConnectionSlot, ConnectionSlots};
 use crate::logs;
 use crate::metrics::limit::Limit;
 use crate::wire::{WireIo, WireListener};
@@ -39,20 +39,20 @@ const TURNED_AWAY: Duration = Duration::from_secs(1);
 const TURNED_AWAY_AT_ONCE: usize = 16;
 
 /// One listener.
-pub(super) struct Server {
+pub(super) struct ListenerServer {
     pub(super) listener: WireListener,
     pub(super) router: Router,
     /// Most bytes of a request's head.
     pub(super) head_bytes: usize,
     /// The slots of its connections, and the limit to report when all are taken.
-    pub(super) places: (Places, Limit),
+    pub(super) places: (ConnectionSlots, Limit),
     /// Cancelled when the listener stops accepting and idle connections are closed.
     pub(super) closing: CancellationToken,
     /// Where connections are spawned, so that a shutdown waits for them.
     pub(super) tasks: TaskTracker,
 }
 
-impl Server {
+impl ListenerServer {
     /// Accepts connections until the gateway closes. Connections that are being answered end with their response.
     pub(super) async fn accept_connections(mut self) {
         let mut http = http1::Builder::new();
@@ -79,7 +79,7 @@ impl Server {
         }
     }
 
-    fn take_slot(&self, peer: SocketAddr) -> Result<Place, Limit> {
+    fn take_slot(&self, peer: SocketAddr) -> Result<ConnectionSlot, Limit> {
         let (places, limit) = &self.places;
         places.take_slot(peer.ip()).map_err(|_| *limit)
     }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hallway_rooms::history::Facts;
+use hallway_rooms::history::RoomFacts;
 use hallway_rooms::key::Room;
 use hallway_rooms::position::Position;
 
 use super::Hub;
-use super::dispatch::Task;
+use super::dispatch::Dispatch;
 use super::room::LocalRoom;
 use crate::broker::{Broker, Unavailable};
 
@@ -32,26 +32,26 @@ const RETRY: Duration = Duration::from_millis(100);
 const FAILURES: u32 = 10;
 
 /// Rooms, and their positions when the broker was asked.
-type Asked = Vec<(Arc<LocalRoom>, Position)>;
+type ComparedRooms = Vec<(Arc<LocalRoom>, Position)>;
 
 /// The running audit: batches that are waiting and in flight.
 #[derive(Default)]
-pub(super) struct Looks {
+pub(super) struct Audit {
     /// Batches that have not begun; no more rooms than are open.
     rooms: VecDeque<Vec<Arc<LocalRoom>>>,
     /// Batches in flight, at most [`LOOKS`].
-    running: FuturesUnordered<BoxFuture<'static, Look>>,
+    running: FuturesUnordered<BoxFuture<'static, RoomComparison>>,
 }
 
 /// The result of one batch.
-pub(super) struct Look {
+pub(super) struct RoomComparison {
     /// The rooms in the order in which the broker was asked.
-    asked: Asked,
+    asked: ComparedRooms,
     /// The broker's answer in the same order; `None` if it gave none.
-    facts: Option<Vec<Facts>>,
+    facts: Option<Vec<RoomFacts>>,
 }
 
-impl Looks {
+impl Audit {
     /// Starts an audit of these rooms and drops one that is running: its answers may be older than the break.
     pub(super) fn restart_audit(&mut self, hub: &Hub, rooms: &[Arc<LocalRoom>]) {
         self.running.clear();
@@ -65,7 +65,7 @@ impl Looks {
     }
 
     /// Waits for the next batch that ends.
-    pub(super) async fn next(&mut self) -> Option<Look> {
+    pub(super) async fn next(&mut self) -> Option<RoomComparison> {
         self.running.next().await
     }
 
@@ -78,14 +78,14 @@ impl Looks {
     }
 }
 
-async fn compare_rooms(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> Look {
+async fn compare_rooms(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> RoomComparison {
     // Rooms that were closed meanwhile have no position and are left out.
-    let asked: Asked = rooms.into_iter().filter_map(|local| local.position().map(|at| (local, at))).collect();
+    let asked: ComparedRooms = rooms.into_iter().filter_map(|local| local.position().map(|at| (local, at))).collect();
     let names: Vec<Room> = asked.iter().map(|(local, _)| local.room().clone()).collect();
     let mut failures = 0;
     while failures < FAILURES {
         match broker.facts(&names).await {
-            Ok(facts) => return Look { asked, facts: Some(facts) },
+            Ok(facts) => return RoomComparison { asked, facts: Some(facts) },
             // While the broker is out of reach for everything, no room is at fault: the count begins again.
             Err(Unavailable(_)) => failures = if broker.health().ready { failures + 1 } else { 0 },
         }
@@ -93,10 +93,10 @@ async fn compare_rooms(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> L
         // Returns at once if the broker is not known to be down, so the pause comes first.
         broker.health().recovered().await;
     }
-    Look { asked, facts: None }
+    RoomComparison { asked, facts: None }
 }
 
-impl Task {
+impl Dispatch {
     /// Starts an audit of every open room, unless one is running.
     pub(super) fn look_at_all(&mut self) {
         if self.looks.is_empty() {
@@ -104,7 +104,7 @@ impl Task {
         }
     }
 
-    pub(super) fn take_look(&mut self, look: Look) {
+    pub(super) fn take_look(&mut self, look: RoomComparison) {
         // Without an answer every room of the batch counts as behind, and the read of each finds out which one is at
         // fault.
         let facts =
@@ -120,7 +120,7 @@ impl Task {
 
 /// Whether all stored events of a room have been delivered; if so, its silence is proven up to this audit. The room may
 /// have moved on while the broker was asked, so both positions count.
-fn is_level(local: &LocalRoom, asked: &Position, facts: &Facts) -> bool {
+fn is_level(local: &LocalRoom, asked: &Position, facts: &RoomFacts) -> bool {
     // The room was closed meanwhile; opening it again reads its facts anyway.
     let Some(position) = local.position() else { return true };
     let continues = |p: &Position| facts.continues_from(p.delivered_offset(), p.complete_offset(), &[], false);

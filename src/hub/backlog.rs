@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hallway_rooms::entry::{Entry, Link};
+use hallway_rooms::entry::{ChainLink, Entry};
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_BYTES;
@@ -64,13 +64,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What the backlog knows of the rooms, and does to them.
 pub(super) trait Rooms {
     /// What an entry is to a room; none where the room is not open here.
-    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival>;
+    fn judge_arrival(&self, room: &Room, link: ChainLink, id: &EventId) -> Option<Arrival>;
     /// Everything up to here was delivered in a room.
     fn delivered_offset(&self, room: &Room) -> Option<Offset>;
     /// Whether a session here is in both rooms.
     fn share_member(&self, one: &Room, other: &Room) -> bool;
     /// Moves a room's position over an entry that was delivered before.
-    fn pass_over(&self, room: &Room, link: Link, id: &EventId);
+    fn pass_over(&self, room: &Room, link: ChainLink, id: &EventId);
     /// What lies before `to` is lost: the room goes on from there, and its members are told.
     fn skip_lost(&self, room: &Room, to: Offset);
 }
@@ -78,7 +78,7 @@ pub(super) trait Rooms {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    lags: HashMap<Room, Lag>,
+    lags: HashMap<Room, LaggingRoom>,
     work: VecDeque<Room>,
     wanted: VecDeque<Room>,
     later: BinaryHeap<Reverse<(Instant, Room)>>,
@@ -91,10 +91,10 @@ pub(super) struct Backlog {
 
 /// A room that is behind.
 #[derive(Debug, Default)]
-struct Lag {
-    queue: BTreeMap<Offset, Waiting>,
+struct LaggingRoom {
+    queue: BTreeMap<Offset, WaitingEntry>,
     bytes: usize,
-    read: Read,
+    read: ReadState,
     /// The history has been read up to here.
     covered: Option<Offset>,
     /// More is to be read: from the cursor, or else from the position.
@@ -108,16 +108,16 @@ struct Lag {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingEntry {
     entry: Arc<Entry>,
     /// Reads that had begun when it came.
     reads: u64,
-    trust: Trust,
+    trust: EntryTrust,
 }
 
 /// Why an entry is taken for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum EntryTrust {
     /// It says so itself, and is not delivered before a history has it.
     Claimed,
     /// It came by the feed as entries do.
@@ -128,7 +128,7 @@ pub(super) enum Trust {
 
 /// Where a room stands with its reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Read {
+enum ReadState {
     #[default]
     No,
     Wanted,
@@ -142,7 +142,7 @@ enum Read {
 
 /// A read that is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Errand {
+pub(super) struct PendingRead {
     pub(super) room: Room,
     number: u64,
     /// From where on, if not from the room's position.
@@ -151,7 +151,7 @@ pub(super) struct Errand {
 
 /// What was read of a room.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct HealedPage {
     pub(super) entries: Vec<Entry>,
     /// The room's last offset as of the same instant.
     pub(super) last: Option<Offset>,
@@ -160,7 +160,7 @@ pub(super) struct Page {
 
 /// An entry to be delivered before the backlog is asked again.
 #[derive(Clone, Debug)]
-pub(super) struct Delivery {
+pub(super) struct QueuedEntry {
     pub(super) entry: Arc<Entry>,
     /// For which of its places, and whether it comes late there.
     pub(super) places: Vec<(usize, bool)>,
@@ -172,7 +172,7 @@ pub(super) struct Delivery {
 
 /// What becomes of a room whose read failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReadFailure {
     /// It is tried again; the first time in a row this is worth a word.
     Later { first: bool },
     /// It costs its members their transports.
@@ -199,12 +199,12 @@ impl Backlog {
     pub(super) fn request_read(&mut self, room: &Room) {
         let lag = self.lags.entry(room.clone()).or_default();
         match &mut lag.read {
-            Read::Running { again, .. } => *again = true,
-            Read::No => {
-                lag.read = Read::Wanted;
+            ReadState::Running { again, .. } => *again = true,
+            ReadState::No => {
+                lag.read = ReadState::Wanted;
                 self.wanted.push_back(room.clone());
             }
-            Read::Wanted | Read::Later => {}
+            ReadState::Wanted | ReadState::Later => {}
         }
     }
 
@@ -216,7 +216,7 @@ impl Backlog {
     }
 
     /// Takes in an entry that came by the feed. One that is not trusted waits until a history has it.
-    pub(super) fn add_arrival(&mut self, entry: &Arc<Entry>, trust: Trust, rooms: &impl Rooms) {
+    pub(super) fn add_arrival(&mut self, entry: &Arc<Entry>, trust: EntryTrust, rooms: &impl Rooms) {
         for place in &entry.places {
             let Some(link) = place.link() else { continue };
             let arrival = rooms.judge_arrival(&place.room, link, &entry.id);
@@ -224,7 +224,7 @@ impl Backlog {
                 continue;
             }
             self.enqueue(&place.room, link.offset, entry, trust);
-            if arrival == Some(Arrival::Gap) || trust == Trust::Claimed {
+            if arrival == Some(Arrival::Gap) || trust == EntryTrust::Claimed {
                 self.request_read(&place.room);
             }
             self.work_on(&place.room);
@@ -232,7 +232,7 @@ impl Backlog {
     }
 
     /// Whether it does not wait there yet.
-    fn enqueue(&mut self, room: &Room, offset: Offset, entry: &Arc<Entry>, trust: Trust) -> bool {
+    fn enqueue(&mut self, room: &Room, offset: Offset, entry: &Arc<Entry>, trust: EntryTrust) -> bool {
         let reads = self.reads;
         let weight = entry_bytes(entry);
         let lag = self.lags.entry(room.clone()).or_default();
@@ -243,14 +243,14 @@ impl Backlog {
         // One that finds nothing else is taken: it may be all that its room waits for.
         if !lag.queue.is_empty() && (is_full || self.bytes + weight > BYTES) {
             lag.more = true;
-            if let Read::Running { again, .. } = &mut lag.read {
+            if let ReadState::Running { again, .. } = &mut lag.read {
                 *again = true;
             }
             return false;
         }
         lag.bytes += weight;
         self.bytes += weight;
-        lag.queue.insert(offset, Waiting { entry: entry.clone(), reads, trust });
+        lag.queue.insert(offset, WaitingEntry { entry: entry.clone(), reads, trust });
         true
     }
 

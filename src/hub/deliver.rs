@@ -33,34 +33,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hallway_rooms::entry::{Entry, Keep, Place};
+use hallway_rooms::entry::{Entry, Retained, RoomPlace};
 use tokio::task::yield_now;
 
 use super::Hub;
-use super::outgoing::{Cast, Target};
+use super::outgoing::{OutgoingEvent, RoomTarget};
 use super::room::{LocalRoom, Member};
 use crate::logs;
 use crate::session::copies::comes_one_way;
 use crate::session::{Membership, Session};
-use crate::wire::Push;
+use crate::wire::PushOutcome;
 
 /// Members served between two chances for other tasks.
 const CHUNK: usize = 256;
 
 /// A session with its standing in each of the event's rooms that it sits in.
-struct Receiver {
+struct Recipient {
     session: Arc<Session>,
-    standings: Vec<(Arc<Membership>, usize, Keep)>,
+    standings: Vec<(Arc<Membership>, usize, Retained)>,
 }
 
 impl Hub {
     /// Delivers an entry to the members of `targets`, whose positions have been advanced. `is_apart`: others of its rooms
     /// had or will have it by themselves.
-    pub(super) async fn deliver_to_members(&self, entry: &Entry, targets: &[Target], is_apart: bool) {
+    pub(super) async fn deliver_to_members(&self, entry: &Entry, targets: &[RoomTarget], is_apart: bool) {
         if targets.is_empty() {
             return;
         }
-        let mut cast = match Cast::from_entry(entry, is_apart) {
+        let mut cast = match OutgoingEvent::from_entry(entry, is_apart) {
             Ok(cast) => cast,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
@@ -78,7 +78,7 @@ impl Hub {
         self.note_lag(entry);
     }
 
-    async fn deliver_in_one(&self, cast: &mut Cast<'_>, target: &Target) -> u64 {
+    async fn deliver_in_one(&self, cast: &mut OutgoingEvent<'_>, target: &RoomTarget) -> u64 {
         let news = required_standing(cast.entry, target);
         let (entry, mask) = (cast.entry, 1 << target.place);
         let alone = comes_one_way(entry);
@@ -99,7 +99,7 @@ impl Hub {
         sent
     }
 
-    async fn deliver_in_several(&self, cast: &mut Cast<'_>, targets: &[Target]) -> u64 {
+    async fn deliver_in_several(&self, cast: &mut OutgoingEvent<'_>, targets: &[RoomTarget]) -> u64 {
         let mut sent = 0;
         let aside = if cast.is_apart { self.other_rooms_here(cast.entry, targets) } else { Vec::new() };
         for chunk in collect_recipients(cast.entry, targets).chunks(CHUNK) {
@@ -119,9 +119,9 @@ impl Hub {
     }
 
     /// The other rooms here that an entry is stored in, in the order of their keys.
-    fn other_rooms_here(&self, entry: &Entry, targets: &[Target]) -> Vec<Arc<LocalRoom>> {
+    fn other_rooms_here(&self, entry: &Entry, targets: &[RoomTarget]) -> Vec<Arc<LocalRoom>> {
         let mut aside = self.open_targets(entry);
-        let is_other = |target: &Target| targets.iter().all(|chosen| chosen.place != target.place);
+        let is_other = |target: &RoomTarget| targets.iter().all(|chosen| chosen.place != target.place);
         aside.retain(|target| is_other(target) && entry.places[target.place].link().is_some());
         let mut aside: Vec<_> = aside.into_iter().map(|target| target.local).collect();
         aside.sort_unstable_by(|one, other| one.room().cmp(other.room()));
@@ -129,7 +129,7 @@ impl Hub {
     }
 
     fn note_lag(&self, entry: &Entry) {
-        let stored = entry.places.iter().find_map(Place::link).map(|l| l.offset.ms);
+        let stored = entry.places.iter().find_map(RoomPlace::link).map(|l| l.offset.ms);
         if let Some(ms) = stored {
             let lag = crate::clock::now_ms().saturating_sub(ms);
             self.0.counts.lag.record(std::time::Duration::from_millis(lag).as_secs_f64());
@@ -138,23 +138,28 @@ impl Hub {
 }
 
 /// What a member's standing is compared with: nothing for what comes late.
-fn required_standing(entry: &Entry, target: &Target) -> Keep {
-    if target.late { Keep::Nothing } else { entry.places[target.place].keep }
+fn required_standing(entry: &Entry, target: &RoomTarget) -> Retained {
+    if target.late { Retained::Nothing } else { entry.places[target.place].keep }
 }
 
-fn push_to_member(member: &Member, cast: &mut Cast<'_>, mask: u64, hears: impl FnOnce() -> bool) -> Push {
+fn push_to_member(
+    member: &Member,
+    cast: &mut OutgoingEvent<'_>,
+    mask: u64,
+    hears: impl FnOnce() -> bool,
+) -> PushOutcome {
     let session = &member.session;
     session.lane().push_as(cast.lag_policy(mask), || hears().then(|| cast.frame_for(session, mask)))
 }
 
-fn collect_recipients(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
-    let mut found: Vec<Receiver> = Vec::new();
+fn collect_recipients(entry: &Entry, targets: &[RoomTarget]) -> Vec<Recipient> {
+    let mut found: Vec<Recipient> = Vec::new();
     let mut index: HashMap<u64, usize> = HashMap::new();
     for target in targets {
         let news = required_standing(entry, target);
         for member in target.local.members() {
             let at = *index.entry(member.session.id()).or_insert_with(|| {
-                found.push(Receiver { session: member.session, standings: Vec::new() });
+                found.push(Recipient { session: member.session, standings: Vec::new() });
                 found.len() - 1
             });
             found[at].standings.push((member.membership, target.place, news));
@@ -163,8 +168,8 @@ fn collect_recipients(entry: &Entry, targets: &[Target]) -> Vec<Receiver> {
     found
 }
 
-impl Receiver {
-    fn push_event(&self, cast: &mut Cast<'_>) -> Push {
+impl Recipient {
+    fn push_event(&self, cast: &mut OutgoingEvent<'_>) -> PushOutcome {
         // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
         let hearing = self.standings.iter().filter(|(membership, _, news)| membership.is_news(*news));
         let weight = cast.lag_policy(rooms_mask(hearing));
@@ -178,6 +183,6 @@ impl Receiver {
 }
 
 /// A bit per place in which it stands.
-fn rooms_mask<'a>(standings: impl Iterator<Item = &'a (Arc<Membership>, usize, Keep)>) -> u64 {
+fn rooms_mask<'a>(standings: impl Iterator<Item = &'a (Arc<Membership>, usize, Retained)>) -> u64 {
     standings.fold(0, |mask, (_, place, _)| mask | 1 << place)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hallway_rooms::entry::{Entry, Keep, Place};
+use hallway_rooms::entry::{Entry, Retained, RoomPlace};
 use hallway_rooms::position::Arrival;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,14 +14,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
-use super::audit::Looks;
-use super::backlog::{Backlog, Trust};
-use super::heal::Read;
-use super::latest_refresh::Renewal;
-use super::outgoing::Target;
+use super::audit::Audit;
+use super::backlog::{Backlog, EntryTrust};
+use super::heal::HealRead;
+use super::latest_refresh::LatestRefresh;
+use super::outgoing::RoomTarget;
 use super::room::LocalRoom;
-use crate::broker::Feed;
-use crate::broker::event_channel::FeedReceiver;
+use crate::broker::ChannelEvent;
+use crate::broker::event_channel::EventReceiver;
 use crate::session::copies::Recent;
 
 /// Deliveries from the backlog before live messages get a turn.
@@ -33,14 +33,14 @@ const FAR_MS: u64 = 60_000;
 
 /// Rooms that were opened when something newer had already arrived; they need a read.
 #[derive(Debug, Default)]
-pub(super) struct Behind {
+pub(super) struct OpenedBehind {
     /// Filled by `Hub::open`, emptied by the dispatch; no more than the rooms opened in between.
     rooms: Mutex<Vec<Arc<LocalRoom>>>,
     /// Wakes the dispatch.
     raised: Notify,
 }
 
-impl Behind {
+impl OpenedBehind {
     pub(super) fn push(&self, local: Arc<LocalRoom>) {
         self.rooms.lock().push(local);
         self.raised.notify_one();
@@ -52,16 +52,16 @@ impl Behind {
 }
 
 /// The state of the dispatch.
-pub(super) struct Task {
+pub(super) struct Dispatch {
     pub(super) hub: Hub,
     /// Entries that wait for a read of something before them.
     pub(super) backlog: Backlog,
     /// Reads of histories in flight.
-    pub(super) reads: FuturesUnordered<BoxFuture<'static, Read>>,
+    pub(super) reads: FuturesUnordered<BoxFuture<'static, HealRead>>,
     /// The running audit.
-    pub(super) looks: Looks,
+    pub(super) looks: Audit,
     /// Reads of `latest` events after a loss.
-    pub(super) renewal: Renewal,
+    pub(super) renewal: LatestRefresh,
     /// Whether a break was logged whose end is still to be logged.
     pub(super) is_broken: bool,
     /// Recognises second copies of events that are kept nowhere.
@@ -71,9 +71,9 @@ pub(super) struct Task {
 }
 
 /// What an entry means to its rooms on this node.
-struct Weighed {
+struct JudgedEntry {
     /// Rooms that have to deliver it.
-    targets: Vec<Target>,
+    targets: Vec<RoomTarget>,
     /// Whether one of them misses something before it.
     has_gap: bool,
     /// Whether one of its rooms has delivered it before: then each member has to be asked whether it has it.
@@ -82,14 +82,14 @@ struct Weighed {
 
 impl Hub {
     /// Delivers the broker's messages until `stop`, or until the broker has ended.
-    pub async fn run_dispatch(&self, feed: FeedReceiver, stop: CancellationToken) {
-        let mut task = Task::new(self.clone());
+    pub async fn run_dispatch(&self, feed: EventReceiver, stop: CancellationToken) {
+        let mut task = Dispatch::new(self.clone());
         stop.run_until_cancelled(task.take_all(feed)).await;
     }
 
     /// Sorts out which rooms on this node have not delivered this entry.
-    fn judge_entry(&self, entry: &Entry) -> Weighed {
-        let mut weighed = Weighed { targets: Vec::new(), has_gap: false, is_apart: false };
+    fn judge_entry(&self, entry: &Entry) -> JudgedEntry {
+        let mut weighed = JudgedEntry { targets: Vec::new(), has_gap: false, is_apart: false };
         for target in self.open_targets(entry) {
             // A room that keeps the event in no history has no chain: only the stamp of a `latest` event tells copies
             // apart.
@@ -99,7 +99,7 @@ impl Hub {
             };
             match target.local.judge_arrival(link, &entry.id) {
                 Some(Arrival::Next) => weighed.targets.push(target),
-                Some(Arrival::Late) => weighed.targets.push(Target { late: true, ..target }),
+                Some(Arrival::Late) => weighed.targets.push(RoomTarget { late: true, ..target }),
                 Some(Arrival::Gap) => weighed.has_gap = true,
                 // The broker gave the same event another offset: members have it, but the chain goes on from there.
                 Some(Arrival::Again) => target.local.advance_to(link, &entry.id),
@@ -110,7 +110,7 @@ impl Hub {
         }
         // If no history is missing the entry, this is a second copy. Rooms that keep nothing delivered the first one;
         // `latest` events were judged by their stamps above.
-        let stored = |t: &Target| entry.places[t.place].link().is_some();
+        let stored = |t: &RoomTarget| entry.places[t.place].link().is_some();
         if !weighed.targets.iter().any(stored) {
             weighed.targets.retain(|target| entry.places[target.place].stamp().is_some());
         }
@@ -118,14 +118,14 @@ impl Hub {
     }
 
     /// Advances the rooms and delivers the entry to their members.
-    pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<Target>, is_apart: bool) {
+    pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<RoomTarget>, is_apart: bool) {
         for target in &targets {
             // Positions first: a session that joins during the delivery stands behind this entry, and has it from its
             // read.
             match entry.places[target.place].keep {
-                Keep::Stored(link) => target.local.advance_to(link, &entry.id),
-                Keep::Newest(stamp) => target.local.with_latest(|passed| passed.note_delivered(stamp, entry)),
-                Keep::Nothing => {}
+                Retained::Stored(link) => target.local.advance_to(link, &entry.id),
+                Retained::Newest(stamp) => target.local.with_latest(|passed| passed.note_delivered(stamp, entry)),
+                Retained::Nothing => {}
             }
         }
         self.deliver_to_members(entry, &targets, is_apart).await;
@@ -133,11 +133,11 @@ impl Hub {
         targets.iter().for_each(|target| target.local.mark_served());
     }
 
-    pub(super) fn open_targets(&self, entry: &Entry) -> Vec<Target> {
+    pub(super) fn open_targets(&self, entry: &Entry) -> Vec<RoomTarget> {
         let rooms = self.0.rooms.read();
-        let here = |(place, at): (usize, &Place)| {
+        let here = |(place, at): (usize, &RoomPlace)| {
             let local = rooms.get(&at.room)?.clone();
-            Some(Target { local, place, late: false })
+            Some(RoomTarget { local, place, late: false })
         };
         entry.places.iter().enumerate().filter_map(here).collect()
     }
@@ -148,7 +148,7 @@ impl Hub {
         // Without knowledge of the broker's clock no entry can be called far.
         let Some(now_ms) = self.0.fleet.control().now_ms() else { return false };
         let far = now_ms.saturating_add(FAR_MS);
-        entry.places.iter().filter_map(Place::link).any(|link| link.offset.ms > far)
+        entry.places.iter().filter_map(RoomPlace::link).any(|link| link.offset.ms > far)
     }
 
     /// Whether no room of the entry on this node keeps it in its history.
@@ -157,7 +157,7 @@ impl Hub {
     }
 }
 
-impl Task {
+impl Dispatch {
     fn new(hub: Hub) -> Self {
         let mut audit = tokio::time::interval(hub.0.audit);
         // An audit that was late must not be followed by others at once.
@@ -166,15 +166,15 @@ impl Task {
             hub,
             backlog: Backlog::default(),
             reads: FuturesUnordered::new(),
-            looks: Looks::default(),
-            renewal: Renewal::default(),
+            looks: Audit::default(),
+            renewal: LatestRefresh::default(),
             is_broken: false,
             recent: Recent::default(),
             audit,
         }
     }
 
-    async fn take_all(&mut self, mut feed: FeedReceiver) {
+    async fn take_all(&mut self, mut feed: EventReceiver) {
         loop {
             self.begin_reads();
             self.tell_end();
@@ -203,11 +203,11 @@ impl Task {
         }
     }
 
-    async fn handle_event(&mut self, item: Feed) {
+    async fn handle_event(&mut self, item: ChannelEvent) {
         match item {
-            Feed::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
-            Feed::Entry(entry) => self.take_entry(entry).await,
-            Feed::Missed(rooms) => {
+            ChannelEvent::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
+            ChannelEvent::Entry(entry) => self.take_entry(entry).await,
+            ChannelEvent::Missed(rooms) => {
                 // The event channel was full and dropped messages of these rooms: their histories have them.
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
                 for local in &rooms {
@@ -217,7 +217,7 @@ impl Task {
                 // `latest` events are in no history and are read by themselves.
                 self.renewal.add(rooms);
             }
-            Feed::Restored => self.heal_all(),
+            ChannelEvent::Restored => self.heal_all(),
         }
     }
 
@@ -227,7 +227,7 @@ impl Task {
         let mut targets = self.hub.open_targets(entry);
         targets.retain(|target| target.is_news(entry));
         // An event of one room comes once; only events of several rooms need the memory of ids.
-        let unstamped = |target: &Target| entry.places[target.place].keep == Keep::Nothing;
+        let unstamped = |target: &RoomTarget| entry.places[target.place].keep == Retained::Nothing;
         if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.note_first_copy(entry) {
             targets.retain(|target| !unstamped(target));
         }
@@ -239,13 +239,13 @@ impl Task {
         let is_far = self.hub.is_far(&entry);
         // A room that is behind takes nothing directly, or it would deliver out of order.
         if is_far || entry.places.iter().any(|place| self.backlog.is_behind(&place.room)) {
-            return self.queue_entry(entry, if is_far { Trust::Claimed } else { Trust::Heard });
+            return self.queue_entry(entry, if is_far { EntryTrust::Claimed } else { EntryTrust::Heard });
         }
         let weighed = self.hub.judge_entry(&entry);
         // With all of its rooms: whether one without a gap has to wait depends on sessions in both, which the backlog
         // knows about.
         if weighed.has_gap {
-            return self.queue_entry(entry, Trust::Heard);
+            return self.queue_entry(entry, EntryTrust::Heard);
         }
         // A late entry means that the broker's clock was set back, or that another server took its place: a read finds
         // the end of the chain.
@@ -254,7 +254,7 @@ impl Task {
         self.hub.deliver_next(&entry, weighed.targets, weighed.is_apart).await;
     }
 
-    fn queue_entry(&mut self, entry: Entry, trust: Trust) {
+    fn queue_entry(&mut self, entry: Entry, trust: EntryTrust) {
         self.backlog.add_arrival(&Arc::new(entry), trust, &self.hub);
     }
 

@@ -31,9 +31,9 @@
 use std::sync::atomic::Ordering;
 
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Link;
+use hallway_rooms::entry::ChainLink;
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
@@ -41,16 +41,16 @@ use hallway_rooms::position::{Arrival, Position};
 use tokio::time::Instant;
 
 use super::Hub;
-use super::backlog::{Delivery, Errand, Page, Rooms, Verdict};
-use super::dispatch::Task;
-use super::outgoing::Target;
+use super::backlog::{HealedPage, PendingRead, QueuedEntry, ReadFailure, Rooms};
+use super::dispatch::Dispatch;
+use super::outgoing::RoomTarget;
 use super::room::LocalRoom;
 use crate::broker::{History, ReadError, Unavailable};
 use crate::logs;
 
 /// A read that has ended.
-pub(super) struct Read {
-    errand: Errand,
+pub(super) struct HealRead {
+    errand: PendingRead,
     /// Where the room stood when it began.
     asked: Position,
     /// Of a read that failed, whether others would not have: then it is the room's own trouble.
@@ -58,7 +58,7 @@ pub(super) struct Read {
 }
 
 /// What a history says of a room.
-enum Judgement {
+enum HistoryVerdict {
     /// Nothing is missing.
     Whole,
     /// The broker lost the newest entries: what is new among those it has is what no id here knows.
@@ -70,7 +70,7 @@ enum Judgement {
 }
 
 impl Rooms for Hub {
-    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
+    fn judge_arrival(&self, room: &Room, link: ChainLink, id: &EventId) -> Option<Arrival> {
         self.find(room)?.judge_arrival(link, id)
     }
 
@@ -83,7 +83,7 @@ impl Rooms for Hub {
         if one.size() <= other.size() { one.shares_member(other.room()) } else { other.shares_member(one.room()) }
     }
 
-    fn pass_over(&self, room: &Room, link: Link, id: &EventId) {
+    fn pass_over(&self, room: &Room, link: ChainLink, id: &EventId) {
         if let Some(local) = self.find(room) {
             local.advance_to(link, id);
         }
@@ -96,7 +96,7 @@ impl Rooms for Hub {
     }
 }
 
-impl Task {
+impl Dispatch {
     /// Compares every open room with the broker: after a break of the feed.
     pub(super) fn heal_all(&mut self) {
         self.hub.0.breaks.fetch_add(1, Ordering::SeqCst);
@@ -128,17 +128,17 @@ impl Task {
                 self.backlog.abandon_room(&errand);
                 continue;
             };
-            let from = From::After(errand.from.unwrap_or_else(|| asked.delivered_offset()));
+            let from = Start::After(errand.from.unwrap_or_else(|| asked.delivered_offset()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
                 let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
-                Read { errand, asked, outcome }
+                HealRead { errand, asked, outcome }
             }));
         }
         self.renewal.begin_reads(&self.hub);
     }
 
-    pub(super) fn take_read(&mut self, read: Read) {
+    pub(super) fn take_read(&mut self, read: HealRead) {
         // It may have been let go and opened anew meanwhile.
         match (self.hub.find(&read.errand.room), read.outcome) {
             (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
@@ -159,72 +159,74 @@ impl Task {
         }
     }
 
-    fn take_history(&mut self, errand: &Errand, (local, asked): (&LocalRoom, &Position), history: History) {
+    fn take_history(&mut self, errand: &PendingRead, (local, asked): (&LocalRoom, &Position), history: History) {
         let Some(position) = local.position() else { return self.backlog.abandon_room(errand) };
-        let links: Vec<Link> = history.entries.iter().filter_map(|entry| entry.link_in(local.room())).collect();
-        let page = Page { last: history.facts.last, has_more: history.has_more, entries: Vec::new() };
+        let links: Vec<ChainLink> = history.entries.iter().filter_map(|entry| entry.link_in(local.room())).collect();
+        let page = HealedPage { last: history.facts.last, has_more: history.has_more, entries: Vec::new() };
         match judge_history(&history, &links, [asked, &position]) {
-            Judgement::Whole => {}
-            Judgement::Rewound(last) => {
+            HistoryVerdict::Whole => {}
+            HistoryVerdict::Rewound(last) => {
                 let floor = position.past_offset();
                 self.hub.rewind_room(local, last);
                 // What is read behind the new place alone would lack what came before it and was never delivered.
-                self.backlog.add_page(errand, Page { has_more: false, ..page });
+                self.backlog.add_page(errand, HealedPage { has_more: false, ..page });
                 return self.backlog.want_from(local.room(), floor.min(last));
             }
-            Judgement::Vanished => {
+            HistoryVerdict::Vanished => {
                 // What was deleted is unknown, so no member can be told that it has everything.
                 self.hub.close_as_lost(local);
                 local.rewind_to(history.facts.head());
             }
-            Judgement::Torn => {
+            HistoryVerdict::Torn => {
                 // The first entry that is left is to be next.
                 let first = links.first().map(|link| link.prev);
                 self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
             }
         }
-        self.backlog.add_page(errand, Page { entries: history.entries, ..page });
+        self.backlog.add_page(errand, HealedPage { entries: history.entries, ..page });
     }
 
-    fn take_failure(&mut self, errand: &Errand, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
+    fn take_failure(&mut self, errand: &PendingRead, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
         match self.backlog.fail_read(errand, Instant::now(), is_its_own) {
-            Some(Verdict::GiveUp) => self.hub.give_up(local, error),
-            Some(Verdict::Later { first: true }) => {
+            Some(ReadFailure::GiveUp) => self.hub.give_up(local, error),
+            Some(ReadFailure::Later { first: true }) => {
                 tracing::warn!(
                     event = logs::HISTORY_UNREADABLE,
                     error,
                     "a room cannot be read; trying on, while the others go on"
                 );
             }
-            Some(Verdict::Later { first: false }) | None => {}
+            Some(ReadFailure::Later { first: false }) | None => {}
         }
     }
 }
 
 /// A room may have moved on while it was read: it is whole if it is so from where it stood at either end of that.
-fn judge_history(history: &History, links: &[Link], [asked, position]: [&Position; 2]) -> Judgement {
+fn judge_history(history: &History, links: &[ChainLink], [asked, position]: [&Position; 2]) -> HistoryVerdict {
     let facts = &history.facts;
     let continues =
         |p: &Position| facts.continues_from(p.delivered_offset(), p.complete_offset(), links, history.has_more);
     match facts.last {
         // What was delivered before the read began was stored before it.
-        Some(last) if last < asked.delivered_offset() && last < position.delivered_offset() => Judgement::Rewound(last),
-        _ if continues(asked) || continues(position) => Judgement::Whole,
-        None if links.is_empty() && facts.has_vanished(position.delivered_offset()) => Judgement::Vanished,
-        Some(_) | None => Judgement::Torn,
+        Some(last) if last < asked.delivered_offset() && last < position.delivered_offset() => {
+            HistoryVerdict::Rewound(last)
+        }
+        _ if continues(asked) || continues(position) => HistoryVerdict::Whole,
+        None if links.is_empty() && facts.has_vanished(position.delivered_offset()) => HistoryVerdict::Vanished,
+        Some(_) | None => HistoryVerdict::Torn,
     }
 }
 
 impl Hub {
     /// The targets of a delivery, with those of its rooms that keep nothing of it in their history: the first time.
-    pub(super) fn delivery_targets(&self, delivery: &Delivery) -> Vec<Target> {
+    pub(super) fn delivery_targets(&self, delivery: &QueuedEntry) -> Vec<RoomTarget> {
         let entry = &delivery.entry;
         let mut targets = Vec::new();
         for target in self.open_targets(entry) {
             match entry.places[target.place].link() {
                 Some(_) => {
                     let chosen = delivery.places.iter().find(|(place, _)| *place == target.place);
-                    targets.extend(chosen.map(|(_, late)| Target { late: *late, ..target }));
+                    targets.extend(chosen.map(|(_, late)| RoomTarget { late: *late, ..target }));
                 }
                 // A stamp tells its own copies; what is kept nowhere goes with the first delivery only.
                 None if entry.places[target.place].stamp().is_some() || delivery.is_first => {

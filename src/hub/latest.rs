@@ -17,7 +17,7 @@ const SET_BACK_MS: u64 = 60_000;
 
 /// The `latest` events that a room has delivered; see the module.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct LatestDelivered {
     /// The last stamp of each key.
     newest: HashMap<u64, Offset>,
     /// Sessions that read the current events.
@@ -26,7 +26,7 @@ pub(super) struct Passed {
     came: HashMap<u64, Entry>,
 }
 
-impl Passed {
+impl LatestDelivered {
     /// Whether an event is newer than the last one of its key.
     pub(super) fn is_news(&self, stamp: Stamp) -> bool {
         // A stamp far behind is taken as newer: otherwise a clock that was set back would silence the key until it has
@@ -60,9 +60,9 @@ impl Passed {
 /// A session's watch over a room while it reads the current events. During a watch the room keeps incoming `latest`
 /// events and stays subscribed.
 #[derive(Debug)]
-pub struct Watch(Arc<LocalRoom>);
+pub struct LatestWatch(Arc<LocalRoom>);
 
-impl Watch {
+impl LatestWatch {
     /// Begins a watch.
     #[must_use]
     pub fn for_room(local: &Arc<LocalRoom>) -> Self {
@@ -77,7 +77,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for LatestWatch {
     fn drop(&mut self) {
         self.0.with_latest(|passed| {
             passed.watchers -= 1;

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hallway_rooms::entry::Entry;
 
 use super::Hub;
-use super::dispatch::Task;
+use super::dispatch::Dispatch;
 use super::room::LocalRoom;
 
 /// Rooms read at once: few enough to leave live delivery and clients their share of Redis.
@@ -18,14 +18,14 @@ const READS: usize = 64;
 
 /// Rooms whose `latest` events are to be read.
 #[derive(Default)]
-pub(super) struct Renewal {
+pub(super) struct LatestRefresh {
     /// Rooms that wait, each once; no more than are open.
     rooms: VecDeque<Arc<LocalRoom>>,
     /// Reads in flight, at most [`READS`].
     reads: FuturesUnordered<BoxFuture<'static, Vec<Entry>>>,
 }
 
-impl Renewal {
+impl LatestRefresh {
     /// Replaces the rooms to read: after a break all of them are.
     pub(super) fn replace_rooms(&mut self, rooms: Vec<Arc<LocalRoom>>) {
         self.rooms = rooms.into();
@@ -62,7 +62,7 @@ impl Renewal {
     }
 }
 
-impl Task {
+impl Dispatch {
     /// Delivers the `latest` events of a room that the live channel has not brought.
     pub(super) async fn take_latest(&mut self, latest: Vec<Entry>) {
         for entry in latest {

@@ -22,34 +22,34 @@ const RENEWAL: Duration = Duration::from_mins(10);
 
 /// The counts that are to be announced.
 #[derive(Debug, Default)]
-pub(super) struct Census {
+pub(super) struct MemberCounts {
     /// Rooms whose size changed: at most all rooms that were open since the last announcement.
     changed: Mutex<HashSet<Room>>,
     /// Held over an announcement, so that none follows the resignation.
-    turn: tokio::sync::Mutex<Turn>,
+    turn: tokio::sync::Mutex<CountTurn>,
 }
 
 #[derive(Debug, Default)]
-struct Turn {
+struct CountTurn {
     /// This node has resigned.
     over: bool,
     /// Breaks of the event channel and losses of the fleet so far: after one, all counts may be lost.
     losses: (u64, u64),
-    renewal: Renewal,
+    renewal: CountRenewal,
     /// Whether the present failure has been logged.
     complained: bool,
 }
 
 /// The rooms that are due again, spread evenly over [`RENEWAL`].
 #[derive(Debug, Default)]
-struct Renewal {
+struct CountRenewal {
     rooms: VecDeque<Room>,
     /// Rooms per turn.
     share: usize,
     began: Option<Instant>,
 }
 
-impl Renewal {
+impl CountRenewal {
     /// The rooms of the next turn; `all` is called when a round is over.
     fn next(&mut self, all: impl FnOnce() -> Vec<Room>) -> impl Iterator<Item = Room> + '_ {
         if self.began.is_none_or(|at| at.elapsed() >= RENEWAL) {
@@ -157,7 +157,7 @@ mod tests {
 
     /// How many rooms each turn of some rounds renews.
     async fn shares(n: usize, rounds: u32) -> Vec<usize> {
-        let (mut renewal, rooms) = (Renewal::default(), rooms(n));
+        let (mut renewal, rooms) = (CountRenewal::default(), rooms(n));
         let mut shares = Vec::new();
         let began = Instant::now();
         while began.elapsed() < RENEWAL * rounds {

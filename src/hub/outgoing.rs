@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hallway_rooms::draft::InvalidEvent;
-use hallway_rooms::entry::{Entry, Place};
+use hallway_rooms::entry::{Entry, RoomPlace};
 use hallway_rooms::envelope::Envelope;
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::room::LocalRoom;
 use crate::metrics as names;
 use crate::session::{Dialect, Session};
-use crate::wire::{Push, Weight};
+use crate::wire::{LagPolicy, PushOutcome};
 
 /// One of an event's rooms that is open here.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct RoomTarget {
     /// The room on this node.
     pub(super) local: Arc<LocalRoom>,
     /// Index of the room in the entry's `places`.
@@ -25,7 +25,7 @@ pub(super) struct Target {
     pub(super) late: bool,
 }
 
-impl Target {
+impl RoomTarget {
     /// Whether the room has delivered nothing newer of the event's key.
     pub(super) fn is_news(&self, entry: &Entry) -> bool {
         entry.places[self.place].stamp().is_none_or(|stamp| self.local.with_latest(|passed| passed.is_news(stamp)))
@@ -34,7 +34,7 @@ impl Target {
 
 /// An event with its frames so far.
 #[derive(Debug)]
-pub(super) struct Cast<'a> {
+pub(super) struct OutgoingEvent<'a> {
     pub(super) entry: &'a Entry,
     /// Whether its other rooms delivered it, or will deliver it, as an event of their own.
     pub(super) is_apart: bool,
@@ -43,12 +43,12 @@ pub(super) struct Cast<'a> {
     /// Frames by dialect (its address) and set of rooms (a bit per place). A list, since there are a few at most.
     frames: Vec<(usize, u64, Bytes)>,
     /// Decides what a slow peer may lose.
-    keeps: Keeps,
+    keeps: EventRetention,
 }
 
 /// How the event is kept, by the room that keeps most of it.
 #[derive(Clone, Copy, Debug)]
-enum Keeps {
+enum EventRetention {
     /// In a history: a client that missed it would find it there, so it is never dropped.
     History,
     /// Only as the latest of this key.
@@ -57,31 +57,31 @@ enum Keeps {
     Nothing,
 }
 
-impl<'a> Cast<'a> {
+impl<'a> OutgoingEvent<'a> {
     /// Composes the event of an entry.
     ///
     /// # Errors
     /// When the stored text is no valid event.
     pub(super) fn from_entry(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
-        let newest = entry.places.iter().find_map(Place::stamp).map(|stamp| Keeps::Newest(stamp.key));
+        let newest = entry.places.iter().find_map(RoomPlace::stamp).map(|stamp| EventRetention::Newest(stamp.key));
         // The strongest promise of its rooms decides: they share one frame.
         let stored = entry.places.iter().any(|place| place.link().is_some());
-        let keeps = if stored { Keeps::History } else { newest.unwrap_or(Keeps::Nothing) };
+        let keeps = if stored { EventRetention::History } else { newest.unwrap_or(EventRetention::Nothing) };
         Ok(Self { entry, is_apart, envelope: Envelope::from_entry(entry)?, frames: Vec::new(), keeps })
     }
 
     /// Gives the weight of its frame in a backlog. A `latest` frame may be replaced by the next one of its key, but
     /// only if both are for the same rooms: each frame carries the offsets of its rooms.
-    pub(super) fn lag_policy(&self, mask: u64) -> Weight {
+    pub(super) fn lag_policy(&self, mask: u64) -> LagPolicy {
         match self.keeps {
-            Keeps::History => Weight::Durable,
-            Keeps::Nothing => Weight::Ephemeral,
-            Keeps::Newest(key) => {
+            EventRetention::History => LagPolicy::Durable,
+            EventRetention::Nothing => LagPolicy::Ephemeral,
+            EventRetention::Newest(key) => {
                 // The wire knows neither keys nor rooms; one hash of both is all that it compares.
                 let mut hasher = std::hash::DefaultHasher::new();
                 key.hash(&mut hasher);
                 self.chosen_places(mask).for_each(|place| place.room.hash(&mut hasher));
-                Weight::Latest(hasher.finish())
+                LagPolicy::Latest(hasher.finish())
             }
         }
     }
@@ -105,18 +105,18 @@ impl<'a> Cast<'a> {
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {
-        let places: Vec<&Place> = self.chosen_places(mask).collect();
+        let places: Vec<&RoomPlace> = self.chosen_places(mask).collect();
         dialect.event_frame(&self.envelope, &places)
     }
 
-    fn chosen_places(&self, mask: u64) -> impl Iterator<Item = &Place> {
+    fn chosen_places(&self, mask: u64) -> impl Iterator<Item = &RoomPlace> {
         let all = self.entry.places.iter().enumerate();
         all.filter(move |(i, _)| mask & (1 << i) != 0).map(|(_, place)| place)
     }
 }
 
 /// The hub's metrics, looked up once: a lookup per frame would cost more than the push.
-pub(super) struct Counts {
+pub(super) struct DeliveryCounters {
     /// Frames sent or queued.
     pub(super) delivered: Counter,
     /// Events with a room that is open here.
@@ -139,7 +139,7 @@ pub(super) struct Counts {
     pub(super) lag: Histogram,
 }
 
-impl Counts {
+impl DeliveryCounters {
     pub(super) fn new() -> Self {
         Self {
             delivered: counter!(names::DELIVERED),
@@ -155,13 +155,13 @@ impl Counts {
         }
     }
 
-    pub(super) fn count_push(&self, push: &Push, sent: &mut u64) {
+    pub(super) fn count_push(&self, push: &PushOutcome, sent: &mut u64) {
         match push {
-            Push::Sent | Push::Queued => *sent += 1,
-            Push::Dropped => self.dropped.increment(1),
-            Push::Replaced => self.replaced.increment(1),
+            PushOutcome::Sent | PushOutcome::Queued => *sent += 1,
+            PushOutcome::Dropped => self.dropped.increment(1),
+            PushOutcome::Replaced => self.replaced.increment(1),
             // A skipped member was no receiver; the other two are counted by the wire's close reason.
-            Push::Skipped | Push::Closed | Push::Overflow => {}
+            PushOutcome::Skipped | PushOutcome::Closed | PushOutcome::Overflow => {}
         }
     }
 }

@@ -5,17 +5,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hallway_rooms::entry::{Entry, Link, Stamp};
+use hallway_rooms::entry::{ChainLink, Entry, Stamp};
 use hallway_rooms::event::EventId;
-use hallway_rooms::history::Facts;
+use hallway_rooms::history::RoomFacts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::latest::Passed;
-use crate::session::{Joined, Membership, Session};
+use super::latest::LatestDelivered;
+use crate::session::{JoinedMembership, Membership, Session};
 
 /// Members whose memory is fetched together before the first of them is served: few enough that it is still at hand
 /// when the last one is.
@@ -28,7 +28,7 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Whether a room may still be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum RoomAccess {
     /// Not subscribed yet.
     Shut,
     /// Subscribed.
@@ -42,12 +42,12 @@ pub(super) enum Turn {
 pub struct LocalRoom {
     room: Room,
     /// Held across the subscription, so that a room is subscribed once and not unsubscribed meanwhile.
-    opening: tokio::sync::Mutex<Turn>,
-    state: Mutex<State>,
+    opening: tokio::sync::Mutex<RoomAccess>,
+    state: Mutex<RoomStanding>,
 }
 
 #[derive(Debug)]
-struct State {
+struct RoomStanding {
     /// In slots that stay the same, so that a leave needs no search and a walk can pause.
     members: Slab<Member>,
     /// None while the room is not open: nothing can be said of what arrives.
@@ -61,7 +61,7 @@ struct State {
     /// Until when it is not to be opened again, and how often that was so in a row: it could not be read.
     rests: Option<(Instant, u32)>,
     /// `latest` events have no position, so what was passed on is kept by key.
-    passed: Passed,
+    passed: LatestDelivered,
     /// Sessions of other nodes in it, when last heard of.
     others: usize,
 }
@@ -75,21 +75,21 @@ pub(super) struct Member {
 
 /// A room that cannot move while this is held: its position, and what a join or leave does with it.
 #[derive(Debug)]
-pub struct Seated<'a>(MutexGuard<'a, State>);
+pub struct LockedRoom<'a>(MutexGuard<'a, RoomStanding>);
 
 impl LocalRoom {
     pub(super) fn new(room: Room) -> Self {
-        let state = State {
+        let state = RoomStanding {
             members: Slab::new(),
             position: None,
             served: Offset::default(),
             early: None,
             empty_since: Instant::now(),
             rests: None,
-            passed: Passed::default(),
+            passed: LatestDelivered::default(),
             others: 0,
         };
-        Self { room, opening: tokio::sync::Mutex::new(Turn::Shut), state: Mutex::new(state) }
+        Self { room, opening: tokio::sync::Mutex::new(RoomAccess::Shut), state: Mutex::new(state) }
     }
 
     /// Its key.
@@ -117,8 +117,8 @@ impl LocalRoom {
 
     /// Stops the room for a moment.
     #[must_use]
-    pub fn lock_room(&self) -> Seated<'_> {
-        Seated(self.state.lock())
+    pub fn lock_room(&self) -> LockedRoom<'_> {
+        LockedRoom(self.state.lock())
     }
 
     /// Closes a room that cannot be read, for longer each time that this happens in a row. Gives its members.
@@ -142,16 +142,16 @@ impl LocalRoom {
         self.state.lock().position.is_some()
     }
 
-    pub(super) async fn lock_opening(&self) -> tokio::sync::MutexGuard<'_, Turn> {
+    pub(super) async fn lock_opening(&self) -> tokio::sync::MutexGuard<'_, RoomAccess> {
         self.opening.lock().await
     }
 
-    pub(super) fn try_opening(&self) -> Option<tokio::sync::MutexGuard<'_, Turn>> {
+    pub(super) fn try_opening(&self) -> Option<tokio::sync::MutexGuard<'_, RoomAccess>> {
         self.opening.try_lock().ok()
     }
 
     /// Begins at the head. True when something newer arrived before, which then must be read from the history.
-    pub(super) fn start_at_head(&self, facts: &Facts) -> bool {
+    pub(super) fn start_at_head(&self, facts: &RoomFacts) -> bool {
         let mut state = self.state.lock();
         let head = facts.head();
         state.position = Some(Position::from_facts(facts));
@@ -161,7 +161,7 @@ impl LocalRoom {
     }
 
     /// What an entry means here; none while the room is not open.
-    pub(super) fn judge_arrival(&self, link: Link, id: &EventId) -> Option<Arrival> {
+    pub(super) fn judge_arrival(&self, link: ChainLink, id: &EventId) -> Option<Arrival> {
         let mut state = self.state.lock();
         if let Some(position) = &state.position {
             return Some(position.classify_entry(link, id));
@@ -179,7 +179,7 @@ impl LocalRoom {
         }
     }
 
-    pub(super) fn advance_to(&self, link: Link, id: &EventId) {
+    pub(super) fn advance_to(&self, link: ChainLink, id: &EventId) {
         if let Some(position) = &mut self.state.lock().position {
             position.advance_to(link, id);
         }
@@ -221,7 +221,7 @@ impl LocalRoom {
     }
 
     /// What it has passed on of `latest` events.
-    pub(super) fn with_latest<T>(&self, look: impl FnOnce(&mut Passed) -> T) -> T {
+    pub(super) fn with_latest<T>(&self, look: impl FnOnce(&mut LatestDelivered) -> T) -> T {
         look(&mut self.state.lock().passed)
     }
 
@@ -252,7 +252,7 @@ impl LocalRoom {
     }
 }
 
-impl Seated<'_> {
+impl LockedRoom<'_> {
     /// The newest offset delivered here, if the room is open.
     #[must_use]
     pub fn delivered_offset(&self) -> Option<Offset> {
@@ -278,13 +278,13 @@ impl Seated<'_> {
     }
 
     /// Gives a session a seat; none in a room that was let go, which must then be opened anew.
-    pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<Joined> {
+    pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<JoinedMembership> {
         self.0.position.as_ref()?;
         let seat = self.0.members.insert(Member { session, membership: membership.clone() });
-        Some(Joined { membership, seat })
+        Some(JoinedMembership { membership, seat })
     }
 
-    /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::Watch).
+    /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::LatestWatch).
     #[must_use]
     pub fn latest_while_watched(&self) -> Vec<Entry> {
         self.0.passed.entries_since_watch()
@@ -307,7 +307,7 @@ impl Seated<'_> {
     }
 
     /// Has another membership follow one in its seat.
-    pub fn replace_membership(&mut self, before: &Joined, next: Arc<Membership>) {
+    pub fn replace_membership(&mut self, before: &JoinedMembership, next: Arc<Membership>) {
         let mine = self.0.members.get_mut(before.seat);
         if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
             member.membership = next;
@@ -315,7 +315,7 @@ impl Seated<'_> {
     }
 
     /// Takes a session's seat away.
-    pub fn remove_member(&mut self, joined: &Joined) {
+    pub fn remove_member(&mut self, joined: &JoinedMembership) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
         // Its slot may have been given to another one since.
         if self.0.members.get(joined.seat).is_some_and(same) {

@@ -8,7 +8,7 @@ use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
-use super::room::{LocalRoom, Turn};
+use super::room::{LocalRoom, RoomAccess};
 
 /// Interval between two checks for empty rooms.
 const TURN: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ impl Hub {
             // Callers that already hold the room find it without a position and open it anew.
             seated.close_room();
             rooms.remove(local.room());
-            *turn = Turn::Gone;
+            *turn = RoomAccess::Gone;
         }
     }
 }

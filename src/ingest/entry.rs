@@ -5,14 +5,14 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::event::EventId;
 use serde_json::value::RawValue;
 
-use crate::service::publish::{Refused, Request, compose};
+use crate::service::publish::{PublishRefused, PublishRequest, compose};
 
 /// Names and values in the order of the entry.
-pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type StreamFields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The separate fields as text, before any is parsed.
 #[derive(Default)]
-struct Flat<'a> {
+struct FlatFields<'a> {
     room: Option<&'a str>,
     kind: Option<&'a str>,
     payload: Option<&'a str>,
@@ -25,9 +25,9 @@ struct Flat<'a> {
 }
 
 /// Parses an entry. `id` is the entry's own, and becomes the event's where that has none.
-pub(super) fn parse_entry(id: &str, fields: &Fields) -> Result<Request, Refused> {
+pub(super) fn parse_entry(id: &str, fields: &StreamFields) -> Result<PublishRequest, PublishRefused> {
     let mut request = match fields.as_slice() {
-        [(name, json)] if name == b"event" => Request::parse(text("event", json)?)?,
+        [(name, json)] if name == b"event" => PublishRequest::parse(text("event", json)?)?,
         fields => parse_flat(fields)?.into_request()?,
     };
     request.spare_id = derived_id(id);
@@ -39,8 +39,8 @@ fn derived_id(entry: &str) -> Option<EventId> {
     format!("ingest:{entry}").parse().ok()
 }
 
-fn parse_flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
-    let mut flat = Flat::default();
+fn parse_flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<FlatFields<'_>, PublishRefused> {
+    let mut flat = FlatFields::default();
     for (name, value) in fields {
         let slot = match name.as_slice() {
             b"room" => &mut flat.room,
@@ -66,8 +66,8 @@ fn parse_flat(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Flat<'_>, Refused> {
     Ok(flat)
 }
 
-impl Flat<'_> {
-    fn into_request(self) -> Result<Request, Refused> {
+impl FlatFields<'_> {
+    fn into_request(self) -> Result<PublishRequest, PublishRefused> {
         let kind = self.kind.ok_or_else(|| invalid("the field `type` is missing"))?;
         let payload = self.payload.ok_or_else(|| invalid("the field `payload` is missing"))?;
         // Plain texts in the entry, JSON strings in the event.
@@ -82,7 +82,7 @@ impl Flat<'_> {
         ];
         // Keys contain no blank, so one field can list several rooms.
         let keys = self.room.unwrap_or_default().split(' ').filter(|key| !key.is_empty());
-        Ok(Request {
+        Ok(PublishRequest {
             rooms: keys.map(str::to_owned).collect(),
             text: compose(&members),
             requires_ack: self.requires_ack.map_or(Ok(false), parse_flag)?,
@@ -92,12 +92,12 @@ impl Flat<'_> {
     }
 }
 
-fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Refused> {
+fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, PublishRefused> {
     std::str::from_utf8(value).map_err(|_| invalid(format!("the field `{name}` is not valid UTF-8")))
 }
 
 /// Accepts one JSON value and nothing behind it: no field can add members to the event.
-fn json<'a>(name: &str, text: &'a str) -> Result<&'a str, Refused> {
+fn json<'a>(name: &str, text: &'a str) -> Result<&'a str, PublishRefused> {
     let value: Result<&'a RawValue, _> = serde_json::from_str(text);
     value.map(RawValue::get).map_err(|error| invalid(format!("the field `{name}` is not one JSON value: {error}")))
 }
@@ -106,7 +106,7 @@ fn quote_json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn parse_flag(text: &str) -> Result<bool, Refused> {
+fn parse_flag(text: &str) -> Result<bool, PublishRefused> {
     match text {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
@@ -114,27 +114,27 @@ fn parse_flag(text: &str) -> Result<bool, Refused> {
     }
 }
 
-fn parse_delivery(text: &str) -> Result<Delivery, Refused> {
+fn parse_delivery(text: &str) -> Result<Delivery, PublishRefused> {
     let value = serde_json::from_value(text.into());
     value.map_err(|_| invalid("the field `delivery` is durable, latest or ephemeral"))
 }
 
-fn unknown(name: &[u8]) -> Refused {
+fn unknown(name: &[u8]) -> PublishRefused {
     // Bounded, since the name is the publisher's and ends up in a reason and a log.
     let name: String = String::from_utf8_lossy(name).chars().take(64).collect();
     let known = "room, type, payload, id, priority, timestamp, meta, requires_ack and delivery, or event alone";
     invalid(format!("there is no field {name:?}; there are {known}"))
 }
 
-fn invalid(message: impl Into<String>) -> Refused {
-    Refused::new(Refusal::InvalidEvent, message)
+fn invalid(message: impl Into<String>) -> PublishRefused {
+    PublishRefused::new(Refusal::InvalidEvent, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fields(words: &[&str]) -> Fields {
+    fn fields(words: &[&str]) -> StreamFields {
         words.chunks(2).map(|pair| (pair[0].as_bytes().to_vec(), pair[1].as_bytes().to_vec())).collect()
     }
 

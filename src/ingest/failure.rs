@@ -2,13 +2,13 @@
 
 use redis::RedisError;
 
-use super::Ingest;
+use super::IngestStatus;
 use crate::link::remedy::SEE_URL;
 use crate::logs;
 
 /// Why events wait in the stream.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum IngestFailure {
     /// The stream cannot be read.
     #[error("the ingest stream cannot be read: {0}")]
     Stream(#[from] RedisError),
@@ -17,7 +17,7 @@ pub(super) enum Trouble {
     Broker,
 }
 
-impl Trouble {
+impl IngestFailure {
     fn remedy(&self) -> &'static str {
         match self {
             Self::Stream(error) => remedy(error),
@@ -46,15 +46,15 @@ const RIGHTS: &str = "`hallway redis-function` prints the ACL line of a node's u
 /// The failures that were reported last, in the log and to `/readyz`.
 #[derive(Debug)]
 /// Remedy of the open failure, which identifies it: the error's text may change with each attempt.
-pub(super) struct Told {
+pub(super) struct ReportedFailure {
     /// The same for putting entries aside.
     last: Option<&'static str>,
     rejects: Option<&'static str>,
-    status: Ingest,
+    status: IngestStatus,
 }
 
-impl Told {
-    pub(super) fn new(status: Ingest) -> Self {
+impl ReportedFailure {
+    pub(super) fn new(status: IngestStatus) -> Self {
         Self { last: None, rejects: None, status }
     }
 
@@ -64,7 +64,7 @@ impl Told {
     }
 
     /// Reports a failure, unless one with the same remedy was reported last.
-    pub(super) fn report_trouble(&mut self, trouble: &Trouble) {
+    pub(super) fn report_trouble(&mut self, trouble: &IngestFailure) {
         let remedy = trouble.remedy();
         // The status is set each time, as its text may have changed; the log is not repeated.
         self.status.set_stuck(Some(format!("{trouble}: {remedy}")));

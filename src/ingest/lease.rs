@@ -33,7 +33,7 @@ use redis::{RedisError, Script};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Ingest, IngestSettings, failure};
+use super::{IngestSettings, IngestStatus, failure};
 use crate::link::Link;
 use crate::logs;
 
@@ -63,11 +63,11 @@ pub(super) struct Lease {
     term: Duration,
     /// Its end by our own clock, counted from before the request: never later than the end in Redis.
     until: watch::Sender<Option<Instant>>,
-    status: Ingest,
+    status: IngestStatus,
 }
 
 impl Lease {
-    pub(super) fn new(redis: Link, settings: &IngestSettings, status: Ingest) -> Self {
+    pub(super) fn new(redis: Link, settings: &IngestSettings, status: IngestStatus) -> Self {
         let key = format!("{}:ingest:leader", settings.prefix);
         let node = uuid::Uuid::now_v7().to_string();
         Self { redis, key, node, term: settings.lease, until: watch::Sender::new(None), status }

@@ -7,14 +7,14 @@ const FIRST: usize = 16;
 
 /// The count for the next read.
 #[derive(Debug)]
-pub(super) struct Portion {
+pub(super) struct IngestPage {
     /// `ingest.batch`.
     most: usize,
     /// Between 1 and `most`.
     count: usize,
 }
 
-impl Portion {
+impl IngestPage {
     pub(super) fn new(most: usize) -> Self {
         Self { most, count: FIRST.min(most) }
     }
@@ -37,8 +37,8 @@ mod tests {
 
     #[test]
     fn it_grows_with_small_entries_and_shrinks_with_large_ones() {
-        let mut portion = Portion::new(100);
-        let counts = |portion: &mut Portion, each: usize| {
+        let mut portion = IngestPage::new(100);
+        let counts = |portion: &mut IngestPage, each: usize| {
             (0..4)
                 .map(|_| {
                     portion.adapt_size(portion.count(), portion.count() * each);

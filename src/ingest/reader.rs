@@ -9,40 +9,40 @@ use hallway_rooms::offset::Offset;
 use metrics::histogram;
 use tokio::time::sleep;
 
-use super::Ingest;
-use super::entry::{self, Fields};
-use super::failure::{Told, Trouble};
+use super::IngestStatus;
+use super::entry::{self, StreamFields};
+use super::failure::{IngestFailure, ReportedFailure};
 use super::lease::Lease;
-use super::page::Portion;
-use super::rejects::{Ledger, Reject};
-use super::stream::{Next, Stored, Stream};
+use super::page::IngestPage;
+use super::rejects::{Reject, RejectCounts};
+use super::stream::{IngestRow, IngestStream, NextRead};
 use super::stuck::{BEGINNING, Stuck};
 use crate::clock::now_ms;
 use crate::metrics::INGEST_LAG;
 use crate::service::Service;
-use crate::service::publish::{Refused, Way};
+use crate::service::publish::{PublishRefused, PublishSource};
 
 /// Pause before a retry.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The reader of the stream.
-pub(super) struct Reader {
-    stream: Stream,
+pub(super) struct IngestReader {
+    stream: IngestStream,
     lease: Arc<Lease>,
     service: Service,
     /// `ingest.batch`.
     batch: usize,
     /// Counts and logs rejected entries.
-    ledger: Ledger,
+    ledger: RejectCounts,
     /// Bad entries that could not be put aside.
     stuck: Stuck,
     /// The failure that was reported last.
-    told: Told,
+    told: ReportedFailure,
 }
 
 /// The outcome of a batch.
 #[derive(Debug, Default)]
-struct Settled {
+struct BatchOutcome {
     /// Ids to acknowledge: published, put aside, or deleted by another client.
     done: Vec<String>,
     /// Whether at least one entry was put aside.
@@ -51,9 +51,15 @@ struct Settled {
     stuck: bool,
 }
 
-impl Reader {
-    pub(super) fn new(stream: Stream, lease: Arc<Lease>, service: Service, batch: usize, status: Ingest) -> Self {
-        let (ledger, stuck, told) = (Ledger::default(), Stuck::default(), Told::new(status));
+impl IngestReader {
+    pub(super) fn new(
+        stream: IngestStream,
+        lease: Arc<Lease>,
+        service: Service,
+        batch: usize,
+        status: IngestStatus,
+    ) -> Self {
+        let (ledger, stuck, told) = (RejectCounts::default(), Stuck::default(), ReportedFailure::new(status));
         Self { stream, lease, service, batch, ledger, stuck, told }
     }
 
@@ -80,16 +86,16 @@ impl Reader {
     /// Reads and publishes until the lease is over. After a failure it starts again with the pending entries:
     /// published but unacknowledged ones are recognized by their ids. The end of a failure is reported once a batch
     /// has been published and acknowledged, or an entry has been waited for.
-    async fn read_while_held(&mut self) -> Result<(), Trouble> {
-        let (mut done, mut portion) = (Vec::new(), Portion::new(self.batch));
-        let (mut next, mut roused) = (Next::Pending, false);
+    async fn read_while_held(&mut self) -> Result<(), IngestFailure> {
+        let (mut done, mut portion) = (Vec::new(), IngestPage::new(self.batch));
+        let (mut next, mut roused) = (NextRead::Pending, false);
         // Entries that were passed over before may be valid for this node: read everything pending again.
         self.stuck.rewind_to_start();
         while self.lease.is_held() {
             if self.stuck.due_in().is_some_and(|left| left.is_zero()) {
                 // A stuck entry is due. Its retry acknowledges `done` as well.
                 done = self.try_again(&done).await?;
-                next = Next::Pending;
+                next = NextRead::Pending;
             }
             let read = self.stream.acknowledge_and_read(&done, next, self.stuck.read_from(), portion.count()).await?;
             // The acknowledgement was part of this round trip, so the batch before is settled for good.
@@ -104,8 +110,8 @@ impl Reader {
                 portion.adapt_size(batch.len(), batch.iter().map(entry_bytes).sum());
                 done = self.deal_with(batch).await?;
             // Nothing is pending any more, so further entries may follow without breaking the order.
-            } else if next == Next::Pending {
-                next = Next::New;
+            } else if next == NextRead::Pending {
+                next = NextRead::New;
             } else {
                 // The stream is empty; wait without taking anything.
                 roused = self.wait_for_entry(roused).await?;
@@ -117,7 +123,7 @@ impl Reader {
     /// Waits for an entry, and returns whether there is one. `roused` says that the last wait found an entry which
     /// could not be read: another consumer holds it, so only a later one is worth waking up for. A lost connection is
     /// no failure here, since it may have been lost long ago; the next read reports it.
-    async fn wait_for_entry(&mut self, roused: bool) -> Result<bool, Trouble> {
+    async fn wait_for_entry(&mut self, roused: bool) -> Result<bool, IngestFailure> {
         // While a failure is open, check often whether it is over.
         let soon = self.told.is_open().then_some(PAUSE);
         let longest =
@@ -143,7 +149,7 @@ impl Reader {
     }
 
     /// Publishes a batch, returns the ids to acknowledge, and continues behind stuck entries.
-    async fn deal_with(&mut self, batch: Vec<Stored>) -> Result<Vec<String>, Trouble> {
+    async fn deal_with(&mut self, batch: Vec<IngestRow>) -> Result<Vec<String>, IngestFailure> {
         let last = batch.last().map(|(id, _)| id.clone());
         // The lease is over: nothing is acknowledged, and the next holder reads the batch again.
         let Some(settled) = self.settle_batch(batch).await? else { return Ok(Vec::new()) };
@@ -155,9 +161,9 @@ impl Reader {
 
     /// Acknowledges `done` and tries the first stuck entry again. When it has been put aside, or is gone, all pending
     /// entries are read from the start.
-    async fn try_again(&mut self, done: &[String]) -> Result<Vec<String>, Trouble> {
+    async fn try_again(&mut self, done: &[String]) -> Result<Vec<String>, IngestFailure> {
         self.stuck.put_off();
-        let read = self.stream.acknowledge_and_read(done, Next::Pending, BEGINNING, 1).await?;
+        let read = self.stream.acknowledge_and_read(done, NextRead::Pending, BEGINNING, 1).await?;
         // Somebody else acknowledged or deleted the stuck entries.
         let Some((_, batch)) = read.filter(|(_, batch)| !batch.is_empty()) else {
             self.stuck.rewind_to_start();
@@ -172,12 +178,13 @@ impl Reader {
     }
 
     /// Publishes a batch and puts bad entries aside. None when the batch took so long to read that the lease is over.
-    async fn settle_batch(&mut self, batch: Vec<Stored>) -> Result<Option<Settled>, Trouble> {
+    async fn settle_batch(&mut self, batch: Vec<IngestRow>) -> Result<Option<BatchOutcome>, IngestFailure> {
         if !self.lease.is_held() {
             return Ok(None);
         }
         // Entries without fields were deleted meanwhile and are acknowledged as well.
-        let mut settled = Settled { done: batch.iter().map(|(id, _)| id.clone()).collect(), ..Settled::default() };
+        let mut settled =
+            BatchOutcome { done: batch.iter().map(|(id, _)| id.clone()).collect(), ..BatchOutcome::default() };
         let mut rejects = self.publish_batch(batch).await?;
         // Already in the `rejected` stream: only the acknowledgement failed.
         rejects.retain(|reject| !self.stuck.is_aside(reject));
@@ -207,16 +214,17 @@ impl Reader {
     }
 
     /// Publishes a batch and returns the bad entries.
-    async fn publish_batch(&self, batch: Vec<Stored>) -> Result<Vec<Reject>, Trouble> {
-        let there: Vec<(String, Fields)> = batch.into_iter().filter_map(|(id, fields)| Some((id, fields?))).collect();
+    async fn publish_batch(&self, batch: Vec<IngestRow>) -> Result<Vec<Reject>, IngestFailure> {
+        let there: Vec<(String, StreamFields)> =
+            batch.into_iter().filter_map(|(id, fields)| Some((id, fields?))).collect();
         let request =
             // Once refused as not stored it stays refused: published later it would come behind events it preceded.
-            |(id, fields): &(String, Fields)| self.stuck.refusal_of(id).map_or_else(|| entry::parse_entry(id, fields), Err);
-        let outcomes = self.service.publish_all(Way::Ingest, there.iter().map(request).collect()).await;
-        let out_of_reach = |refused: &Refused| refused.refusal == Refusal::Unavailable;
+            |(id, fields): &(String, StreamFields)| self.stuck.refusal_of(id).map_or_else(|| entry::parse_entry(id, fields), Err);
+        let outcomes = self.service.publish_all(PublishSource::Ingest, there.iter().map(request).collect()).await;
+        let out_of_reach = |refused: &PublishRefused| refused.refusal == Refusal::Unavailable;
         // An outage refuses the whole batch: nothing of it may be put aside, and all of it is read again.
         if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(out_of_reach)) {
-            return Err(Trouble::Broker);
+            return Err(IngestFailure::Broker);
         }
         let (now, mut rejects) = (now_ms(), Vec::new());
         for ((id, fields), outcome) in there.into_iter().zip(outcomes) {
@@ -229,7 +237,7 @@ impl Reader {
     }
 }
 
-fn entry_bytes((_, fields): &Stored) -> usize {
+fn entry_bytes((_, fields): &IngestRow) -> usize {
     fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum()
 }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use redis::{Cmd, cmd};
 
-use super::entry::Fields;
+use super::entry::StreamFields;
 use crate::logs;
 use crate::metrics::INGEST_REJECTED;
-use crate::service::publish::Refused;
+use crate::service::publish::PublishRefused;
 
 /// Bytes kept of a reason; some reasons quote what they found.
 const REASON_BYTES: usize = 300;
@@ -19,12 +19,12 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Reject {
     pub(super) entry: String,
-    pub(super) refused: Refused,
-    fields: Fields,
+    pub(super) refused: PublishRefused,
+    fields: StreamFields,
 }
 
 impl Reject {
-    pub(super) fn new(entry: String, refused: Refused, fields: Fields) -> Self {
+    pub(super) fn new(entry: String, refused: PublishRefused, fields: StreamFields) -> Self {
         Self { entry, refused, fields }
     }
 
@@ -62,14 +62,14 @@ fn cut_text(text: &[u8], bytes: usize) -> &[u8] {
 
 /// Counts rejected entries and logs them at intervals.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct RejectCounts {
     /// Rejected since the last log line.
     unsaid: u64,
     /// When the last line was written.
     said: Option<Instant>,
 }
 
-impl Ledger {
+impl RejectCounts {
     /// Counts an entry that has been put aside.
     pub(super) fn note_reject(&mut self, reject: &Reject, stream: &str) {
         let (entry, code) = (&reject.entry, reject.refused.refusal.code());
@@ -99,7 +99,7 @@ mod tests {
 
     fn kept(fields: &[(&[u8], &[u8])], bytes: usize) -> Vec<u8> {
         let fields = fields.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-        Reject::new("1-0".to_owned(), Refused::new(Refusal::InvalidEvent, "x".repeat(1000)), fields)
+        Reject::new("1-0".to_owned(), PublishRefused::new(Refusal::InvalidEvent, "x".repeat(1000)), fields)
             .store_command("s", 5, bytes)
             .get_packed_command()
     }

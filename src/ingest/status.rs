@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::gauge;
 use tokio::time::sleep;
 
-use super::stream::Stream;
+use super::stream::IngestStream;
 use crate::metrics::{INGEST_LEADING, INGEST_STUCK, INGEST_WAITING};
 
 /// Pause between two reads of the streams' lengths. `XLEN` is constant time.
@@ -15,23 +15,23 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The ingest status of a node. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Ingest(Arc<Seen>);
+pub struct IngestStatus(Arc<IngestSeen>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct IngestSeen {
     /// Whether this node holds the lease.
     leading: AtomicBool,
     /// Entries in the stream.
     waiting: AtomicU64,
     /// Entries in the stream of rejected ones.
     rejected: AtomicU64,
-    problems: Mutex<Problems>,
+    problems: Mutex<IngestProblems>,
 }
 
 /// The open failures with their remedies, displayed while this node leads.
 #[derive(Debug, Default)]
 /// Why nothing can be read or published.
-struct Problems {
+struct IngestProblems {
     /// Why bad entries cannot be put aside.
     stuck: Option<String>,
     rejects: Option<String>,
@@ -56,7 +56,7 @@ pub struct IngestHealth {
     pub rejected: u64,
 }
 
-impl Ingest {
+impl IngestStatus {
     /// The health of the stream.
     #[must_use]
     pub fn health(&self) -> IngestHealth {
@@ -89,7 +89,7 @@ impl Ingest {
         self.change_problems(|problems| problems.rejects = problem);
     }
 
-    fn change_problems(&self, change: impl FnOnce(&mut Problems)) {
+    fn change_problems(&self, change: impl FnOnce(&mut IngestProblems)) {
         let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut problems);
         // The gauge alerts, so it follows the lease: a node that lost it is not the one to mend.
@@ -98,7 +98,7 @@ impl Ingest {
     }
 
     /// Reads the lengths of the streams, for ever. While Redis cannot be reached the last ones stay.
-    pub(super) async fn watch_lengths(&self, stream: Stream) {
+    pub(super) async fn watch_lengths(&self, stream: IngestStream) {
         // Publishes the gauges at once, so that they exist on a node that never leads.
         self.set_leading(false);
         loop {

@@ -6,7 +6,7 @@ use redis::{RedisError, Value, cmd, from_redis_value, pipe};
 
 use super::BLOCK;
 use super::IngestSettings;
-use super::entry::Fields;
+use super::entry::StreamFields;
 use super::rejects::Reject;
 use crate::link::Link;
 
@@ -15,14 +15,14 @@ const GROUP: &str = "gateway";
 const CONSUMER: &str = "gateway";
 
 /// An entry as read; without fields when it was deleted after it was handed out.
-pub(super) type Stored = (String, Option<Fields>);
+pub(super) type IngestRow = (String, Option<StreamFields>);
 
 /// The reply of XREADGROUP per stream: its key and its entries.
-type Reply = Option<Vec<(String, Vec<Stored>)>>;
+type StreamReply = Option<Vec<(String, Vec<IngestRow>)>>;
 
 /// The part of the stream to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextRead {
     /// Entries that were handed out and not acknowledged.
     Pending,
     /// Further entries, if none is pending.
@@ -30,9 +30,9 @@ pub(super) enum Next {
 }
 
 /// Entries, and whether they were pending. In that case more may be, and they precede all further entries.
-pub(super) type Read = (Next, Vec<Stored>);
+pub(super) type IngestBatch = (NextRead, Vec<IngestRow>);
 
-impl Next {
+impl NextRead {
     /// The ids to read from. Pending entries are requested before further ones in any case, since a node whose lease
     /// ran out unnoticed may have read on.
     fn ids(self, behind: &str) -> Vec<&str> {
@@ -46,7 +46,7 @@ impl Next {
 /// The stream. Clones share their connections.
 #[derive(Clone)]
 /// Reads and acknowledgements.
-pub(super) struct Stream {
+pub(super) struct IngestStream {
     /// Blocking waits, which would delay everything behind them.
     commands: Link,
     /// The stream's key.
@@ -60,7 +60,7 @@ pub(super) struct Stream {
     reject_bytes: usize,
 }
 
-impl Stream {
+impl IngestStream {
     pub(super) fn new(commands: Link, waiting: Link, settings: &IngestSettings) -> Self {
         let key = format!("{}:ingest", settings.prefix);
         let rejected = format!("{key}:rejected");
@@ -90,10 +90,10 @@ impl Stream {
     pub(super) async fn acknowledge_and_read(
         &self,
         done: &[String],
-        next: Next,
+        next: NextRead,
         behind: &str,
         count: usize,
-    ) -> Result<Option<Read>, RedisError> {
+    ) -> Result<Option<IngestBatch>, RedisError> {
         let ids = next.ids(behind);
         let mut turn = pipe();
         turn.atomic().ignore_errors();
@@ -151,13 +151,13 @@ impl Stream {
 
 /// The entries to deal with. Where entries are pending, the further ones became pending by this read, and are read
 /// again in their turn.
-fn first_read(reads: Vec<Vec<Stored>>) -> Read {
+fn first_read(reads: Vec<Vec<IngestRow>>) -> IngestBatch {
     let mut reads = reads.into_iter();
     let (pending, new) = (reads.next().unwrap_or_default(), reads.next().unwrap_or_default());
-    if pending.is_empty() { (Next::New, new) } else { (Next::Pending, pending) }
+    if pending.is_empty() { (NextRead::New, new) } else { (NextRead::Pending, pending) }
 }
 
-fn entries(reply: Value) -> Result<Vec<Stored>, RedisError> {
-    let reply: Reply = from_redis_value(reply)?;
+fn entries(reply: Value) -> Result<Vec<IngestRow>, RedisError> {
+    let reply: StreamReply = from_redis_value(reply)?;
     Ok(reply.into_iter().flatten().next().map(|(_, entries)| entries).unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use hallway_rooms::close::Refusal;
 use tokio::time::Instant;
 
 use super::rejects::Reject;
-use crate::service::publish::Refused;
+use crate::service::publish::PublishRefused;
 
 /// Pause between two retries of the first one.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(super) struct Stuck {
     passed: Option<(String, Instant)>,
     /// Valid entries that Redis could not store. They stay refused: published later they would come behind events
     /// that they preceded.
-    unstored: HashMap<String, Refused>,
+    unstored: HashMap<String, PublishRefused>,
     /// Entries of the last batch that are put aside and perhaps not acknowledged.
     aside: HashSet<String>,
 }
@@ -61,7 +61,7 @@ impl Stuck {
     }
 
     /// The refusal of an entry that must not be published any more.
-    pub(super) fn refusal_of(&self, entry: &str) -> Option<Refused> {
+    pub(super) fn refusal_of(&self, entry: &str) -> Option<PublishRefused> {
         self.unstored.get(entry).cloned()
     }
 

@@ -10,11 +10,11 @@ use redis::{Client, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::dial::{self, Dialled, Greeting, say_hello};
-use super::failure::{Verdict, judge_answer};
-use super::flight::Flight;
-use super::machine::{Machine, Phase};
-use super::{Line, Link, State, remedy};
+use super::dial::{self, DialedConnection, ServerHello, say_hello};
+use super::failure::{LinkVerdict, judge_answer};
+use super::flight::InFlight;
+use super::machine::{LinkMachine, LinkPhase};
+use super::{ActiveConnection, Link, LinkState, remedy};
 use crate::logs;
 use crate::metrics::{LINK_CONNECTS, LINK_UP};
 
@@ -33,63 +33,63 @@ const TELL_AGAIN: Duration = Duration::from_mins(1);
 const REPORTS: usize = 16;
 
 /// The reports of a link's users to its connection loop.
-pub(super) struct Reports(mpsc::Sender<Report>);
+pub(super) struct LinkReports(mpsc::Sender<LinkReport>);
 
-pub(super) enum Report {
+pub(super) enum LinkReport {
     /// A reply's verdict on the connection of this generation.
-    Met(u64, Verdict),
+    Met(u64, LinkVerdict),
     /// A reply did not come in time.
     Late(u64),
     /// There is a reason to check.
     Check,
 }
 
-impl Reports {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Report>) {
+impl LinkReports {
+    pub(super) fn new() -> (Self, mpsc::Receiver<LinkReport>) {
         let (to, from) = mpsc::channel(REPORTS);
         (Self(to), from)
     }
 
-    pub(super) fn report_verdict(&self, generation: u64, verdict: Verdict) {
-        self.0.try_send(Report::Met(generation, verdict)).ok();
+    pub(super) fn report_verdict(&self, generation: u64, verdict: LinkVerdict) {
+        self.0.try_send(LinkReport::Met(generation, verdict)).ok();
     }
 
     pub(super) fn report_late(&self, generation: u64) {
-        self.0.try_send(Report::Late(generation)).ok();
+        self.0.try_send(LinkReport::Late(generation)).ok();
     }
 
     pub(super) fn request_check(&self) {
-        self.0.try_send(Report::Check).ok();
+        self.0.try_send(LinkReport::Check).ok();
     }
 }
 
-type Outcome = Result<Dialled, String>;
+type ServeResult = Result<DialedConnection, String>;
 
 /// The connection loop of a link.
-pub struct Keeper {
+pub struct ConnectionLoop {
     link: Link,
     client: Client,
-    inbox: mpsc::Receiver<Report>,
-    machine: Machine,
+    inbox: mpsc::Receiver<LinkReport>,
+    machine: LinkMachine,
     /// The connection in use, which stays in use while it is only suspect.
-    line: Option<Line>,
+    line: Option<ActiveConnection>,
     generation: u64,
     breaks: u64,
     /// Whether the connection was silent at the last check.
     silent: bool,
     /// Replaced connections that may have open commands. Few: each is gone within seconds.
-    retired: Vec<Arc<Flight>>,
+    retired: Vec<Arc<InFlight>>,
     /// The suspicion that was logged last, and when: a missing right raises the same one every two seconds.
     told: Option<(String, Instant)>,
     /// Whether the next connection is logged.
     news: bool,
     /// The attempt under way.
-    attempt: Option<BoxFuture<'static, Outcome>>,
+    attempt: Option<BoxFuture<'static, ServeResult>>,
     /// The probe under way.
-    sign: Option<BoxFuture<'static, RedisResult<Greeting>>>,
+    sign: Option<BoxFuture<'static, RedisResult<ServerHello>>>,
 }
 
-impl std::fmt::Debug for Keeper {
+impl std::fmt::Debug for ConnectionLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keeper({:?}, {:?})", self.link, self.machine)
     }
@@ -110,9 +110,9 @@ async fn sleep_until_optional(due: Option<Instant>) {
     }
 }
 
-impl Keeper {
-    pub(super) fn new(link: Link, client: Client, inbox: mpsc::Receiver<Report>) -> Self {
-        let machine = Machine::new(Instant::now());
+impl ConnectionLoop {
+    pub(super) fn new(link: Link, client: Client, inbox: mpsc::Receiver<LinkReport>) -> Self {
+        let machine = LinkMachine::new(Instant::now());
         Self {
             link,
             client,
@@ -152,12 +152,12 @@ impl Keeper {
         self.link.0.settings.name
     }
 
-    fn start_attempt(&self) -> BoxFuture<'static, Outcome> {
+    fn start_attempt(&self) -> BoxFuture<'static, ServeResult> {
         let (client, settings) = (self.client.clone(), self.link.0.settings.clone());
         Box::pin(async move { dial::dial(&client, &settings).await })
     }
 
-    fn finish_attempt(&mut self, outcome: Outcome) {
+    fn finish_attempt(&mut self, outcome: ServeResult) {
         let now = Instant::now();
         match outcome {
             Ok(dialled) => {
@@ -167,8 +167,8 @@ impl Keeper {
             Err(problem) => {
                 self.machine.note_refused(now, rand::random());
                 // A suspect connection serves until there is a better one.
-                if self.machine.phase() == Phase::Connecting {
-                    self.link.0.state.send_replace(State::Down(problem.into()));
+                if self.machine.phase() == LinkPhase::Connecting {
+                    self.link.0.state.send_replace(LinkState::Down(problem.into()));
                 }
             }
         }
@@ -176,8 +176,8 @@ impl Keeper {
 
     /// Replaces the connection. Open commands may still be answered on the old one, which may be carrying a large
     /// reply over a slow network.
-    fn take_over(&mut self, dialled: Dialled) {
-        let Dialled { connection, greeting, flight, driver } = dialled;
+    fn take_over(&mut self, dialled: DialedConnection) {
+        let DialedConnection { connection, greeting, flight, driver } = dialled;
         self.generation += 1;
         let old = self.line.take();
         // A server without a known id may be another one.
@@ -189,7 +189,7 @@ impl Keeper {
             flight => self.retired.extend(flight),
         }
         let (generation, breaks) = (self.generation, self.breaks);
-        let line = Line {
+        let line = ActiveConnection {
             connection,
             generation,
             greeting,
@@ -199,7 +199,7 @@ impl Keeper {
         };
         self.line = Some(line.clone());
         (self.sign, self.silent) = (None, false);
-        self.link.0.state.send_replace(State::Up(line));
+        self.link.0.state.send_replace(LinkState::Up(line));
         counter!(LINK_CONNECTS, "link" => self.name()).increment(1);
         self.show_up(true);
         if std::mem::take(&mut self.news) {
@@ -207,23 +207,23 @@ impl Keeper {
         }
     }
 
-    fn handle_report(&mut self, report: Report) {
+    fn handle_report(&mut self, report: LinkReport) {
         match report {
-            Report::Met(generation, verdict) if generation == self.generation => self.apply_verdict(verdict),
+            LinkReport::Met(generation, verdict) if generation == self.generation => self.apply_verdict(verdict),
             // Others were answered meanwhile: Redis is slow, or this link carries much.
-            Report::Late(generation) if generation == self.generation && !self.has_timed_out() => {}
-            Report::Late(generation) if generation == self.generation => {
+            LinkReport::Late(generation) if generation == self.generation && !self.has_timed_out() => {}
+            LinkReport::Late(generation) if generation == self.generation => {
                 self.drop_connection(
                     "Redis did not answer in redis.response_timeout; see whether it is overloaded".to_owned(),
                 );
             }
-            Report::Check => {
+            LinkReport::Check => {
                 // Another link's loss may have the same cause, so an attempt that waits is made at once.
                 self.machine.attempt_now(Instant::now());
                 self.ask_for_a_sign();
             }
             // About a connection that was replaced.
-            Report::Met(..) | Report::Late(_) => {}
+            LinkReport::Met(..) | LinkReport::Late(_) => {}
         }
     }
 
@@ -231,15 +231,15 @@ impl Keeper {
         self.line.as_ref().is_some_and(|line| line.flight.idle_for() >= self.link.0.settings.response_timeout)
     }
 
-    fn apply_verdict(&mut self, verdict: Verdict) {
+    fn apply_verdict(&mut self, verdict: LinkVerdict) {
         match verdict {
-            Verdict::Fine => {}
-            Verdict::Doubt(problem) => self.doubt_connection(&problem),
-            Verdict::End(problem) => self.drop_connection(problem),
+            LinkVerdict::Fine => {}
+            LinkVerdict::Doubt(problem) => self.doubt_connection(&problem),
+            LinkVerdict::End(problem) => self.drop_connection(problem),
         }
     }
 
-    fn handle_hello(&mut self, greeted: RedisResult<Greeting>) {
+    fn handle_hello(&mut self, greeted: RedisResult<ServerHello>) {
         match greeted {
             // The rest of a server's statement does not change during a connection.
             Ok(_) => {}
@@ -271,7 +271,7 @@ impl Keeper {
         }
     }
 
-    fn is_silent(&self, flight: &Flight) -> bool {
+    fn is_silent(&self, flight: &InFlight) -> bool {
         flight.silent_for() >= SILENCE + self.link.0.settings.block
     }
 
@@ -289,7 +289,7 @@ impl Keeper {
     fn doubt_connection(&mut self, problem: &str) {
         let known = self.told.as_ref().is_some_and(|(told, at)| told == problem && at.elapsed() < TELL_AGAIN);
         // A suspicion that repeats every two seconds would fill the log.
-        if self.machine.phase() == Phase::Up && !known {
+        if self.machine.phase() == LinkPhase::Up && !known {
             self.told = Some((problem.to_owned(), Instant::now()));
             self.news = true;
             tracing::warn!(
@@ -317,7 +317,7 @@ impl Keeper {
         // Commands wait for an attempt that is made at once, and fail at once otherwise.
         let at_once = self.machine.attempt_due().is_none_or(|due| due <= now);
         let problem = Arc::from(remedy::describe_error_text(self.name(), &problem));
-        self.link.0.state.send_replace(if at_once { State::Connecting(problem) } else { State::Down(problem) });
+        self.link.0.state.send_replace(if at_once { LinkState::Connecting(problem) } else { LinkState::Down(problem) });
         self.show_up(false);
     }
 

@@ -11,7 +11,7 @@ const DOUBTS: [&str; 5] = ["NOPERM", "NOREPLICAS", "MISCONF", "OOM", "BUSY"];
 
 /// The meaning of a reply for the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LinkVerdict {
     /// Nothing.
     Fine,
     /// Another connection might serve better.
@@ -21,19 +21,19 @@ pub(super) enum Verdict {
 }
 
 /// A reply of Redis.
-pub(super) trait Answer {
+pub(super) trait RedisAnswer {
     /// The refusals in it.
     fn refusals(&self) -> Vec<String>;
 }
 
-impl Answer for Value {
+impl RedisAnswer for Value {
     fn refusals(&self) -> Vec<String> {
         let Self::ServerError(error) = self else { return Vec::new() };
         vec![format!("{} {}", error.code(), error.details().unwrap_or_default())]
     }
 }
 
-impl Answer for Vec<Value> {
+impl RedisAnswer for Vec<Value> {
     /// A transaction's replies are one list in the list.
     fn refusals(&self) -> Vec<String> {
         let inner = |value: &Value| {
@@ -45,10 +45,10 @@ impl Answer for Vec<Value> {
 }
 
 /// The verdict on a connection by a reply.
-pub(super) fn judge_answer<T: Answer>(answer: &RedisResult<T>) -> Verdict {
+pub(super) fn judge_answer<T: RedisAnswer>(answer: &RedisResult<T>) -> LinkVerdict {
     match answer {
         Ok(answer) => judge_refusals(&answer.refusals()),
-        Err(error) if is_broken(error) => Verdict::End(error.to_string()),
+        Err(error) if is_broken(error) => LinkVerdict::End(error.to_string()),
         // A refused transaction names the refusals of its commands in its text alone.
         Err(error) => judge_refusals(&[error_text(error)]),
     }
@@ -71,13 +71,13 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.kind() == redis::ErrorKind::Parse
 }
 
-fn judge_refusals(refusals: &[String]) -> Verdict {
+fn judge_refusals(refusals: &[String]) -> LinkVerdict {
     let first = |codes: &[&str]| refusals.iter().find(|text| contains_code(text, codes)).cloned();
     match (first(&ENDS), first(&DOUBTS)) {
         // A server of no use decides, whatever else is in the reply.
-        (Some(end), _) => Verdict::End(end),
-        (None, Some(doubt)) => Verdict::Doubt(doubt),
-        (None, None) => Verdict::Fine,
+        (Some(end), _) => LinkVerdict::End(end),
+        (None, Some(doubt)) => LinkVerdict::Doubt(doubt),
+        (None, None) => LinkVerdict::Fine,
     }
 }
 
@@ -105,15 +105,15 @@ mod tests {
     #[test]
     fn a_server_that_serves_nobody_ends_a_connection_and_one_refusal_is_a_doubt() {
         for code in ENDS {
-            assert!(matches!(judge_answer(&refused(code)), Verdict::End(_)), "{code}");
+            assert!(matches!(judge_answer(&refused(code)), LinkVerdict::End(_)), "{code}");
         }
         for code in DOUBTS {
-            assert!(matches!(judge_answer(&refused(code)), Verdict::Doubt(_)), "{code}");
+            assert!(matches!(judge_answer(&refused(code)), LinkVerdict::Doubt(_)), "{code}");
         }
         for code in ["ERR", "WRONGTYPE", "BUSYGROUP", "NOGROUP", "NOSCRIPT"] {
-            assert_eq!(judge_answer(&refused(code)), Verdict::Fine, "{code}");
+            assert_eq!(judge_answer(&refused(code)), LinkVerdict::Fine, "{code}");
         }
-        assert_eq!(judge_answer(&Ok(Value::Nil)), Verdict::Fine);
+        assert_eq!(judge_answer(&Ok(Value::Nil)), LinkVerdict::Fine);
     }
 
     #[test]
@@ -121,16 +121,16 @@ mod tests {
         for code in ["NOPERM", "LOADING", "OOM"] {
             let refused = redis::parse_redis_value(format!("-{code} some words\r\n").as_bytes()).expect("a reply");
             let told = vec![Value::Okay, Value::Array(vec![refused])];
-            assert_ne!(judge_answer(&Ok(told)), Verdict::Fine, "{code}");
+            assert_ne!(judge_answer(&Ok(told)), LinkVerdict::Fine, "{code}");
             let error =
                 RedisError::from((redis::ErrorKind::Client, "aborted", format!("NoPerm: x, BusyLoading: {code}")));
-            assert_ne!(judge_answer::<Value>(&Err(error)), Verdict::Fine, "{code}");
+            assert_ne!(judge_answer::<Value>(&Err(error)), LinkVerdict::Fine, "{code}");
         }
     }
 
     #[test]
     fn a_broken_connection_is_one_whatever_the_error_says() {
         let broken = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        assert!(matches!(judge_answer::<Value>(&Err(RedisError::from(broken))), Verdict::End(_)));
+        assert!(matches!(judge_answer::<Value>(&Err(RedisError::from(broken))), LinkVerdict::End(_)));
     }
 }

@@ -15,14 +15,14 @@ const LONGEST: u32 = 6;
 
 /// The commands in flight on one connection.
 #[derive(Debug)]
-pub(super) struct Flight {
-    state: Mutex<State>,
+pub(super) struct InFlight {
+    state: Mutex<FlightState>,
     /// Cancelled when the connection is given up, which fails every open command.
     given_up: CancellationToken,
 }
 
 #[derive(Debug)]
-struct State {
+struct FlightState {
     /// Commands without a reply.
     open: usize,
     /// When something last came, or when the first open command was sent, if that was later.
@@ -33,23 +33,23 @@ struct State {
 
 /// An open command. Dropping it without a reply closes it: its sender does not wait any more.
 #[derive(Debug)]
-pub(super) struct Asked(Arc<Flight>);
+pub(super) struct PendingCommand(Arc<InFlight>);
 
-impl Flight {
+impl InFlight {
     pub(super) fn new() -> Arc<Self> {
         let now = Instant::now();
-        let state = State { open: 0, quiet_since: now, heard: now };
+        let state = FlightState { open: 0, quiet_since: now, heard: now };
         Arc::new(Self { state: Mutex::new(state), given_up: CancellationToken::new() })
     }
 
-    pub(super) fn begin_command(self: &Arc<Self>) -> Asked {
+    pub(super) fn begin_command(self: &Arc<Self>) -> PendingCommand {
         let mut state = self.state.lock();
         // Idle time before the first command is not silence.
         if state.open == 0 {
             state.quiet_since = Instant::now();
         }
         state.open += 1;
-        Asked(self.clone())
+        PendingCommand(self.clone())
     }
 
     /// Records that something came: a reply, or a part of one.
@@ -95,13 +95,13 @@ impl Flight {
     }
 }
 
-impl Asked {
+impl PendingCommand {
     pub(super) fn note_answer(&self) {
         self.0.note_bytes();
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingCommand {
     fn drop(&mut self) {
         self.0.state.lock().open -= 1;
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_from_the_last_answer_while_a_question_is_open() {
-        let flight = Flight::new();
+        let flight = InFlight::new();
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(flight.silent_for(), Duration::ZERO, "nothing was asked");
         let (first, second) = (flight.begin_command(), flight.begin_command());
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_waited_for_as_long_as_something_comes_but_not_for_ever() {
         const PATIENCE: Duration = Duration::from_secs(5);
-        let flight = Flight::new();
+        let flight = InFlight::new();
         let began = Instant::now();
         flight.wait_until_overdue(began + PATIENCE, PATIENCE).await;
         assert_eq!(began.elapsed(), PATIENCE);

@@ -15,7 +15,7 @@ const PROVEN: Duration = Duration::from_secs(2);
 
 /// The state of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum LinkPhase {
     /// There is no connection.
     Connecting,
     /// There is a connection.
@@ -26,8 +26,8 @@ pub enum Phase {
 
 /// The state machine of a link.
 #[derive(Debug)]
-pub struct Machine {
-    phase: Phase,
+pub struct LinkMachine {
+    phase: LinkPhase,
     /// Attempts since a connection was last proven.
     attempts: u32,
     /// When the next attempt is due; none while a connection is trusted.
@@ -36,16 +36,16 @@ pub struct Machine {
     up_since: Instant,
 }
 
-impl Machine {
+impl LinkMachine {
     /// A link without a connection, which is due at once.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { phase: Phase::Connecting, attempts: 0, due: Some(now), up_since: now }
+        Self { phase: LinkPhase::Connecting, attempts: 0, due: Some(now), up_since: now }
     }
 
     /// The state.
     #[must_use]
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> LinkPhase {
         self.phase
     }
 
@@ -57,7 +57,7 @@ impl Machine {
 
     /// Records a successful attempt.
     pub fn note_connected(&mut self, now: Instant) {
-        self.phase = Phase::Up;
+        self.phase = LinkPhase::Up;
         self.due = None;
         self.up_since = now;
         self.attempts += 1;
@@ -72,24 +72,24 @@ impl Machine {
     /// Records that the connection is gone, or leads to a server that serves no client.
     pub fn note_lost(&mut self, now: Instant, chance: f64) {
         // An attempt that is due already keeps its time: the suspect connection was to be replaced anyway.
-        if self.phase == Phase::Up {
+        if self.phase == LinkPhase::Up {
             self.due = Some(self.next_attempt(now, chance));
         }
-        self.phase = Phase::Connecting;
+        self.phase = LinkPhase::Connecting;
     }
 
     /// Records that something speaks against the connection.
     pub fn note_doubt(&mut self, now: Instant, chance: f64) {
-        if self.phase == Phase::Up {
-            self.phase = Phase::Suspect;
+        if self.phase == LinkPhase::Up {
+            self.phase = LinkPhase::Suspect;
             self.due = Some(self.next_attempt(now, chance));
         }
     }
 
     /// Records that nothing speaks against the connection any more.
     pub fn clear_doubt(&mut self) {
-        if self.phase == Phase::Suspect {
-            self.phase = Phase::Up;
+        if self.phase == LinkPhase::Suspect {
+            self.phase = LinkPhase::Up;
             self.due = None;
         }
     }
@@ -124,8 +124,8 @@ mod tests {
 
     const AGE: Duration = Duration::from_secs(60);
 
-    fn proven(now: Instant) -> Machine {
-        let mut machine = Machine::new(now);
+    fn proven(now: Instant) -> LinkMachine {
+        let mut machine = LinkMachine::new(now);
         machine.note_connected(now);
         machine
     }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_first_attempt_is_immediate_and_the_others_wait_up_to_two_seconds() {
         let now = Instant::now();
-        let mut machine = Machine::new(now);
+        let mut machine = LinkMachine::new(now);
         assert_eq!(machine.attempt_due(), Some(now));
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -150,18 +150,18 @@ mod tests {
         let now = Instant::now();
         let mut lost = proven(now);
         lost.note_lost(now + AGE, 1.0);
-        assert_eq!((lost.phase(), lost.attempt_due()), (Phase::Connecting, Some(now + AGE)));
+        assert_eq!((lost.phase(), lost.attempt_due()), (LinkPhase::Connecting, Some(now + AGE)));
         let mut doubted = proven(now);
         doubted.note_doubt(now + AGE, 1.0);
-        assert_eq!((doubted.phase(), doubted.attempt_due()), (Phase::Suspect, Some(now + AGE)));
+        assert_eq!((doubted.phase(), doubted.attempt_due()), (LinkPhase::Suspect, Some(now + AGE)));
         doubted.clear_doubt();
-        assert_eq!((doubted.phase(), doubted.attempt_due()), (Phase::Up, None));
+        assert_eq!((doubted.phase(), doubted.attempt_due()), (LinkPhase::Up, None));
     }
 
     #[test]
     fn a_server_that_accepts_and_hangs_up_is_not_asked_without_end() {
         let mut now = Instant::now();
-        let mut machine = Machine::new(now);
+        let mut machine = LinkMachine::new(now);
         let mut waits = Vec::new();
         for _ in 0..8 {
             machine.note_connected(now);
@@ -181,7 +181,7 @@ mod tests {
         machine.note_refused(now + AGE, 1.0);
         let due = machine.attempt_due();
         machine.note_lost(now + AGE, 1.0);
-        assert_eq!((machine.phase(), machine.attempt_due()), (Phase::Connecting, due));
+        assert_eq!((machine.phase(), machine.attempt_due()), (LinkPhase::Connecting, due));
         machine.attempt_now(now);
         assert_eq!(machine.attempt_due(), Some(now));
     }

@@ -9,16 +9,16 @@ use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 
-use super::flight::Flight;
+use super::flight::InFlight;
 
 /// A stream that records arriving bytes.
-pub(super) struct Heard<S> {
+pub(super) struct ActivityStream<S> {
     stream: S,
-    flight: Arc<Flight>,
+    flight: Arc<InFlight>,
 }
 
-impl<S> Heard<S> {
-    pub(super) const fn new(stream: S, flight: Arc<Flight>) -> Self {
+impl<S> ActivityStream<S> {
+    pub(super) const fn new(stream: S, flight: Arc<InFlight>) -> Self {
         Self { stream, flight }
     }
 }
@@ -37,7 +37,7 @@ pub(super) async fn connect_to_any(host: &str, port: u16) -> io::Result<TcpStrea
     Ok(stream)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ActivityStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -49,7 +49,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

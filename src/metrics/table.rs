@@ -6,7 +6,7 @@ use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_h
 
 /// Metrics of one theme.
 #[derive(Debug)]
-pub struct Group {
+pub struct MetricGroup {
     /// The heading.
     pub title: &'static str,
     /// The metrics.
@@ -19,7 +19,7 @@ pub struct Metric {
     /// Its name in `/metrics`. A histogram's series end in `_bucket`, `_sum` and `_count` there.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What it counts or measures.
     pub unit: &'static str,
     /// Its labels, each with all values. An empty list stands for values from the configuration or the build.
@@ -30,7 +30,7 @@ pub struct Metric {
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows, from 0 at the node's start.
     Counter,
     /// Rises and falls.
@@ -48,11 +48,11 @@ macro_rules! table {
         $($($(#[doc = $line])+ pub const $constant: &str = $name;)+)+
 
         /// Every metric, by theme.
-        pub const TABLE: &[Group] = &[$(Group {
+        pub const TABLE: &[MetricGroup] = &[$(MetricGroup {
             title: $title,
             metrics: &[$(Metric {
                 name: $name,
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 unit: $unit,
                 labels: &[$((stringify!($label), $values)),*],
                 meaning: &[$($line),+],
@@ -79,17 +79,17 @@ impl Metric {
             _ => Unit::Count,
         };
         match self.kind {
-            Kind::Counter => describe_counter!(self.name, unit, self.help()),
-            Kind::Gauge => describe_gauge!(self.name, unit, self.help()),
-            Kind::Histogram => describe_histogram!(self.name, unit, self.help()),
+            MetricKind::Counter => describe_counter!(self.name, unit, self.help()),
+            MetricKind::Gauge => describe_gauge!(self.name, unit, self.help()),
+            MetricKind::Histogram => describe_histogram!(self.name, unit, self.help()),
         }
         match (self.kind, self.labels) {
-            (Kind::Counter, []) => counter!(self.name).increment(0),
+            (MetricKind::Counter, []) => counter!(self.name).increment(0),
             // With one label its values are all series. Products of several labels would be mostly empty.
-            (Kind::Counter, [(label, values)]) => {
+            (MetricKind::Counter, [(label, values)]) => {
                 values.iter().for_each(|value| counter!(self.name, vec![Label::new(*label, *value)]).increment(0));
             }
-            (Kind::Histogram, []) => drop(histogram!(self.name)),
+            (MetricKind::Histogram, []) => drop(histogram!(self.name)),
             // A gauge has no steps, and labels without a closed set of values cannot be announced.
             _ => {}
         }
@@ -108,7 +108,7 @@ fn describe_label(label: &str, values: &[&str]) -> String {
 
 /// Renders the documentation page.
 #[must_use]
-pub fn page(groups: &[Group]) -> String {
+pub fn page(groups: &[MetricGroup]) -> String {
     let mut page = HEAD.to_owned();
     for group in groups {
         let rows: Vec<String> = group.metrics.iter().map(Metric::row).collect();

@@ -27,12 +27,12 @@ pub(crate) enum Check {
 const CHECKS: usize = 5;
 
 /// The failure of each check; none where it holds.
-type Problems = [Option<String>; CHECKS];
+type CheckFailures = [Option<String>; CHECKS];
 
 /// The state of all checks.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    problems: Mutex<Problems>,
+    problems: Mutex<CheckFailures>,
     /// Whether all hold; waited for by commands.
     up: watch::Sender<bool>,
     gauge: Gauge,
@@ -40,7 +40,7 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn new() -> Self {
-        let mut problems = Problems::default();
+        let mut problems = CheckFailures::default();
         // Not ready until both links have proved to work. The other checks only ever report a failure.
         for waiting in [Check::Commands, Check::PubSub] {
             problems[waiting as usize] = Some(UNANSWERED.to_owned());

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::Redis;
+use super::SharedRedis;
 use super::complaints::Complaints;
-use super::keys::Keys;
+use super::keys::RedisKeys;
 use crate::logs;
 
 /// Handles a message of a channel. False when the message is not for this handler.
@@ -17,16 +17,16 @@ type Handler = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// Handles a message of a room's channel: the room's key, and the message.
 type RoomHandler = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
 /// Called when the subscriptions have been renewed.
-type Hook = Box<dyn Fn() + Send + Sync>;
+type RestoredHook = Box<dyn Fn() + Send + Sync>;
 
 /// The table of handlers.
 pub struct Dispatcher {
-    keys: Keys,
+    keys: RedisKeys,
     rooms: RoomHandler,
     /// Several handlers may share a channel: the first one that accepts a message gets it.
     channels: HashMap<String, Vec<Handler>>,
     /// Called after each reconnect, since messages may have been lost before it.
-    restored: Vec<Hook>,
+    restored: Vec<RestoredHook>,
     complaints: Complaints,
 }
 
@@ -39,11 +39,11 @@ impl fmt::Debug for Dispatcher {
 impl Dispatcher {
     /// A table without handlers.
     #[must_use]
-    pub fn new(redis: &Redis) -> Self {
+    pub fn new(redis: &SharedRedis) -> Self {
         Self::of(redis.keys.clone())
     }
 
-    fn of(keys: Keys) -> Self {
+    fn of(keys: RedisKeys) -> Self {
         Self {
             keys,
             rooms: Box::new(|_, _| {}),
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_message_goes_to_its_room_or_to_the_first_handler_of_its_channel_that_takes_it() {
-        let (seen, mut dispatcher) = (Arc::new(Mutex::new(Vec::new())), Dispatcher::of(Keys::new("own")));
+        let (seen, mut dispatcher) = (Arc::new(Mutex::new(Vec::new())), Dispatcher::of(RedisKeys::new("own")));
         let note = |what: &str| seen.lock().push(what.to_owned());
         let handler = |name: &'static str, takes: &'static str| {
             let seen = seen.clone();

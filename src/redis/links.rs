@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::RedisError;
 
 use super::RedisSettings;
-use crate::link::{Keeper, Link, LinkSettings};
+use crate::link::{ConnectionLoop, Link, LinkSettings};
 
 /// The least timeout for a page of history. It suffices for sixteen of them on a network with a hundredth of the
 /// usual speed. A connection without any traffic is detected by the link itself, and much sooner.
@@ -26,15 +26,15 @@ pub(crate) struct Links {
 }
 
 /// The connection loops of the links.
-pub(crate) struct Keepers {
+pub(crate) struct LinkTasks {
     /// Those on which live delivery and readiness depend.
-    pub(crate) live: [Keeper; 3],
-    pub(crate) history: Keeper,
+    pub(crate) live: [ConnectionLoop; 3],
+    pub(crate) history: ConnectionLoop,
 }
 
 impl Links {
     /// Makes all links and their connection loops.
-    pub(crate) fn new(settings: &RedisSettings) -> Result<(Self, Keepers), RedisError> {
+    pub(crate) fn new(settings: &RedisSettings) -> Result<(Self, LinkTasks), RedisError> {
         let answer = settings.response_timeout;
         let link = |name, response_timeout| {
             let connect_timeout = settings.connect_timeout;
@@ -46,7 +46,7 @@ impl Links {
         let (history, keeper) = link("history", answer.max(PAGE))?;
         let (healing, second) = link("healing", answer.max(PAGE))?;
         let (probe, third) = link("probe", answer)?;
-        let keepers = Keepers { live: [first, second, third], history: keeper };
+        let keepers = LinkTasks { live: [first, second, third], history: keeper };
         Ok((Self { commands, history, healing, probe }, keepers))
     }
 

@@ -8,26 +8,26 @@ use bytes::Bytes;
 use crate::session::Session;
 
 /// Turns the body of a reply into the frame of a door.
-pub type Frame = Box<dyn FnOnce(&str) -> Bytes + Send + Sync>;
+pub type ReplyFramer = Box<dyn FnOnce(&str) -> Bytes + Send + Sync>;
 
 /// An answer that is given at most once.
-pub struct Answer {
+pub struct PendingReply {
     /// Frames the body; none when the client passed no ack callback, or when the answer has been given.
-    frame: Option<Frame>,
+    frame: Option<ReplyFramer>,
     /// Start of the wait budget, so that time spent in the queue counts.
     arrived: Instant,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for PendingReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("wanted", &self.is_wanted()).field("arrived", &self.arrived).finish()
     }
 }
 
-impl Answer {
+impl PendingReply {
     /// An answer to a command that arrived at `arrived`. Without a frame the client did not ask for one.
     #[must_use]
-    pub fn new(frame: Option<Frame>, arrived: Instant) -> Self {
+    pub fn new(frame: Option<ReplyFramer>, arrived: Instant) -> Self {
         Self { frame, arrived }
     }
 

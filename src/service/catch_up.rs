@@ -6,7 +6,7 @@
 //!
 //! **The rule.** Rooms that were joined in one command catch up as one:
 //!
-//! 1. Nothing comes live from them: their standing is [`Standing::CatchingUp`].
+//! 1. Nothing comes live from them: their standing is [`MemberDelivery::CatchingUp`].
 //! 2. Each is read page by page and the pages are merged (`rooms/src/merge.rs`). What was sent is noted in the
 //!    membership in the same act as the push.
 //! 3. When everything read has gone, the locks of all the rooms are taken, in the order of their keys. If no position
@@ -36,41 +36,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hallway_rooms::close::Close;
-use hallway_rooms::entry::Place;
-use hallway_rooms::merge::{Next, Told};
+use hallway_rooms::entry::RoomPlace;
+use hallway_rooms::merge::{MergeStep, MergedEvent};
 use tokio::time::Instant;
 
-use super::current::Current;
-use super::fair_queue::Turn;
-use super::reader::Reader;
+use super::current::CurrentEvents;
+use super::fair_queue::QueueTurn;
+use super::reader::MergedReader;
 use super::{Service, page};
-use crate::broker::Shared;
-use crate::hub::Watch;
+use crate::broker::SharedEntry;
+use crate::hub::LatestWatch;
 use crate::session::copies::comes_one_way;
-use crate::session::{Membership, Session, Standing};
+use crate::session::{MemberDelivery, Membership, Session};
 
 /// A member that is behind in some of its rooms.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     /// The rooms that are caught up together, in the order of their keys. The reader numbers them the same way.
-    pub(super) seats: Vec<Seat>,
+    pub(super) seats: Vec<CatchUpRoom>,
     /// The merged histories, with how far each room has been read and sent.
-    pub(super) reader: Reader,
+    pub(super) reader: MergedReader,
     /// The `latest` events that follow the histories.
-    pub(super) current: Current,
+    pub(super) current: CurrentEvents,
 }
 
 /// One of the rooms.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct CatchUpRoom {
     /// Watches the room since before the first read, so that no `latest` event is missed between read and delivery.
-    pub(super) watch: Watch,
+    pub(super) watch: LatestWatch,
     /// The membership that goes live at the end, and that records how far the member has been served.
     pub(super) membership: Arc<Membership>,
 }
 
 /// The outcome of one read.
-enum Read {
+enum CatchUpRead {
     Done,
     /// The history does not reach back to the member's position any more.
     Incomplete,
@@ -90,11 +90,11 @@ impl Service {
     }
 
     async fn catch_up(&self, session: &Arc<Session>, mut task: CatchUp) {
-        let (mut reading, mut turn, mut sent, mut is_news) = (None, None, Sent::default(), false);
+        let (mut reading, mut turn, mut sent, mut is_news) = (None, None, SentPage::default(), false);
         let (mut desk, mut unread) = (None, None);
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.next_step() {
-                Next::Read => {
+                MergeStep::Read => {
                     // The permit is for composing only: holding it across a read would stall every other large
                     // answer.
                     drop(desk.take());
@@ -103,24 +103,24 @@ impl Service {
                     self.end_turn(session, count_turn(turn.take(), sent.bytes));
                     reading = Some(session.lock_reading().await);
                     self.room_for_more(session).await;
-                    (turn, sent) = (self.turn_for(session).await, Sent::default());
+                    (turn, sent) = (self.turn_for(session).await, SentPage::default());
                     match self.read_next(session, &mut task).await {
                         // A successful read ends the count of failures: only an unbroken one closes the transport.
-                        Read::Done => unread = None,
-                        Read::Unavailable if self.is_too_late(&mut unread) => {
+                        CatchUpRead::Done => unread = None,
+                        CatchUpRead::Unavailable if self.is_too_late(&mut unread) => {
                             // The client cannot know that it misses events of this room. A reconnect makes it ask
                             // again.
                             return session.close_transport(Close::RoomUnreadable);
                         }
                         // Another catch-up of this session, and other users, go on while this one waits for the
                         // broker.
-                        Read::Unavailable => _ = (reading.take(), turn.take()),
+                        CatchUpRead::Unavailable => _ = (reading.take(), turn.take()),
                         // The transport is closing: the client starts over with the offset it has.
-                        Read::Incomplete => return,
+                        CatchUpRead::Incomplete => return,
                     }
                 }
                 // As much of a page at once as there was room for when it was read: it is not to wait in memory for a slow peer.
-                Next::Ready(ready) => {
+                MergeStep::Ready(ready) => {
                     if sent.frames >= self.0.limits.burst || sent.page >= self.0.limits.page_bytes {
                         drop(desk.take());
                         self.end_turn(session, count_turn(turn.take(), sent.bytes));
@@ -138,7 +138,7 @@ impl Service {
                     let told = task.reader.merge.take_event(ready);
                     told.into_iter().for_each(|told| send_event(session, &task, &told));
                 }
-                Next::Nothing => {
+                MergeStep::Nothing => {
                     // Everything that was read has been sent: release the permit and the turn before the locks of the
                     // rooms are taken.
                     drop(desk.take());
@@ -161,22 +161,22 @@ impl Service {
 
     /// Reads the next page of the rooms that are due. After a failure it waits until the broker can be reached or the
     /// session ends.
-    async fn read_next(&self, session: &Session, task: &mut CatchUp) -> Read {
+    async fn read_next(&self, session: &Session, task: &mut CatchUp) -> CatchUpRead {
         match self.read_on(&mut task.reader).await {
             // A gap in a room that the member is still in cannot be reported by an event, so the transport is closed.
             Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
                 session.close_transport(Close::HistoryLost);
-                Read::Incomplete
+                CatchUpRead::Incomplete
             }
             // A gap in a room that was left meanwhile concerns no member.
-            Ok(_) => Read::Done,
+            Ok(_) => CatchUpRead::Done,
             // Retrying before the broker is back would burn the session's time for nothing.
             Err(_) => {
                 tokio::select! {
                     () = session.wait_until_ended() => {}
                     () = self.broker_back() => {}
                 }
-                Read::Unavailable
+                CatchUpRead::Unavailable
             }
         }
     }
@@ -202,7 +202,7 @@ impl Service {
 
 /// Counters of one catch-up.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
+struct SentPage {
     /// Bytes sent in the current turn, which is weighed with them.
     bytes: usize,
     /// Bytes since the socket was last found uncrowded.
@@ -213,7 +213,7 @@ struct Sent {
     unseen: usize,
 }
 
-impl Sent {
+impl SentPage {
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.page += bytes;
@@ -223,14 +223,14 @@ impl Sent {
 }
 
 /// A turn, weighed with the bytes that were sent in it.
-fn count_turn(mut turn: Option<Turn>, bytes: usize) -> Option<Turn> {
+fn count_turn(mut turn: Option<QueueTurn>, bytes: usize) -> Option<QueueTurn> {
     turn.iter_mut().for_each(|turn| turn.count_bytes(bytes));
     turn
 }
 
-impl Seat {
+impl CatchUpRoom {
     fn is_behind(&self) -> bool {
-        matches!(self.membership.current_standing(), Standing::CatchingUp(_))
+        matches!(self.membership.current_standing(), MemberDelivery::CatchingUp(_))
     }
 }
 
@@ -283,13 +283,13 @@ impl CatchUp {
             let stamps = self.current.stamps_in(&self.reader.rooms()[*room]);
             // The hub has yet to pass these on: the membership must skip them, as they have just been sent.
             membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
-            membership.change_standing(Standing::Live(self.reader.merge.delivered_offset(*room)));
+            membership.change_standing(MemberDelivery::Live(self.reader.merge.delivered_offset(*room)));
         }
         true
     }
 }
 
-fn send_event(session: &Session, task: &CatchUp, told: &Told<Shared>) {
+fn send_event(session: &Session, task: &CatchUp, told: &MergedEvent<SharedEntry>) {
     let entry = &told.entry;
     // A second copy moves the rooms' positions but is not shown again.
     let envelope = if told.again { None } else { page::shared_envelope(entry) };
@@ -297,7 +297,7 @@ fn send_event(session: &Session, task: &CatchUp, told: &Told<Shared>) {
     let alone = comes_one_way(entry);
     session.lane().push_if(|| {
         let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.delivered_offset(room));
-        let (mut shown, mut mask): (Vec<&Place>, u64) = (Vec::new(), 0);
+        let (mut shown, mut mask): (Vec<&RoomPlace>, u64) = (Vec::new(), 0);
         // A room that was left meanwhile takes no part: the client must not be shown its offset.
         for (at, _) in told.places.iter().filter(|(_, room)| read_to(*room)) {
             shown.push(&entry.places[*at]);

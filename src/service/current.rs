@@ -1,7 +1,7 @@
 //! The current state of some rooms: the last `latest` event of each key. A member is shown it after joining. An event
 //! that is current in several of the rooms is sent once.
 
-use hallway_rooms::entry::{Entry, Place, Stamp};
+use hallway_rooms::entry::{Entry, RoomPlace, Stamp};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
@@ -11,13 +11,13 @@ use crate::session::Session;
 
 /// The last event of each key, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Current(Vec<Known>);
+pub(super) struct CurrentEvents(Vec<CurrentKeys>);
 
 #[derive(Debug)]
-struct Known {
+struct CurrentKeys {
     id: EventId,
     /// Where the broker keeps it: all its rooms with a stamp.
-    places: Vec<Place>,
+    places: Vec<RoomPlace>,
     /// The rooms of this command in which it is the last event of its key. Empty means superseded everywhere.
     rooms: Vec<Room>,
     /// Composed once, for the answer or the frame.
@@ -28,7 +28,7 @@ struct Known {
     told: bool,
 }
 
-impl Current {
+impl CurrentEvents {
     /// Merges in the entries that a broker keeps of a room, or that came later. An entry that supersedes another one
     /// of its key is pending again.
     pub(super) fn update_from(&mut self, entries: &[Entry], room: &Room) {
@@ -36,7 +36,7 @@ impl Current {
             // An event may be `latest` in one of its rooms and durable in another: without a stamp here it belongs to
             // the history.
             let Some(stamp) = entry.stamp_in(room) else { continue };
-            let older = |known: &&mut Known| known.stamp_in(room).is_some_and(|other| other.key == stamp.key);
+            let older = |known: &&mut CurrentKeys| known.stamp_in(room).is_some_and(|other| other.key == stamp.key);
             match self.0.iter_mut().find(older) {
                 // Reads and live delivery overlap, so an entry may arrive twice, or an older one last.
                 Some(older) if older.stamp_in(room).is_some_and(|other| other.at >= stamp.at) => continue,
@@ -48,7 +48,7 @@ impl Current {
             match self.0.iter_mut().find(|known| known.id == entry.id) {
                 // Already taken in by another room of the command: one event, several offsets.
                 Some(same) => same.rooms.push(room.clone()),
-                None => self.0.extend(Known::of_entry(entry, room)),
+                None => self.0.extend(CurrentKeys::of_entry(entry, room)),
             }
         }
     }
@@ -57,7 +57,7 @@ impl Current {
     /// even one fits; all are kept then.
     pub(super) fn trim_to_fit(&mut self, events: usize, bytes: usize) -> bool {
         let mut left = bytes;
-        let fits = |known: &&Known| {
+        let fits = |known: &&CurrentKeys| {
             let fits = known.bytes <= left;
             left = left.saturating_sub(known.bytes);
             fits
@@ -84,7 +84,7 @@ impl Current {
     /// The stamps of all its events in a room, including events that were taken in by another room.
     pub(super) fn stamps_in<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = Stamp> + 'a {
         let places = self.0.iter().flat_map(|known| &known.places);
-        places.filter(move |place| place.room == *room).filter_map(Place::stamp)
+        places.filter(move |place| place.room == *room).filter_map(RoomPlace::stamp)
     }
 
     /// Marks all events as sent.
@@ -106,7 +106,7 @@ impl Current {
     }
 }
 
-impl Known {
+impl CurrentKeys {
     fn of_entry(entry: &Entry, room: &Room) -> Option<Self> {
         Some(Self {
             id: entry.id.clone(),
@@ -125,7 +125,7 @@ impl Known {
         self.rooms.contains(room).then(|| place.stamp()).flatten()
     }
 
-    fn displayed_places(&self) -> Vec<&Place> {
+    fn displayed_places(&self) -> Vec<&RoomPlace> {
         self.places.iter().filter(|place| self.rooms.contains(&place.room)).collect()
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Answer, Service};
+use super::{PendingReply, Service};
 use crate::metrics::limit::Limit;
 use crate::session::Session;
 
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The bounds of the queue.
 #[derive(Clone, Copy, Debug)]
-pub struct TurnLimits {
+pub struct FairQueueLimits {
     /// Bytes on their way to clients: `limits.read_bytes`.
     pub bytes: usize,
     /// Turns at once for one user: `limits.reads_per_user`.
@@ -47,17 +47,17 @@ pub struct TurnLimits {
 
 /// The queue. Clones share it.
 #[derive(Clone)]
-pub struct Turns(Arc<Shared>);
+pub struct FairQueue(Arc<TurnShared>);
 
-struct Shared {
-    limits: TurnLimits,
-    state: Mutex<State>,
+struct TurnShared {
+    limits: FairQueueLimits,
+    state: Mutex<TurnState>,
     /// Permits for composing large answers.
     desk: Semaphore,
 }
 
 #[derive(Default)]
-struct State {
+struct TurnState {
     /// Turns that are taken.
     inside: usize,
     /// Their weight together.
@@ -65,60 +65,60 @@ struct State {
     /// The expected size of an answer: a moving average of the last ones.
     guess: usize,
     /// Users with a turn or a wait; removed with the last of both, so that the table cannot grow.
-    users: HashMap<Arc<str>, User>,
+    users: HashMap<Arc<str>, UserTurns>,
     /// Users that may take another turn, each once, which makes the queue round-robin.
     order: VecDeque<Arc<str>>,
 }
 
 /// One user, kept while a session of it has a turn or waits for one. Bounded by the commands under way.
 #[derive(Default)]
-struct User {
+struct UserTurns {
     /// Turns that are taken.
     inside: usize,
     /// In the order of arrival.
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<oneshot::Sender<QueueTurn>>,
     /// Whether the user is in `order`.
     stands: bool,
 }
 
 /// A turn, which is returned when it is dropped.
-pub(super) struct Turn {
-    turns: Turns,
+pub(super) struct QueueTurn {
+    turns: FairQueue,
     user: Arc<str>,
     /// Its weight: the average first, the answer's size later.
     bytes: usize,
 }
 
 /// A text that signals, by closing a channel, that hyper has dropped it.
-struct Text {
+struct HeldText {
     text: String,
     _taken: oneshot::Sender<()>,
 }
 
-impl AsRef<[u8]> for Text {
+impl AsRef<[u8]> for HeldText {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
 }
 
-impl fmt::Debug for Turns {
+impl fmt::Debug for FairQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.state.lock();
         write!(f, "Turns({} taken, {} bytes)", state.inside, state.bytes)
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for QueueTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Turn({}, {} bytes)", self.user, self.bytes)
     }
 }
 
-impl Turns {
+impl FairQueue {
     /// An empty queue.
     #[must_use]
-    pub fn new(limits: TurnLimits) -> Self {
-        Self(Arc::new(Shared { limits, state: Mutex::default(), desk: Semaphore::new(DESKS) }))
+    pub fn new(limits: FairQueueLimits) -> Self {
+        Self(Arc::new(TurnShared { limits, state: Mutex::default(), desk: Semaphore::new(DESKS) }))
     }
 
     /// Waits for a permit to compose a large answer.
@@ -129,14 +129,14 @@ impl Turns {
     }
 
     /// Waits for a turn.
-    async fn wait_for_turn(&self, user: &str) -> Option<Turn> {
+    async fn wait_for_turn(&self, user: &str) -> Option<QueueTurn> {
         let (to, turn) = oneshot::channel();
         self.enqueue_request(user, to);
         self.grant_turns();
         turn.await.ok()
     }
 
-    fn enqueue_request(&self, name: &str, to: oneshot::Sender<Turn>) {
+    fn enqueue_request(&self, name: &str, to: oneshot::Sender<QueueTurn>) {
         let mut state = self.0.state.lock();
         // One allocation of the name per user, however many commands wait.
         let key = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone());
@@ -157,7 +157,7 @@ impl Turns {
         }
     }
 
-    fn next(&self) -> Option<(oneshot::Sender<Turn>, Turn)> {
+    fn next(&self) -> Option<(oneshot::Sender<QueueTurn>, QueueTurn)> {
         let mut state = self.0.state.lock();
         let guess = state.guess.max(LEAST);
         // One turn is always allowed: an answer larger than the whole bound must be possible.
@@ -175,11 +175,11 @@ impl Turns {
         state.bytes += guess;
         // Back to the end of the order: each user gets one turn per round.
         state.line_up(&name, self.0.limits.per_user);
-        Some((to, Turn { turns: self.clone(), user: name, bytes: guess }))
+        Some((to, QueueTurn { turns: self.clone(), user: name, bytes: guess }))
     }
 }
 
-impl State {
+impl TurnState {
     /// Puts a user into the order if one of its sessions waits and may have a turn.
     fn line_up(&mut self, name: &Arc<str>, most: usize) {
         let Some(user) = self.users.get_mut(name) else { return };
@@ -199,7 +199,7 @@ impl State {
     }
 }
 
-impl Turn {
+impl QueueTurn {
     /// Replaces the estimated weight by the size of the answer.
     pub(super) fn count_bytes(&mut self, bytes: usize) {
         let mut state = self.turns.0.state.lock();
@@ -210,7 +210,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueueTurn {
     fn drop(&mut self) {
         let mut state = self.turns.0.state.lock();
         state.inside -= 1;
@@ -229,7 +229,7 @@ impl Drop for Turn {
 impl Service {
     /// Waits for the turn of a command. None when the session ends, or when the broker is out of reach at the end of
     /// the command's budget: the command then fails without a turn.
-    pub(super) async fn turn_to_answer(&self, session: &Session, answer: &Answer) -> Option<Turn> {
+    pub(super) async fn turn_to_answer(&self, session: &Session, answer: &PendingReply) -> Option<QueueTurn> {
         let wait = if answer.is_wanted() { self.0.limits.answer_wait } else { self.0.limits.join_wait };
         let until = Instant::from_std(answer.arrived()) + wait;
         tokio::select! {
@@ -240,7 +240,7 @@ impl Service {
     }
 
     /// Waits for a turn as long as the session lasts.
-    pub(super) async fn turn_for(&self, session: &Session) -> Option<Turn> {
+    pub(super) async fn turn_for(&self, session: &Session) -> Option<QueueTurn> {
         let claims = session.claims();
         tokio::select! {
             turn = self.0.turns.wait_for_turn(&claims.subject) => turn,
@@ -249,7 +249,7 @@ impl Service {
     }
 
     /// Waits for the turn of an API key. None when the broker is out of reach at the end of the answer's budget.
-    pub(super) async fn turn_of_key(&self, key: &str) -> Option<Turn> {
+    pub(super) async fn turn_of_key(&self, key: &str) -> Option<QueueTurn> {
         let until = Instant::now() + self.0.limits.answer_wait;
         // Subjects contain no control character, so a key cannot share the turns of a user.
         let name = format!("\n{key}");
@@ -260,7 +260,7 @@ impl Service {
     }
 
     /// Wraps a body so that its turn is held until hyper has sent it, or until its reader has proved to be slow.
-    pub(super) fn hand_over(&self, text: String, turn: Option<Turn>) -> Bytes {
+    pub(super) fn hand_over(&self, text: String, turn: Option<QueueTurn>) -> Bytes {
         // A small body is copied into the socket's buffer at once.
         let (Some(turn), true) = (turn, text.len() > LEAST) else { return text.into() };
         let (taken, is_taken) = oneshot::channel();
@@ -269,7 +269,7 @@ impl Service {
             timeout(HELD, is_taken).await.ok();
             drop(turn);
         });
-        Bytes::from_owner(Text { text, _taken: taken })
+        Bytes::from_owner(HeldText { text, _taken: taken })
     }
 
     /// Waits until the broker is out of reach at this time or later.
@@ -281,7 +281,7 @@ impl Service {
     }
 
     /// Returns a turn when its answer has gone to the socket.
-    pub(super) fn end_turn(&self, session: &Arc<Session>, turn: Option<Turn>) {
+    pub(super) fn end_turn(&self, session: &Arc<Session>, turn: Option<QueueTurn>) {
         let Some(turn) = turn else { return };
         // The common case: the socket took everything, and no task is needed.
         if !session.lane().wire().is_crowded() {
@@ -303,10 +303,10 @@ impl Service {
 mod tests {
     use super::*;
 
-    const LIMITS: TurnLimits = TurnLimits { bytes: 1024 * 1024, per_user: 2 };
+    const LIMITS: FairQueueLimits = FairQueueLimits { bytes: 1024 * 1024, per_user: 2 };
 
     /// Has each of these ask once, and gives what each will get, in the order of asking.
-    fn ask(turns: &Turns, users: &[&str]) -> Vec<oneshot::Receiver<Turn>> {
+    fn ask(turns: &FairQueue, users: &[&str]) -> Vec<oneshot::Receiver<QueueTurn>> {
         let asked = users.iter().map(|user| {
             let (to, turn) = oneshot::channel();
             turns.enqueue_request(user, to);
@@ -315,13 +315,13 @@ mod tests {
         asked.collect()
     }
 
-    fn taken(waiting: &mut [oneshot::Receiver<Turn>]) -> Vec<Turn> {
+    fn taken(waiting: &mut [oneshot::Receiver<QueueTurn>]) -> Vec<QueueTurn> {
         waiting.iter_mut().filter_map(|turn| turn.try_recv().ok()).collect()
     }
 
     #[test]
     fn a_user_with_many_sockets_leaves_the_next_turn_to_another() {
-        let turns = Turns::new(LIMITS);
+        let turns = FairQueue::new(LIMITS);
         let mut greedy = ask(&turns, &["a"; 100]);
         turns.grant_turns();
         let first = taken(&mut greedy);
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn large_answers_wait_for_each_other_and_one_of_any_size_is_given() {
-        let turns = Turns::new(LIMITS);
+        let turns = FairQueue::new(LIMITS);
         let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut waiting = ask(&turns, &names);
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn those_who_do_not_wait_any_more_are_passed_over_and_forgotten() {
-        let turns = Turns::new(LIMITS);
+        let turns = FairQueue::new(LIMITS);
         let mut waiting = ask(&turns, &["a", "a", "a", "a"]);
         turns.grant_turns();
         let held = taken(&mut waiting[..2]);

@@ -38,26 +38,26 @@
 use std::sync::Arc;
 
 use hallway_rooms::close::{Close, Refusal};
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
 use metrics::counter;
 
-use super::catch_up::{CatchUp, Seat};
-use super::fair_queue::Turn;
-use super::page::Page;
-use super::reader::{Reader, Share};
+use super::catch_up::{CatchUp, CatchUpRoom};
+use super::fair_queue::QueueTurn;
+use super::page::ReplyPage;
+use super::reader::{MergedReader, ReadShare};
 use super::wait_budget::attempt_until;
-use super::{Answer, Service, Window, reply};
+use super::{PendingReply, Service, Window, reply};
 use crate::auth::policy::Action;
-use crate::hub::{Seated, Watch};
-use crate::session::{Membership, Session, Standing};
+use crate::hub::{LatestWatch, LockedRoom};
+use crate::session::{MemberDelivery, Membership, Session};
 
 impl Service {
     /// Makes a session a member of a room, and answers with the missed events if `from` is given. A join without an
     /// answer that cannot be carried out in time closes the transport, so that the client reconnects and joins again.
-    pub async fn join_room(&self, session: &Arc<Session>, key: &str, from: Option<From>, mut answer: Answer) {
+    pub async fn join_room(&self, session: &Arc<Session>, key: &str, from: Option<Start>, mut answer: PendingReply) {
         let tried = self.try_join(session, key, from, &mut answer).await;
         // A finished session has no reader for a refusal, and none to be closed.
         let (Err(refusal), false) = (tried, session.is_finished()) else { return };
@@ -74,8 +74,8 @@ impl Service {
         &self,
         session: &Arc<Session>,
         key: &str,
-        from: Option<From>,
-        answer: &mut Answer,
+        from: Option<Start>,
+        answer: &mut PendingReply,
     ) -> Result<(), Refusal> {
         let room = self.check_admission(session, key, answer).await?;
         if from.is_some() && !self.0.classes.class_of(&room).has_history() {
@@ -109,7 +109,12 @@ impl Service {
 
     /// Asks policy and authorizer whether a session may join. An authorizer that does not answer is reported to a
     /// client at once, since its own timeout has passed. A join without an answer retries as it does for the broker.
-    pub(super) async fn check_admission(&self, session: &Session, key: &str, answer: &Answer) -> Result<Room, Refusal> {
+    pub(super) async fn check_admission(
+        &self,
+        session: &Session,
+        key: &str,
+        answer: &PendingReply,
+    ) -> Result<Room, Refusal> {
         let claims = session.claims();
         if answer.is_wanted() {
             return self.admit_to_room(&claims, key, Action::Join).await;
@@ -128,15 +133,15 @@ impl Service {
         &self,
         session: &Arc<Session>,
         room: &Room,
-        from: Option<From>,
-        answer: &mut Answer,
-        turn: &mut Option<Turn>,
+        from: Option<Start>,
+        answer: &mut PendingReply,
+        turn: &mut Option<QueueTurn>,
     ) -> Result<(), Refusal> {
         // Every turn of the loop opens the room again, because the last one was closed between the read and its lock.
         while !session.is_finished() {
             let local = self.0.hub.open_room(room).await.map_err(|_| Refusal::Unavailable)?;
             // Before the read: `latest` events that arrive during it must not be lost.
-            let watch = Watch::for_room(&local);
+            let watch = LatestWatch::for_room(&local);
             let (looked, _) =
                 tokio::join!(self.read_head_or_page(room, from, answer.is_wanted()), self.members_elsewhere(room));
             let (head, page) = looked?;
@@ -159,9 +164,9 @@ impl Service {
     async fn read_head_or_page(
         &self,
         room: &Room,
-        from: Option<From>,
+        from: Option<Start>,
         told: bool,
-    ) -> Result<(Offset, Option<Page>), Refusal> {
+    ) -> Result<(Offset, Option<ReplyPage>), Refusal> {
         let Some(from) = from else {
             // Without `from` the facts alone are read: no history travels.
             let facts = self.0.broker.facts_of(room).await.map_err(|_| Refusal::Unavailable)?;
@@ -182,10 +187,10 @@ impl Service {
     fn add_member(
         &self,
         session: &Arc<Session>,
-        watch: Watch,
+        watch: LatestWatch,
         head: Offset,
-        mut page: Option<Page>,
-        answer: &mut Answer,
+        mut page: Option<ReplyPage>,
+        answer: &mut PendingReply,
     ) -> bool {
         let local = watch.room();
         let mut seated = local.lock_room();
@@ -233,23 +238,23 @@ impl Service {
         }
         drop(seated);
         if behind {
-            let mut reader = Reader::new(Share::for_rooms(1, self.0.limits.page_bytes));
+            let mut reader = MergedReader::new(ReadShare::for_rooms(1, self.0.limits.page_bytes));
             reader.add(watch.room().room().clone(), offset);
-            let seats = vec![Seat { watch, membership }];
+            let seats = vec![CatchUpRoom { watch, membership }];
             self.spawn_catch_up(session.clone(), CatchUp { seats, reader, current });
         }
         true
     }
 
     /// A repeated join without `from` keeps the membership, and reports the offset up to which it has been served.
-    fn confirm_member(session: &Session, room: &Room, seated: &Seated<'_>, answer: &mut Answer) -> bool {
+    fn confirm_member(session: &Session, room: &Room, seated: &LockedRoom<'_>, answer: &mut PendingReply) -> bool {
         let Some(joined) = session.membership_in(room) else { return false };
         // A live member has been served at least as far as the room as a whole, and perhaps further by its own
         // answer.
         let offset = match joined.membership.current_standing() {
-            Standing::CatchingUp(offset) => offset,
-            Standing::Live(to) => to.max(seated.served_offset()),
-            Standing::Left => return false,
+            MemberDelivery::CatchingUp(offset) => offset,
+            MemberDelivery::Live(to) => to.max(seated.served_offset()),
+            MemberDelivery::Left => return false,
         };
         answer.send_answer(session, &reply::joined(room, seated.size_everywhere(), offset, None));
         true

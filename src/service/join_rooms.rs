@@ -28,13 +28,13 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use hallway_rooms::close::{Close, Refusal};
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use metrics::counter;
 use tokio::time::Instant;
 
 use super::reader::AT_ONCE;
-use super::{Answer, Service, reply};
+use super::{PendingReply, Service, reply};
 use crate::metrics::limit::Limit;
 use crate::session::Session;
 
@@ -47,30 +47,30 @@ const LOOKS: u32 = 4;
 
 /// One room of a join command.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct WantedRoom {
     /// The key, as the client wrote it.
     pub room: String,
     /// Where to begin, or the refusal of a `from` that cannot be parsed.
-    pub from: Result<Option<From>, Refusal>,
+    pub from: Result<Option<Start>, Refusal>,
 }
 
 /// A room that may be joined, with where to begin.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
     pub(super) room: Room,
-    pub(super) from: Option<From>,
+    pub(super) from: Option<Start>,
 }
 
 /// The outcome per room of the command, under the name that the client used.
-type Verdicts = Vec<(String, Result<Room, Refusal>)>;
+type RoomVerdicts = Vec<(String, Result<Room, Refusal>)>;
 
 /// A command whose rooms have been checked.
 #[derive(Debug)]
-struct Asked {
+struct JudgedCommand {
     /// In the order of their keys, the lock order.
     admitted: Vec<Admitted>,
     /// In the order of the command, in which the answer lists them.
-    verdicts: Verdicts,
+    verdicts: RoomVerdicts,
     /// End of the wait budget for the broker.
     until: Instant,
 }
@@ -79,7 +79,7 @@ impl Service {
     /// Makes a session a member of several rooms in one act, with the missed events of all of them. A refused room is
     /// reported and does not keep the session out of the others. Without an answer it behaves as
     /// [`join`](Self::join_room).
-    pub async fn join_rooms(&self, session: &Arc<Session>, wanted: Vec<Wanted>, mut answer: Answer) {
+    pub async fn join_rooms(&self, session: &Arc<Session>, wanted: Vec<WantedRoom>, mut answer: PendingReply) {
         // Refused as a whole before any work: the list is the client's, and each entry costs a policy check.
         if wanted.len() > self.0.limits.rooms_per_socket {
             Limit::RoomsPerSocket.note_reached();
@@ -95,7 +95,7 @@ impl Service {
         // A room without `from` keeps its membership, so it goes on delivering during the reads.
         let again = admitted.iter().filter(|one| one.from.is_some());
         let parked = self.pause_rooms(session, again.map(|one| &one.room));
-        let asked = Asked { admitted, verdicts, until: self.join_deadline(&answer) };
+        let asked = JudgedCommand { admitted, verdicts, until: self.join_deadline(&answer) };
         let joined = self.join_admitted(session, asked, &mut answer).await;
         self.end_turn(session, turn);
         self.resume_parked(session, parked);
@@ -111,8 +111,8 @@ impl Service {
     async fn join_admitted(
         &self,
         session: &Arc<Session>,
-        mut asked: Asked,
-        answer: &mut Answer,
+        mut asked: JudgedCommand,
+        answer: &mut PendingReply,
     ) -> Result<(), Refusal> {
         let mut looks = 0;
         loop {
@@ -130,8 +130,13 @@ impl Service {
     }
 
     /// Checks every room of a command by itself. A room that is named twice is joined once, from the earlier start.
-    async fn judge_all(&self, session: &Session, wanted: Vec<Wanted>, answer: &Answer) -> (Verdicts, Vec<Admitted>) {
-        let mut verdicts: Verdicts = Vec::with_capacity(wanted.len());
+    async fn judge_all(
+        &self,
+        session: &Session,
+        wanted: Vec<WantedRoom>,
+        answer: &PendingReply,
+    ) -> (RoomVerdicts, Vec<Admitted>) {
+        let mut verdicts: RoomVerdicts = Vec::with_capacity(wanted.len());
         // In batches, so that one command with many rooms does not flood the authorizer.
         for some in wanted.chunks(AT_ONCE) {
             let judged = join_all(some.iter().map(|one| self.judge_one(session, one, answer))).await;
@@ -161,7 +166,7 @@ impl Service {
         (verdicts, admitted)
     }
 
-    async fn judge_one(&self, session: &Session, wanted: &Wanted, answer: &Answer) -> Result<Room, Refusal> {
+    async fn judge_one(&self, session: &Session, wanted: &WantedRoom, answer: &PendingReply) -> Result<Room, Refusal> {
         let from = wanted.from?;
         let room = self.check_admission(session, &wanted.room, answer).await?;
         if from.is_some() && !self.0.classes.class_of(&room).has_history() {
@@ -171,17 +176,17 @@ impl Service {
     }
 }
 
-fn refuse_join(session: &Session, answer: &mut Answer, refusal: Refusal) {
+fn refuse_join(session: &Session, answer: &mut PendingReply, refusal: Refusal) {
     counter!(crate::metrics::JOINS_REFUSED, "reason" => refusal.code()).increment(1);
     answer.send_answer(session, &reply::refused(refusal));
 }
 
 /// Of two starts of one room, the one that covers more.
-fn earlier_start(one: Option<From>, other: Option<From>) -> Option<From> {
+fn earlier_start(one: Option<Start>, other: Option<Start>) -> Option<Start> {
     [one, other].into_iter().flatten().min_by_key(|from| from.exclusive_offset())
 }
 
-impl Asked {
+impl JudgedCommand {
     fn rooms(&self) -> Vec<Room> {
         self.admitted.iter().map(|one| one.room.clone()).collect()
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use hallway_rooms::key::Room;
 
-use super::{Answer, Service, reply};
-use crate::session::{Joined, Session, Standing};
+use super::{PendingReply, Service, reply};
+use crate::session::{JoinedMembership, MemberDelivery, Session};
 
 impl Service {
     /// Removes a session from a room and answers. No event of the room follows the answer. Leaving a room that the
     /// session is not in succeeds.
-    pub async fn leave_room(&self, session: &Arc<Session>, key: &str, answer: Answer) {
+    pub async fn leave_room(&self, session: &Arc<Session>, key: &str, answer: PendingReply) {
         let room = match self.find_room(key) {
             Ok(room) => room,
             Err(refusal) => return Self::respond_to(session, answer, &reply::refused(refusal)),
@@ -42,9 +42,9 @@ impl Service {
         true
     }
 
-    pub(super) fn remove_member(&self, room: &Room, joined: &Joined) {
+    pub(super) fn remove_member(&self, room: &Room, joined: &JoinedMembership) {
         // A catch-up that is under way sees the standing and stops delivering.
-        joined.membership.change_standing(Standing::Left);
+        joined.membership.change_standing(MemberDelivery::Left);
         // The room is gone when its last member left: there is nothing to update.
         if let Some(local) = self.0.hub.find(room) {
             local.lock_room().remove_member(joined);

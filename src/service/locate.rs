@@ -6,7 +6,7 @@ use hallway_rooms::location::Location;
 use metrics::counter;
 
 use super::wait_budget::attempt_until;
-use super::{Answer, Service, reply};
+use super::{PendingReply, Service, reply};
 use crate::auth::claims::Claims;
 use crate::broker::{Publication, PublishError, event_id};
 use crate::logs;
@@ -23,7 +23,7 @@ struct Audience {
 impl Service {
     /// Publishes a location that a session reported. The agent's id comes from the token alone, never from the
     /// message.
-    pub async fn report_location(&self, session: &Session, location: Result<Location, Refusal>, answer: Answer) {
+    pub async fn report_location(&self, session: &Session, location: Result<Location, Refusal>, answer: PendingReply) {
         let outcome = self.try_locate(session, location, &answer).await;
         match outcome {
             Ok(()) => counter!(names::EVENTS_PUBLISHED, "source" => "location").increment(1),
@@ -36,7 +36,7 @@ impl Service {
         &self,
         session: &Session,
         location: Result<Location, Refusal>,
-        answer: &Answer,
+        answer: &PendingReply,
     ) -> Result<(), Refusal> {
         let claims = session.claims();
         // Before the report is looked at: a client without the role gets `forbidden` whatever it sends.

@@ -4,29 +4,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hallway_rooms::close::Refusal;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
-use super::page::{self, Page};
+use super::page::{self, ReplyPage};
 use super::wait_budget::attempt_until;
-use super::{Answer, Service, reply};
+use super::{PendingReply, Service, reply};
 use crate::auth::policy::Action;
-use crate::broker::Portion;
+use crate::broker::HistoryRequest;
 use crate::session::Session;
 
 /// The requested part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Where to begin.
-    pub from: From,
+    pub from: Start,
     /// The most events to return, 1 to 1000.
     pub limit: usize,
 }
 
 impl Service {
     /// Answers with the events that a session missed in a room. The policy is asked as it is for a join.
-    pub async fn answer_missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: Answer) {
+    pub async fn answer_missed(&self, session: &Arc<Session>, key: &str, window: Window, answer: PendingReply) {
         // Before the queue: a client that does not read its socket must not hold a turn.
         self.room_for_more(session).await;
         let mut turn = self.turn_to_answer(session, &answer).await;
@@ -54,7 +54,7 @@ impl Service {
         // Weighed as soon as the size is known, so that the queue's byte bound holds while the body is composed.
         turn.iter_mut().for_each(|turn| turn.count_bytes(page.events_bytes()));
         let desk = self.0.turns.acquire_desk().await;
-        let Page { offset, complete, has_more, .. } = &page;
+        let ReplyPage { offset, complete, has_more, .. } = &page;
         let mut body = format!(r#"{{"room":"{room}","events":"#);
         page.write(&mut body);
         body += &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#);
@@ -76,7 +76,7 @@ impl Service {
         room: &Room,
         window: Window,
         until: Instant,
-    ) -> Result<Page, Refusal> {
+    ) -> Result<ReplyPage, Refusal> {
         loop {
             let tried = attempt_until(until, self.page(room, window)).await;
             if !self.tries_again(session, until, tried.as_ref().err().copied()).await {
@@ -85,7 +85,7 @@ impl Service {
         }
     }
 
-    async fn page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
+    async fn page(&self, room: &Room, window: Window) -> Result<ReplyPage, Refusal> {
         if !self.0.classes.class_of(room).has_history() {
             return Err(Refusal::HistoryDisabled);
         }
@@ -93,15 +93,15 @@ impl Service {
     }
 
     /// A part of a history, followed by the current `latest` events.
-    pub(super) async fn read_page(&self, room: &Room, window: Window) -> Result<Page, Refusal> {
+    pub(super) async fn read_page(&self, room: &Room, window: Window) -> Result<ReplyPage, Refusal> {
         let broker = &self.0.broker;
         let bytes = self.0.limits.page_bytes;
-        let portion = Portion { from: window.from, events: window.limit, bytes };
+        let portion = HistoryRequest { from: window.from, events: window.limit, bytes };
         // Both at once: one round trip, and a failure of either refuses the answer, since half of it would look
         // complete.
         let read = tokio::try_join!(broker.read_for_client(room, portion), broker.latest(room));
         let (mut history, latest) = read.map_err(|_| Refusal::Unavailable)?;
         page::forget_the_future(&mut history, window.from);
-        Ok(Page::from_history(history, &latest, room, window.from, bytes))
+        Ok(ReplyPage::from_history(history, &latest, room, window.from, bytes))
     }
 }

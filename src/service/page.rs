@@ -3,23 +3,23 @@
 use hallway_rooms::draft::InvalidEvent;
 use hallway_rooms::entry::Entry;
 use hallway_rooms::envelope::Envelope;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
 use metrics::counter;
 
-use super::current::Current;
-use crate::broker::{Resumed, Shared};
+use super::current::CurrentEvents;
+use crate::broker::{Resumed, SharedEntry};
 use crate::logs;
 use crate::metrics::EVENTS_REFUSED;
 
 /// A page ready to be sent.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ReplyPage {
     room: Room,
     /// The entries valid for clients, composed once and shared with other readers of the same entries.
-    events: Vec<Shared>,
+    events: Vec<SharedEntry>,
     /// Count and bytes of all entries that were read, including invalid ones: they fill the page too.
     taken: (usize, usize),
     /// The offset to continue from.
@@ -31,18 +31,18 @@ pub(super) struct Page {
     /// Whether more events follow.
     pub(super) has_more: bool,
     /// The `latest` events, which belong behind the end of the history.
-    pub(super) current: Current,
+    pub(super) current: CurrentEvents,
     /// Bound of the page's event text.
     bytes: usize,
 }
 
-impl Page {
+impl ReplyPage {
     /// Makes a page of `room` of a history, with at most `bytes` of event text and the `latest` events behind it. If
     /// the history leaves no room for any of those, `has_more` is set.
-    pub(super) fn from_history(history: Resumed, latest: &[Entry], room: &Room, from: From, bytes: usize) -> Self {
+    pub(super) fn from_history(history: Resumed, latest: &[Entry], room: &Room, from: Start, bytes: usize) -> Self {
         let since = complete_since(&history, room, from);
         let taken = (history.entries.len(), history.entries.iter().map(|entry| entry.text.len()).sum());
-        let mut current = Current::default();
+        let mut current = CurrentEvents::default();
         current.update_from(latest, room);
         let offset = history.reader_offset(room);
         let Resumed { complete, has_more, entries, .. } = history;
@@ -100,7 +100,7 @@ impl Page {
 
 /// The offset after which a history has every event: the requested start or, after a gap, the start of its first
 /// link.
-pub(super) fn complete_since(history: &Resumed, room: &Room, from: From) -> Offset {
+pub(super) fn complete_since(history: &Resumed, room: &Room, from: Start) -> Offset {
     if history.complete {
         return from.exclusive_offset();
     }
@@ -111,14 +111,14 @@ pub(super) fn complete_since(history: &Resumed, room: &Room, from: From) -> Offs
 
 /// Drops the events of a page whose timestamp start lies ahead of the broker's clock. They were stored before that
 /// clock was set back, and the client has not missed them.
-pub(super) fn forget_the_future(history: &mut Resumed, from: From) {
+pub(super) fn forget_the_future(history: &mut Resumed, from: Start) {
     if history.facts.is_ahead(from) {
         history.entries.clear();
         history.has_more = false;
     }
 }
 
-fn write_event(entry: &Shared, room: &Room, out: &mut String) {
+fn write_event(entry: &SharedEntry, room: &Room, out: &mut String) {
     let place = entry.places.iter().find(|place| place.room == *room);
     if let (Some(place), Ok(envelope)) = (place, entry.envelope()) {
         envelope.write_event(&[place], out);
@@ -131,7 +131,7 @@ pub(super) fn compose_entry(entry: &Entry) -> Option<Envelope> {
 }
 
 /// The same for an entry that other readers share.
-pub(super) fn shared_envelope(entry: &Shared) -> Option<&Envelope> {
+pub(super) fn shared_envelope(entry: &SharedEntry) -> Option<&Envelope> {
     entry.envelope().inspect_err(|error| note_unfit(entry, error)).ok()
 }
 

@@ -17,33 +17,38 @@ use std::sync::Arc;
 use hallway_rooms::key::Room;
 
 use super::Service;
-use super::catch_up::{CatchUp, Seat};
-use super::current::Current;
-use super::reader::{Reader, Share};
-use crate::hub::{LocalRoom, Seated, Watch};
-use crate::session::{Membership, Session, Standing};
+use super::catch_up::{CatchUp, CatchUpRoom};
+use super::current::CurrentEvents;
+use super::reader::{MergedReader, ReadShare};
+use crate::hub::{LatestWatch, LocalRoom, LockedRoom};
+use crate::session::{MemberDelivery, Membership, Session};
 
 /// Memberships whose delivery is paused, in the order of their rooms' keys.
 #[derive(Debug)]
-pub(super) struct Parked(Vec<Seat>);
+pub(super) struct PausedMemberships(Vec<CatchUpRoom>);
 
 impl Service {
     /// Pauses delivery in those of the rooms that the session is a member of. The rooms come in the order of their
     /// keys.
-    pub(super) fn pause_rooms<'a>(&self, session: &Arc<Session>, rooms: impl Iterator<Item = &'a Room>) -> Parked {
+    pub(super) fn pause_rooms<'a>(
+        &self,
+        session: &Arc<Session>,
+        rooms: impl Iterator<Item = &'a Room>,
+    ) -> PausedMemberships {
         let mine = rooms.filter(|room| session.membership_in(room).is_some());
-        let watches: Vec<Watch> = mine.filter_map(|room| Some(Watch::for_room(&self.0.hub.find(room)?))).collect();
+        let watches: Vec<LatestWatch> =
+            mine.filter_map(|room| Some(LatestWatch::for_room(&self.0.hub.find(room)?))).collect();
         let parked = park_all(session, &watches);
         let seats = watches.into_iter().zip(parked);
-        Parked(seats.filter_map(|(watch, seat)| Some(Seat { watch, membership: seat? })).collect())
+        PausedMemberships(seats.filter_map(|(watch, seat)| Some(CatchUpRoom { watch, membership: seat? })).collect())
     }
 
     /// Resumes the memberships that the command did not replace.
-    pub(super) fn resume_parked(&self, session: &Arc<Session>, Parked(mut seats): Parked) {
-        let place = |seat: &Seat| match seat.membership.current_standing() {
-            Standing::CatchingUp(to) => Some(to),
+    pub(super) fn resume_parked(&self, session: &Arc<Session>, PausedMemberships(mut seats): PausedMemberships) {
+        let place = |seat: &CatchUpRoom| match seat.membership.current_standing() {
+            MemberDelivery::CatchingUp(to) => Some(to),
             // Replaced by the join, or left by another command: not this function's business any more.
-            Standing::Live(_) | Standing::Left => None,
+            MemberDelivery::Live(_) | MemberDelivery::Left => None,
         };
         seats.retain(|seat| place(seat).is_some());
         if seats.is_empty() {
@@ -51,12 +56,12 @@ impl Service {
         }
         // The catch-up and a live room may both bring a shared event.
         session.remember_ids();
-        let mut reader = Reader::new(Share::for_rooms(seats.len(), self.0.limits.page_bytes));
+        let mut reader = MergedReader::new(ReadShare::for_rooms(seats.len(), self.0.limits.page_bytes));
         for seat in &seats {
             // Counts as read up to here: where nothing came, no read is needed.
             reader.add_at(seat.watch.room().room().clone(), place(seat).unwrap_or_default());
         }
-        let mut task = CatchUp { seats, reader, current: Current::default() };
+        let mut task = CatchUp { seats, reader, current: CurrentEvents::default() };
         // The common case is a refusal with nothing missed, which needs no task.
         if !task.go_live(session) {
             self.spawn_catch_up(session.clone(), task);
@@ -65,11 +70,12 @@ impl Service {
 }
 
 /// Pauses under the room locks. Returns the paused membership per room, where there is one.
-fn park_all(session: &Arc<Session>, watches: &[Watch]) -> Vec<Option<Arc<Membership>>> {
-    let mut held: Vec<(&LocalRoom, Seated<'_>)> = watches.iter().map(|w| (&**w.room(), w.room().lock_room())).collect();
+fn park_all(session: &Arc<Session>, watches: &[LatestWatch]) -> Vec<Option<Arc<Membership>>> {
+    let mut held: Vec<(&LocalRoom, LockedRoom<'_>)> =
+        watches.iter().map(|w| (&**w.room(), w.room().lock_room())).collect();
     let mut parked = Vec::new();
     session.lane().push_if(|| {
-        let park = |(local, seated): &(&LocalRoom, Seated<'_>)| {
+        let park = |(local, seated): &(&LocalRoom, LockedRoom<'_>)| {
             seated.delivered_offset().and_then(|_| session.replace_membership(local.room()))
         };
         parked = held.iter().map(park).collect();

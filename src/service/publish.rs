@@ -22,14 +22,14 @@ pub use body::{EventBody, compose};
 
 /// The source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum PublishSource {
     /// `POST /v1/publish` and its like.
     Http,
     /// The ingest stream.
     Ingest,
 }
 
-impl Way {
+impl PublishSource {
     /// The metric's label.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -49,7 +49,7 @@ impl Way {
 
 /// An event as a service wrote it.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct PublishRequest {
     /// The rooms. When empty, they are derived from type and payload.
     pub rooms: Vec<String>,
     /// The event's JSON: `type`, `payload` and the optional members.
@@ -65,7 +65,7 @@ pub struct Request {
 
 /// An event that has been stored or sent.
 #[derive(Clone, Debug)]
-pub struct Published {
+pub struct PublishedEvent {
     /// The id: the publisher's, or a generated one.
     pub id: EventId,
     /// The event's offset in each room.
@@ -74,7 +74,7 @@ pub struct Published {
 
 /// A refused event.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct PublishRefused {
     /// The error code.
     pub refusal: Refusal,
     /// A sentence for the publisher.
@@ -83,7 +83,7 @@ pub struct Refused {
     pub id: Option<EventId>,
 }
 
-impl Refused {
+impl PublishRefused {
     /// A refusal with its message and without an id.
     #[must_use]
     pub fn new(refusal: Refusal, message: impl Into<String>) -> Self {
@@ -96,7 +96,7 @@ impl Service {
     ///
     /// # Errors
     /// When the event or a room is invalid, or the broker cannot be reached.
-    pub async fn publish_event(&self, request: Request) -> Result<Published, Refused> {
+    pub async fn publish_event(&self, request: PublishRequest) -> Result<PublishedEvent, PublishRefused> {
         let began = Instant::now();
         let publication = self.prepare_publication(request)?;
         let id = publication.id.clone();
@@ -105,11 +105,11 @@ impl Service {
             .broker
             .publish(publication)
             .await
-            .inspect_err(|error| Way::Http.log_failure(error))
+            .inspect_err(|error| PublishSource::Http.log_failure(error))
             .map_err(|error| to_refused(error, &id))?;
-        counter!(crate::metrics::EVENTS_PUBLISHED, "source" => Way::Http.label()).increment(1);
+        counter!(crate::metrics::EVENTS_PUBLISHED, "source" => PublishSource::Http.label()).increment(1);
         histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
-        Ok(Published { id, placed })
+        Ok(PublishedEvent { id, placed })
     }
 
     /// Validates events and passes them to the broker in this order. An invalid event is refused in its position.
@@ -117,9 +117,9 @@ impl Service {
     /// of them again stores none twice and none out of order.
     pub async fn publish_all(
         &self,
-        way: Way,
-        requests: Vec<Result<Request, Refused>>,
-    ) -> Vec<Result<Published, Refused>> {
+        way: PublishSource,
+        requests: Vec<Result<PublishRequest, PublishRefused>>,
+    ) -> Vec<Result<PublishedEvent, PublishRefused>> {
         let began = Instant::now();
         let mut publications = Vec::with_capacity(requests.len());
         let mut take = |request| {
@@ -129,10 +129,10 @@ impl Service {
             Ok(id)
         };
         // Invalid events are left out of the batch, and their refusals keep their position in the result.
-        let ids: Vec<Result<EventId, Refused>> = requests.into_iter().map(&mut take).collect();
+        let ids: Vec<Result<EventId, PublishRefused>> = requests.into_iter().map(&mut take).collect();
         let outcomes = self.0.broker.publish_all(publications).await;
         // The ingest stream has its own lag metric; its batches would distort this one.
-        if way == Way::Http {
+        if way == PublishSource::Http {
             histogram!(crate::metrics::PUBLISH_LATENCY).record(began.elapsed().as_secs_f64());
         }
         let outcomes = match outcomes {
@@ -149,13 +149,13 @@ impl Service {
         published
     }
 
-    fn prepare_publication(&self, request: Request) -> Result<Publication, Refused> {
+    fn prepare_publication(&self, request: PublishRequest) -> Result<Publication, PublishRefused> {
         if request.text.len() > self.0.limits.event_bytes {
             Limit::EventBytes.note_reached();
             let message = format!("an event has at most {} bytes (limits.event_bytes)", self.0.limits.event_bytes);
-            return Err(Refused::new(Refusal::EventTooLarge, message));
+            return Err(PublishRefused::new(Refusal::EventTooLarge, message));
         }
-        let invalid = |message: String| Refused::new(Refusal::InvalidEvent, message);
+        let invalid = |message: String| PublishRefused::new(Refusal::InvalidEvent, message);
         let draft = Draft::parse(request.text.as_bytes()).map_err(|e| invalid(e.to_its_publisher()))?;
         let keys = if request.rooms.is_empty() { derived_rooms(&draft)? } else { request.rooms };
         let rooms = self.rooms(&keys)?;
@@ -166,14 +166,15 @@ impl Service {
         Ok(Publication { rooms, text, id, requires_ack: request.requires_ack, delivery })
     }
 
-    fn rooms(&self, keys: &[String]) -> Result<Vec<Room>, Refused> {
+    fn rooms(&self, keys: &[String]) -> Result<Vec<Room>, PublishRefused> {
         if keys.is_empty() || keys.len() > ROOMS_PER_EVENT {
             let message = format!("name 1 to {ROOMS_PER_EVENT} rooms, in `rooms` or `room`");
-            return Err(Refused::new(Refusal::InvalidRoom, message));
+            return Err(PublishRefused::new(Refusal::InvalidRoom, message));
         }
         let mut rooms: Vec<Room> = Vec::with_capacity(keys.len());
         for key in keys {
-            let room = self.0.classes.find_room(key).map_err(|e| Refused::new(Refusal::InvalidRoom, e.to_string()))?;
+            let room =
+                self.0.classes.find_room(key).map_err(|e| PublishRefused::new(Refusal::InvalidRoom, e.to_string()))?;
             if !rooms.contains(&room) {
                 rooms.push(room);
             }
@@ -188,53 +189,59 @@ impl Service {
         asked: Option<Delivery>,
         draft: &Draft<'_>,
         rooms: &[Room],
-    ) -> Result<Option<Delivery>, Refused> {
+    ) -> Result<Option<Delivery>, PublishRefused> {
         let Some(asked) = asked.filter(|asked| *asked != Delivery::Ephemeral) else { return Ok(asked) };
         let as_configured = |room: &Room| self.0.classes.delivery_of(&draft.kind, room) == asked;
         if rooms.iter().all(as_configured) {
             return Ok(None);
         }
         let message = "`delivery` can only be lowered to \"ephemeral\"; the rest is said by the room class or the type";
-        Err(Refused::new(Refusal::InvalidEvent, message))
+        Err(PublishRefused::new(Refusal::InvalidEvent, message))
     }
 }
 
 /// Puts the broker's outcomes back among the refused events, in the order of the request.
-fn pair_outcomes(way: Way, ids: Vec<Result<EventId, Refused>>, outcomes: Outcomes) -> Vec<Result<Published, Refused>> {
+fn pair_outcomes(
+    way: PublishSource,
+    ids: Vec<Result<EventId, PublishRefused>>,
+    outcomes: Outcomes,
+) -> Vec<Result<PublishedEvent, PublishRefused>> {
     let mut outcomes = outcomes.into_iter();
     // A missing outcome is taken for an outage: the publisher retries with the same id.
     let mut next = |id: &EventId| outcomes.next().ok_or_else(|| unavailable_event(id));
     let settled = ids.into_iter().map(|id| {
         let id = id?;
         let placed = next(&id)?.inspect_err(|error| way.log_failure(error)).map_err(|error| to_refused(error, &id))?;
-        Ok(Published { id, placed })
+        Ok(PublishedEvent { id, placed })
     });
     settled.collect()
 }
 
-fn to_refused(error: PublishError, id: &EventId) -> Refused {
+fn to_refused(error: PublishError, id: &EventId) -> PublishRefused {
     match error {
-        PublishError::Invalid(message) => Refused::new(Refusal::InvalidEvent, message),
+        PublishError::Invalid(message) => PublishRefused::new(Refusal::InvalidEvent, message),
         PublishError::TooLarge(message) => {
             Limit::EventBytes.note_reached();
-            Refused::new(Refusal::EventTooLarge, message)
+            PublishRefused::new(Refusal::EventTooLarge, message)
         }
-        PublishError::Failed(message) => Refused { id: Some(id.clone()), ..Refused::new(Refusal::NotStored, message) },
+        PublishError::Failed(message) => {
+            PublishRefused { id: Some(id.clone()), ..PublishRefused::new(Refusal::NotStored, message) }
+        }
         PublishError::Unavailable(_) => unavailable_event(id),
     }
 }
 
-fn unavailable_event(id: &EventId) -> Refused {
+fn unavailable_event(id: &EventId) -> PublishRefused {
     // The id goes back with the refusal, as the event may have been stored before the connection broke.
     let message = "the broker is out of reach; try again with this id, and it is stored once";
-    Refused { id: Some(id.clone()), ..Refused::new(Refusal::Unavailable, message) }
+    PublishRefused { id: Some(id.clone()), ..PublishRefused::new(Refusal::Unavailable, message) }
 }
 
 /// The rooms of the four built-in event types, derived from the ids in their payload: strings or whole numbers.
 ///
 /// # Errors
 /// When a string is not a valid id. An id with a colon would name a room of another class.
-fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
+fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, PublishRefused> {
     let templates: &[(&str, &str, &str)] = match draft.kind.as_str() {
         "order.status_changed" => &[
             ("order:", "orderId", ""),
@@ -254,7 +261,7 @@ fn derived_rooms(draft: &Draft<'_>) -> Result<Vec<String>, Refused> {
         // Refused rather than skipped: the publisher would believe that the room got the event.
         if !is_id(&id) {
             let message = format!("`{field}` of the payload is no id of a room: name the rooms, in `rooms` or `room`");
-            return Err(Refused::new(Refusal::InvalidRoom, message));
+            return Err(PublishRefused::new(Refusal::InvalidRoom, message));
         }
         rooms.push(format!("{before}{id}{behind}"));
     }

@@ -2,14 +2,14 @@
 //! (`rooms/src/merge.rs`). A room is read further when its queue runs empty, so that at most a page of each is held.
 
 use futures_util::future::try_join_all;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::merge::Merge;
 use hallway_rooms::offset::Offset;
 
 use super::{Service, page};
-use crate::broker::{Portion, Resumed, Shared, Unavailable};
+use crate::broker::{HistoryRequest, Resumed, SharedEntry, Unavailable};
 
 /// Rooms opened or read at once for one session: few enough that other sessions are not held up.
 pub(super) const AT_ONCE: usize = 8;
@@ -22,23 +22,23 @@ const LEAST_BYTES: usize = 64 * 1024;
 
 /// The merged reader. Rooms have numbers from 0, in the order in which they were added.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct MergedReader {
     /// The order across rooms, and how far each is read and delivered.
-    pub(super) merge: Merge<Shared>,
+    pub(super) merge: Merge<SharedEntry>,
     /// The room of each number.
     rooms: Vec<Room>,
     /// Bound of one read.
-    share: Share,
+    share: ReadShare,
 }
 
 /// A room's fair share of one page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct ReadShare {
     events: usize,
     bytes: usize,
 }
 
-impl Share {
+impl ReadShare {
     /// The share of one of `rooms` rooms, which make a page of at most `bytes` together.
     pub(super) fn for_rooms(rooms: usize, bytes: usize) -> Self {
         let rooms = rooms.max(1);
@@ -46,8 +46,8 @@ impl Share {
     }
 }
 
-impl Reader {
-    pub(super) fn new(share: Share) -> Self {
+impl MergedReader {
+    pub(super) fn new(share: ReadShare) -> Self {
         Self { merge: Merge::default(), rooms: Vec::new(), share }
     }
 
@@ -86,19 +86,19 @@ impl Reader {
 
 impl Service {
     /// Reads a page of a room's history, no larger than its share.
-    pub(super) async fn read_share(&self, room: &Room, from: From, share: Share) -> Result<Resumed, Unavailable> {
-        let portion = Portion { from, events: share.events, bytes: share.bytes };
+    pub(super) async fn read_share(&self, room: &Room, from: Start, share: ReadShare) -> Result<Resumed, Unavailable> {
+        let portion = HistoryRequest { from, events: share.events, bytes: share.bytes };
         let mut history = self.0.broker.read_for_client(room, portion).await?;
         page::forget_the_future(&mut history, from);
         Ok(history)
     }
 
     /// Reads the rooms that are due. Returns the numbers of those with a gap.
-    pub(super) async fn read_on(&self, reader: &mut Reader) -> Result<Vec<usize>, Unavailable> {
+    pub(super) async fn read_on(&self, reader: &mut MergedReader) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         for some in reader.merge.rooms_to_read().chunks(AT_ONCE) {
             let reads = some.iter().map(|room| {
-                let from = From::After(reader.merge.read_offset(*room));
+                let from = Start::After(reader.merge.read_offset(*room));
                 self.read_share(&reader.rooms[*room], from, reader.share)
             });
             // A failed batch adds nothing to the merge, so the same rooms are due again at the retry.

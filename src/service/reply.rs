@@ -4,8 +4,8 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 
-use super::page::Page;
-use super::row::Row;
+use super::page::ReplyPage;
+use super::row::EventRow;
 
 /// The reply to a refused command.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn renewed(expires_ms: u64) -> String {
 }
 
 /// The reply to a join; with `page` when missed events were requested.
-pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&Page>) -> String {
+pub(super) fn joined(room: &Room, size: usize, offset: Offset, page: Option<&ReplyPage>) -> String {
     // Keys and offsets contain no character that JSON escapes, so they are written as they are.
     let mut body = format!(r#"{{"ok":true,"data":{{"room":"{room}","roomSize":{size},"offset":"{offset}""#);
     if let Some(page) = page {
@@ -51,7 +51,11 @@ pub(super) struct JoinedRoom {
 }
 
 /// The reply to a join of several rooms: `verdicts` in the order of the command, `joined` in the order of their keys.
-pub(super) fn joined_all(verdicts: &[(String, Result<Room, Refusal>)], joined: &[JoinedRoom], row: &Row) -> String {
+pub(super) fn joined_all(
+    verdicts: &[(String, Result<Room, Refusal>)],
+    joined: &[JoinedRoom],
+    row: &EventRow,
+) -> String {
     let mut body = r#"{"ok":true,"data":{"rooms":["#.to_owned();
     for (at, (name, verdict)) in verdicts.iter().enumerate() {
         body.push_str(if at == 0 { "" } else { "," });
@@ -85,8 +89,8 @@ pub(super) fn left(room: &Room, size: usize) -> String {
 }
 
 /// The reply to a read of missed events.
-pub(super) fn missed(page: &Page) -> String {
-    let Page { offset, complete, has_more, .. } = page;
+pub(super) fn missed(page: &ReplyPage) -> String {
+    let ReplyPage { offset, complete, has_more, .. } = page;
     let mut body = r#"{"ok":true,"data":{"events":"#.to_owned();
     page.write(&mut body);
     body + &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}}}"#)

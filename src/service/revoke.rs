@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hallway_rooms::close::Refusal;
-use hallway_rooms::revocation::{Mark, Revocation};
+use hallway_rooms::revocation::{Revocation, SubjectHash};
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use crate::auth::claims::Claims;
 use crate::auth::subject_hash;
-use crate::fleet::control::{Kick, Orders, RevocationHealth};
-use crate::fleet::{Kicked, Unavailable};
+use crate::fleet::control::{Kick, RemoteOrders, RevocationHealth};
+use crate::fleet::{KickResult, Unavailable};
 use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
@@ -35,11 +35,11 @@ const DISCONNECTED: &str = "disconnect";
 /// A token is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token has been revoked")]
-pub struct Revoked;
+pub struct TokenRevoked;
 
 /// The tokens to revoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum RevokeTarget {
     /// All of a user's that were issued before this time (milliseconds since the Unix epoch), or before now by the broker's clock.
     User(String, Option<u64>),
     /// The one with this `jti`.
@@ -48,7 +48,7 @@ pub enum Whom {
 
 /// The outcome of a revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct RevokeOutcome {
     /// The end of the revocation: by then every such token has expired. Milliseconds since the Unix epoch.
     pub until_ms: u64,
     /// Sessions kicked on this node.
@@ -57,14 +57,14 @@ pub struct Noted {
 
 /// Why a request was refused, or carried out on this node only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
+pub struct RevokeError {
     /// The code.
     pub refusal: Refusal,
     /// A sentence for the service that asked.
     pub message: String,
 }
 
-impl Denied {
+impl RevokeError {
     fn new(refusal: Refusal, message: impl Into<String>) -> Self {
         Self { refusal, message: message.into() }
     }
@@ -93,7 +93,7 @@ impl Service {
     /// # Errors
     /// When the time is invalid, when too many revocations are in force, or when the other nodes are out of reach. In the
     /// last case this node obeys already, and announces the revocation as soon as it can.
-    pub async fn revoke_tokens(&self, whom: Whom) -> Result<Noted, Denied> {
+    pub async fn revoke_tokens(&self, whom: RevokeTarget) -> Result<RevokeOutcome, RevokeError> {
         let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&whom, now_ms)) {
             Ok(revocation) => {
                 let (service, kind) = (self.clone(), whom.claim_name());
@@ -109,25 +109,25 @@ impl Service {
     /// Runs `act` as a task of its own: a service that hangs up must not leave half of it undone.
     async fn to_the_end<T: Send + 'static>(
         &self,
-        act: impl Future<Output = Result<T, Denied>> + Send + 'static,
-    ) -> Result<T, Denied> {
+        act: impl Future<Output = Result<T, RevokeError>> + Send + 'static,
+    ) -> Result<T, RevokeError> {
         let ended = self.0.tasks.spawn(act).await;
-        ended.unwrap_or_else(|_| Err(Denied::new(Refusal::Unavailable, "this node is shutting down")))
+        ended.unwrap_or_else(|_| Err(RevokeError::new(Refusal::Unavailable, "this node is shutting down")))
     }
 
     /// The time by the clock that all nodes share. Without it a node would note times that mean nothing to the others.
-    fn shared_now(&self) -> Result<u64, Denied> {
+    fn shared_now(&self) -> Result<u64, RevokeError> {
         let message = "this node has not reached the broker yet; ask again when it is ready";
-        self.0.fleet.control().now_ms().ok_or_else(|| Denied::new(Refusal::Unavailable, message))
+        self.0.fleet.control().now_ms().ok_or_else(|| RevokeError::new(Refusal::Unavailable, message))
     }
 
-    fn revocation(&self, whom: &Whom, now_ms: u64) -> Result<Revocation, Denied> {
+    fn revocation(&self, whom: &RevokeTarget, now_ms: u64) -> Result<Revocation, RevokeError> {
         let life_ms = u64::try_from(self.0.limits.token_life.as_millis()).unwrap_or(u64::MAX);
         // `from_ms`: the latest moment at which a token that is covered may have been issued.
         let (mark, before_ms, from_ms) = match whom {
             // The moment of issue of a single token is not known, but lies in the past.
-            Whom::Token(id) => (subject_hash::of_token(id), Revocation::WHENEVER, now_ms),
-            Whom::User(id, issued_before) => {
+            RevokeTarget::Token(id) => (subject_hash::of_token(id), Revocation::WHENEVER, now_ms),
+            RevokeTarget::User(id, issued_before) => {
                 let before_ms = issued_before.unwrap_or(now_ms);
                 check_issued_before(before_ms, now_ms, life_ms)?;
                 (subject_hash::of_user(id), before_ms, now_ms.max(before_ms))
@@ -135,12 +135,12 @@ impl Service {
         };
         if self.0.fleet.control().is_full(mark) {
             let message = "as many revocations as limits.revocations are in force; raise it, or change the signing key";
-            return Err(Denied::new(Refusal::TooManyRevocations, message));
+            return Err(RevokeError::new(Refusal::TooManyRevocations, message));
         }
         Ok(Revocation { mark, before_ms, until_ms: from_ms.saturating_add(life_ms) })
     }
 
-    async fn carry_out(&self, revocation: Revocation, kind: &'static str) -> Result<Noted, Denied> {
+    async fn carry_out(&self, revocation: Revocation, kind: &'static str) -> Result<RevokeOutcome, RevokeError> {
         let began = Instant::now();
         let noted = self.0.fleet.control().add_revocation(&revocation);
         let kicked = self.kick_revoked(self.0.sessions.of_subject(revocation.mark)).await;
@@ -152,7 +152,7 @@ impl Service {
         match told {
             Ok(()) => {
                 tracing::info!(event = logs::REVOKED, kind, whom, kicked, "revoked");
-                Ok(Noted { until_ms: noted.known.until_ms, kicked })
+                Ok(RevokeOutcome { until_ms: noted.known.until_ms, kicked })
             }
             Err(Unavailable(error)) => {
                 tracing::warn!(
@@ -165,7 +165,7 @@ impl Service {
                 );
                 let message = "revoked on this node only: the broker is out of reach. The other nodes are told as soon as it \
                                is back; asking again does no harm";
-                Err(Denied::new(Refusal::Unavailable, message))
+                Err(RevokeError::new(Refusal::Unavailable, message))
             }
         }
     }
@@ -174,12 +174,12 @@ impl Service {
     ///
     /// # Errors
     /// When the other nodes are out of reach.
-    pub async fn disconnect_user(&self, user: &str) -> Result<Kicked, Denied> {
+    pub async fn disconnect_user(&self, user: &str) -> Result<KickResult, RevokeError> {
         let (service, user) = (self.clone(), subject_hash::of_user(user));
         self.to_the_end(async move { service.kick_everywhere(user).await }).await
     }
 
-    async fn kick_everywhere(&self, user: Mark) -> Result<Kicked, Denied> {
+    async fn kick_everywhere(&self, user: SubjectHash) -> Result<KickResult, RevokeError> {
         // This node first, so that it kicks also where the others are out of reach. When its own request comes back to it, no
         // session is left to be counted twice.
         let here = self.kick_user(user).await;
@@ -192,9 +192,9 @@ impl Service {
                 "kicked on this node; the others could not be asked"
             );
             let message = format!("kicked {here} sockets of this node only: the broker is out of reach; ask again");
-            Denied::new(Refusal::Unavailable, message)
+            RevokeError::new(Refusal::Unavailable, message)
         })?;
-        let kicked = Kicked { sockets: here + there.sockets, ..there };
+        let kicked = KickResult { sockets: here + there.sockets, ..there };
         tracing::info!(
             event = logs::DISCONNECTED,
             whom = short(user),
@@ -217,7 +217,7 @@ impl Service {
         }
     }
 
-    async fn carry_out_orders(&self, orders: Orders) {
+    async fn carry_out_orders(&self, orders: RemoteOrders) {
         let began = Instant::now();
         let concerned = match orders.everybody {
             // More revocations came than are remembered one by one.
@@ -248,7 +248,7 @@ impl Service {
         }
     }
 
-    async fn kick_user(&self, user: Mark) -> usize {
+    async fn kick_user(&self, user: SubjectHash) -> usize {
         kick_all(self.0.sessions.of_subject(user), |session| kick_session(session, DISCONNECTED)).await
     }
 
@@ -267,7 +267,7 @@ impl Service {
     }
 }
 
-impl Whom {
+impl RevokeTarget {
     const fn claim_name(&self) -> &'static str {
         match self {
             Self::User(..) => "sub",
@@ -277,15 +277,15 @@ impl Whom {
 }
 
 /// Refuses a time that is certainly a mistake, such as seconds instead of milliseconds.
-fn check_issued_before(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), Denied> {
+fn check_issued_before(before_ms: u64, now_ms: u64, life_ms: u64) -> Result<(), RevokeError> {
     if before_ms > now_ms.saturating_add(AHEAD_MS) {
         let message = "`issuedBefore` lies ahead: give milliseconds since 1970, up to now";
-        return Err(Denied::new(Refusal::InvalidPayload, message));
+        return Err(RevokeError::new(Refusal::InvalidPayload, message));
     }
     if before_ms.saturating_add(life_ms) < now_ms {
         let message =
             "tokens issued before `issuedBefore` have all expired (auth.max_token_ttl): give milliseconds since 1970";
-        return Err(Denied::new(Refusal::InvalidPayload, message));
+        return Err(RevokeError::new(Refusal::InvalidPayload, message));
     }
     Ok(())
 }
@@ -313,6 +313,6 @@ fn kick_session(session: &Session, why: &'static str) -> bool {
     news
 }
 
-fn short(mark: Mark) -> String {
+fn short(mark: SubjectHash) -> String {
     mark.to_string().chars().take(8).collect()
 }

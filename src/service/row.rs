@@ -2,18 +2,18 @@
 //! any.
 
 use hallway_rooms::limits::PAGE_EVENTS;
-use hallway_rooms::merge::{Next, Told};
+use hallway_rooms::merge::{MergeStep, MergedEvent};
 use tokio::time::Instant;
 
-use super::current::Current;
-use super::reader::Reader;
+use super::current::CurrentEvents;
+use super::reader::MergedReader;
 use super::wait_budget::step_until;
 use super::{Service, page};
-use crate::broker::{Shared, Unavailable};
+use crate::broker::{SharedEntry, Unavailable};
 
 /// The events of one answer.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct EventRow {
     /// The events as a JSON array without its brackets, written while reading so that no entry is held twice.
     events: String,
     /// Number of events and the bytes of their text.
@@ -23,11 +23,11 @@ pub(super) struct Row {
     /// Whether more was missed than fits.
     pub(super) has_more: bool,
     /// The `latest` events, which belong behind the end of the histories.
-    pub(super) current: Current,
+    pub(super) current: CurrentEvents,
 }
 
-impl Row {
-    pub(super) fn new(current: Current, bytes: usize) -> Self {
+impl EventRow {
+    pub(super) fn new(current: CurrentEvents, bytes: usize) -> Self {
         Self { events: String::new(), taken: (0, 0), bytes, has_more: false, current }
     }
 
@@ -52,7 +52,7 @@ impl Row {
         events == 0 || (events < PAGE_EVENTS && taken + bytes <= self.bytes)
     }
 
-    fn push_event(&mut self, told: &Told<Shared>) {
+    fn push_event(&mut self, told: &MergedEvent<SharedEntry>) {
         // A second copy, or an event whose rooms were all left: the client has it or must not see it.
         if told.again || told.places.is_empty() {
             return;
@@ -71,24 +71,24 @@ impl Service {
     /// Reads until the answer is full or nothing is left. Returns the rooms with a gap.
     pub(super) async fn read_row(
         &self,
-        reader: &mut Reader,
-        row: &mut Row,
+        reader: &mut MergedReader,
+        row: &mut EventRow,
         until: Instant,
     ) -> Result<Vec<usize>, Unavailable> {
         let mut torn = Vec::new();
         loop {
             match reader.merge.next_step() {
                 // A minimum time for each step: many rooms may need many reads of a healthy broker.
-                Next::Read => torn.extend(step_until(until, self.read_on(reader)).await?),
-                Next::Ready(ready) if row.has_room_for(reader.merge.event_bytes(ready)) => {
+                MergeStep::Read => torn.extend(step_until(until, self.read_on(reader)).await?),
+                MergeStep::Ready(ready) if row.has_room_for(reader.merge.event_bytes(ready)) => {
                     reader.merge.take_event(ready).iter().for_each(|told| row.push_event(told));
                 }
                 // The event stays in the merge, where the catch-up finds it.
-                Next::Ready(_) => {
+                MergeStep::Ready(_) => {
                     row.has_more = true;
                     return Ok(torn);
                 }
-                Next::Nothing => return Ok(torn),
+                MergeStep::Nothing => return Ok(torn),
             }
         }
     }

@@ -32,17 +32,17 @@ const OWED: usize = 100_000;
 
 /// The connection quota of this node's users.
 #[derive(Clone, Debug, Default)]
-pub struct Seats(Arc<Shared>);
+pub struct UserQuota(Arc<QuotaShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct QuotaShared {
+    state: Mutex<QuotaState>,
     /// Wakes the quota sync.
     news: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QuotaState {
     /// Users with sessions or CONNECTs here, and their number.
     users: HashMap<Arc<str>, usize>,
     /// Users whose announced count may differ from the one here.
@@ -51,20 +51,20 @@ struct State {
 
 /// A place in a user's quota. It is given back when this is dropped, unless a session keeps it.
 #[derive(Debug)]
-pub struct Seat {
-    seats: Seats,
+pub struct QuotaSlot {
+    seats: UserQuota,
     user: Arc<str>,
     kept: bool,
 }
 
-impl Seat {
+impl QuotaSlot {
     /// Leaves the place to a session, at whose end [`Service::finish_session`] gives it back.
     pub fn keep_for_session(mut self) {
         self.kept = true;
     }
 }
 
-impl Drop for Seat {
+impl Drop for QuotaSlot {
     fn drop(&mut self) {
         if !self.kept {
             self.seats.give_back(&self.user);
@@ -78,7 +78,7 @@ impl Service {
     ///
     /// # Errors
     /// `too-many-connections` when the user has as many as allowed.
-    pub async fn acquire_connection(&self, claims: &Claims) -> Result<Seat, Refusal> {
+    pub async fn acquire_connection(&self, claims: &Claims) -> Result<QuotaSlot, Refusal> {
         let quota = self.0.limits.connections_per_user;
         // Without room here there is none on all nodes, which needs no round trip.
         if let Some((seat, here)) = self.0.seats.take(&claims.subject, quota)
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Announces a user's count here, and gives that of the other nodes, as far as it is known.
-    async fn elsewhere(&self, seat: &Seat, here: usize) -> usize {
+    async fn elsewhere(&self, seat: &QuotaSlot, here: usize) -> usize {
         let count = UserCount { user: seat.user.clone(), here };
         match self.count_in_time(std::slice::from_ref(&count)).await {
             Ok(others) => {
@@ -117,9 +117,9 @@ impl Service {
     }
 }
 
-impl Seats {
+impl UserQuota {
     /// Takes a place if there is one here; gives the count with it.
-    fn take(&self, name: &str, quota: usize) -> Option<(Seat, usize)> {
+    fn take(&self, name: &str, quota: usize) -> Option<(QuotaSlot, usize)> {
         let mut state = self.0.state.lock();
         let user = state.users.get_key_value(name).map_or_else(|| Arc::from(name), |(user, _)| user.clone());
         let here = state.users.get(name).copied().unwrap_or_default() + 1;
@@ -127,7 +127,7 @@ impl Seats {
             return None;
         }
         state.users.insert(user.clone(), here);
-        Some((Seat { seats: self.clone(), user, kept: false }, here))
+        Some((QuotaSlot { seats: self.clone(), user, kept: false }, here))
     }
 
     /// Gives a place back, and has that announced.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hallway_rooms::close::Refusal;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Answer, Service};
+use super::{PendingReply, Service};
 use crate::broker::Unavailable;
 use crate::session::Session;
 
@@ -20,12 +20,12 @@ const LEAST: Duration = Duration::from_secs(1);
 impl Service {
     /// The end of a join's wait budget. An answered join counts from its arrival, so that commands queued behind it
     /// are not answered later and later. A join without an answer counts from now.
-    pub(super) fn join_deadline(&self, answer: &Answer) -> Instant {
+    pub(super) fn join_deadline(&self, answer: &PendingReply) -> Instant {
         if answer.is_wanted() { self.answer_by(answer) } else { Instant::now() + self.0.limits.join_wait }
     }
 
     /// The end of the wait budget of a command whose result is worthless when it is late.
-    pub(super) fn answer_by(&self, answer: &Answer) -> Instant {
+    pub(super) fn answer_by(&self, answer: &PendingReply) -> Instant {
         let until = Instant::from_std(answer.arrived()) + self.0.limits.answer_wait;
         let least = LEAST.min(self.0.limits.answer_wait);
         // While the broker is down the minimum would only delay the refusal of every queued command.

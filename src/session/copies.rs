@@ -41,7 +41,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
-use super::{Joined, Session};
+use super::{JoinedMembership, Session};
 
 /// Ids of events in several rooms that a session which caught up remembers: more than are under way at once.
 const REMEMBERED_IDS: usize = 256;
@@ -91,12 +91,12 @@ impl Copies {
         self.remembers.store(true, Ordering::Release);
     }
 
-    fn came_earlier(rooms: &HashMap<Room, Joined>, entry: &Entry) -> bool {
+    fn came_earlier(rooms: &HashMap<Room, JoinedMembership>, entry: &Entry) -> bool {
         let had = |(room, offset): &(Room, Offset)| rooms.get(room).is_some_and(|j| j.membership.has_had(*offset));
         entry.earlier.iter().any(had)
     }
 
-    fn came_by_another(&self, rooms: &HashMap<Room, Joined>, entry: &Entry, mask: u64) -> bool {
+    fn came_by_another(&self, rooms: &HashMap<Room, JoinedMembership>, entry: &Entry, mask: u64) -> bool {
         let left = self.left.lock();
         let had = |room: &Room, at: Offset| {
             rooms.get(room).is_some_and(|joined| joined.membership.has_had(at))

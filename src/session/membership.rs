@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hallway_rooms::entry::{Keep, Stamp};
+use hallway_rooms::entry::{Retained, Stamp};
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
 /// What a member gets of a room's live events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemberDelivery {
     /// It is being read to from the history, up to here so far: nothing live.
     CatchingUp(Offset),
     /// It has had everything up to here, and gets what is newer.
@@ -21,14 +21,14 @@ pub enum Standing {
 
 /// A session's standing in one room.
 #[derive(Debug)]
-pub struct Membership(Mutex<State>);
+pub struct Membership(Mutex<MembershipState>);
 
 #[derive(Debug)]
-struct State {
+struct MembershipState {
     /// Everything that came behind this, up to the standing, has been told.
     since: Offset,
     /// What it gets, and up to where it has had everything: one value, so that both change in one act.
-    standing: Standing,
+    standing: MemberDelivery,
     /// By key, `latest` events that it was told before they came by the feed; made on first use.
     #[expect(clippy::box_collection, reason = "a node has many memberships, and few of them have any")]
     ahead: Option<Box<HashMap<u64, Offset>>>,
@@ -38,17 +38,17 @@ impl Membership {
     /// Gets what is newer than `head`, of which nothing has been told.
     #[must_use]
     pub fn receiving_from(head: Offset) -> Arc<Self> {
-        Self::with_standing(head, Standing::Live(head))
+        Self::with_standing(head, MemberDelivery::Live(head))
     }
 
     /// Is read to from `told` on, of which nothing has been told.
     #[must_use]
     pub fn catching_up_from(told: Offset) -> Arc<Self> {
-        Self::with_standing(told, Standing::CatchingUp(told))
+        Self::with_standing(told, MemberDelivery::CatchingUp(told))
     }
 
-    fn with_standing(since: Offset, standing: Standing) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { since, standing, ahead: None })))
+    fn with_standing(since: Offset, standing: MemberDelivery) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(MembershipState { since, standing, ahead: None })))
     }
 
     /// Notes that what came behind `since` has been told as well: together with the answer that tells it. Before that an
@@ -61,29 +61,29 @@ impl Membership {
 
     /// Its standing right now.
     #[must_use]
-    pub fn current_standing(&self) -> Standing {
+    pub fn current_standing(&self) -> MemberDelivery {
         self.0.lock().standing
     }
 
     /// Changes the standing, unless the room was left: that is for good.
-    pub fn change_standing(&self, to: Standing) {
+    pub fn change_standing(&self, to: MemberDelivery) {
         let mut state = self.0.lock();
         // A task that still works for a membership that has ended must not bring it back.
-        if state.standing != Standing::Left {
+        if state.standing != MemberDelivery::Left {
             state.standing = to;
         }
     }
 
     /// Notes that it was read to up to here. False where it is read to no more.
     pub fn read_to(&self, to: Offset) -> bool {
-        let Standing::CatchingUp(told) = &mut self.0.lock().standing else { return false };
+        let MemberDelivery::CatchingUp(told) = &mut self.0.lock().standing else { return false };
         *told = to;
         true
     }
 
     /// Takes an earlier place, because the broker forgot its newest entries: what it stores next may lie before the old one.
     pub fn rewind_to(&self, to: Offset) {
-        if let Standing::Live(at) = &mut self.0.lock().standing {
+        if let MemberDelivery::Live(at) = &mut self.0.lock().standing {
             *at = to.min(*at);
         }
     }
@@ -93,9 +93,10 @@ impl Membership {
     #[must_use]
     pub fn end_for_successor(&self) -> Option<Arc<Self>> {
         let mut state = self.0.lock();
-        let (Standing::CatchingUp(to) | Standing::Live(to)) = state.standing else { return None };
-        state.standing = Standing::Left;
-        let next = State { since: state.since, standing: Standing::CatchingUp(to), ahead: state.ahead.take() };
+        let (MemberDelivery::CatchingUp(to) | MemberDelivery::Live(to)) = state.standing else { return None };
+        state.standing = MemberDelivery::Left;
+        let next =
+            MembershipState { since: state.since, standing: MemberDelivery::CatchingUp(to), ahead: state.ahead.take() };
         Some(Arc::new(Self(Mutex::new(next))))
     }
 
@@ -104,17 +105,17 @@ impl Membership {
     pub fn complete_since(&self, place: Offset) -> Offset {
         let state = self.0.lock();
         match state.standing {
-            Standing::CatchingUp(to) | Standing::Live(to) if place <= to => state.since.min(place),
-            Standing::CatchingUp(_) | Standing::Live(_) | Standing::Left => place,
+            MemberDelivery::CatchingUp(to) | MemberDelivery::Live(to) if place <= to => state.since.min(place),
+            MemberDelivery::CatchingUp(_) | MemberDelivery::Live(_) | MemberDelivery::Left => place,
         }
     }
 
     /// Ends it for good. Says between which offsets it had everything, if it had not ended before.
     pub(super) fn end_for_good(&self) -> Option<(Offset, Offset)> {
         let mut state = self.0.lock();
-        match std::mem::replace(&mut state.standing, Standing::Left) {
-            Standing::CatchingUp(to) | Standing::Live(to) => Some((state.since, to)),
-            Standing::Left => None,
+        match std::mem::replace(&mut state.standing, MemberDelivery::Left) {
+            MemberDelivery::CatchingUp(to) | MemberDelivery::Live(to) => Some((state.since, to)),
+            MemberDelivery::Left => None,
         }
     }
 
@@ -129,29 +130,29 @@ impl Membership {
 
     /// Whether an event that the room keeps so is news to it.
     #[must_use]
-    pub fn is_news(&self, keep: Keep) -> bool {
+    pub fn is_news(&self, keep: Retained) -> bool {
         let state = self.0.lock();
         match (state.standing, keep) {
-            (Standing::Live(from), Keep::Stored(link)) => link.offset > from,
-            (Standing::Live(_), Keep::Newest(stamp)) => !state.is_behind(stamp),
-            (Standing::Live(_), Keep::Nothing) => true,
-            (Standing::CatchingUp(_) | Standing::Left, _) => false,
+            (MemberDelivery::Live(from), Retained::Stored(link)) => link.offset > from,
+            (MemberDelivery::Live(_), Retained::Newest(stamp)) => !state.is_behind(stamp),
+            (MemberDelivery::Live(_), Retained::Nothing) => true,
+            (MemberDelivery::CatchingUp(_) | MemberDelivery::Left, _) => false,
         }
     }
 
     /// Whether an event is news to it; if so, it is no longer.
     #[must_use]
-    pub fn accept_news(&self, keep: Keep) -> bool {
+    pub fn accept_news(&self, keep: Retained) -> bool {
         let mut state = self.0.lock();
         match (&mut state.standing, keep) {
-            (Standing::Live(to), Keep::Stored(link)) if link.offset > *to => {
+            (MemberDelivery::Live(to), Retained::Stored(link)) if link.offset > *to => {
                 *to = link.offset;
                 true
             }
-            (Standing::Live(_), Keep::Newest(stamp)) => state.accept_stamp(stamp),
+            (MemberDelivery::Live(_), Retained::Newest(stamp)) => state.accept_stamp(stamp),
             // A stored event that is not newer was told; one that is kept nowhere has no past.
-            (Standing::Live(_), Keep::Stored(_) | Keep::Nothing) => keep == Keep::Nothing,
-            (Standing::CatchingUp(_) | Standing::Left, _) => false,
+            (MemberDelivery::Live(_), Retained::Stored(_) | Retained::Nothing) => keep == Retained::Nothing,
+            (MemberDelivery::CatchingUp(_) | MemberDelivery::Left, _) => false,
         }
     }
 
@@ -159,13 +160,13 @@ impl Membership {
     pub(super) fn has_had(&self, offset: Offset) -> bool {
         let state = self.0.lock();
         match state.standing {
-            Standing::CatchingUp(to) | Standing::Live(to) => state.since < offset && offset <= to,
-            Standing::Left => false,
+            MemberDelivery::CatchingUp(to) | MemberDelivery::Live(to) => state.since < offset && offset <= to,
+            MemberDelivery::Left => false,
         }
     }
 }
 
-impl State {
+impl MembershipState {
     /// Whether it was told this one, or a newer one of its key.
     fn is_behind(&self, stamp: Stamp) -> bool {
         self.ahead.as_ref().and_then(|ahead| ahead.get(&stamp.key)).is_some_and(|told| stamp.at <= *told)
@@ -205,12 +206,12 @@ mod tests {
     fn one_that_was_left_is_read_to_no_more() {
         let membership = Membership::catching_up_from(Offset::first_of_ms(5));
         assert!(membership.read_to(Offset::first_of_ms(7)));
-        assert_eq!(membership.current_standing(), Standing::CatchingUp(Offset::first_of_ms(7)));
-        membership.change_standing(Standing::Live(Offset::first_of_ms(8)));
+        assert_eq!(membership.current_standing(), MemberDelivery::CatchingUp(Offset::first_of_ms(7)));
+        membership.change_standing(MemberDelivery::Live(Offset::first_of_ms(8)));
         assert!(!membership.read_to(Offset::first_of_ms(9)), "it hears what is live");
-        membership.change_standing(Standing::Left);
+        membership.change_standing(MemberDelivery::Left);
         assert!(!membership.read_to(Offset::first_of_ms(9)));
-        assert_eq!(membership.current_standing(), Standing::Left);
+        assert_eq!(membership.current_standing(), MemberDelivery::Left);
     }
 
     fn at(ms: u64) -> Offset {
@@ -221,21 +222,24 @@ mod tests {
     fn a_successor_stands_where_it_was_and_hears_nothing_and_the_one_before_ends() {
         let before = Membership::receiving_from(at(3));
         before.set_ahead([Stamp { key: 1, at: at(9) }].into_iter());
-        let news = Keep::Stored(hallway_rooms::entry::Link { offset: at(5), prev: at(3) });
+        let news = Retained::Stored(hallway_rooms::entry::ChainLink { offset: at(5), prev: at(3) });
         assert!(before.accept_news(news));
         let next = before.end_for_successor().expect("it has not ended");
-        assert_eq!((before.current_standing(), next.current_standing()), (Standing::Left, Standing::CatchingUp(at(5))));
-        assert!(before.end_for_successor().is_none() && !next.is_news(Keep::Nothing));
-        next.change_standing(Standing::Live(at(5)));
-        assert!(!next.accept_news(news) && !next.is_news(Keep::Newest(Stamp { key: 1, at: at(8) })), "it was told");
-        assert!(next.is_news(Keep::Newest(Stamp { key: 2, at: at(8) })));
+        assert_eq!(
+            (before.current_standing(), next.current_standing()),
+            (MemberDelivery::Left, MemberDelivery::CatchingUp(at(5)))
+        );
+        assert!(before.end_for_successor().is_none() && !next.is_news(Retained::Nothing));
+        next.change_standing(MemberDelivery::Live(at(5)));
+        assert!(!next.accept_news(news) && !next.is_news(Retained::Newest(Stamp { key: 1, at: at(8) })), "it was told");
+        assert!(next.is_news(Retained::Newest(Stamp { key: 2, at: at(8) })));
     }
 
     #[test]
     fn what_came_before_counts_where_it_reaches_as_far_as_what_is_told_next() {
-        let before = Membership::with_standing(at(3), Standing::Live(at(7)));
+        let before = Membership::with_standing(at(3), MemberDelivery::Live(at(7)));
         assert_eq!([1, 3, 5, 7, 8].map(|place| before.complete_since(at(place))), [1, 3, 3, 3, 8].map(at));
-        before.change_standing(Standing::Left);
+        before.change_standing(MemberDelivery::Left);
         assert_eq!(before.complete_since(at(5)), at(5));
     }
 }

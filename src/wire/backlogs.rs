@@ -16,9 +16,9 @@ use slab::Slab;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::MEMORY_FULL;
-use super::shared::Shared;
+use super::shared::WireShared;
 use crate::logs;
-use crate::memory::Memory;
+use crate::memory::NodeMemory;
 use crate::metrics::{MEMORY_BUDGET, MEMORY_HELD, MEMORY_SHED};
 
 /// Pause between two passes while too much is held and no wire has a backlog to free.
@@ -32,21 +32,21 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Backlogs {
     /// The node's budget, which this list defends.
-    memory: Memory,
+    memory: NodeMemory,
     /// Weak: being listed must not keep a closed wire alive.
-    behind: Arc<Mutex<Slab<Weak<Shared>>>>,
+    behind: Arc<Mutex<Slab<Weak<WireShared>>>>,
 }
 
 /// The entry of one wire in the list; its drop removes it.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedBacklog {
     /// The list that the entry is in.
-    behind: Arc<Mutex<Slab<Weak<Shared>>>>,
+    behind: Arc<Mutex<Slab<Weak<WireShared>>>>,
     /// Key of the entry.
     seat: usize,
 }
 
-impl Drop for Listed {
+impl Drop for ListedBacklog {
     fn drop(&mut self) {
         let gone = self.behind.lock().try_remove(self.seat);
         // The last reference to a wire may go here, so it is dropped outside the lock of the list.
@@ -57,24 +57,24 @@ impl Drop for Listed {
 impl Backlogs {
     /// An empty list for a node with this memory.
     #[must_use]
-    pub fn new(memory: Memory) -> Self {
+    pub fn new(memory: NodeMemory) -> Self {
         Self { memory, behind: Arc::default() }
     }
 
     /// The memory that the wires share.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &NodeMemory {
         &self.memory
     }
 
-    pub(super) fn register_wire(&self, wire: &Arc<Shared>) -> Listed {
+    pub(super) fn register_wire(&self, wire: &Arc<WireShared>) -> ListedBacklog {
         let seat = self.behind.lock().insert(Arc::downgrade(wire));
-        Listed { behind: self.behind.clone(), seat }
+        ListedBacklog { behind: self.behind.clone(), seat }
     }
 
     /// Closes the slowest wires whenever too much is held. It never returns.
     pub async fn watch_memory(self) {
-        let mut said = Said::new(&self.memory);
+        let mut said = ReportedBacklogs::new(&self.memory);
         let mut turns = interval(SAID_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -111,8 +111,8 @@ impl Backlogs {
         shed
     }
 
-    fn slowest_first(&self) -> Vec<(u128, Arc<Shared>)> {
-        let behind: Vec<Arc<Shared>> = self.behind.lock().iter().filter_map(|(_, wire)| wire.upgrade()).collect();
+    fn slowest_first(&self) -> Vec<(u128, Arc<WireShared>)> {
+        let behind: Vec<Arc<WireShared>> = self.behind.lock().iter().filter_map(|(_, wire)| wire.upgrade()).collect();
         // Wires are upgraded first and locked later: the list's lock is not held while those of wires are taken.
         let now = Instant::now();
         let mut costs: Vec<_> = behind.into_iter().map(|wire| (wire.cost(now), wire)).collect();
@@ -124,7 +124,7 @@ impl Backlogs {
 }
 
 /// Metrics and log of closed transports.
-struct Said {
+struct ReportedBacklogs {
     /// Bytes held for sockets.
     held: Gauge,
     /// Transports closed to free memory.
@@ -135,17 +135,17 @@ struct Said {
     logged: Option<Instant>,
 }
 
-impl Said {
-    fn new(memory: &Memory) -> Self {
+impl ReportedBacklogs {
+    fn new(memory: &NodeMemory) -> Self {
         gauge!(MEMORY_BUDGET).set(as_number(memory.socket_budget()));
         Self { held: gauge!(MEMORY_HELD), shed: counter!(MEMORY_SHED), unlogged: 0, logged: None }
     }
 
-    fn report_held(&self, memory: &Memory) {
+    fn report_held(&self, memory: &NodeMemory) {
         self.held.set(as_number(memory.held_bytes()));
     }
 
-    fn report_shed(&mut self, memory: &Memory, count: usize) {
+    fn report_shed(&mut self, memory: &NodeMemory, count: usize) {
         self.shed.increment(count as u64);
         self.unlogged += count;
         let due = self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY);

@@ -1,15 +1,15 @@
 //! How much one wire with a backlog costs the node, and how slow its peer is.
 //!
-//! The bytes of frames are counted where frames are made ([`Memory::counted_frame`]); a wire adds its entries in the queue. The
+//! The bytes of frames are counted where frames are made ([`NodeMemory::counted_frame`]); a wire adds its entries in the queue. The
 //! speed of the peer is measured in **laps**: all bytes that wait when a lap begins have to be sent before the next lap
 //! begins. A peer that reads well ends its laps in the time that its network needs for them, however much is queued
 //! behind; a peer that does not read never ends the first one. A message from the peer counts while it is arriving.
 
 use tokio::time::Instant;
 
-use super::Pending;
-use super::backlogs::Listed;
-use crate::memory::{Held, Memory};
+use super::PendingFrames;
+use super::backlogs::ListedBacklog;
+use crate::memory::{MemoryShare, NodeMemory};
 
 /// Bytes counted per queued frame: its handle in a ring buffer that may be half empty, and its entry in the index of
 /// latest frames.
@@ -20,24 +20,24 @@ const LEAST: usize = 4096;
 
 /// A long message of the peer that has begun and not ended. Its memory is reserved when its header announces it.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(super) struct IncomingMessage {
     /// Announced size in bytes so far.
     bytes: usize,
     /// When the message began: a peer that sends slowly costs more the longer it takes.
     since: Instant,
     /// The reservation in the node's memory.
-    held: Held,
+    held: MemoryShare,
     /// Lists the wire with those that can be closed when memory runs out.
-    _listed: Listed,
+    _listed: ListedBacklog,
 }
 
-impl Arriving {
+impl IncomingMessage {
     /// Whether such a message is long enough to be counted.
     pub(super) fn is_long_enough(bytes: u64) -> bool {
         bytes > LEAST as u64
     }
 
-    pub(super) fn new(memory: &Memory, bytes: u64, listed: Listed) -> Self {
+    pub(super) fn new(memory: &NodeMemory, bytes: u64, listed: ListedBacklog) -> Self {
         let mut arriving = Self { bytes: 0, since: Instant::now(), held: memory.hold_bytes(0), _listed: listed };
         arriving.set_length(bytes);
         arriving
@@ -58,25 +58,25 @@ impl Arriving {
 
 /// The cost of one wire's backlog; see the module.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(super) struct MessageCharge {
     /// Memory counted for the queue's entries; the frames' bytes count by themselves.
-    held: Held,
-    /// The backlog as of the last call of [`Charge::note_pending`].
-    pending: Pending,
+    held: MemoryShare,
+    /// The backlog as of the last call of [`MessageCharge::note_pending`].
+    pending: PendingFrames,
     /// Bytes of the current lap that are still to be sent.
     left: usize,
     /// When the current lap began.
     lap: Instant,
 }
 
-impl Charge {
-    pub(super) fn new(memory: &Memory) -> Self {
-        Self { held: memory.hold_bytes(0), pending: Pending::default(), left: 0, lap: Instant::now() }
+impl MessageCharge {
+    pub(super) fn new(memory: &NodeMemory) -> Self {
+        Self { held: memory.hold_bytes(0), pending: PendingFrames::default(), left: 0, lap: Instant::now() }
     }
 
     /// Updates the measure after a change of the backlog. It returns at once for a wire without a change, the usual
     /// case.
-    pub(super) fn note_pending(&mut self, pending: Pending) {
+    pub(super) fn note_pending(&mut self, pending: PendingFrames) {
         if pending == self.pending {
             return;
         }
@@ -104,14 +104,14 @@ mod tests {
 
     use super::*;
 
-    fn pending(bytes: usize) -> Pending {
-        Pending { frames: 1, bytes }
+    fn pending(bytes: usize) -> PendingFrames {
+        PendingFrames { frames: 1, bytes }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lap_ends_when_what_waited_at_its_beginning_has_gone() {
-        let memory = Memory::default();
-        let (mut reads, mut stands) = (Charge::new(&memory), Charge::new(&memory));
+        let memory = NodeMemory::default();
+        let (mut reads, mut stands) = (MessageCharge::new(&memory), MessageCharge::new(&memory));
         for charge in [&mut reads, &mut stands] {
             charge.note_pending(pending(1000));
         }
@@ -127,11 +127,11 @@ mod tests {
 
     #[test]
     fn places_are_held_while_they_are_taken() {
-        let memory = Memory::default();
-        let mut charge = Charge::new(&memory);
-        charge.note_pending(Pending { frames: 3, bytes: 10 });
+        let memory = NodeMemory::default();
+        let mut charge = MessageCharge::new(&memory);
+        charge.note_pending(PendingFrames { frames: 3, bytes: 10 });
         assert_eq!(memory.held_bytes(), 3 * PLACE);
-        charge.note_pending(Pending { frames: 2, bytes: 5 });
+        charge.note_pending(PendingFrames { frames: 2, bytes: 5 });
         assert_eq!(memory.held_bytes(), 2 * PLACE);
         drop(charge);
         assert_eq!(memory.held_bytes(), 0);

@@ -10,12 +10,12 @@ use parking_lot::MutexGuard;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::shared::{Out, Shared, send_slices};
+use super::shared::{Outgoing, WireShared, send_slices};
 use super::{PEER_GONE, WRITE_STALLED};
 use crate::logs;
 
 /// What the flusher waits for next, and until when at most.
-enum Wait {
+enum FlushWait {
     /// For the kernel to take more of Hallway's frames.
     Socket(Arc<TcpStream>, Instant),
     /// For hyper to finish a frame of theirs, or for the peer to close.
@@ -25,12 +25,12 @@ enum Wait {
 }
 
 /// Runs until the backlog is written or the wire is closed.
-pub(super) async fn run_flusher(shared: Arc<Shared>) {
+pub(super) async fn run_flusher(shared: Arc<WireShared>) {
     // Listed for as long as the task runs: only a wire with a backlog can be closed to free memory.
     let _listed = shared.ground.config.backlogs.register_wire(&shared);
     loop {
         match flush_once(&shared) {
-            Wait::Socket(stream, until) => {
+            FlushWait::Socket(stream, until) => {
                 // `changed` too: a kill, or a write of hyper's that emptied the queue, does not make the socket
                 // writable.
                 let moved = async {
@@ -44,22 +44,22 @@ pub(super) async fn run_flusher(shared: Arc<Shared>) {
                     shared.close_at_once(PEER_GONE);
                 }
             }
-            Wait::News(until) => {
+            FlushWait::News(until) => {
                 timeout_at(until, shared.changed.notified()).await.ok();
             }
-            Wait::Done => return,
+            FlushWait::Done => return,
         }
     }
 }
 
 /// Writes as much as the kernel takes and decides what to wait for.
-fn flush_once(shared: &Arc<Shared>) -> Wait {
+fn flush_once(shared: &Arc<WireShared>) -> FlushWait {
     let mut out = shared.out.lock();
-    let wait = if shared.is_dead() { Wait::Done } else { write_or_wait(shared, &mut out) };
+    let wait = if shared.is_dead() { FlushWait::Done } else { write_or_wait(shared, &mut out) };
     let lingers = out.lingers_until.is_some();
     // Set under the lock: the next push either sees this flusher run or starts another one, so no backlog is left
     // alone.
-    out.flushing = !matches!(wait, Wait::Done);
+    out.flushing = !matches!(wait, FlushWait::Done);
     shared.release_and_wake(out, false);
     // Only once the last byte is written: until then the peer's commands are still read.
     if lingers {
@@ -73,7 +73,7 @@ fn flush_once(shared: &Arc<Shared>) -> Wait {
     wait
 }
 
-fn write_or_wait(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
+fn write_or_wait(shared: &WireShared, out: &mut MutexGuard<'_, Outgoing>) -> FlushWait {
     let now = Instant::now();
     // Everything is written; only the peer's close is missing.
     if let Some(until) = out.lingers_until {
@@ -82,34 +82,34 @@ fn write_or_wait(shared: &Shared, out: &mut MutexGuard<'_, Out>) -> Wait {
     if let Err(error) = write_pending(out) {
         tracing::debug!(event = logs::BACKLOG_UNWRITTEN, peer = %shared.peer, %error, "a backlog could not be written");
         shared.cut_off(out, PEER_GONE);
-        return Wait::Done;
+        return FlushWait::Done;
     }
     // Half-close instead of close, so that the last bytes arrive.
     if out.closing && out.express.is_drained() {
         shared.half_close(out);
-        return out.lingers_until.map_or(Wait::Done, Wait::News);
+        return out.lingers_until.map_or(FlushWait::Done, FlushWait::News);
     }
     // A closing wire stays even without a backlog: held frames may still be released, and the deadline must end it.
     if !out.closing && !out.express.is_behind() {
-        return Wait::Done;
+        return FlushWait::Done;
     }
     let until = out.progressed + shared.ground.config.write_deadline;
     match &out.stream {
         // Behind a frame of theirs that is not finished the socket's readiness is of no use: hyper has to move first,
         // and waiting for the socket would spin.
-        Some(stream) if until > now && out.express.ours_next() => Wait::Socket(Arc::clone(stream), until),
+        Some(stream) if until > now && out.express.ours_next() => FlushWait::Socket(Arc::clone(stream), until),
         _ => cut_off_at(shared, out, until, now),
     }
 }
 
-fn write_pending(out: &mut Out) -> io::Result<()> {
+fn write_pending(out: &mut Outgoing) -> io::Result<()> {
     out.with_stream(|express, stream| express.write_pending(&mut |slices| send_slices(stream, slices)))
 }
 
-fn cut_off_at(shared: &Shared, out: &mut Out, until: Instant, now: Instant) -> Wait {
+fn cut_off_at(shared: &WireShared, out: &mut Outgoing, until: Instant, now: Instant) -> FlushWait {
     if until > now {
-        return Wait::News(until);
+        return FlushWait::News(until);
     }
     shared.cut_off(out, WRITE_STALLED);
-    Wait::Done
+    FlushWait::Done
 }

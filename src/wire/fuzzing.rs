@@ -4,7 +4,7 @@ use super::follower;
 
 /// A [`follower::Follower`] that a fuzz target can drive.
 #[derive(Debug)]
-pub struct Follower(follower::Follower);
+pub struct FuzzedFollower(follower::Follower);
 
 impl Follower {
     /// Makes a follower that searches for `nonce` and captures `capture` leading bytes of each text message.

@@ -9,9 +9,9 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bytes::Bytes;
 
-use super::shared::Shared;
-use super::{Lane, Pending, WireListener};
-use crate::memory::Memory;
+use super::shared::WireShared;
+use super::{Lane, PendingFrames, WireListener};
+use crate::memory::NodeMemory;
 use crate::metrics::limit::Limit;
 
 /// A close frame with the status "message too big".
@@ -21,7 +21,7 @@ const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xf1];
 ///
 /// Each request of the connection has it in its extensions, as `ConnectInfo<Wire>`.
 #[derive(Clone)]
-pub struct Wire(pub(super) Arc<Shared>);
+pub struct Wire(pub(super) Arc<WireShared>);
 
 impl Wire {
     /// The address of the peer.
@@ -123,7 +123,7 @@ impl Wire {
 
     /// Hallway's frames and bytes that wait in this process: queued, held by closed lanes, or begun.
     #[must_use]
-    pub fn pending_frames(&self) -> Pending {
+    pub fn pending_frames(&self) -> PendingFrames {
         self.0.out.lock().express.pending()
     }
 
@@ -139,7 +139,7 @@ impl Wire {
 
     /// The memory budget of the node.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &NodeMemory {
         self.0.ground.config.backlogs.memory()
     }
 

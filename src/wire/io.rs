@@ -14,10 +14,10 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Wire;
 use super::incoming::Incoming;
-use super::outbox::Theirs;
-use super::shared::{Ground, Out, Shared, send_slices};
+use super::outbox::LibraryWrite;
+use super::shared::{ListenerContext, Outgoing, WireShared, send_slices};
 use crate::metrics::limit::Limit;
-use crate::rate::Bucket;
+use crate::rate::TokenBucket;
 
 /// Bytes read and thrown away per call while a closed wire waits for the peer to close.
 const SCRAP: usize = 1024;
@@ -29,34 +29,34 @@ const SCRAP: usize = 1024;
 #[derive(Debug)]
 pub struct WireIo {
     wire: Wire,
-    /// The socket of `Out` again, so that reads need no lock of the outgoing side.
+    /// The socket of `Outgoing` again, so that reads need no lock of the outgoing side.
     stream: Arc<TcpStream>,
     /// Before the upgrade only: when the connection is closed for having no response.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Parser of the peer's frames; fed from the upgrade on.
     incoming: Incoming,
     /// What is left of the peer's rate of frames.
-    frames: Bucket,
+    frames: TokenBucket,
     /// While announced attachments are missing: when the wire is closed for it.
     attachments: Option<Pin<Box<Sleep>>>,
     /// A slot of the listener, for instance, given back together with the descriptor.
-    kept: Option<Kept>,
+    kept: Option<ClosedWithSocket>,
 }
 
 /// A value that is dropped once the descriptor is closed.
-struct Kept(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send>);
+struct ClosedWithSocket(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send>);
 
 impl WireIo {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<Ground>) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<ListenerContext>) -> Self {
         let stream = Arc::new(stream);
         let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
-        let shared = Shared::new(Arc::clone(&stream), peer, ground);
+        let shared = WireShared::new(Arc::clone(&stream), peer, ground);
         Self {
             wire: Wire(Arc::new(shared)),
             stream,
             deadline,
             incoming: Incoming::default(),
-            frames: Bucket::default(),
+            frames: TokenBucket::default(),
             attachments: None,
             kept: None,
         }
@@ -70,10 +70,10 @@ impl WireIo {
 
     /// Keeps `kept` until the descriptor is closed, even if this object has been moved (an upgrade hands it on).
     pub fn keep_until_closed(&mut self, kept: impl Send + 'static) {
-        self.kept = Some(Kept(Box::new(kept)));
+        self.kept = Some(ClosedWithSocket(Box::new(kept)));
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<WireShared> {
         &self.wire.0
     }
 
@@ -206,17 +206,17 @@ impl WireIo {
         self.shared().call_hooks();
     }
 
-    fn write_once(&self, out: &mut Out, buf: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn write_once(&self, out: &mut Outgoing, buf: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             let wrote = out
                 .with_stream(|express, stream| express.write_theirs(buf, &mut |slices| send_slices(stream, slices)))?;
             // Tells `settle` which of the two wakes hyper: the flusher when the queue has moved, or tokio when the
             // socket is writable.
-            out.writer_waits = wrote == Theirs::Waits;
+            out.writer_waits = wrote == LibraryWrite::Waits;
             match wrote {
-                Theirs::Wrote(count) => return Poll::Ready(Ok(count)),
-                Theirs::Waits => return Poll::Pending,
-                Theirs::Blocked => ready!(self.stream.poll_write_ready(cx))?,
+                LibraryWrite::Wrote(count) => return Poll::Ready(Ok(count)),
+                LibraryWrite::Waits => return Poll::Pending,
+                LibraryWrite::Blocked => ready!(self.stream.poll_write_ready(cx))?,
             }
         }
     }
@@ -305,7 +305,7 @@ impl AsyncWrite for WireIo {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for ClosedWithSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Kept")
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::outbox::LaneId;
 use super::shared::send_now;
-use super::{PEER_GONE, Push, SLOW_CONSUMER, Weight, Wire};
+use super::{LagPolicy, PEER_GONE, PushOutcome, SLOW_CONSUMER, Wire};
 use crate::logs;
 
 /// One source of frames on a wire, for instance one namespace of a socket.
@@ -50,30 +50,30 @@ impl Lane {
 
     /// Sends one complete server frame, made by [`text_frame`](super::text_frame). If nothing waits, the calling thread
     /// writes it to the socket; it never blocks.
-    pub fn push(&self, frame: Bytes) -> Push {
-        self.push_as(Weight::Durable, || Some(frame))
+    pub fn push(&self, frame: Bytes) -> PushOutcome {
+        self.push_as(LagPolicy::Durable, || Some(frame))
     }
 
     /// As [`Lane::push`], with a frame that is made, or refused, under the lock of the wire: the checks in `frame` and
     /// the frame's position in the queue are one atomic step. `frame` must not touch this wire, nor drop a lane of it.
-    pub fn push_if(&self, frame: impl FnOnce() -> Option<Bytes>) -> Push {
-        self.push_as(Weight::Durable, frame)
+    pub fn push_if(&self, frame: impl FnOnce() -> Option<Bytes>) -> PushOutcome {
+        self.push_as(LagPolicy::Durable, frame)
     }
 
     /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral frame
     /// is dropped and `frame` is not called.
-    pub fn push_as(&self, weight: Weight, frame: impl FnOnce() -> Option<Bytes>) -> Push {
+    pub fn push_as(&self, weight: LagPolicy, frame: impl FnOnce() -> Option<Bytes>) -> PushOutcome {
         let shared = &self.wire.0;
         let mut out = shared.out.lock();
         // Both checks come before `frame()`: making a frame may have effects, such as counting a copy as sent.
         if !out.express.accepts_frames() {
-            return Push::Closed;
+            return PushOutcome::Closed;
         }
-        if weight == Weight::Ephemeral && out.express.drops_ephemeral() {
-            return Push::Dropped;
+        if weight == LagPolicy::Ephemeral && out.express.drops_ephemeral() {
+            return PushOutcome::Dropped;
         }
         let Some(frame) = frame() else {
-            return Push::Skipped;
+            return PushOutcome::Skipped;
         };
         let pushed = out.with_stream(|express, stream| {
             express.push(self.id, weight, frame, &mut |slices| send_now(stream, slices))
@@ -82,14 +82,14 @@ impl Lane {
             tracing::debug!(event = logs::FRAME_UNWRITTEN, peer = %shared.peer, %error, "a frame could not be written");
             // The caller has no use for the IO error: the wire's end is reported by its close hook.
             shared.cut_off(&mut out, PEER_GONE);
-            Push::Closed
+            PushOutcome::Closed
         });
         // A durable frame is never skipped. The wire is closed instead, and the client comes back with its offset.
-        if pushed == Push::Overflow {
+        if pushed == PushOutcome::Overflow {
             shared.cut_off(&mut out, SLOW_CONSUMER);
         }
         // A frame that was only queued is no news for a flusher: it already waits for the socket.
-        shared.release_and_wake(out, pushed != Push::Queued);
+        shared.release_and_wake(out, pushed != PushOutcome::Queued);
         pushed
     }
 }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::shared::Ground;
+use super::shared::ListenerContext;
 use super::{WireConfig, WireIo};
 use crate::logs;
 
@@ -30,7 +30,7 @@ pub struct WireListener {
     /// Where flushers are spawned, so that a shutdown can wait for the last bytes.
     tasks: TaskTracker,
     /// What all wires share; made with the first connection.
-    ground: Option<Arc<Ground>>,
+    ground: Option<Arc<ListenerContext>>,
     /// The OS error that was logged last and when, so that a failing `accept` does not flood the log.
     logged: Option<(Option<i32>, Instant)>,
 }
@@ -43,9 +43,13 @@ impl WireListener {
     }
 
     /// Gives what all wires share. It is made lazily: the runtime is known only once a connection is awaited.
-    fn listener_context(&mut self) -> Arc<Ground> {
+    fn listener_context(&mut self) -> Arc<ListenerContext> {
         let ground = self.ground.get_or_insert_with(|| {
-            Arc::new(Ground { config: self.config.clone(), tasks: self.tasks.clone(), runtime: Handle::current() })
+            Arc::new(ListenerContext {
+                config: self.config.clone(),
+                tasks: self.tasks.clone(),
+                runtime: Handle::current(),
+            })
         });
         Arc::clone(ground)
     }

@@ -5,7 +5,7 @@
 //! frame. Events go out beside it, at once, from any thread. Two writers share one byte stream, the kernel may take any
 //! part of a write, and a byte of one inside a frame of the other ends the connection.
 //!
-//! **The rule.** The [`Follower`] parses what the library wrote and knows whether the stream is between two frames.
+//! **The rule.** The [`StreamFollower`] parses what the library wrote and knows whether the stream is between two frames.
 //!
 //! 1. A frame of ours once begun is finished before anything else.
 //! 2. Inside a frame of theirs only they go on.
@@ -28,21 +28,21 @@
 //! and the ping is next. It goes in two parts, C waits between them, and follows when the ping is whole.
 //!
 //! **Faults.** An error of the writer is the end of the socket, and the caller cuts it off. When theirs end in the
-//! middle ([`Express::finish_frame`]), a frame of ours that has begun is finished first, and what has not begun is dropped.
+//! middle ([`Outbox::finish_frame`]), a frame of ours that has begun is finished first, and what has not begun is dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::follower::Follower;
+use super::follower::StreamFollower;
 
 mod lanes;
 mod latest;
 
 pub(super) use lanes::LaneId;
 use lanes::Lanes;
-use latest::Latest;
+use latest::LatestIndex;
 
 /// Frames handed to the kernel in one call while a backlog is written.
 const BATCH: usize = 32;
@@ -51,7 +51,7 @@ const CROWDED: usize = 16;
 
 /// What may become of a frame while the peer lags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
+pub enum LagPolicy {
     /// It waits.
     Durable,
     /// It waits, and gives way to the next of its key.
@@ -62,7 +62,7 @@ pub enum Weight {
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Push {
+pub enum PushOutcome {
     /// The kernel has all of it.
     Sent,
     /// It goes out when its turn comes, unless the wire closes first.
@@ -81,7 +81,7 @@ pub enum Push {
 
 /// What of ours the kernel has not accepted yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingFrames {
     /// Frames, a begun one and those of closed lanes included.
     pub frames: usize,
     /// Bytes of those frames that are still to go.
@@ -90,7 +90,7 @@ pub struct Pending {
 
 /// The bounds of one wire's backlog.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct OutboxLimits {
     pub(super) bytes: usize,
     pub(super) frames: usize,
     pub(super) ephemeral_bytes: usize,
@@ -98,7 +98,7 @@ pub(super) struct Limits {
 
 /// What became of a write of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Theirs {
+pub(super) enum LibraryWrite {
     /// The kernel accepted this many bytes.
     Wrote(usize),
     /// It is their turn, but the kernel accepts nothing.
@@ -109,32 +109,32 @@ pub(super) enum Theirs {
 
 /// The outgoing side of one connection.
 #[derive(Debug)]
-pub(super) struct Express {
-    follower: Follower,
+pub(super) struct Outbox {
+    follower: StreamFollower,
     queue: VecDeque<Bytes>,
     /// Bytes of the front frame the kernel has.
     cut: usize,
     /// Frames of the queue that go before the write of theirs that was refused, if one was.
     turn: Option<usize>,
     lanes: Lanes,
-    latest: Latest,
-    pending: Pending,
-    limits: Limits,
+    latest: LatestIndex,
+    pending: PendingFrames,
+    limits: OutboxLimits,
     accepts: bool,
     /// Bytes the kernel has accepted, theirs and ours; wraps.
     accepted: u64,
 }
 
-impl Express {
-    pub(super) fn new(limits: Limits) -> Self {
+impl Outbox {
+    pub(super) fn new(limits: OutboxLimits) -> Self {
         Self {
-            follower: Follower::new(),
+            follower: StreamFollower::new(),
             queue: VecDeque::new(),
             cut: 0,
             turn: None,
             lanes: Lanes::default(),
-            latest: Latest::default(),
-            pending: Pending::default(),
+            latest: LatestIndex::default(),
+            pending: PendingFrames::default(),
             limits,
             accepts: true,
             accepted: 0,
@@ -160,7 +160,7 @@ impl Express {
         self.follower.set_capture(self.lanes.longest_opening());
     }
 
-    pub(super) fn pending(&self) -> Pending {
+    pub(super) fn pending(&self) -> PendingFrames {
         self.pending
     }
 
@@ -174,7 +174,7 @@ impl Express {
 
     /// Whether a good part of the bounds is used up.
     pub(super) fn is_crowded(&self) -> bool {
-        let Limits { bytes, frames, .. } = self.limits;
+        let OutboxLimits { bytes, frames, .. } = self.limits;
         self.pending.bytes > bytes / CROWDED || self.pending.frames > frames / CROWDED
     }
 
@@ -183,17 +183,23 @@ impl Express {
         self.pending.bytes > self.limits.ephemeral_bytes
     }
 
-    /// Writes a frame of ours at once if nothing is in its way, else queues it. After [`Push::Overflow`] nothing is
+    /// Writes a frame of ours at once if nothing is in its way, else queues it. After [`PushOutcome::Overflow`] nothing is
     /// accepted, so that no later frame can arrive without this one.
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
-    pub(super) fn push<W>(&mut self, lane: LaneId, weight: Weight, frame: Bytes, write: &mut W) -> io::Result<Push>
+    pub(super) fn push<W>(
+        &mut self,
+        lane: LaneId,
+        weight: LagPolicy,
+        frame: Bytes,
+        write: &mut W,
+    ) -> io::Result<PushOutcome>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
         if !self.accepts {
-            return Ok(Push::Closed);
+            return Ok(PushOutcome::Closed);
         }
         let closed = self.lanes.is_closed(lane);
         let mut wrote = 0;
@@ -202,35 +208,35 @@ impl Express {
         if !closed && self.is_idle() {
             wrote = self.write_some(&[IoSlice::new(&frame)], write)?;
             if wrote == frame.len() {
-                return Ok(Push::Sent);
+                return Ok(PushOutcome::Sent);
             }
             // The kernel took a part, or nothing: the rest becomes the front of the queue. The bounds do not apply
             // here, so that a frame larger than the bound can be sent at all.
             self.cut = wrote;
         } else if let Some(index) = self.giving_way(closed, weight, &frame) {
             self.replace(index, frame);
-            return Ok(Push::Replaced);
+            return Ok(PushOutcome::Replaced);
         // Replacing comes before this check: a full queue can still take a newer value of a key without growing.
         } else if self.is_full(&frame) {
             self.drop_all();
-            return Ok(Push::Overflow);
+            return Ok(PushOutcome::Overflow);
         }
         self.pending.frames += 1;
         self.pending.bytes += frame.len() - wrote;
         if closed {
             self.lanes.hold_frame(lane, frame);
         } else {
-            if let Weight::Latest(key) = weight {
+            if let LagPolicy::Latest(key) = weight {
                 self.latest.note_frame(key, self.queue.len());
             }
             self.queue.push_back(frame);
         }
-        Ok(Push::Queued)
+        Ok(PushOutcome::Queued)
     }
 
     /// Where an older frame of the same key waits that has not begun, if this one fits in its place.
-    fn giving_way(&self, closed: bool, weight: Weight, frame: &Bytes) -> Option<usize> {
-        let Weight::Latest(key) = weight else { return None };
+    fn giving_way(&self, closed: bool, weight: LagPolicy, frame: &Bytes) -> Option<usize> {
+        let LagPolicy::Latest(key) = weight else { return None };
         // A begun frame is partly with the kernel and cannot be replaced; frames of a closed lane are not in the queue.
         let index = self.latest.index_of(key).filter(|index| !closed && (*index > 0 || !self.is_begun()))?;
         let older = self.queue.get(index)?;
@@ -276,7 +282,7 @@ impl Express {
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
-    pub(super) fn write_theirs<W>(&mut self, buf: &[u8], write: &mut W) -> io::Result<Theirs>
+    pub(super) fn write_theirs<W>(&mut self, buf: &[u8], write: &mut W) -> io::Result<LibraryWrite>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     {
@@ -284,19 +290,19 @@ impl Express {
         if !self.theirs_next() {
             // Hyper offers the same write again and again; it keeps the position that it got the first time.
             self.turn.get_or_insert(self.queue.len());
-            return Ok(Theirs::Waits);
+            return Ok(LibraryWrite::Waits);
         }
         let wrote = self.write_some(&[IoSlice::new(buf)], write)?;
         if wrote == 0 {
             // It was their turn and the kernel is full: frames pushed from here on wait behind this write.
             self.turn = Some(0);
-            return Ok(Theirs::Blocked);
+            return Ok(LibraryWrite::Blocked);
         }
         self.turn = None;
         self.follow_theirs(&buf[..wrote]);
         // Their bytes are gone whatever happens now, so they must hear of them; an error comes back with the next write.
         self.write_pending(write).ok();
-        Ok(Theirs::Wrote(wrote))
+        Ok(LibraryWrite::Wrote(wrote))
     }
 
     /// Whether the head of the upgrade has wholly passed.
@@ -336,7 +342,7 @@ impl Express {
         self.drop_all();
         if let Some(frame) = begun {
             (self.cut, self.turn) = (cut, self.turn.map(|_| 1));
-            self.pending = Pending { frames: 1, bytes: frame.len() - cut };
+            self.pending = PendingFrames { frames: 1, bytes: frame.len() - cut };
             self.queue.push_back(frame);
         }
     }
@@ -345,12 +351,12 @@ impl Express {
     pub(super) fn drop_all(&mut self) {
         self.accepts = false;
         self.lanes = Lanes::default();
-        self.latest = Latest::default();
+        self.latest = LatestIndex::default();
         self.follower.set_capture(0);
         self.queue = VecDeque::new();
         self.cut = 0;
         self.turn = self.turn.map(|_| 0);
-        self.pending = Pending::default();
+        self.pending = PendingFrames::default();
     }
 
     /// Ends ours because theirs end, but finishes a begun frame first. False when the rest of it has to wait; theirs

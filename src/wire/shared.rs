@@ -1,7 +1,7 @@
 //! The state that the handle, the IO object and the flusher of one connection share, and its locks.
 //!
 //! Three locks, never held together: `out` (the outgoing side), `reading` (pause and waker of the reading side) and
-//! `hooks`. Each operation changes the state under `out` and leaves the waking to [`Shared::release_and_wake`], which does it
+//! `hooks`. Each operation changes the state under `out` and leaves the waking to [`WireShared::release_and_wake`], which does it
 //! after it has released the lock.
 
 use std::io::{self, IoSlice};
@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::charge::{Arriving, Charge};
-use super::outbox::{Express, Limits};
+use super::charge::{IncomingMessage, MessageCharge};
+use super::outbox::{Outbox, OutboxLimits};
 use super::{PEER_GONE, WireConfig, flusher};
 
 /// How long a wire that was closed after its flush waits for the peer to close its side. A close with unread bytes of
@@ -31,7 +31,7 @@ type Hook = Box<dyn FnOnce(&'static str) + Send>;
 
 /// What all wires of a listener have in common.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct ListenerContext {
     /// Bounds and deadlines of each wire.
     pub(super) config: WireConfig,
     /// Where flushers are spawned; a shutdown waits for them.
@@ -41,16 +41,16 @@ pub(super) struct Ground {
 }
 
 /// One connection.
-pub(super) struct Shared {
+pub(super) struct WireShared {
     /// The address of the socket's other end, which may be a proxy.
     pub(super) peer: SocketAddr,
     /// The address of the client behind proxies; set once the connection was upgraded.
     pub(super) client: OnceLock<IpAddr>,
-    pub(super) ground: Arc<Ground>,
+    pub(super) ground: Arc<ListenerContext>,
     /// The outgoing side; each push takes this lock, so it is held for moments only.
-    pub(super) out: Mutex<Out>,
+    pub(super) out: Mutex<Outgoing>,
     /// The incoming side.
-    pub(super) reading: Mutex<Reading>,
+    pub(super) reading: Mutex<IncomingState>,
     /// Callbacks for the end of the connection.
     hooks: Mutex<Hooks>,
     /// The close reason; the first one wins.
@@ -63,11 +63,11 @@ pub(super) struct Shared {
 
 /// The outgoing side.
 #[derive(Debug)]
-pub(super) struct Out {
+pub(super) struct Outgoing {
     /// Taken when hyper drops the IO object, so that a handle cannot keep the descriptor.
     pub(super) stream: Option<Arc<TcpStream>>,
     /// Decides which bytes go next.
-    pub(super) express: Express,
+    pub(super) express: Outbox,
     /// Hyper's task, while its write or shutdown waits.
     pub(super) writer: Option<Waker>,
     /// True while the writer waits for its turn in the queue and not for the kernel: then tokio does not wake it, and
@@ -82,20 +82,20 @@ pub(super) struct Out {
     /// When the kernel last accepted a byte; meaningful while `flushing`.
     pub(super) progressed: Instant,
     /// What the backlog costs the node.
-    pub(super) charge: Charge,
+    pub(super) charge: MessageCharge,
     /// A copy of the connection's `dead` for holders of this lock: it spares them a load from another cache line.
     dead: bool,
 }
 
 /// The incoming side.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(super) struct IncomingState {
     /// Number of pauses in force; the peer is read from again when each has been resumed.
     pub(super) pauses: u32,
     /// Whether incoming bytes are thrown away until the peer closes.
     pub(super) discards: bool,
     /// The memory of a long message that is under way.
-    pub(super) arriving: Option<Arriving>,
+    pub(super) arriving: Option<IncomingMessage>,
     /// Hyper's reading task, woken by a kill or a resume.
     pub(super) waker: Option<Waker>,
 }
@@ -108,14 +108,14 @@ struct Hooks {
     waiting: Vec<Hook>,
 }
 
-impl Out {
+impl Outgoing {
     /// Runs `act` with the outgoing state and the socket, and notes the progress it made.
     ///
     /// # Errors
     /// What `act` returned; `NotConnected` when hyper has dropped the socket.
     pub(super) fn with_stream<T>(
         &mut self,
-        act: impl FnOnce(&mut Express, &TcpStream) -> io::Result<T>,
+        act: impl FnOnce(&mut Outbox, &TcpStream) -> io::Result<T>,
     ) -> io::Result<T> {
         let Some(stream) = &self.stream else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -154,11 +154,11 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
     }
 }
 
-impl Shared {
-    pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<Ground>) -> Self {
-        let charge = Charge::new(ground.config.backlogs.memory());
+impl WireShared {
+    pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<ListenerContext>) -> Self {
+        let charge = MessageCharge::new(ground.config.backlogs.memory());
         // Copied out: `express` is a calculator that knows no configuration.
-        let limits = Limits {
+        let limits = OutboxLimits {
             bytes: ground.config.queue_bytes,
             frames: ground.config.queue_frames,
             ephemeral_bytes: ground.config.ephemeral_bytes,
@@ -167,9 +167,9 @@ impl Shared {
             peer,
             client: OnceLock::new(),
             ground,
-            out: Mutex::new(Out {
+            out: Mutex::new(Outgoing {
                 stream: Some(stream),
-                express: Express::new(limits),
+                express: Outbox::new(limits),
                 writer: None,
                 writer_waits: false,
                 flushing: false,
@@ -179,7 +179,7 @@ impl Shared {
                 charge,
                 dead: false,
             }),
-            reading: Mutex::new(Reading::default()),
+            reading: Mutex::new(IncomingState::default()),
             hooks: Mutex::new(Hooks::default()),
             reason: OnceLock::new(),
             dead: AtomicBool::new(false),
@@ -210,8 +210,8 @@ impl Shared {
         io::Error::new(io::ErrorKind::ConnectionAborted, self.close_reason_or_gone())
     }
 
-    /// Cuts the connection off in both directions. The caller must [`Shared::release_and_wake`] afterwards.
-    pub(super) fn cut_off(&self, out: &mut Out, reason: &'static str) {
+    /// Cuts the connection off in both directions. The caller must [`WireShared::release_and_wake`] afterwards.
+    pub(super) fn cut_off(&self, out: &mut Outgoing, reason: &'static str) {
         if self.is_dead() {
             return;
         }
@@ -239,11 +239,11 @@ impl Shared {
     /// 0.
     pub(super) fn count_incoming(self: &Arc<Self>, bytes: u64) {
         let backlogs = &self.ground.config.backlogs;
-        let counts = Arriving::is_long_enough(bytes);
+        let counts = IncomingMessage::is_long_enough(bytes);
         if let (true, Some(arriving)) = (counts, &mut self.reading.lock().arriving) {
             return arriving.set_length(bytes);
         }
-        let begun = counts.then(|| Arriving::new(backlogs.memory(), bytes, backlogs.register_wire(self)));
+        let begun = counts.then(|| IncomingMessage::new(backlogs.memory(), bytes, backlogs.register_wire(self)));
         // Dropped outside the lock: it unlists the wire, which takes the lock of the list.
         let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
         drop(before);
@@ -278,7 +278,7 @@ impl Shared {
     /// **Example.** A push finds the kernel full and queues 3 frames: `is_behind`, a flusher starts. A second push queues a
     /// fourth: `flushing` is true, nothing to do. The flusher writes all four, the refused ping of hyper has its turn, and
     /// this settle wakes hyper. A dead wire wakes both sides and starts nothing.
-    pub(super) fn release_and_wake(self: &Arc<Self>, mut out: MutexGuard<'_, Out>, news: bool) {
+    pub(super) fn release_and_wake(self: &Arc<Self>, mut out: MutexGuard<'_, Outgoing>, news: bool) {
         out.update_charge();
         let dead = out.dead;
         // A dead wire wakes hyper too, so that its pending write fails instead of waiting for ever.
@@ -314,7 +314,7 @@ impl Shared {
     }
 
     /// Half-closes the connection; the reading side then discards incoming bytes until the peer closes too.
-    pub(super) fn half_close(&self, out: &mut Out) {
+    pub(super) fn half_close(&self, out: &mut Outgoing) {
         out.express.drop_unbegun();
         if let Some(stream) = &out.stream {
             SockRef::from(&**stream).shutdown(std::net::Shutdown::Write).ok();

@@ -16,7 +16,7 @@ const DOUBLED: &str = "duplicate field: one of the event's own is given twice";
 
 /// The fields of an event. `null` counts as absent, except in `payload`.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
+pub(super) struct DraftFields<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) kind: Cow<'a, str>,
     pub(super) priority: Option<Priority>,
@@ -27,31 +27,31 @@ pub(super) struct Fields<'a> {
 
 /// A string, borrowed unless it contains escapes.
 #[derive(Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(super) struct MaybeOwned<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for DraftFields<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(Members)
+        from.deserialize_map(FieldVisitor)
     }
 }
 
-struct Members;
+struct FieldVisitor;
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Fields<'de>;
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = DraftFields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DraftFields<'de>, A::Error> {
         let (mut id, mut kind, mut priority) = (None, None, None);
         let (mut timestamp, mut payload, mut meta) = (None, None, None);
         let mut names = HashSet::new();
-        while let Some(Text(name)) = map.next_key()? {
+        while let Some(MaybeOwned(name)) = map.next_key()? {
             match name.as_ref() {
-                "id" => id = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0),
-                "type" => kind = Some(map.next_value::<Text<'de>>()?.0),
+                "id" => id = map.next_value::<Option<MaybeOwned<'de>>>()?.map(|text| text.0),
+                "type" => kind = Some(map.next_value::<MaybeOwned<'de>>()?.0),
                 "priority" => priority = map.next_value()?,
                 "timestamp" => timestamp = map.next_value()?,
                 "payload" => payload = Some(map.next_value()?),
@@ -66,6 +66,6 @@ impl<'de> Visitor<'de> for Members {
         }
         let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
         let payload = payload.ok_or_else(|| A::Error::missing_field("payload"))?;
-        Ok(Fields { id, kind, priority, timestamp, payload, meta })
+        Ok(DraftFields { id, kind, priority, timestamp, payload, meta })
     }
 }

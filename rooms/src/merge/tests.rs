@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::class::{Classes, Retention};
-use crate::entry::{Keep, Link};
+use crate::entry::{ChainLink, Retained};
 
 const ROOMS: usize = 5;
 
@@ -34,8 +34,8 @@ fn events(masks: &[u8]) -> Vec<Entry> {
         let mut places = Vec::new();
         for (room, name) in rooms.iter().enumerate().filter(|(room, _)| mask & (1 << room) != 0) {
             let offset = Offset { ms: last[room].ms + 1 + (n * 7 + room * 3) as u64 % 5, n: n as u64 };
-            let link = Link { offset, prev: std::mem::replace(&mut last[room], offset) };
-            places.push(Place { room: name.clone(), keep: Keep::Stored(link) });
+            let link = ChainLink { offset, prev: std::mem::replace(&mut last[room], offset) };
+            places.push(RoomPlace { room: name.clone(), keep: Retained::Stored(link) });
         }
         let id = format!("e{n}").parse().expect("an id");
         Entry { id, timestamp: 0, requires_ack: false, places, earlier: Vec::new(), text: Vec::new() }
@@ -80,7 +80,7 @@ impl Reading {
         let (mut out, mut before) = (Vec::new(), None);
         loop {
             match merge.next_step() {
-                Next::Read => {
+                MergeStep::Read => {
                     let due = merge.rooms_to_read();
                     assert!(!due.is_empty(), "a read that reads nothing");
                     for at in due {
@@ -90,14 +90,14 @@ impl Reading {
                         merge.fill_room(at, page, more, head);
                     }
                 }
-                Next::Ready(ready) => {
+                MergeStep::Ready(ready) => {
                     let told = merge.take_event(ready).expect("it is ready");
                     assert!(!told.again, "every event has one id");
                     let number = told.entry.id.as_str()[1..].parse().expect("a number");
                     out.push((number, told.places.iter().map(|(_, at)| named[*at]).collect()));
                 }
-                Next::Nothing if before == Some((out.len(), self.world.events.len())) => return out,
-                Next::Nothing => {
+                MergeStep::Nothing if before == Some((out.len(), self.world.events.len())) => return out,
+                MergeStep::Nothing => {
                     before = Some((out.len(), self.so_far));
                     assert_cut(&self.world, &merge, &self.from);
                     (0..named.len()).for_each(|at| merge.reopen_room(at));
@@ -173,11 +173,11 @@ proptest! {
 #[test]
 fn rooms_that_disagree_about_the_order_still_give_each_event_once() {
     let (all, mut merge) = (rooms(), Merge::default());
-    let place = |room: usize, ms: u64, prev: u64| Place {
+    let place = |room: usize, ms: u64, prev: u64| RoomPlace {
         room: all[room].clone(),
-        keep: Keep::Stored(Link { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }),
+        keep: Retained::Stored(ChainLink { offset: Offset::first_of_ms(ms), prev: Offset::first_of_ms(prev) }),
     };
-    let event = |id: &str, places: Vec<Place>| Entry {
+    let event = |id: &str, places: Vec<RoomPlace>| Entry {
         id: id.parse().expect("an id"),
         timestamp: 0,
         requires_ack: false,
@@ -191,8 +191,8 @@ fn rooms_that_disagree_about_the_order_still_give_each_event_once() {
     merge.fill_room(0, vec![one.clone(), two.clone()], false, Offset::first_of_ms(2));
     merge.fill_room(1, vec![two, one], false, Offset::first_of_ms(2));
     let mut ids = Vec::new();
-    while let Next::Ready(ready) = merge.next_step() {
+    while let MergeStep::Ready(ready) = merge.next_step() {
         ids.push(merge.take_event(ready).expect("it is ready").entry.id.as_str().to_owned());
     }
-    assert_eq!((ids, merge.next_step()), (vec!["one".to_owned(), "two".to_owned()], Next::Nothing));
+    assert_eq!((ids, merge.next_step()), (vec!["one".to_owned(), "two".to_owned()], MergeStep::Nothing));
 }

@@ -24,7 +24,7 @@ pub(super) struct Endpoint {
 
 /// The authorizer's answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reply {
+pub(super) struct AuthorizerReply {
     pub(super) allow: bool,
     /// How long it may be cached; without a `ttl`, not at all.
     pub(super) ttl: Duration,
@@ -68,7 +68,7 @@ impl RequestError {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct QuestionBody {
     allow: bool,
     ttl: Option<f64>,
 }
@@ -86,7 +86,7 @@ impl Endpoint {
     }
 
     /// Sends a question, without a deadline.
-    pub(super) async fn post_request(&self, text: String) -> Result<Reply, RequestError> {
+    pub(super) async fn post_request(&self, text: String) -> Result<AuthorizerReply, RequestError> {
         let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(text);
         if let Some(secret) = &self.secret {
             request = request.bearer_auth(secret);
@@ -112,11 +112,11 @@ impl Endpoint {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Reply, RequestError> {
-    let Body { allow, ttl } =
+fn parse(body: &[u8]) -> Result<AuthorizerReply, RequestError> {
+    let QuestionBody { allow, ttl } =
         std::str::from_utf8(body).ok().and_then(|text| object(text).ok()).ok_or(RequestError::Garbage)?;
     let ttl = Duration::try_from_secs_f64(ttl.unwrap_or(0.0)).map_err(|_| RequestError::Garbage)?;
-    Ok(Reply { allow, ttl })
+    Ok(AuthorizerReply { allow, ttl })
 }
 
 /// The innermost error. The URL is removed, as it may contain a password.

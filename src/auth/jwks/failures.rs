@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 
 /// What has been logged.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct FetchFailures {
     /// The kind of the open failure, and when it was logged.
     failing: Option<(&'static str, Instant)>,
     /// The unusable keys that were logged.
@@ -21,7 +21,7 @@ pub(super) struct Trouble {
     stale: bool,
 }
 
-impl Trouble {
+impl FetchFailures {
     /// Logs a failed fetch.
     pub(super) fn report_failure(&mut self, error: &FetchError) {
         let outcome = error.outcome();

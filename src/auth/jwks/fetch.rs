@@ -15,7 +15,7 @@ const MAX_BODY: usize = 256 * 1024;
 
 /// The URL of a JWKS, with its client.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct JwksSource {
     client: Client,
     url: Url,
     /// Timeout of a fetch.
@@ -62,7 +62,7 @@ impl FetchError {
     }
 }
 
-impl Source {
+impl JwksSource {
     pub(super) fn new(url: Url, limit: Duration) -> Result<Self, FetchError> {
         let builder = Client::builder().redirect(Policy::none()).connect_timeout(limit);
         // Without TLS the system's certificates are not needed, and may be absent. A proxy from the environment

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::failures::Trouble;
-use super::fetch::Source;
-use super::{Asked, FetchError, Held, JwksSettings};
+use super::failures::FetchFailures;
+use super::fetch::JwksSource;
+use super::{FetchError, FetchRequest, HeldKeys, JwksSettings};
 use crate::auth::keys::KeySet;
 use crate::clock::now_ms;
 use crate::metrics::{JWKS_FETCHED, JWKS_FETCHES, JWKS_KEYS};
@@ -21,22 +21,27 @@ use crate::metrics::{JWKS_FETCHED, JWKS_FETCHES, JWKS_KEYS};
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// The fetching task, one fetch at a time, until the gateway stops.
-pub(super) struct Keeper {
+pub(super) struct KeyFetcher {
     refresh: Duration,
     cooldown: Duration,
-    source: Source,
-    held: watch::Sender<Held>,
-    asked: Arc<Asked>,
+    source: JwksSource,
+    held: watch::Sender<HeldKeys>,
+    asked: Arc<FetchRequest>,
     /// When the last fetch began; pauses are counted from here.
     began: Instant,
     /// Consecutive failures, which lengthen the pause.
     failures: u32,
     /// The failures that have been logged.
-    trouble: Trouble,
+    trouble: FetchFailures,
 }
 
-impl Keeper {
-    pub(super) fn new(settings: &JwksSettings, source: Source, held: watch::Sender<Held>, asked: Arc<Asked>) -> Self {
+impl KeyFetcher {
+    pub(super) fn new(
+        settings: &JwksSettings,
+        source: JwksSource,
+        held: watch::Sender<HeldKeys>,
+        asked: Arc<FetchRequest>,
+    ) -> Self {
         Self {
             refresh: settings.refresh,
             cooldown: settings.cooldown,
@@ -45,7 +50,7 @@ impl Keeper {
             asked,
             began: Instant::now(),
             failures: 0,
-            trouble: Trouble::default(),
+            trouble: FetchFailures::default(),
         }
     }
 

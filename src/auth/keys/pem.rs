@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-use super::{Key, Unusable};
+use super::{UnusableKey, VerifyingKey};
 
 /// A key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +27,10 @@ pub enum KeyError {
     Pem(PathBuf),
     /// A public key that is too weak, or of an unsupported kind.
     #[error("the key in auth.public_key_file {0:?} {1}; make another pair of keys")]
-    Unusable(PathBuf, Unusable),
+    Unusable(PathBuf, UnusableKey),
 }
 
-impl Key {
+impl VerifyingKey {
     /// Reads a public key from a PEM file.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Key {
 
 /// A public key alone. A certificate's key would be trusted without a check of the certificate, and of several keys
 /// all but the first would be ignored.
-fn from_pem(pem: &[u8]) -> Option<Result<Key, Unusable>> {
+fn from_pem(pem: &[u8]) -> Option<Result<VerifyingKey, UnusableKey>> {
     let text = std::str::from_utf8(pem).ok()?;
     let blocks: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("-----BEGIN ")).collect();
     // The decoders below would accept other blocks as well.
@@ -55,12 +55,12 @@ fn from_pem(pem: &[u8]) -> Option<Result<Key, Unusable>> {
     // The decoders know the kind: each refuses the others' keys.
     if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
         let (modulus, exponent) = components(&key)?;
-        return Some(Key::rsa(&modulus, &exponent));
+        return Some(VerifyingKey::rsa(&modulus, &exponent));
     }
     if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-        return Some(Key::from_curve_point(&bytes(key)?));
+        return Some(VerifyingKey::from_curve_point(&bytes(key)?));
     }
-    Some(Key::from_edwards_point(&bytes(DecodingKey::from_ed_pem(pem).ok()?)?))
+    Some(VerifyingKey::from_edwards_point(&bytes(DecodingKey::from_ed_pem(pem).ok()?)?))
 }
 
 fn components(key: &DecodingKey) -> Option<(Vec<u8>, Vec<u8>)> {

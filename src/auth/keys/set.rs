@@ -7,7 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Key, Name, Unusable};
+use super::{KeyName, UnusableKey, VerifyingKey};
 
 /// The most keys that are considered. Issuers publish two or three; a token without a key name is tried with each,
 /// which must stay cheap.
@@ -22,7 +22,7 @@ const UNCOMPRESSED: u8 = 4;
 /// The keys of a JWKS.
 #[derive(Debug)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerifyingKey>,
     /// Why each unusable key is skipped.
     skipped: Vec<String>,
     /// The document, to recognize an unchanged one.
@@ -35,13 +35,13 @@ pub struct KeySet {
 pub struct NoKeySet;
 
 #[derive(Deserialize)]
-struct Document {
+struct JwksDocument {
     keys: Vec<Value>,
 }
 
 /// A key as published (RFC 7517, RFC 7518, RFC 8037), with the members that matter here.
 #[derive(Deserialize)]
-struct Published {
+struct PublishedKey {
     kty: String,
     #[serde(rename = "use")]
     purpose: Option<String>,
@@ -62,7 +62,8 @@ impl KeySet {
     /// # Errors
     /// When it is not a JWKS.
     pub fn parse_document(text: &[u8]) -> Result<Self, NoKeySet> {
-        let document: Document = std::str::from_utf8(text).ok().and_then(|text| object(text).ok()).ok_or(NoKeySet)?;
+        let document: JwksDocument =
+            std::str::from_utf8(text).ok().and_then(|text| object(text).ok()).ok_or(NoKeySet)?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (at, value) in document.keys.iter().take(MAX_KEYS).enumerate() {
             match key(value) {
@@ -80,7 +81,7 @@ impl KeySet {
 
     /// The usable keys.
     #[must_use]
-    pub fn keys(&self) -> &[Key] {
+    pub fn keys(&self) -> &[VerifyingKey] {
         &self.keys
     }
 
@@ -104,51 +105,51 @@ fn describe_key(at: usize, value: &Value) -> String {
     }
 }
 
-fn key(value: &Value) -> Result<Key, Unusable> {
-    let published = Some(value).filter(|value| value.is_object()).map(Published::deserialize);
-    let published = published.and_then(Result::ok).ok_or(Unusable::Kind)?;
+fn key(value: &Value) -> Result<VerifyingKey, UnusableKey> {
+    let published = Some(value).filter(|value| value.is_object()).map(PublishedKey::deserialize);
+    let published = published.and_then(Result::ok).ok_or(UnusableKey::Kind)?;
     let mut key = published.to_key()?;
     if !published.is_to_verify() {
-        return Err(Unusable::Purpose);
+        return Err(UnusableKey::Purpose);
     }
     // The key's own `alg` narrows what its kind allows, and never widens it.
     if let Some(named) = &published.alg {
-        let algorithm: Algorithm = named.parse().map_err(|_| Unusable::Algorithm)?;
+        let algorithm: Algorithm = named.parse().map_err(|_| UnusableKey::Algorithm)?;
         key.algorithms.retain(|own| *own == algorithm);
     }
-    key.name = published.kid.map_or(Name::None, Name::Is);
-    if key.algorithms.is_empty() { Err(Unusable::Algorithm) } else { Ok(key) }
+    key.name = published.kid.map_or(KeyName::None, KeyName::Is);
+    if key.algorithms.is_empty() { Err(UnusableKey::Algorithm) } else { Ok(key) }
 }
 
-impl Published {
+impl PublishedKey {
     fn is_to_verify(&self) -> bool {
         let signature = self.purpose.as_ref().is_none_or(|purpose| purpose == "sig");
         signature && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|operation| operation == "verify"))
     }
 
-    fn to_key(&self) -> Result<Key, Unusable> {
+    fn to_key(&self) -> Result<VerifyingKey, UnusableKey> {
         match (self.kty.as_str(), self.crv.as_deref()) {
-            ("oct", _) => Err(Unusable::Shared),
+            ("oct", _) => Err(UnusableKey::Shared),
             // Before its kind: a leaked private key must be replaced, whatever it is for.
-            _ if self.d.is_some() => Err(Unusable::Private),
-            ("RSA", _) => Key::rsa(&decode_member(self.n.as_ref())?, &decode_member(self.e.as_ref())?),
+            _ if self.d.is_some() => Err(UnusableKey::Private),
+            ("RSA", _) => VerifyingKey::rsa(&decode_member(self.n.as_ref())?, &decode_member(self.e.as_ref())?),
             ("EC", Some("P-256")) => self.on_curve(Algorithm::ES256),
             ("EC", Some("P-384")) => self.on_curve(Algorithm::ES384),
-            ("EC", _) => Err(Unusable::Curve),
-            ("OKP", Some("Ed25519")) => Key::from_edwards_point(&decode_member(self.x.as_ref())?),
-            ("OKP", _) => Err(Unusable::Edwards),
-            _ => Err(Unusable::Kind),
+            ("EC", _) => Err(UnusableKey::Curve),
+            ("OKP", Some("Ed25519")) => VerifyingKey::from_edwards_point(&decode_member(self.x.as_ref())?),
+            ("OKP", _) => Err(UnusableKey::Edwards),
+            _ => Err(UnusableKey::Kind),
         }
     }
 
-    fn on_curve(&self, algorithm: Algorithm) -> Result<Key, Unusable> {
+    fn on_curve(&self, algorithm: Algorithm) -> Result<VerifyingKey, UnusableKey> {
         let (x, y) = (decode_member(self.x.as_ref())?, decode_member(self.y.as_ref())?);
-        let key = Key::from_curve_point(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
+        let key = VerifyingKey::from_curve_point(&[&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat())?;
         // The point decides about the curve; a `crv` that names another one is a mistake.
-        if key.is_for(algorithm) { Ok(key) } else { Err(Unusable::Curve) }
+        if key.is_for(algorithm) { Ok(key) } else { Err(UnusableKey::Curve) }
     }
 }
 
-fn decode_member(member: Option<&String>) -> Result<Vec<u8>, Unusable> {
-    URL_SAFE_NO_PAD.decode(member.ok_or(Unusable::Kind)?).map_err(|_| Unusable::Kind)
+fn decode_member(member: Option<&String>) -> Result<Vec<u8>, UnusableKey> {
+    URL_SAFE_NO_PAD.decode(member.ok_or(UnusableKey::Kind)?).map_err(|_| UnusableKey::Kind)
 }

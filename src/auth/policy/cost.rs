@@ -217,7 +217,7 @@ fn literal_load(literal: &LiteralValue) -> Load {
 mod tests {
     use super::*;
     use crate::auth::claims::Claims;
-    use crate::auth::policy::expression::{Expression, Facts, Subject};
+    use crate::auth::policy::expression::{Expression, PolicyInput, RuleSubject};
     use proptest::prelude::*;
     use serde_json::{Map, Value as Json, json};
     use std::time::{Duration, Instant};
@@ -226,7 +226,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(8);
 
     fn compile(text: &str) -> Result<Expression, ExpressionError> {
-        Expression::compile(text, Subject::User)
+        Expression::compile(text, RuleSubject::User)
     }
 
     /// The largest claims that are let in: lists as long as may be, and lists in a list.
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn what_compiles_is_judged_in_bounded_time_on_the_largest_claims() {
         let claims = largest();
-        let facts = Facts { claims: &claims, room: None, staff: false, now_s: 1 };
+        let facts = PolicyInput { claims: &claims, room: None, staff: false, now_s: 1 };
         let mut compiled = 0;
         for text in DEAREST {
             let Ok(expression) = compile(text) else { continue };
@@ -266,7 +266,7 @@ mod tests {
             let judged = expression.judge_facts(&facts);
             let took = began.elapsed();
             assert!(took < PATIENCE, "{text}: {took:?}");
-            assert!(!matches!(judged, Err(crate::auth::policy::Failure::TooLarge(_))), "{text}: {judged:?}");
+            assert!(!matches!(judged, Err(crate::auth::policy::EvaluationError::TooLarge(_))), "{text}: {judged:?}");
         }
         assert!(compiled >= 6, "the bound is so narrow that the test says nothing: {compiled}");
     }
@@ -302,14 +302,14 @@ mod tests {
         #[test]
         fn whatever_compiles_is_judged_in_bounded_time(text in any_expression()) {
             let claims = largest();
-            let facts = Facts { claims: &claims, room: None, staff: false, now_s: 1 };
+            let facts = PolicyInput { claims: &claims, room: None, staff: false, now_s: 1 };
             // Loops around give `x` and `y` a meaning.
             let text = format!("[claims.a, claims.c].all(x, claims.c.all(y, ({text}) != 5))");
             if let Ok(expression) = compile(&text) {
                 let began = Instant::now();
                 let judged = expression.judge_facts(&facts);
                 prop_assert!(began.elapsed() < PATIENCE, "{text}: {:?}", began.elapsed());
-                prop_assert_ne!(judged, Err(crate::auth::policy::Failure::Panicked), "{}", text);
+                prop_assert_ne!(judged, Err(crate::auth::policy::EvaluationError::Panicked), "{}", text);
             }
         }
     }

@@ -5,14 +5,14 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use super::{Action, Classes, Policy, Refusal, Room, Rule};
+use super::{Action, Classes, Policy, PolicyRule, Refusal, Room};
 use crate::auth::claims::Claims;
 use crate::auth::token::{TokenError, Verifier};
 use crate::clock::now_ms;
 
 /// The parts that explain the decision about a token.
 #[derive(Clone, Copy)]
-pub struct Desk<'a> {
+pub struct PolicyExplainer<'a> {
     /// Verifies the token.
     pub verifier: &'a Verifier,
     /// The configured room classes.
@@ -23,7 +23,7 @@ pub struct Desk<'a> {
     pub revoked: &'a (dyn Fn(&Claims) -> bool + Sync),
 }
 
-impl fmt::Debug for Desk<'_> {
+impl fmt::Debug for PolicyExplainer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Desk({:?})", self.policy)
     }
@@ -32,7 +32,7 @@ impl fmt::Debug for Desk<'_> {
 /// A decision with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Explanation {
+pub struct PolicyExplanation {
     /// Whether the token permits a join of the room.
     pub allowed: bool,
     /// Why not: `token-expired`, `token-revoked`, `token-invalid`, `invalid-room`, `forbidden`, or `unavailable` when
@@ -60,26 +60,26 @@ pub struct Explanation {
     pub dev: bool,
 }
 
-impl Explanation {
+impl PolicyExplanation {
     fn for_denial(reason: &'static str, message: Option<String>) -> Self {
         Self { reason: Some(reason), message, ..Self::default() }
     }
 }
 
-impl Desk<'_> {
+impl PolicyExplainer<'_> {
     /// Explains whether the token permits a join of the room `key`, as if it were presented at this moment.
-    pub async fn explain(&self, token: &str, key: &str) -> Explanation {
+    pub async fn explain(&self, token: &str, key: &str) -> PolicyExplanation {
         let claims = match self.verifier.verify(token, now_ms()).await {
             Ok(claims) => claims,
-            Err(error) => return Explanation::for_denial(token_reason(&error), Some(error.to_string())),
+            Err(error) => return PolicyExplanation::for_denial(token_reason(&error), Some(error.to_string())),
         };
         // As at a CONNECT: a revoked token is refused before the room matters.
         if (self.revoked)(&claims) {
-            return Explanation::for_denial("token-revoked", None);
+            return PolicyExplanation::for_denial("token-revoked", None);
         }
         match self.classes.find_room(key) {
             Ok(room) => self.policy.explain(&claims, &room).await,
-            Err(error) => Explanation::for_denial("invalid-room", Some(error.to_string())),
+            Err(error) => PolicyExplanation::for_denial("invalid-room", Some(error.to_string())),
         }
     }
 }
@@ -102,8 +102,8 @@ fn token_reason(error: &TokenError) -> &'static str {
 }
 
 impl Policy {
-    async fn explain(&self, claims: &Claims, room: &Room) -> Explanation {
-        let Some(rule) = self.rule(room) else { return Explanation::for_denial("forbidden", None) };
+    async fn explain(&self, claims: &Claims, room: &Room) -> PolicyExplanation {
+        let Some(rule) = self.rule(room) else { return PolicyExplanation::for_denial("forbidden", None) };
         let mut explanation = self.explain_rule(claims, room, rule);
         // As at a join: the authorizer is asked only about what the rule allows, and never in dev mode.
         if explanation.allowed && rule.authorized && !self.open {
@@ -115,12 +115,12 @@ impl Policy {
         explanation
     }
 
-    fn explain_rule(&self, claims: &Claims, room: &Room, rule: &Rule) -> Explanation {
+    fn explain_rule(&self, claims: &Claims, room: &Room, rule: &PolicyRule) -> PolicyExplanation {
         let facts = self.facts(claims, Some((rule, room)));
         let judged = rule.join.judge_facts(&facts);
         // Judged in dev mode as well, so that the rule can be tested there.
         let allowed = self.open || judged == Ok(true);
-        Explanation {
+        PolicyExplanation {
             allowed,
             reason: (!allowed).then_some(Refusal::Forbidden.code()),
             class: Some(rule.class.to_string()),

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::cost;
 use super::names::{Claimed, Names};
-use super::values::{self, ENVIRONMENT, TooLarge};
+use super::values::{self, ClaimsTooLarge, ENVIRONMENT};
 use crate::auth::claims::Claims;
 
 /// Bytes of a condition's text.
@@ -25,7 +25,7 @@ const PARSER_STACK: usize = 32 * 1024 * 1024;
 
 /// The subject of a condition: the rooms of one form, or a user in general.
 #[derive(Clone, Copy, Debug)]
-pub enum Subject<'a> {
+pub enum RuleSubject<'a> {
     /// `room` has the form's parts, and `key` is the room's key.
     Room(&'a Form),
     /// Neither `room` nor `key` is available.
@@ -34,7 +34,7 @@ pub enum Subject<'a> {
 
 /// The inputs of an evaluation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts<'a> {
+pub(super) struct PolicyInput<'a> {
     pub(super) claims: &'a Claims,
     /// The form whose parts are `room`, and the key.
     pub(super) room: Option<(&'a Form, &'a str)>,
@@ -46,9 +46,9 @@ pub(super) struct Facts<'a> {
 
 /// A checked condition. Cheap to clone; equal by its text.
 #[derive(Clone)]
-pub struct Expression(Arc<Compiled>);
+pub struct Expression(Arc<CompiledRule>);
 
-struct Compiled {
+struct CompiledRule {
     /// For messages and comparison.
     text: String,
     program: Program,
@@ -100,10 +100,10 @@ pub enum ExpressionError {
 
 /// Why a condition gave neither true nor false. Each of these denies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum EvaluationError {
     /// A claim that it names is too large.
     #[error("the claims are too large to be judged: {0}")]
-    TooLarge(#[from] TooLarge),
+    TooLarge(#[from] ClaimsTooLarge),
     /// CEL reports an error, such as a missing claim.
     #[error("{0}")]
     Evaluation(String),
@@ -115,7 +115,7 @@ pub enum Failure {
     Panicked,
 }
 
-impl Failure {
+impl EvaluationError {
     /// The failure's name in metrics.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -133,7 +133,7 @@ impl Expression {
     ///
     /// # Errors
     /// When it is not CEL, uses an unknown name, or might take too long.
-    pub fn compile(text: &str, subject: Subject<'_>) -> Result<Self, ExpressionError> {
+    pub fn compile(text: &str, subject: RuleSubject<'_>) -> Result<Self, ExpressionError> {
         if text.len() > TEXT_BYTES {
             return Err(ExpressionError::TooLong);
         }
@@ -155,20 +155,20 @@ impl Expression {
     }
 
     /// Whether it is true for these inputs.
-    pub(super) fn judge_facts(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
+    pub(super) fn judge_facts(&self, facts: &PolicyInput<'_>) -> Result<bool, EvaluationError> {
         // A panic in the library must deny this one question and not end the task.
-        catch_unwind(AssertUnwindSafe(|| self.evaluate(facts))).unwrap_or(Err(Failure::Panicked))
+        catch_unwind(AssertUnwindSafe(|| self.evaluate(facts))).unwrap_or(Err(EvaluationError::Panicked))
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Result<bool, Failure> {
+    fn evaluate(&self, facts: &PolicyInput<'_>) -> Result<bool, EvaluationError> {
         let context = self.context(facts)?;
         let value = Value::resolve_val(self.0.program.expression(), &context);
-        let value = value.map_err(|error| Failure::Evaluation(shorten_message(&error.to_string())))?;
-        value.downcast_ref::<CelBool>().map(|truth| *truth.inner()).ok_or(Failure::NoBool)
+        let value = value.map_err(|error| EvaluationError::Evaluation(shorten_message(&error.to_string())))?;
+        value.downcast_ref::<CelBool>().map(|truth| *truth.inner()).ok_or(EvaluationError::NoBool)
     }
 
     /// The variables that the condition names, and no others: converting claims is the larger part of an evaluation.
-    fn context<'v>(&self, facts: &Facts<'v>) -> Result<Context<'v, 'v>, Failure> {
+    fn context<'v>(&self, facts: &PolicyInput<'v>) -> Result<Context<'v, 'v>, EvaluationError> {
         let names = &self.0.names;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         let mut add = |name: &str, value: Box<dyn Val + 'v>| context.add_variable_as_val(name, value);
@@ -196,7 +196,7 @@ impl Expression {
         Ok(context)
     }
 
-    fn claims<'v>(&self, facts: &Facts<'v>) -> Result<Option<CelMap<'v>>, TooLarge> {
+    fn claims<'v>(&self, facts: &PolicyInput<'v>) -> Result<Option<CelMap<'v>>, ClaimsTooLarge> {
         let all = &facts.claims.all;
         match &self.0.names.claims {
             Claimed::None => Ok(None),
@@ -209,7 +209,7 @@ impl Expression {
     }
 
     /// The inputs for an explanation: the named claims that the token has, and the values derived from them.
-    pub(super) fn describe_inputs(&self, facts: &Facts<'_>) -> Map<String, Json> {
+    pub(super) fn describe_inputs(&self, facts: &PolicyInput<'_>) -> Map<String, Json> {
         let names = &self.0.names;
         // These variables are computed from claims that the rule does not name itself.
         let derived: &[&str] = match (names.uses_variable("staff"), names.uses_variable("agent")) {
@@ -239,11 +239,11 @@ impl Expression {
     }
 }
 
-fn compile_condition(text: &str, subject: Subject<'_>) -> Result<Expression, ExpressionError> {
+fn compile_condition(text: &str, subject: RuleSubject<'_>) -> Result<Expression, ExpressionError> {
     let program = ENVIRONMENT.compile(text).map_err(|errors| syntax(&errors))?;
     let names = Names::read(program.expression(), subject)?;
     cost::check_cost(program.expression())?;
-    Ok(Expression(Arc::new(Compiled { text: text.to_owned(), program, names })))
+    Ok(Expression(Arc::new(CompiledRule { text: text.to_owned(), program, names })))
 }
 
 fn syntax(errors: &cel::ParseErrors) -> ExpressionError {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 
-use super::expression::{ExpressionError, Subject};
+use super::expression::{ExpressionError, RuleSubject};
 
 /// The deepest nesting of a parsed condition. The evaluation recurses, and a level takes up to 40 KiB of a worker's 2
 /// MiB of stack in a build without optimization. Chains of `&&` and `||` are not nested.
@@ -62,13 +62,13 @@ pub(super) struct Names {
 
 impl Names {
     /// Collects and checks the names of a condition.
-    pub(super) fn read(expression: &IdedExpr, subject: Subject<'_>) -> Result<Self, ExpressionError> {
+    pub(super) fn read(expression: &IdedExpr, subject: RuleSubject<'_>) -> Result<Self, ExpressionError> {
         // Such a text is most likely a forgotten comparison; it would deny everybody.
         if matches!(&expression.expr, Expr::Literal(literal) if !matches!(literal, LiteralValue::Boolean(_))) {
             return Err(ExpressionError::NoCondition);
         }
         let names = Self { claims: Claimed::None, variables: BTreeSet::new() };
-        let mut reader = Reader { names, subject, bound: Vec::new() };
+        let mut reader = NameReader { names, subject, bound: Vec::new() };
         reader.read(expression, 0)?;
         Ok(reader.names)
     }
@@ -86,17 +86,17 @@ impl Names {
     }
 }
 
-struct Reader<'a> {
+struct NameReader<'a> {
     names: Names,
-    subject: Subject<'a>,
+    subject: RuleSubject<'a>,
     /// The variables of the enclosing loops.
     bound: Vec<&'a str>,
 }
 
-type Read = Result<(), ExpressionError>;
+type NameResult = Result<(), ExpressionError>;
 
-impl<'a> Reader<'a> {
-    fn read(&mut self, node: &'a IdedExpr, depth: usize) -> Read {
+impl<'a> NameReader<'a> {
+    fn read(&mut self, node: &'a IdedExpr, depth: usize) -> NameResult {
         // Checked on the way down, since this function recurses as the evaluation does.
         if depth > DEPTH {
             return Err(ExpressionError::TooDeep);
@@ -121,14 +121,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn variable(&mut self, name: &str) -> Read {
+    fn variable(&mut self, name: &str) -> NameResult {
         // A loop's variable hides nothing, as `comprehension` refuses taken names.
         if self.bound.contains(&name) {
             return Ok(());
         }
         let known = VARIABLES.iter().find(|known| **known == name);
         let of_rooms = ["room", "key"].contains(&name);
-        let known = known.filter(|_| !of_rooms || matches!(self.subject, Subject::Room(_)));
+        let known = known.filter(|_| !of_rooms || matches!(self.subject, RuleSubject::Room(_)));
         let known = known.ok_or_else(|| ExpressionError::Unknown(name.to_owned()))?;
         // Not followed by a field: any claim may be looked at.
         if *known == "claims" {
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn select(&mut self, select: &'a SelectExpr, depth: usize) -> Read {
+    fn select(&mut self, select: &'a SelectExpr, depth: usize) -> NameResult {
         let of = if let Expr::Ident(name) = &select.operand.expr { name } else { "" };
         // A single claim by name, so that the others need no conversion.
         if of == "claims" {
@@ -151,8 +151,8 @@ impl<'a> Reader<'a> {
 
     /// Checks a part of the room. A part that occurs twice would have the value of the last one, which no operator
     /// should have to know.
-    fn check_part(&self, name: &str) -> Read {
-        let Subject::Room(form) = self.subject else { return Ok(()) };
+    fn check_part(&self, name: &str) -> NameResult {
+        let RuleSubject::Room(form) = self.subject else { return Ok(()) };
         let key = form.to_string();
         match form.ids_of(&key).filter(|(part, _)| *part == name).count() {
             1 => Ok(()),
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn call(&mut self, call: &'a CallExpr, depth: usize) -> Read {
+    fn call(&mut self, call: &'a CallExpr, depth: usize) -> NameResult {
         let (name, count) = (call.func_name.as_str(), call.args.len());
         // A closed list: a function of the library that is not here has no known cost.
         let known = match &call.target {
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         call.args.iter().try_for_each(|argument| self.read(argument, depth + 1))
     }
 
-    fn comprehension(&mut self, comprehension: &'a ComprehensionExpr, depth: usize) -> Read {
+    fn comprehension(&mut self, comprehension: &'a ComprehensionExpr, depth: usize) -> NameResult {
         let variables = [comprehension.iter_var.as_str(), comprehension.accu_var.as_str()];
         // Macros would otherwise shadow `claims` and the like, and the collected names would be wrong.
         if let Some(taken) = variables.iter().find(|name| VARIABLES.contains(name)) {

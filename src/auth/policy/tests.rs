@@ -17,8 +17,8 @@ fn classes() -> Classes {
 
 fn policy(staff_roles: &[&str]) -> Policy {
     let rules =
-        classes().all_classes().iter().map(|class| Rule::default_of(&class.form).expect("it compiles")).collect();
-    let locate = Expression::compile(defaults::UPDATE_LOCATION, Subject::User).expect("it compiles");
+        classes().all_classes().iter().map(|class| PolicyRule::default_of(&class.form).expect("it compiles")).collect();
+    let locate = Expression::compile(defaults::UPDATE_LOCATION, RuleSubject::User).expect("it compiles");
     Policy::new(rules, locate, staff_roles.iter().map(ToString::to_string).collect())
 }
 
@@ -59,17 +59,23 @@ fn check(who: Value, allowed: &[&str]) {
 }
 
 /// Judges one condition of one's own on `store:7:orders`.
-fn judge(text: &str, who: Value) -> Result<bool, Failure> {
+fn judge(text: &str, who: Value) -> Result<bool, EvaluationError> {
     let form: Form = "store:{storeId}:orders".parse().expect("a form");
-    let expression = Expression::compile(text, Subject::Room(&form)).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let expression =
+        Expression::compile(text, RuleSubject::Room(&form)).unwrap_or_else(|error| panic!("{text}: {error}"));
     let claims = claims(who);
-    expression.judge_facts(&Facts { claims: &claims, room: Some((&form, "store:7:orders")), staff: false, now_s: 1000 })
+    expression.judge_facts(&PolicyInput {
+        claims: &claims,
+        room: Some((&form, "store:7:orders")),
+        staff: false,
+        now_s: 1000,
+    })
 }
 
 #[track_caller]
 fn refuses(text: &str, expected: &str) {
     let form: Form = "store:{storeId}:orders".parse().expect("a form");
-    let error = Expression::compile(text, Subject::Room(&form)).expect_err(text).to_string();
+    let error = Expression::compile(text, RuleSubject::Room(&form)).expect_err(text).to_string();
     assert!(error.contains(expected), "{text}: {error}");
 }
 
@@ -143,7 +149,7 @@ fn a_location_is_reported_by_agents_and_whoever_the_condition_names() {
     let driver = claims(json!({"sub": "x", "role": "driver"}));
     let defaults = policy(&["admin"]);
     assert!(defaults.may_locate(&agent) && !defaults.may_locate(&driver));
-    let locate = Expression::compile("claims.role in ['agent', 'driver']", Subject::User).expect("it compiles");
+    let locate = Expression::compile("claims.role in ['agent', 'driver']", RuleSubject::User).expect("it compiles");
     let own = Policy::new(Vec::new(), locate, Vec::new());
     assert!(own.may_locate(&agent) && own.may_locate(&driver));
     assert!(!own.may_locate(&claims(json!({"sub": "x"}))), "a claim that is missing denies");
@@ -193,7 +199,7 @@ fn what_cannot_be_judged_is_no_yes() {
         "claims[room.storeId] == 1",
     ] {
         let judged = judge(text, json!({"sub": "u"}));
-        assert!(matches!(judged, Err(Failure::Evaluation(_) | Failure::NoBool)), "{text}: {judged:?}");
+        assert!(matches!(judged, Err(EvaluationError::Evaluation(_) | EvaluationError::NoBool)), "{text}: {judged:?}");
     }
 }
 
@@ -207,7 +213,7 @@ fn claims_that_mean_harm_are_denied_where_a_rule_looks_at_them() {
         let who = json!({"sub": "u", "evil": evil});
         for text in ["has(claims.evil)", "claims.evil != 1", "claims.all(name, true)", "!('evil' in claims)"] {
             let judged = judge(text, who.clone());
-            assert!(matches!(judged, Err(Failure::TooLarge(_))), "{text}: {judged:?}");
+            assert!(matches!(judged, Err(EvaluationError::TooLarge(_))), "{text}: {judged:?}");
         }
         assert_eq!(judge("claims.sub == 'u'", who), Ok(true), "what no rule names does no harm");
     }
@@ -254,7 +260,7 @@ fn a_text_that_is_nested_deeply_is_refused_and_nothing_else_happens() {
         format!("true{}", "?true:true".repeat(180)),
         format!("claims.a{} == 1", ".size()".repeat(250)),
     ] {
-        let error = Expression::compile(&text, Subject::User).expect_err(&text);
+        let error = Expression::compile(&text, RuleSubject::User).expect_err(&text);
         assert!(matches!(error, ExpressionError::TooDeep | ExpressionError::Syntax { .. }), "{error}: {}", &text[..40]);
     }
 }
@@ -262,18 +268,18 @@ fn a_text_that_is_nested_deeply_is_refused_and_nothing_else_happens() {
 #[test]
 fn a_part_that_a_form_has_twice_cannot_be_named() {
     let form: Form = "pair:{id}:{id}".parse().expect("a form");
-    let error = Expression::compile("room.id == claims.sub", Subject::Room(&form)).expect_err("twice");
+    let error = Expression::compile("room.id == claims.sub", RuleSubject::Room(&form)).expect_err("twice");
     assert_eq!(error, ExpressionError::Part("id".to_owned()));
-    Expression::compile("key == claims.pair", Subject::Room(&form)).expect("the key is the key");
+    Expression::compile("key == claims.pair", RuleSubject::Room(&form)).expect("the key is the key");
 }
 
 #[test]
 fn a_key_called_key_or_now_is_a_part_and_nothing_else() {
     let form: Form = "safe:{key}:{now}".parse().expect("a form");
     let text = "room.key == 'a' && room.now == 'b' && key == 'safe:a:b' && now == 5";
-    let expression = Expression::compile(text, Subject::Room(&form)).expect("it compiles");
+    let expression = Expression::compile(text, RuleSubject::Room(&form)).expect("it compiles");
     let claims = claims(json!({"sub": "u"}));
-    let facts = Facts { claims: &claims, room: Some((&form, "safe:a:b")), staff: false, now_s: 5 };
+    let facts = PolicyInput { claims: &claims, room: Some((&form, "safe:a:b")), staff: false, now_s: 5 };
     assert_eq!(expression.judge_facts(&facts), Ok(true));
 }
 
@@ -289,9 +295,10 @@ fn what_compiles_is_judged_on_a_small_stack() {
         |n| format!("claims.a.all(x, claims.a.all(y, {}x == y{})) || true", "!(".repeat(n), ")".repeat(n)),
     ];
     let claims = claims(json!({"sub": "u", "a": [[[[1]]]]}));
-    let facts = Facts { claims: &claims, room: None, staff: false, now_s: 5 };
+    let facts = PolicyInput { claims: &claims, room: None, staff: false, now_s: 5 };
     for shape in shapes {
-        let compiled = (1..64).rev().find_map(|n| Expression::compile(&shape(n), Subject::User).ok().map(|e| (n, e)));
+        let compiled =
+            (1..64).rev().find_map(|n| Expression::compile(&shape(n), RuleSubject::User).ok().map(|e| (n, e)));
         let (depth, expression) = compiled.expect("something of that shape compiles");
         assert!(depth >= 3, "{depth}: {}", shape(1));
         let judged = std::thread::scope(|scope| {

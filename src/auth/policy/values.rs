@@ -32,7 +32,7 @@ pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 
 /// The claims are too many, too large or too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TooLarge {
+pub enum ClaimsTooLarge {
     /// More than 1024 values.
     #[error("more than {VALUES} values")]
     Values,
@@ -48,26 +48,26 @@ pub enum TooLarge {
 }
 
 /// The remaining allowance while claims are converted.
-struct Budget {
+struct ClaimBudget {
     values: usize,
     text: usize,
 }
 
 /// A CEL object of these members.
-pub(super) fn map<'v>(members: impl Iterator<Item = (&'v String, &'v Json)>) -> Result<CelMap<'v>, TooLarge> {
-    object(members, 0, &mut Budget { values: VALUES, text: TEXT_BYTES })
+pub(super) fn map<'v>(members: impl Iterator<Item = (&'v String, &'v Json)>) -> Result<CelMap<'v>, ClaimsTooLarge> {
+    object(members, 0, &mut ClaimBudget { values: VALUES, text: TEXT_BYTES })
 }
 
 fn object<'v>(
     members: impl Iterator<Item = (&'v String, &'v Json)>,
     depth: usize,
-    left: &mut Budget,
-) -> Result<CelMap<'v>, TooLarge> {
+    left: &mut ClaimBudget,
+) -> Result<CelMap<'v>, ClaimsTooLarge> {
     let mut map: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = HashMap::new();
     for (name, member) in members {
         // Checked before the insert, so that a huge object is never built.
         if map.len() == ITEMS {
-            return Err(TooLarge::Items);
+            return Err(ClaimsTooLarge::Items);
         }
         left.text(name)?;
         map.insert(CelMapKey::from(name.as_str()), value(member, depth + 1, left)?);
@@ -75,19 +75,19 @@ fn object<'v>(
     Ok(CelMap::from(map))
 }
 
-fn list<'v>(items: &'v [Json], depth: usize, left: &mut Budget) -> Result<CelList<'v>, TooLarge> {
+fn list<'v>(items: &'v [Json], depth: usize, left: &mut ClaimBudget) -> Result<CelList<'v>, ClaimsTooLarge> {
     if items.len() > ITEMS {
-        return Err(TooLarge::Items);
+        return Err(ClaimsTooLarge::Items);
     }
     let items: Result<Vec<_>, _> = items.iter().map(|item| value(item, depth + 1, left)).collect();
     Ok(CelList::from(items?))
 }
 
-fn value<'v>(json: &'v Json, depth: usize, left: &mut Budget) -> Result<Box<dyn Val + 'v>, TooLarge> {
+fn value<'v>(json: &'v Json, depth: usize, left: &mut ClaimBudget) -> Result<Box<dyn Val + 'v>, ClaimsTooLarge> {
     if depth > DEPTH {
-        return Err(TooLarge::Depth);
+        return Err(ClaimsTooLarge::Depth);
     }
-    left.values = left.values.checked_sub(1).ok_or(TooLarge::Values)?;
+    left.values = left.values.checked_sub(1).ok_or(ClaimsTooLarge::Values)?;
     Ok(match json {
         Json::Null => Box::new(CelNull),
         Json::Bool(truth) => Box::new(CelBool::from(*truth)),
@@ -110,9 +110,9 @@ fn convert_number(number: &Number) -> Box<dyn Val> {
     }
 }
 
-impl Budget {
-    fn text(&mut self, text: &str) -> Result<(), TooLarge> {
-        self.text = self.text.checked_sub(text.len()).ok_or(TooLarge::Text)?;
+impl ClaimBudget {
+    fn text(&mut self, text: &str) -> Result<(), ClaimsTooLarge> {
+        self.text = self.text.checked_sub(text.len()).ok_or(ClaimsTooLarge::Text)?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{TokenError, TokenRules, Verifier};
 use crate::auth::claims::Claims;
-use crate::auth::keys::Key;
+use crate::auth::keys::VerifyingKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -24,7 +24,7 @@ fn verify(token: &str) -> Result<Claims, TokenError> {
 }
 
 fn with(rules: TokenRules, token: &str) -> Result<Claims, TokenError> {
-    let verifier = Verifier::new(rules, vec![Key::secret(SECRET)], None);
+    let verifier = Verifier::new(rules, vec![VerifyingKey::secret(SECRET)], None);
     verifier.verify(token, NOW_S * 1000).now_or_never().expect("no key is waited for")
 }
 
@@ -368,10 +368,10 @@ fn eight_kibibytes_are_the_most() {
 fn any_of_several_secrets_will_do_and_none_will_not() {
     let token = raw(HEADER, &good().to_string());
     let rules = TokenRules { max_ttl: Duration::from_hours(1), ..TokenRules::default() };
-    let other = || Key::secret(b"another-secret-of-more-than-32-bytes--");
+    let other = || VerifyingKey::secret(b"another-secret-of-more-than-32-bytes--");
     for (keys, expected) in [
-        (vec![other(), Key::secret(SECRET)], "good"),
-        (vec![Key::secret(SECRET), other()], "good"),
+        (vec![other(), VerifyingKey::secret(SECRET)], "good"),
+        (vec![VerifyingKey::secret(SECRET), other()], "good"),
         (vec![other(), other()], "bad-signature"),
         (vec![], "algorithm"),
     ] {

@@ -12,7 +12,7 @@ use super::{TokenError, object};
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// A token of three parts.
-pub struct Shown<'a> {
+pub struct UnverifiedToken<'a> {
     /// Header and payload as they were signed.
     message: &'a str,
     payload: &'a str,
@@ -22,13 +22,13 @@ pub struct Shown<'a> {
     key_id: Option<String>,
 }
 
-impl std::fmt::Debug for Shown<'_> {
+impl std::fmt::Debug for UnverifiedToken<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shown({:?})", self.algorithm)
     }
 }
 
-impl<'a> Shown<'a> {
+impl<'a> UnverifiedToken<'a> {
     /// Splits a token and parses its header.
     ///
     /// # Errors

@@ -9,9 +9,9 @@ use hallway_rooms::offset::Offset;
 
 /// By the hash of the key.
 #[derive(Default)]
-pub(super) struct Newest(HashMap<u64, (Offset, Entry)>);
+pub(super) struct LatestByKey(HashMap<u64, (Offset, Entry)>);
 
-impl Newest {
+impl LatestByKey {
     /// The stamp of an event of `key`; none if the event is the last one already.
     pub(super) fn next_stamp(&self, key: &str, id: &EventId, now_ms: u64) -> Option<Stamp> {
         let mut hasher = DefaultHasher::new();

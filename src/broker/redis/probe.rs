@@ -8,13 +8,13 @@ use ::redis::{RedisError, cmd};
 use tokio::time::Instant;
 
 use super::{BrokerSettings, RedisBroker, marks, rights};
-use crate::broker::event_channel::FeedSender;
+use crate::broker::event_channel::EventSender;
 use crate::link::remedy;
 use crate::redis::checks::Check;
 
 /// State of the probe between two runs.
 #[derive(Default)]
-struct Memory {
+struct ProbeMemory {
     /// Whether the function has been found or loaded.
     loaded: bool,
     /// Whether another node's settings have been reported.
@@ -25,10 +25,10 @@ struct Memory {
     noted: Option<Instant>,
 }
 
-pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: FeedSender) {
+pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: EventSender) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut memory, mut seen) = (Memory::default(), (0, 0));
+    let (mut memory, mut seen) = (ProbeMemory::default(), (0, 0));
     loop {
         tokio::select! {
             _ = turns.tick() => {}
@@ -41,7 +41,7 @@ pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings
     }
 }
 
-async fn probe_once(broker: &RedisBroker, settings: &BrokerSettings, feed: &FeedSender, memory: &mut Memory) {
+async fn probe_once(broker: &RedisBroker, settings: &BrokerSettings, feed: &EventSender, memory: &mut ProbeMemory) {
     let breaks = broker.links.commands.breaks();
     // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
     // The first connection is no break.
@@ -77,7 +77,11 @@ pub(super) async fn prepare_redis(broker: &RedisBroker) -> Result<(), RedisError
 }
 
 /// Checks the mode, the birth, the function, the rights and the eviction policy.
-async fn check_redis(broker: &RedisBroker, settings: &BrokerSettings, memory: &mut Memory) -> Result<(), RedisError> {
+async fn check_redis(
+    broker: &RedisBroker,
+    settings: &BrokerSettings,
+    memory: &mut ProbeMemory,
+) -> Result<(), RedisError> {
     let mode = broker.links.commands.is_cluster().then(|| remedy::cluster_remedy().to_owned());
     broker.checks.set_outcome(Check::Mode, mode);
     // Before the function: an event stored without a birth could not prove its history complete.

@@ -3,7 +3,7 @@
 use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value};
 use hallway_rooms::class::Delivery;
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::{self, Entry, Keep};
+use hallway_rooms::entry::{self, Entry, Retained};
 use hallway_rooms::key::Room;
 
 use super::{RedisBroker, function, publish_message, unavailable};
@@ -31,7 +31,7 @@ const NOT_THE_EVENT: [&str; 16] = [
 ];
 
 /// A room, its offset (empty where nothing is stored) and whether the id was known there.
-type Place = (String, String, i64);
+type PublishedPlace = (String, String, i64);
 
 pub(super) async fn publish(broker: &RedisBroker, event: Publication) -> Result<Vec<Placed>, PublishError> {
     broker.is_no_cluster()?;
@@ -76,7 +76,7 @@ pub(super) fn publish_command(broker: &RedisBroker, event: &Publication) -> Cmd 
 pub(super) fn parse_placed(event: &Publication, reply: Value) -> Result<Vec<Placed>, RedisError> {
     let reply: Vec<Value> = from_redis_value(reply)?;
     let place = |(room, place): (&Room, Value)| {
-        let (_, offset, duplicate): Place = from_redis_value(place)?;
+        let (_, offset, duplicate): PublishedPlace = from_redis_value(place)?;
         Ok(Placed { room: room.clone(), offset: offset.parse().ok(), duplicate: duplicate == 1 })
     };
     // The reply begins with the event's id.
@@ -106,7 +106,7 @@ pub(super) fn unstored_message(event: &Publication) -> Vec<u8> {
     let stamped = Draft::parse(&event.text).ok().and_then(|draft| draft.timestamp);
     let now = now_ms();
     let Publication { rooms, text, id, requires_ack, .. } = event.clone();
-    let places = rooms.into_iter().map(|room| entry::Place { room, keep: Keep::Nothing }).collect();
+    let places = rooms.into_iter().map(|room| entry::RoomPlace { room, keep: Retained::Nothing }).collect();
     let timestamp = stamped.unwrap_or(now).min(now);
     Entry { id, timestamp, requires_ack, places, earlier: Vec::new(), text }.encode()
 }

@@ -15,7 +15,7 @@ const PORTION: usize = 128;
 /// Bytes of one batch, unless a single event is larger.
 const PORTION_BYTES: usize = 1024 * 1024;
 
-type Reply = Result<Value, RedisError>;
+type PublishReply = Result<Value, RedisError>;
 
 pub(super) async fn publish_all(broker: &RedisBroker, events: &[Publication]) -> Result<Outcomes, Unavailable> {
     broker.is_no_cluster()?;
@@ -39,9 +39,9 @@ fn batch_length(events: &[Publication]) -> usize {
     sizes.take_while(|sum| *sum <= PORTION_BYTES).count().max(1)
 }
 
-async fn send_batch(broker: &RedisBroker, events: &[Publication]) -> Result<Vec<Reply>, RedisError> {
+async fn send_batch(broker: &RedisBroker, events: &[Publication]) -> Result<Vec<PublishReply>, RedisError> {
     let transaction = build_transaction(broker, events);
-    let replies: Vec<Reply> = transaction.query_async(&mut broker.command_link()).await?;
+    let replies: Vec<PublishReply> = transaction.query_async(&mut broker.command_link()).await?;
     // The function is absent for all calls of a transaction or for none.
     if !replies.iter().any(|reply| reply.as_ref().is_err_and(function::is_absent)) {
         return Ok(replies);
@@ -68,7 +68,7 @@ fn build_transaction(broker: &RedisBroker, events: &[Publication]) -> Pipeline {
     pipe
 }
 
-fn judge_replies(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes, Unavailable> {
+fn judge_replies(events: &[Publication], replies: Vec<PublishReply>) -> Result<Outcomes, Unavailable> {
     let mut replies = replies.into_iter();
     let outcomes = events.iter().map(|event| match event_outcome(event, &mut replies) {
         // An outage in one outcome makes the whole batch uncertain, so it is reported for all.
@@ -79,7 +79,10 @@ fn judge_replies(events: &[Publication], replies: Vec<Reply>) -> Result<Outcomes
 }
 
 /// Takes as many replies as the event has commands.
-fn event_outcome(event: &Publication, replies: &mut impl Iterator<Item = Reply>) -> Result<Vec<Placed>, PublishError> {
+fn event_outcome(
+    event: &Publication,
+    replies: &mut impl Iterator<Item = PublishReply>,
+) -> Result<Vec<Placed>, PublishError> {
     let mut next = || replies.next().ok_or_else(|| Unavailable("a transaction was not answered in full".to_owned()));
     if !is_plain(event) {
         return next()?.and_then(|reply| parse_placed(event, reply)).map_err(|error| to_publish_error(&error));

@@ -13,12 +13,12 @@ use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::subscriptions::Request;
+use super::subscriptions::SubscriptionRequest;
 use super::{RedisBroker, canary, plain, probe};
-use crate::broker::Feed;
-use crate::broker::event_channel::FeedSender;
+use crate::broker::ChannelEvent;
+use crate::broker::event_channel::EventSender;
 use crate::clock::now_ms;
-use crate::link::machine::Machine;
+use crate::link::machine::LinkMachine;
 use crate::link::remedy;
 use crate::logs;
 use crate::metrics as names;
@@ -28,17 +28,17 @@ use crate::redis::{Dispatcher, RedisSettings};
 /// This link's name in metrics and logs.
 pub(super) const NAME: &str = "pubsub";
 
-type Connection = (PubSubSink, PubSubStream);
+type PubSubConnection = (PubSubSink, PubSubStream);
 
 /// Keeps a connection for ever.
 pub(super) async fn run_connection(
     broker: Arc<RedisBroker>,
     settings: RedisSettings,
     dispatcher: Dispatcher,
-    feed: FeedSender,
+    feed: EventSender,
 ) {
     let Some(mut requests) = broker.subscriptions.take_requests() else { return };
-    let mut machine = Machine::new(Instant::now());
+    let mut machine = LinkMachine::new(Instant::now());
     let up = gauge!(names::LINK_UP, "link" => NAME);
     up.set(0.0);
     loop {
@@ -78,7 +78,7 @@ pub(super) async fn run_connection(
 
 /// Waits for the next attempt, or for a fresh probe connection, which is a reason to try at once. Without a probe
 /// connection an attempt is useless, because the canary needs it.
-async fn wait_for_attempt(broker: &RedisBroker, machine: &mut Machine) {
+async fn wait_for_attempt(broker: &RedisBroker, machine: &mut LinkMachine) {
     let known = broker.links.probe.generation();
     let due = machine.attempt_due().unwrap_or_else(Instant::now);
     tokio::select! {
@@ -93,7 +93,7 @@ async fn connect_and_prepare(
     broker: &RedisBroker,
     settings: &RedisSettings,
     dispatcher: &Dispatcher,
-) -> Result<Connection, String> {
+) -> Result<PubSubConnection, String> {
     let prepared = async {
         let prepared = probe::prepare_redis(broker).await;
         prepared.map_err(|error| remedy::describe_problem("commands", &error))
@@ -109,7 +109,7 @@ async fn connect_subscribed(
     broker: &RedisBroker,
     settings: &RedisSettings,
     dispatcher: &Dispatcher,
-) -> Result<Connection, String> {
+) -> Result<PubSubConnection, String> {
     let describe = |error: RedisError| remedy::describe_problem("pub/sub", &error);
     let connecting = async {
         let (sink, stream) = settings.client.get_async_pubsub().await?.split();
@@ -134,8 +134,8 @@ async fn connect_subscribed(
 /// Serves a connection until it fails, and returns the reason.
 async fn serve_until_broken(
     broker: &RedisBroker,
-    (mut sink, mut stream): Connection,
-    requests: &mut mpsc::Receiver<Request>,
+    (mut sink, mut stream): PubSubConnection,
+    requests: &mut mpsc::Receiver<SubscriptionRequest>,
     (settings, dispatcher): (&RedisSettings, &Dispatcher),
 ) -> String {
     let hear = async {
@@ -154,7 +154,7 @@ async fn serve_until_broken(
 
 /// Registers the broker's handlers: messages of rooms go to the event channel, and its own canaries prove the
 /// connection.
-pub(super) fn register(broker: &Arc<RedisBroker>, feed: FeedSender, dispatcher: &mut Dispatcher) {
+pub(super) fn register(broker: &Arc<RedisBroker>, feed: EventSender, dispatcher: &mut Dispatcher) {
     let rooms = broker.clone();
     dispatcher.on_rooms(move |room, payload| dispatch_message(&rooms, room, payload, &feed));
     let canaries = broker.clone();
@@ -168,11 +168,11 @@ pub(super) fn register(broker: &Arc<RedisBroker>, feed: FeedSender, dispatcher: 
 }
 
 /// Handles a message of a room's channel. The function's own begin with a version; anything else is a plain event.
-fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], feed: &FeedSender) {
+fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], feed: &EventSender) {
     // This node does not know the form of the key: a node with another configuration subscribes to it.
     let Ok(room) = broker.classes.find_room(key) else { return };
     match parse_message(broker, room, payload) {
-        Ok(entry) => feed.send_or_drop(Feed::Entry(entry)),
+        Ok(entry) => feed.send_or_drop(ChannelEvent::Entry(entry)),
         // A foreign publisher may send anything: counted each time, logged at intervals.
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, RedisError, Value, cmd, from_redis_value, pipe};
-use hallway_rooms::entry::{Entry, Link};
-use hallway_rooms::history::{Facts, From, Twice};
+use hallway_rooms::entry::{ChainLink, Entry};
+use hallway_rooms::history::{RepeatedTime, RoomFacts, Start};
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::{PAGE_BYTES, QUIET_HEAD_MS};
 use hallway_rooms::offset::Offset;
@@ -15,32 +15,32 @@ use crate::broker::History;
 use crate::link;
 use crate::logs;
 
-type Stored = (String, Option<Vec<u8>>);
+type StoredRow = (String, Option<Vec<u8>>);
 /// Last offset, birth, memory, clock, the function's memory, time, whether more follow, entries.
-type Answer = (Option<String>, Option<String>, Option<String>, Option<String>, u64, (u64, u64), u8, Vec<Stored>);
+type ReadAnswer = (Option<String>, Option<String>, Option<String>, Option<String>, u64, (u64, u64), u8, Vec<StoredRow>);
 
 /// The greatest of all offsets, which nothing follows. Redis does not accept it as a start.
 const END: Offset = Offset { ms: u64::MAX, n: u64::MAX };
 
 /// A part of a room's history, with the room's facts as of the same instant.
 #[derive(Clone, Debug)]
-pub(super) struct Page {
+pub(super) struct RedisPage {
     /// The room's facts.
-    pub(super) facts: Facts,
+    pub(super) facts: RoomFacts,
     /// The valid entries, oldest first.
     pub(super) entries: Vec<Entry>,
     /// Whether more entries follow.
     pub(super) has_more: bool,
 }
 
-impl Page {
+impl RedisPage {
     /// The part of the page that follows `from`, which must lie at the page's start or after it.
-    pub(super) fn to_history(&self, room: &Room, from: From, limit: usize) -> History {
+    pub(super) fn to_history(&self, room: &Room, from: Start, limit: usize) -> History {
         let wanted = |entry: &&Entry| entry.link_in(room).is_none_or(|link| from.includes_offset(link.offset));
         let mut entries: Vec<Entry> = self.entries.iter().filter(wanted).cloned().collect();
         let has_more = self.has_more || entries.len() > limit;
         entries.truncate(limit);
-        let links: Vec<Link> = entries.iter().filter_map(|entry| entry.link_in(room)).collect();
+        let links: Vec<ChainLink> = entries.iter().filter_map(|entry| entry.link_in(room)).collect();
         // An entry of this room that names no offset in it replaced one that cannot be returned, so the history has a
         // gap.
         let complete = links.len() == entries.len() && self.facts.complete(from, &links, has_more);
@@ -48,8 +48,12 @@ impl Page {
     }
 }
 
-pub(super) async fn read_facts(broker: &RedisBroker, link: &mut link::Link, room: &Room) -> Result<Facts, RedisError> {
-    let answer = read_command(broker, room, From::After(END), (0, 0)).query_async(link).await?;
+pub(super) async fn read_facts(
+    broker: &RedisBroker,
+    link: &mut link::Link,
+    room: &Room,
+) -> Result<RoomFacts, RedisError> {
+    let answer = read_command(broker, room, Start::After(END), (0, 0)).query_async(link).await?;
     let facts = page_of(broker, answer)?.facts;
     say_if_ahead(broker, room, &facts);
     Ok(facts)
@@ -61,22 +65,22 @@ pub(super) async fn facts_of(
     broker: &RedisBroker,
     link: &mut link::Link,
     rooms: &[Room],
-) -> Result<Vec<Facts>, RedisError> {
+) -> Result<Vec<RoomFacts>, RedisError> {
     let [history, last, ..] = broker.keys.trial_keys();
     let mut read = pipe();
     read.atomic().cmd("MGET");
     rooms.iter().for_each(|room| _ = read.arg(broker.keys.last(room)));
-    read.add_command(call_on(broker, (&history, &last), From::After(END), (0, 0)));
+    read.add_command(call_on(broker, (&history, &last), Start::After(END), (0, 0)));
     let (lasts, shared): (Vec<Option<String>>, Value) = read.query_async(link).await?;
     let shared = page_of(broker, shared)?.facts;
-    Ok(lasts.into_iter().map(|last| Facts { last: last.and_then(|text| text.parse().ok()), ..shared }).collect())
+    Ok(lasts.into_iter().map(|last| RoomFacts { last: last.and_then(|text| text.parse().ok()), ..shared }).collect())
 }
 
 pub(super) async fn read_history(
     broker: &RedisBroker,
     link: &mut link::Link,
     room: &Room,
-    from: From,
+    from: Start,
     limit: usize,
 ) -> Result<History, RedisError> {
     Ok(read_page(broker, link, room, (from, limit, PAGE_BYTES)).await?.to_history(room, from, limit))
@@ -87,8 +91,8 @@ pub(super) async fn read_page(
     broker: &RedisBroker,
     link: &mut link::Link,
     room: &Room,
-    (from, limit, bytes): (From, usize, usize),
-) -> Result<Page, RedisError> {
+    (from, limit, bytes): (Start, usize, usize),
+) -> Result<RedisPage, RedisError> {
     let answer = read_command(broker, room, from, (limit, bytes)).query_async(link).await?;
     let page = page_of(broker, answer)?;
     say_if_ahead(broker, room, &page.facts);
@@ -97,7 +101,7 @@ pub(super) async fn read_page(
 
 /// Logs a last offset far ahead of the clock, set by hand or by a wrong clock. The room continues after it, so it is
 /// the head nevertheless: a client that joined elsewhere would not get the next events.
-fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
+fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &RoomFacts) {
     let bound = facts.now_ms.saturating_add(QUIET_HEAD_MS);
     if facts.last.is_some_and(|last| last.ms > bound) && broker.complaints.may_complain() {
         let key = broker.keys.last(room);
@@ -110,16 +114,16 @@ fn say_if_ahead(broker: &RedisBroker, room: &Room, facts: &Facts) {
 }
 
 /// The call that reads a page, or only the facts when the limit is 0.
-pub(super) fn read_command(broker: &RedisBroker, room: &Room, from: From, most: (usize, usize)) -> Cmd {
+pub(super) fn read_command(broker: &RedisBroker, room: &Room, from: Start, most: (usize, usize)) -> Cmd {
     call_on(broker, (&broker.keys.history(room), &broker.keys.last(room)), from, most)
 }
 
-fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (limit, bytes): (usize, usize)) -> Cmd {
+fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: Start, (limit, bytes): (usize, usize)) -> Cmd {
     let (start, limit) = match from {
         // `(max` is an error for Redis; with a limit of 0 the start does not matter.
-        From::After(END) => ("-".to_owned(), 0),
-        From::After(offset) => (format!("({offset}"), limit),
-        From::Since(ms) => (format!("{ms}-0"), limit),
+        Start::After(END) => ("-".to_owned(), 0),
+        Start::After(offset) => (format!("({offset}"), limit),
+        Start::Since(ms) => (format!("{ms}-0"), limit),
     };
     let keys = &broker.keys;
     let mut call = cmd("FCALL");
@@ -129,11 +133,12 @@ fn call_on(broker: &RedisBroker, (history, last): (&str, &str), from: From, (lim
 }
 
 /// Parses the function's reply.
-pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, RedisError> {
-    let (last, birth, memory, clock, in_force, (seconds, micros), more, stored) = from_redis_value::<Answer>(answer)?;
+pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<RedisPage, RedisError> {
+    let (last, birth, memory, clock, in_force, (seconds, micros), more, stored) =
+        from_redis_value::<ReadAnswer>(answer)?;
     let now_ms = seconds * 1000 + micros / 1000;
     let (recorded, memory_since_ms) = shortest_memory(memory.as_deref(), in_force, now_ms);
-    let facts = Facts {
+    let facts = RoomFacts {
         now_ms,
         birth_ms: birth.and_then(|text| text.parse().ok()),
         last: last.and_then(|text| text.parse().ok()),
@@ -143,7 +148,7 @@ pub(super) fn page_of(broker: &RedisBroker, answer: Value) -> Result<Page, Redis
         twice: repeated_time(clock.as_deref(), now_ms),
     };
     let entries = stored.into_iter().filter_map(|stored| parse_entry(broker, stored)).collect();
-    Ok(Page { facts, entries, has_more: more == 1 })
+    Ok(RedisPage { facts, entries, has_more: more == 1 })
 }
 
 /// The shortest memory in force, and since when. A function that was loaded without a record counts as loaded at this
@@ -157,20 +162,20 @@ fn shortest_memory(noted: Option<&str>, in_force: u64, now_ms: u64) -> (Duration
 
 /// The time that the clock went through twice. Before a recorded highest time, and as long as nothing is recorded
 /// about the setback, that may be all time up to it. Without any record it is all time until now.
-fn repeated_time(noted: Option<&str>, now_ms: u64) -> Option<Twice> {
+fn repeated_time(noted: Option<&str>, now_ms: u64) -> Option<RepeatedTime> {
     let mut words = noted.unwrap_or_default().split(' ').map_while(|word| word.parse::<u64>().ok());
     let (Some(highest), Some(from_ms), Some(to_ms)) = (words.next(), words.next(), words.next()) else {
-        return Some(Twice { from_ms: 0, to_ms: now_ms });
+        return Some(RepeatedTime { from_ms: 0, to_ms: now_ms });
     };
     // The clock was set back and has not caught up: any offset up to the old time may be assigned again.
     if now_ms < highest {
-        return Some(Twice { from_ms: 0, to_ms: to_ms.max(highest) });
+        return Some(RepeatedTime { from_ms: 0, to_ms: to_ms.max(highest) });
     }
-    Some(Twice { from_ms, to_ms })
+    Some(RepeatedTime { from_ms, to_ms })
 }
 
 /// Parses an entry. One that was not written by the function is skipped and logged.
-fn parse_entry(broker: &RedisBroker, (id, message): Stored) -> Option<Entry> {
+fn parse_entry(broker: &RedisBroker, (id, message): StoredRow) -> Option<Entry> {
     let entry = Entry::parse(&message?, &broker.classes);
     entry.inspect_err(|error| tracing::warn!(event = logs::ENTRY_STRANGE, %id, %error, "a stream holds an entry that is not ours")).ok()
 }

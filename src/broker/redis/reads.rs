@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use ::redis::RedisError;
 use hallway_rooms::entry::Entry;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::{RoomFacts, Start};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use metrics::counter;
@@ -33,11 +33,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{RedisBroker, latest, read, room_unreadable};
-use crate::broker::{Portion, Resumed, Unavailable};
+use crate::broker::{HistoryRequest, Resumed, Unavailable};
 use crate::metrics::{HISTORY_READS, HISTORY_READS_SHARED};
-use freshness::Source;
-use kept::Kept;
-use queue::{Batch, Line, Newest};
+use freshness::HistorySource;
+use kept::KeptPages;
+use queue::{LatestWaiters, ReadBatch, ReadQueue};
 
 mod freshness;
 mod kept;
@@ -54,10 +54,10 @@ pub struct ReadLimits {
 }
 
 /// The shared reads.
-pub(super) struct Reads {
-    state: Mutex<State>,
+pub(super) struct SharedReads {
+    state: Mutex<ReadsState>,
     /// Pages of the last seconds.
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptPages>,
     /// Permits for concurrent reads.
     budget: Arc<Semaphore>,
     /// Signals that a room was queued.
@@ -66,25 +66,25 @@ pub(super) struct Reads {
 
 /// The waiting commands. Bounded by the commands under way, of which every session has few.
 #[derive(Default)]
-struct State {
+struct ReadsState {
     /// Per room; removed when no command waits.
-    lines: HashMap<Room, Line>,
+    lines: HashMap<Room, ReadQueue>,
     /// Rooms to read, each once.
     order: VecDeque<Room>,
 }
 
-impl Reads {
+impl SharedReads {
     pub(super) fn new(limits: ReadLimits) -> Self {
         Self {
             state: Mutex::default(),
-            kept: Mutex::new(Kept::new(limits.kept_bytes)),
+            kept: Mutex::new(KeptPages::new(limits.kept_bytes)),
             budget: Arc::new(Semaphore::new(limits.at_once)),
             asked: Notify::new(),
         }
     }
 
     /// A part of a room's history, from a read that begins after this call.
-    pub(super) async fn read_page(&self, room: &Room, portion: Portion) -> Result<Resumed, Unavailable> {
+    pub(super) async fn read_page(&self, room: &Room, portion: HistoryRequest) -> Result<Resumed, Unavailable> {
         let (to, answer) = oneshot::channel();
         self.enqueue(room, |line| line.add_waiter(portion, to));
         answer.await.unwrap_or_else(|_| Err(given_up()))
@@ -97,7 +97,7 @@ impl Reads {
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 
-    fn enqueue(&self, room: &Room, ask: impl FnOnce(&mut Line)) {
+    fn enqueue(&self, room: &Room, ask: impl FnOnce(&mut ReadQueue)) {
         let mut state = self.state.lock();
         let line = state.lines.entry(room.clone()).or_default();
         ask(line);
@@ -118,8 +118,8 @@ impl Reads {
     }
 
     /// Takes the commands that wait for a room: the read that begins is theirs.
-    fn begin_read(&self, room: &Room) -> Batch {
-        self.state.lock().lines.get_mut(room).map(Line::take_batch).unwrap_or_default()
+    fn begin_read(&self, room: &Room) -> ReadBatch {
+        self.state.lock().lines.get_mut(room).map(ReadQueue::take_batch).unwrap_or_default()
     }
 
     /// Queues a room again after a read if commands still wait for it.
@@ -135,7 +135,7 @@ impl Reads {
     }
 
     /// Puts commands back whose starts the read did not reach.
-    fn put_back(&self, room: &Room, left: Batch, cursor: Offset) {
+    fn put_back(&self, room: &Room, left: ReadBatch, cursor: Offset) {
         if let Some(line) = self.state.lock().lines.get_mut(room) {
             line.put_back(left, cursor);
         }
@@ -155,7 +155,7 @@ pub(super) async fn serve_reads(broker: Arc<RedisBroker>, tasks: TaskTracker, st
         let room = broker.reads.next().await;
         let reading = broker.clone();
         let one = async move {
-            let turn = Turn { broker: &reading, room: &room };
+            let turn = RoomTurn { broker: &reading, room: &room };
             turn.read_room().await;
             drop(permit);
         };
@@ -164,18 +164,18 @@ pub(super) async fn serve_reads(broker: Arc<RedisBroker>, tasks: TaskTracker, st
 }
 
 /// The read of one room. Dropping it queues the room again, however the read ended.
-struct Turn<'a> {
+struct RoomTurn<'a> {
     broker: &'a RedisBroker,
     room: &'a Room,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RoomTurn<'_> {
     fn drop(&mut self) {
         self.broker.reads.end_read(self.room);
     }
 }
 
-impl Turn<'_> {
+impl RoomTurn<'_> {
     async fn read_room(&self) {
         let mut batch = self.broker.reads.begin_read(self.room);
         let newest = batch.take_newest();
@@ -183,7 +183,7 @@ impl Turn<'_> {
         tokio::join!(self.read_pages(batch), self.read_newest(newest));
     }
 
-    async fn read_newest(&self, waiting: Vec<Newest>) {
+    async fn read_newest(&self, waiting: Vec<LatestWaiters>) {
         // Most rooms have no `latest` events requested; no command is sent for nothing.
         if waiting.is_empty() {
             return;
@@ -193,7 +193,7 @@ impl Turn<'_> {
         waiting.into_iter().for_each(|one| _ = one.send(read.clone()));
     }
 
-    async fn read_pages(&self, batch: Batch) {
+    async fn read_pages(&self, batch: ReadBatch) {
         let Some(place) = batch.start_offset() else { return };
         let asked = batch.waiter_count();
         match freshness::read_beyond_kept(self, &self.broker.reads.kept, &batch, place).await {
@@ -209,7 +209,7 @@ impl Turn<'_> {
     }
 }
 
-impl Source for Turn<'_> {
+impl HistorySource for RoomTurn<'_> {
     type Error = RedisError;
 
     fn room(&self) -> &Room {
@@ -220,7 +220,7 @@ impl Source for Turn<'_> {
         self.broker.links.history.breaks()
     }
 
-    async fn read_facts(&self) -> Result<Facts, RedisError> {
+    async fn read_facts(&self) -> Result<RoomFacts, RedisError> {
         counter!(HISTORY_READS).increment(1);
         read::read_facts(self.broker, &mut self.broker.links.history.clone(), self.room).await
     }
@@ -228,8 +228,8 @@ impl Source for Turn<'_> {
     async fn read_page(&self, place: Offset, events: usize, bytes: usize) -> Result<Resumed, RedisError> {
         counter!(HISTORY_READS).increment(1);
         let mut link = self.broker.links.history.clone();
-        let page = read::read_page(self.broker, &mut link, self.room, (From::After(place), events, bytes)).await?;
-        Ok(page.to_history(self.room, From::After(place), events).into_shared())
+        let page = read::read_page(self.broker, &mut link, self.room, (Start::After(place), events, bytes)).await?;
+        Ok(page.to_history(self.room, Start::After(place), events).into_shared())
     }
 }
 
@@ -247,16 +247,16 @@ mod tests {
         ["order:a", "order:b"].map(|key| classes.find_room(key).expect("a room"))
     }
 
-    fn ask(reads: &Reads, room: &Room) -> oneshot::Receiver<Result<Resumed, Unavailable>> {
+    fn ask(reads: &SharedReads, room: &Room) -> oneshot::Receiver<Result<Resumed, Unavailable>> {
         let (to, answer) = oneshot::channel();
-        let portion = Portion { from: From::Since(0), events: 1, bytes: 1 };
+        let portion = HistoryRequest { from: Start::Since(0), events: 1, bytes: 1 };
         reads.enqueue(room, |line| line.add_waiter(portion, to));
         answer
     }
 
     #[tokio::test]
     async fn a_room_stands_in_the_queue_once_and_goes_to_its_end() {
-        let reads = Reads::new(ReadLimits { at_once: 1, kept_bytes: 0 });
+        let reads = SharedReads::new(ReadLimits { at_once: 1, kept_bytes: 0 });
         let [herd, other] = rooms();
         let _many: Vec<_> = (0..100).map(|_| ask(&reads, &herd)).collect();
         let _one = ask(&reads, &other);

@@ -26,14 +26,14 @@ pub(super) struct Subscriptions {
     /// Resubscribed after every reconnect.
     wanted: Mutex<HashSet<String>>,
     /// Requests for the task of the connection.
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<SubscriptionRequest>,
     /// The receiving end, until that task takes it.
-    taken: Mutex<Option<mpsc::Receiver<Request>>>,
+    taken: Mutex<Option<mpsc::Receiver<SubscriptionRequest>>>,
     /// Bound of a confirmation: the response timeout.
     patience: Duration,
 }
 
-pub(super) enum Request {
+pub(super) enum SubscriptionRequest {
     Add(String, oneshot::Sender<()>),
     Remove(String),
 }
@@ -45,7 +45,7 @@ impl Subscriptions {
     }
 
     /// The receiving end, for the one task that carries requests out.
-    pub(super) fn take_requests(&self) -> Option<mpsc::Receiver<Request>> {
+    pub(super) fn take_requests(&self) -> Option<mpsc::Receiver<SubscriptionRequest>> {
         self.taken.lock().take()
     }
 
@@ -70,7 +70,7 @@ impl Subscriptions {
     pub(super) async fn subscribe_channel(&self, channel: String) -> Result<(), Unavailable> {
         let (done, confirmed) = oneshot::channel();
         let ask = async {
-            self.requests.send(Request::Add(channel, done)).await.ok()?;
+            self.requests.send(SubscriptionRequest::Add(channel, done)).await.ok()?;
             confirmed.await.ok()
         };
         let in_time = timeout(self.patience, ask).await.ok().flatten();
@@ -79,11 +79,15 @@ impl Subscriptions {
 
     /// Unsubscribes after all earlier requests. False when the queue is full.
     pub(super) fn unsubscribe_channel(&self, channel: String) -> bool {
-        self.requests.try_send(Request::Remove(channel)).is_ok()
+        self.requests.try_send(SubscriptionRequest::Remove(channel)).is_ok()
     }
 
     /// Carries requests out as they come. Ends when Redis does not confirm one in time.
-    pub(super) async fn carry_out_all(&self, sink: &mut PubSubSink, requests: &mut mpsc::Receiver<Request>) {
+    pub(super) async fn carry_out_all(
+        &self,
+        sink: &mut PubSubSink,
+        requests: &mut mpsc::Receiver<SubscriptionRequest>,
+    ) {
         let mut batch = Vec::with_capacity(BATCH);
         while requests.recv_many(&mut batch, BATCH).await > 0 {
             if timeout(self.patience, self.carry_out(sink, &mut batch)).await.is_err() {
@@ -93,13 +97,13 @@ impl Subscriptions {
     }
 
     /// Carries requests out in order: consecutive ones of a kind become one command.
-    async fn carry_out(&self, sink: &mut PubSubSink, batch: &mut Vec<Request>) {
+    async fn carry_out(&self, sink: &mut PubSubSink, batch: &mut Vec<SubscriptionRequest>) {
         let mut requests = batch.drain(..).peekable();
         while let Some(first) = requests.next() {
             let (mut channels, mut waiting) = (Vec::new(), Vec::new());
-            let adds = matches!(first, Request::Add(..));
+            let adds = matches!(first, SubscriptionRequest::Add(..));
             sort_request(first, &mut channels, &mut waiting);
-            while let Some(next) = requests.next_if(|next| matches!(next, Request::Add(..)) == adds) {
+            while let Some(next) = requests.next_if(|next| matches!(next, SubscriptionRequest::Add(..)) == adds) {
                 sort_request(next, &mut channels, &mut waiting);
             }
             // Recorded before the command: a connection made meanwhile subscribes to everything recorded.
@@ -126,12 +130,12 @@ impl Subscriptions {
     }
 }
 
-fn sort_request(request: Request, channels: &mut Vec<String>, waiting: &mut Vec<oneshot::Sender<()>>) {
+fn sort_request(request: SubscriptionRequest, channels: &mut Vec<String>, waiting: &mut Vec<oneshot::Sender<()>>) {
     match request {
-        Request::Add(channel, waiter) => {
+        SubscriptionRequest::Add(channel, waiter) => {
             channels.push(channel);
             waiting.push(waiter);
         }
-        Request::Remove(channel) => channels.push(channel),
+        SubscriptionRequest::Remove(channel) => channels.push(channel),
     }
 }

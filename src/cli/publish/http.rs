@@ -7,7 +7,7 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::{Event, Problem, quote_json};
+use super::{CliEvent, Problem, quote_json};
 use crate::cli::local::{innermost, reachable_address};
 use crate::config::Config;
 
@@ -23,7 +23,7 @@ pub(super) fn configured_url(config: &Config) -> String {
     format!("http://{}", reachable_address(address))
 }
 
-pub(super) async fn publish_event(base: &str, key: &str, event: &Event) -> Result<Value, Problem> {
+pub(super) async fn publish_event(base: &str, key: &str, event: &CliEvent) -> Result<Value, Problem> {
     let url = publish_url(base)?;
     let shown = displayed_url(&url);
     let unreachable = |error: reqwest::Error| {
@@ -56,7 +56,7 @@ fn displayed_url(url: &url::Url) -> String {
     url.origin().ascii_serialization()
 }
 
-fn body(event: &Event) -> String {
+fn body(event: &CliEvent) -> String {
     let mut more = vec![("rooms", Value::from(event.rooms.clone()).to_string())];
     more.extend(event.id.as_ref().map(|id| ("id", quote_json(id))));
     if event.requires_ack {

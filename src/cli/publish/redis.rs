@@ -3,14 +3,14 @@
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value as Reply, cmd, from_redis_value};
 use serde_json::{Map, Value, json};
 
-use super::{Event, Problem};
+use super::{CliEvent, Problem};
 use crate::config::Config;
 use crate::gateway;
 
 /// Room, offset, and whether the id was known there.
-type Place = (String, String, i64);
+type CliPlace = (String, String, i64);
 
-pub(super) async fn publish_event(client: &Client, config: &Config, event: &Event) -> Result<Value, Problem> {
+pub(super) async fn publish_event(client: &Client, config: &Config, event: &CliEvent) -> Result<Value, Problem> {
     let reply = call(client, config, event).await.map_err(|error| Problem::Failed(describe_error(&error, config)))?;
     parse_reply(reply).ok_or_else(|| {
         Problem::Failed(
@@ -19,7 +19,7 @@ pub(super) async fn publish_event(client: &Client, config: &Config, event: &Even
     })
 }
 
-async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Reply>, RedisError> {
+async fn call(client: &Client, config: &Config, event: &CliEvent) -> Result<Vec<Reply>, RedisError> {
     // The configured timeouts, as for a node: the library has defaults of its own.
     let patience = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.redis.connect_timeout))
@@ -45,7 +45,7 @@ async fn call(client: &Client, config: &Config, event: &Event) -> Result<Vec<Rep
 fn parse_reply(reply: Vec<Reply>) -> Option<Value> {
     let mut parts = reply.into_iter();
     let id: String = from_redis_value(parts.next()?).ok()?;
-    let places: Vec<Place> = parts.map(|place| from_redis_value(place).ok()).collect::<Option<_>>()?;
+    let places: Vec<CliPlace> = parts.map(|place| from_redis_value(place).ok()).collect::<Option<_>>()?;
     let duplicate = !places.is_empty() && places.iter().all(|(_, _, known)| *known == 1);
     let stored = places.into_iter().filter(|(_, offset, _)| !offset.is_empty());
     let offsets: Map<String, Value> = stored.map(|(room, offset, _)| (room, offset.into())).collect();

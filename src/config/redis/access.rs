@@ -5,25 +5,25 @@ use std::{error::Error, fmt};
 use ::redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 
-use super::{Redis, url};
-use crate::config::{error::Complaint, pem_file::PemFile, report::Report, secret::Secret, secret_file::SecretFile};
+use super::{RedisConfig, url};
+use crate::config::{error::Complaint, pem_file::PemFile, report::LoadReport, secret::Secret, secret_file::SecretFile};
 
 const CLIENT_CERT: &str = "redis.client_cert_file";
 const CLIENT_KEY: &str = "redis.client_key_file";
 
 /// Why the settings give no client.
 #[derive(Debug)]
-pub struct AccessErrors(Vec<Wrong>);
+pub struct AccessErrors(Vec<Disagreement>);
 
 /// Keys of the section that do not agree; the complaint is about the first.
 #[derive(Debug)]
-struct Wrong {
+struct Disagreement {
     /// The first one is named; the others only have to be sound.
     keys: Vec<&'static str>,
     complaint: Complaint,
 }
 
-impl Redis {
+impl RedisConfig {
     /// A client for the Redis of these settings, if they name one. It has not connected. From here on the process
     /// uses one provider of cryptography.
     ///
@@ -34,7 +34,7 @@ impl Redis {
         aws_lc_rs::default_provider().install_default().ok();
         let Some(given) = &self.url else { return Ok(None) };
         let info = url::parse(given).map_err(|complaint| AccessErrors(vec![self.of_url(complaint)]))?;
-        let wrong: Vec<Wrong> =
+        let wrong: Vec<Disagreement> =
             [self.database(&info), self.user(&info), self.encryption(&info)].into_iter().flatten().collect();
         if !wrong.is_empty() {
             return Err(AccessErrors(wrong));
@@ -91,13 +91,13 @@ impl Redis {
         if self.url_file.is_some() { "redis.url_file" } else { "redis.url" }
     }
 
-    fn of_url(&self, complaint: Complaint) -> Wrong {
-        Wrong { keys: vec![self.url_key()], complaint }
+    fn of_url(&self, complaint: Complaint) -> Disagreement {
+        Disagreement { keys: vec![self.url_key()], complaint }
     }
 
     /// Refuses a database without a prefix of its own: channels and functions are shared by all databases, so the
     /// prefix alone keeps two fleets apart.
-    fn database(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+    fn database(&self, info: &ConnectionInfo) -> Vec<Disagreement> {
         let number = info.redis_settings().db();
         if number == 0 || self.prefix != Self::default().prefix {
             return Vec::new();
@@ -107,16 +107,16 @@ impl Redis {
              each other's events and revocations"
         );
         let remedy = "give this fleet a redis.prefix of its own, or name no database";
-        vec![Wrong { keys: vec![self.url_key(), "redis.prefix"], complaint: Complaint::new(problem, remedy) }]
+        vec![Disagreement { keys: vec![self.url_key(), "redis.prefix"], complaint: Complaint::new(problem, remedy) }]
     }
 
     /// Checks that user and password are set in one place each, and that no user comes without a password, who would
     /// be ignored.
-    fn user(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+    fn user(&self, info: &ConnectionInfo) -> Vec<Disagreement> {
         let (username, password) = (info.redis_settings().username(), info.redis_settings().password());
         let mut wrong = Vec::new();
         let mut say = |keys: Vec<&'static str>, problem: String, remedy: &str| {
-            wrong.push(Wrong { keys, complaint: Complaint::new(problem, remedy) });
+            wrong.push(Disagreement { keys, complaint: Complaint::new(problem, remedy) });
         };
         let own = if self.password.is_some() { "redis.password" } else { "redis.password_file" };
         if username.is_some() && self.username.is_some() {
@@ -137,7 +137,7 @@ impl Redis {
     }
 
     /// Checks that certificates come with an encrypted connection, and that the key belongs to its certificate.
-    fn encryption(&self, info: &ConnectionInfo) -> Vec<Wrong> {
+    fn encryption(&self, info: &ConnectionInfo) -> Vec<Disagreement> {
         let mut wrong = Vec::new();
         let files = [
             ("redis.ca_file", &self.ca_file),
@@ -147,7 +147,7 @@ impl Redis {
         for (key, _) in files.iter().filter(|(_, file)| file.is_some() && !url::is_tls(info)) {
             let problem = format!("is set, and {} is not rediss://", self.url_key());
             let complaint = Complaint::new(problem, "write rediss:// for TLS, or leave the file out");
-            wrong.push(Wrong { keys: vec![key, self.url_key()], complaint });
+            wrong.push(Disagreement { keys: vec![key, self.url_key()], complaint });
         }
         // Both or none: half a pair cannot authenticate.
         let pair = match (&self.client_cert_file, &self.client_key_file) {
@@ -160,7 +160,7 @@ impl Redis {
             (Some(cert), Some(key)) => mismatch(cert, key).map(|complaint| (CLIENT_KEY, CLIENT_CERT, complaint)),
             (None, None) => None,
         };
-        wrong.extend(pair.map(|(key, other, complaint)| Wrong { keys: vec![key, other], complaint }));
+        wrong.extend(pair.map(|(key, other, complaint)| Disagreement { keys: vec![key, other], complaint }));
         wrong
     }
 }
@@ -173,19 +173,21 @@ fn mismatch(cert: &PemFile, key: &PemFile) -> Option<Complaint> {
 }
 
 /// Reports disagreements between the section's keys. A key that has a complaint already is skipped.
-pub(in crate::config) fn check(redis: &Redis, report: &mut Report) {
+pub(in crate::config) fn check(redis: &RedisConfig, report: &mut LoadReport) {
     if redis.password.is_some() && redis.password_file.is_some() {
         let complaint = Complaint::new("is set, and redis.password too", "set one of them only");
         report.reject_value("redis.password_file", complaint);
     }
     let Err(AccessErrors(all)) = redis.client() else { return };
-    for Wrong { keys, complaint } in all.into_iter().filter(|wrong| report.are_sound(&wrong.keys)).collect::<Vec<_>>() {
+    for Disagreement { keys, complaint } in
+        all.into_iter().filter(|wrong| report.are_sound(&wrong.keys)).collect::<Vec<_>>()
+    {
         report.reject_value(keys[0], complaint);
     }
 }
 
 /// Reports keys for reaching a Redis that nothing names: the gateway would keep its rooms in memory instead.
-pub(in crate::config) fn check_url(redis: &Redis, report: &mut Report) {
+pub(in crate::config) fn check_url(redis: &RedisConfig, report: &mut LoadReport) {
     if redis.url.is_some() || !report.are_sound(&["redis.url", "redis.url_file"]) {
         return;
     }
@@ -203,7 +205,7 @@ impl AccessErrors {
     /// One sentence a line, with the URL called `url`: a command's option may have replaced the key.
     #[must_use]
     pub fn describe_errors(&self, url: &str) -> String {
-        let sentence = |Wrong { keys, complaint }: &Wrong| {
+        let sentence = |Disagreement { keys, complaint }: &Disagreement| {
             let key = if keys[0].starts_with("redis.url") { url } else { keys[0] };
             format!("{key}: {}; {}", complaint.problem, complaint.remedy)
         };

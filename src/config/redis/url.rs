@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use url::Url;
 
 use crate::config::{
-    error::{Complaint, Verdict},
+    error::{CheckResult, Complaint},
     secret::Secret,
 };
 
@@ -13,7 +13,7 @@ use crate::config::{
 const OF_A_SOCKET: [&str; 3] = ["db", "user", "pass"];
 
 /// Checks that every part of a URL has a meaning.
-pub(in crate::config) fn redis_url(url: &Secret) -> Verdict {
+pub(in crate::config) fn redis_url(url: &Secret) -> CheckResult {
     parse(url).map(|_| ())
 }
 
@@ -52,7 +52,7 @@ fn has_place(url: &Url) -> bool {
 }
 
 /// Refuses a part that would be ignored, such as a database number in the wrong place.
-fn extras(url: &Url) -> Verdict {
+fn extras(url: &Url) -> CheckResult {
     if url.fragment() == Some("insecure") {
         let remedy = "name the authority that signed the certificate of Redis in redis.ca_file";
         return Err(Complaint::new("ends with #insecure, and certificates are always checked", remedy));

@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Instant;
 
 use hallway_rooms::close::Refusal;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::limits::ROOM_KEY_BYTES;
 use hallway_rooms::location::Location;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::auth::token::MAX_TOKEN_BYTES;
-use crate::service::{Acknowledgement, Wanted, Window};
+use crate::service::{Acknowledgement, WantedRoom, Window};
 
 mod acknowledgement;
 mod join_rooms;
@@ -37,9 +37,9 @@ pub(super) struct Command {
 pub(super) enum Verb {
     Join {
         room: String,
-        from: Option<From>,
+        from: Option<Start>,
     },
-    JoinAll(Vec<Wanted>),
+    JoinAll(Vec<WantedRoom>),
     Leave {
         room: String,
     },
@@ -129,7 +129,7 @@ mod tests {
     use hallway_rooms::limits::PAGE_EVENTS;
 
     use super::*;
-    use crate::service::Status;
+    use crate::service::AckStatus;
 
     #[track_caller]
     fn check(packet: &str, expected: Result<Verb, Refusal>) {
@@ -143,9 +143,9 @@ mod tests {
         check(r#"["join_room",{"room":"order:1"}]"#, Ok(Verb::Join { room: room(), from: None }));
         check(
             r#"["join_room",{"room":"order:1","after":"5-1"},"more"]"#,
-            Ok(Verb::Join { room: room(), from: Some(From::After("5-1".parse().expect("an offset"))) }),
+            Ok(Verb::Join { room: room(), from: Some(Start::After("5-1".parse().expect("an offset"))) }),
         );
-        let window = Window { from: From::Since(5), limit: PAGE_EVENTS };
+        let window = Window { from: Start::Since(5), limit: PAGE_EVENTS };
         check(r#"["get_missed_events",{"room":"order:1","since":5.0}]"#, Ok(Verb::Missed { room: room(), window }));
         check(r#"["leave_room",{"room":"order:1","x":1}]"#, Ok(Verb::Leave { room: room() }));
     }
@@ -186,11 +186,11 @@ mod tests {
             let read = Ok(Verb::Acknowledge(Acknowledgement { event, status }));
             check(&format!("[\"event_ack\",{{\"eventId\":\"e-1\"{rest}}}]"), read);
         };
-        read("", Status::Received);
-        read(",\"status\":null,\"error\":null", Status::Received);
-        read(",\"status\":\"received\"", Status::Received);
-        read(",\"status\":\"processed\",\"more\":1", Status::Processed);
-        read(",\"status\":\"failed\",\"error\":\"why\"", Status::Failed);
+        read("", AckStatus::Received);
+        read(",\"status\":null,\"error\":null", AckStatus::Received);
+        read(",\"status\":\"received\"", AckStatus::Received);
+        read(",\"status\":\"processed\",\"more\":1", AckStatus::Processed);
+        read(",\"status\":\"failed\",\"error\":\"why\"", AckStatus::Failed);
         for argument in [
             "",
             ",null",

@@ -16,8 +16,8 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use super::Door;
 use super::encode::Namespace;
 use super::head::{self, HeadTokens};
-use super::inbox::{Connection, Inbox};
-use super::rates::Pace;
+use super::inbox::{Inbox, SignedInSocket};
+use super::rates::TransportRates;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::connections::Tries;
@@ -36,9 +36,9 @@ const REVOKED: &str = "revoked";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The raw CONNECT payload.
-struct Auth(Option<String>);
+struct ConnectAuth(Option<String>);
 
-impl FromConnectParts<LocalAdapter> for Auth {
+impl FromConnectParts<LocalAdapter> for ConnectAuth {
     type Error = Infallible;
 
     fn from_connect_parts(_: &Arc<Socket<LocalAdapter>>, auth: &Option<Value>) -> Result<Self, Infallible> {
@@ -59,15 +59,15 @@ impl FromConnectParts<LocalAdapter> for Attempt {
 
 /// Ends a session while the reader stands at its `41`. It has to happen right there: packets behind the `41` must find
 /// the namespace left, and a CONNECT behind it would be taken for a second one by socketioxide and dropped.
-struct Leave {
+struct DisconnectGuard {
     door: Arc<Door>,
     session: Arc<Session>,
 }
 
 /// Marker type: socketioxide asks for one to tell this handler from closures.
-struct AtOnce;
+struct ConnectHandlerMark;
 
-impl DisconnectHandler<LocalAdapter, AtOnce> for Leave {
+impl DisconnectHandler<LocalAdapter, ConnectHandlerMark> for DisconnectGuard {
     fn call_with_defer(
         &self,
         socket: Arc<Socket<LocalAdapter>>,
@@ -98,7 +98,7 @@ impl Door {
     /// Serves the namespace `path`.
     pub(super) fn serve_namespace(self: Arc<Self>, io: &SocketIo, path: &str) {
         let namespace = Arc::new(Namespace::new(path, self.memory.clone()));
-        let admit = move |socket: SocketRef, auth: Auth, attempt: Attempt| async move {
+        let admit = move |socket: SocketRef, auth: ConnectAuth, attempt: Attempt| async move {
             let admitted = self.admit_client(&socket, auth, &namespace).await;
             if admitted.is_err() {
                 self.wait_out(&socket, attempt);
@@ -113,7 +113,7 @@ impl Door {
     async fn admit_client(
         self: &Arc<Self>,
         socket: &SocketRef,
-        auth: Auth,
+        auth: ConnectAuth,
         namespace: &Arc<Namespace>,
     ) -> Result<(), Refusal> {
         let head = socket.req_parts();
@@ -196,9 +196,9 @@ impl Door {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
         // The handlers are set before CONNECT is answered: the client's first command may follow at once.
-        let connection = Connection::new(self.clone(), session.clone(), namespace.clone(), transport_pace(socket));
+        let connection = SignedInSocket::new(self.clone(), session.clone(), namespace.clone(), transport_pace(socket));
         socket.on_fallback(Inbox(connection));
-        socket.on_disconnect(Leave { door: self.clone(), session: session.clone() });
+        socket.on_disconnect(DisconnectGuard { door: self.clone(), session: session.clone() });
         self.expiry.watch_session(session);
         // The hook holds the session strongly: socketioxide drops a socket whose CONNECT reply it cannot send without a
         // call of its disconnect handler, and then only this hook ends the session.
@@ -224,13 +224,13 @@ fn count_refusal(why: &'static str) -> Refusal {
 }
 
 /// The command counts of the transport, which all its namespaces share.
-fn transport_pace(socket: &SocketRef) -> Pace {
+fn transport_pace(socket: &SocketRef) -> TransportRates {
     socket.req_parts().extensions.get().cloned().unwrap_or_default()
 }
 
 /// Chooses the token: payload, then query, then header. The first one that is present decides, even if it is malformed:
 /// a fallback could sign a client in as another user than it meant.
-fn first_token(auth: Auth, head: HeadTokens) -> Option<String> {
+fn first_token(auth: ConnectAuth, head: HeadTokens) -> Option<String> {
     let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for key in TOKEN_KEYS {
         match payload.get(key) {

@@ -1,10 +1,10 @@
 //! Encodes Socket.IO packets as complete `WebSocket` text frames, once for all receivers.
 
 use bytes::Bytes;
-use hallway_rooms::entry::Place;
+use hallway_rooms::entry::RoomPlace;
 use hallway_rooms::envelope::Envelope;
 
-use crate::memory::Memory;
+use crate::memory::NodeMemory;
 use crate::session::Dialect;
 use crate::wire::text_frame;
 
@@ -14,12 +14,12 @@ pub(super) struct Namespace {
     /// Prefix that addresses the namespace, such as `/realtime,`; empty for the root.
     address: String,
     /// The memory that encoded frames count against until the last socket has sent them.
-    memory: Memory,
+    memory: NodeMemory,
 }
 
 impl Namespace {
     /// Makes the encoder of the namespace `path`, whose frames count against `memory`.
-    pub(super) fn new(path: &str, memory: Memory) -> Self {
+    pub(super) fn new(path: &str, memory: NodeMemory) -> Self {
         let address = if path == "/" { String::new() } else { format!("{path},") };
         Self { address, memory }
     }
@@ -40,7 +40,7 @@ impl Namespace {
 }
 
 impl Dialect for Namespace {
-    fn event_frame(&self, envelope: &Envelope, places: &[&Place]) -> Bytes {
+    fn event_frame(&self, envelope: &Envelope, places: &[&RoomPlace]) -> Bytes {
         let mut packet = format!("42{}[\"{}\",", self.address, envelope.event_type());
         // The payload goes in byte for byte as it was published: encoding it again could change numbers or the order of
         // keys.

@@ -16,7 +16,7 @@ use crate::session::Session;
 
 mod notices;
 
-use notices::{Notice, Told};
+use notices::{Notice, SentNotice};
 
 /// The longest sleep: the wall clock may be set meanwhile, which a timer does not notice.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -24,33 +24,33 @@ const LONGEST: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 128;
 
 /// When a moment is due, in milliseconds since the Unix epoch, and the session's id.
-type Due = (u64, u64);
+type DueAt = (u64, u64);
 
 /// The next notice or expiry of every session, on one timer.
 #[derive(Clone, Debug)]
-pub struct Expiry(Arc<Moments>);
+pub struct Expiry(Arc<ExpiryMoments>);
 
 #[derive(Debug)]
-struct Moments {
+struct ExpiryMoments {
     /// Milliseconds between the notice and the expiry; 0 for no notices.
     lead_ms: u64,
     /// What is scheduled.
-    table: Mutex<Table>,
+    table: Mutex<ExpiryTable>,
     /// Wakes the timer when a moment comes before the one that it sleeps for.
     earlier: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ExpiryTable {
     /// The next moment of each session. A notice that was put off may stay beside it after a refresh, until it is due.
-    by_time: BTreeMap<Due, Moment>,
+    by_time: BTreeMap<DueAt, ExpiryMoment>,
     /// Notices sent, by session id; only of sessions that had one.
-    told: HashMap<u64, Told>,
+    told: HashMap<u64, SentNotice>,
 }
 
 /// A notice or an expiry that is scheduled.
 #[derive(Clone, Debug)]
-struct Moment {
+struct ExpiryMoment {
     /// Weak: a schedule must not keep a finished session alive.
     session: Weak<Session>,
     /// The expiry of the token for which this was scheduled; a session may have refreshed since.
@@ -64,13 +64,13 @@ impl Expiry {
     #[must_use]
     pub fn new(lead: Duration) -> Self {
         let lead_ms = u64::try_from(lead.as_millis()).unwrap_or(u64::MAX);
-        Self(Arc::new(Moments { lead_ms, table: Mutex::default(), earlier: Notify::new() }))
+        Self(Arc::new(ExpiryMoments { lead_ms, table: Mutex::default(), earlier: Notify::new() }))
     }
 
     /// Schedules the notice and then the end of `session`. A notice whose time has passed is sent at once.
     pub fn watch_session(&self, session: &Arc<Session>) {
         let expires_ms = session.claims().expires_ms;
-        let moment = Moment { session: Arc::downgrade(session), expires_ms, is_notice: self.0.lead_ms > 0 };
+        let moment = ExpiryMoment { session: Arc::downgrade(session), expires_ms, is_notice: self.0.lead_ms > 0 };
         let due = (expires_ms.saturating_sub(self.0.lead_ms), session.id());
         let mut table = self.0.table.lock();
         // Checked under the table's lock: the end of a session sets this first and then takes the lock to remove the
@@ -120,7 +120,7 @@ impl Expiry {
     }
 
     /// Takes moments that are due, at most [`AT_ONCE`]. If more are due, the next sleep has no length.
-    fn take_due(&self, now_ms: u64) -> Vec<Moment> {
+    fn take_due(&self, now_ms: u64) -> Vec<ExpiryMoment> {
         let (mut table, mut due) = (self.0.table.lock(), Vec::new());
         while let Some(next) = table.by_time.first_entry() {
             if next.key().0 > now_ms || due.len() == AT_ONCE {
@@ -138,7 +138,7 @@ impl Expiry {
         next.map_or(LONGEST, |wait| wait.min(LONGEST))
     }
 
-    fn see_to(&self, moment: Moment) {
+    fn see_to(&self, moment: ExpiryMoment) {
         let Some(session) = moment.session.upgrade() else { return };
         let expires_ms = session.claims().expires_ms;
         // By the session's current token: it may have been refreshed since this was scheduled.
@@ -151,7 +151,7 @@ impl Expiry {
     }
 
     /// Schedules the next moment. True when the notice is to be sent now.
-    fn schedule_next(&self, session: &Session, moment: Moment, end_ms: u64) -> bool {
+    fn schedule_next(&self, session: &Session, moment: ExpiryMoment, end_ms: u64) -> bool {
         let id = session.id();
         let mut table = self.0.table.lock();
         // As in `watch`.
@@ -168,7 +168,7 @@ impl Expiry {
         if let Notice::At(later_ms) = notice {
             table.by_time.insert((later_ms, id), moment);
         } else {
-            table.by_time.insert((end_ms, id), Moment { expires_ms: end_ms, is_notice: false, ..moment });
+            table.by_time.insert((end_ms, id), ExpiryMoment { expires_ms: end_ms, is_notice: false, ..moment });
         }
         notice == Notice::Now
     }

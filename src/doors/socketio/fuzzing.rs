@@ -6,7 +6,7 @@ use super::command::{Command, Verb};
 
 /// The outcome of parsing a packet.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum PacketOutcome {
     /// No valid packet: the transport is closed.
     Malformed,
     /// Answered with an error.

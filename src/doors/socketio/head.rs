@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use percent_encoding::percent_decode_str;
 
-use super::rates::Pace;
+use super::rates::TransportRates;
 use crate::connections::Tries;
 use crate::wire::Wire;
 
@@ -49,7 +49,7 @@ pub fn rewrite_request<B>(request: Request<B>) -> Request<B> {
     parts.extensions.insert(HeadTokens { query, header });
     // These live in the head so that all namespaces of the transport share them.
     parts.extensions.insert(Tries::default());
-    parts.extensions.insert(Pace::default());
+    parts.extensions.insert(TransportRates::default());
     Request::from_parts(parts, body)
 }
 

@@ -15,8 +15,8 @@ use socketioxide::socket::Socket;
 use super::Door;
 use super::command::Command;
 use super::encode::Namespace;
-use super::rates::{Pace, Verdict};
-use crate::memory::Held;
+use super::rates::{PaceVerdict, TransportRates};
+use crate::memory::MemoryShare;
 use crate::metrics::{COMMANDS_REFUSED, limit::Limit};
 use crate::session::Session;
 
@@ -31,29 +31,29 @@ const COMMAND: usize = 256;
 
 /// The message handler of one socket.
 #[derive(Clone, Debug)]
-pub(super) struct Inbox(pub(super) Arc<Connection>);
+pub(super) struct Inbox(pub(super) Arc<SignedInSocket>);
 
 /// A socket with a session.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct SignedInSocket {
     pub(super) door: Arc<Door>,
     pub(super) session: Arc<Session>,
     /// Encodes its replies.
     pub(super) namespace: Arc<Namespace>,
     /// Shared with the other namespaces of the transport.
-    pace: Pace,
+    pace: TransportRates,
     /// Commands that wait; shared by the reader's task and the worker.
-    queue: Mutex<Queue>,
+    queue: Mutex<CommandQueue>,
 }
 
 #[derive(Debug)]
-struct Queue {
+struct CommandQueue {
     /// Waiting commands with the bytes that each counts for.
     commands: VecDeque<(Command, usize)>,
     /// Sum of those bytes.
     bytes: usize,
     /// The same bytes in the node's memory budget.
-    held: Held,
+    held: MemoryShare,
     /// Whether a task performs commands; at most one does, which keeps them in order.
     working: bool,
     /// Whether reading from the peer is paused by this queue.
@@ -62,9 +62,9 @@ struct Queue {
 
 /// Marker type: socketioxide asks for one to tell this handler from closures.
 #[derive(Debug)]
-pub(super) struct InOrder;
+pub(super) struct EventHandlerMark;
 
-impl MessageHandler<LocalAdapter, InOrder> for Inbox {
+impl MessageHandler<LocalAdapter, EventHandlerMark> for Inbox {
     fn call(&self, _: Arc<Socket<LocalAdapter>>, packet: Value, ack: Option<i64>) {
         // Binary packets carry attachments, which no command takes.
         let Value::Str(packet, _) = packet else { return };
@@ -80,7 +80,7 @@ impl MessageHandler<LocalAdapter, InOrder> for Inbox {
     }
 }
 
-impl Queue {
+impl CommandQueue {
     fn push(&mut self, command: Command, bytes: usize) {
         self.commands.push_back((command, bytes));
         self.set_bytes(self.bytes + bytes);
@@ -111,10 +111,15 @@ impl Queue {
     }
 }
 
-impl Connection {
-    pub(super) fn new(door: Arc<Door>, session: Arc<Session>, namespace: Arc<Namespace>, pace: Pace) -> Arc<Self> {
+impl SignedInSocket {
+    pub(super) fn new(
+        door: Arc<Door>,
+        session: Arc<Session>,
+        namespace: Arc<Namespace>,
+        pace: TransportRates,
+    ) -> Arc<Self> {
         let held = door.memory.hold_bytes(0);
-        let queue = Queue { commands: VecDeque::new(), bytes: 0, held, working: false, paused: false };
+        let queue = CommandQueue { commands: VecDeque::new(), bytes: 0, held, working: false, paused: false };
         Arc::new(Self { door, session, namespace, pace, queue: Mutex::new(queue) })
     }
 
@@ -122,11 +127,11 @@ impl Connection {
     /// id, dropped.
     fn keeps_pace(self: &Arc<Self>, ack: Option<i64>) -> bool {
         let verdict = self.pace.judge_command(self.door.pace, Instant::now());
-        if verdict == Verdict::Fine {
+        if verdict == PaceVerdict::Fine {
             return true;
         }
         Limit::CommandsPerMinute.note_reached();
-        if verdict == Verdict::TooMany {
+        if verdict == PaceVerdict::TooMany {
             counter!(COMMANDS_REFUSED, "reason" => Close::TooManyCommands.code()).increment(1);
             self.session.close_transport(Close::TooManyCommands);
             return false;

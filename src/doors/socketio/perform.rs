@@ -1,10 +1,10 @@
 //! Performs commands: each verb of the wire is one verb of the service.
 
 use super::command::{Command, Verb};
-use super::inbox::Connection;
-use crate::service::{Answer, Frame, Service, reply};
+use super::inbox::SignedInSocket;
+use crate::service::{PendingReply, ReplyFramer, Service, reply};
 
-impl Connection {
+impl SignedInSocket {
     pub(super) async fn perform_command(&self, command: Command) {
         // The reply is bound to its ack id before the verb is moved out.
         let answer = self.reply_for(&command);
@@ -26,13 +26,13 @@ impl Connection {
         }
     }
 
-    fn send_reply(&self, answer: Answer, body: &str) {
+    fn send_reply(&self, answer: PendingReply, body: &str) {
         Service::respond_to(&self.session, answer, body);
     }
 
-    fn reply_for(&self, command: &Command) -> Answer {
+    fn reply_for(&self, command: &Command) -> PendingReply {
         let namespace = self.namespace.clone();
-        let frame = command.ack.map(|id| -> Frame { Box::new(move |body| namespace.ack(id, body)) });
-        Answer::new(frame, command.at)
+        let frame = command.ack.map(|id| -> ReplyFramer { Box::new(move |body| namespace.ack(id, body)) });
+        PendingReply::new(frame, command.at)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::rate::{Bucket, Rate};
+use crate::rate::{Rate, TokenBucket};
 
 /// Slots of the sliding count: one that is filling and six full ones, so the count covers the last 60 to 70 seconds.
 const PARTS: usize = 7;
@@ -14,12 +14,12 @@ const PART: Duration = Duration::from_secs(10);
 
 /// The commands of one transport in all its namespaces; clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace(Arc<Mutex<Sent>>);
+pub(super) struct TransportRates(Arc<Mutex<SentCounts>>);
 
 #[derive(Debug, Default)]
-struct Sent {
+struct SentCounts {
     /// Decides which commands are performed.
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// Commands per slot, the newest slot first.
     parts: [u32; PARTS],
     /// When the newest slot began.
@@ -38,7 +38,7 @@ pub(super) struct Allowed {
 
 /// The decision on a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PaceVerdict {
     /// It is performed.
     Fine,
     /// It is refused.
@@ -47,19 +47,19 @@ pub(super) enum Verdict {
     TooMany,
 }
 
-impl Pace {
+impl TransportRates {
     /// Decides on a command that arrived at `now`.
-    pub(super) fn judge_command(&self, allowed: Allowed, now: Instant) -> Verdict {
+    pub(super) fn judge_command(&self, allowed: Allowed, now: Instant) -> PaceVerdict {
         let mut sent = self.0.lock();
         // Refused commands count too: a client that ignores refusals is the one this is for.
         if sent.count_command(now) >= allowed.most {
-            return Verdict::TooMany;
+            return PaceVerdict::TooMany;
         }
-        if sent.bucket.take_token(allowed.rate, now) { Verdict::Fine } else { Verdict::TooSoon }
+        if sent.bucket.take_token(allowed.rate, now) { PaceVerdict::Fine } else { PaceVerdict::TooSoon }
     }
 }
 
-impl Sent {
+impl SentCounts {
     /// Counts a command. Gives the number in the last 60 to 70 seconds.
     fn count_command(&mut self, now: Instant) -> u32 {
         let began = *self.newest_began.get_or_insert(now);
@@ -85,12 +85,12 @@ mod tests {
     /// Sends `count` commands evenly over `time`, and says how many were carried out, and whether the transport was closed.
     fn send(per_minute: u32, count: u32, time: Duration) -> (u32, bool) {
         let allowed = Allowed { rate: Rate::per_minute(per_minute), most: per_minute * 10 };
-        let (pace, start, mut fine) = (Pace::default(), Instant::now(), 0);
+        let (pace, start, mut fine) = (TransportRates::default(), Instant::now(), 0);
         for i in 0..count {
             match pace.judge_command(allowed, start + time * i / count) {
-                Verdict::Fine => fine += 1,
-                Verdict::TooSoon => {}
-                Verdict::TooMany => return (fine, true),
+                PaceVerdict::Fine => fine += 1,
+                PaceVerdict::TooSoon => {}
+                PaceVerdict::TooMany => return (fine, true),
             }
         }
         (fine, false)
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let allowed = Allowed { rate: Rate::per_minute(1), most: 10 };
-        let (pace, start) = (Pace::default(), Instant::now());
+        let (pace, start) = (TransportRates::default(), Instant::now());
         for round in 0..5 {
             let at = start + Duration::from_secs(75) * round;
-            assert_eq!(pace.judge_command(allowed, at), Verdict::Fine);
-            (0..8).for_each(|_| assert_eq!(pace.judge_command(allowed, at), Verdict::TooSoon));
+            assert_eq!(pace.judge_command(allowed, at), PaceVerdict::Fine);
+            (0..8).for_each(|_| assert_eq!(pace.judge_command(allowed, at), PaceVerdict::TooSoon));
         }
         let later = start + Duration::from_hours(10_000);
-        assert_eq!(pace.judge_command(allowed, later), Verdict::Fine);
+        assert_eq!(pace.judge_command(allowed, later), PaceVerdict::Fine);
     }
 }

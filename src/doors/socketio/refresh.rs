@@ -6,13 +6,13 @@ use hallway_rooms::close::Refusal;
 use metrics::counter;
 
 use super::command::Token;
-use super::inbox::Connection;
+use super::inbox::SignedInSocket;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::logs;
 use crate::metrics::TOKEN_REFRESHES;
 
-impl Connection {
+impl SignedInSocket {
     /// Replaces the session's token and gives the expiry of the new one, in milliseconds since the Unix epoch. If the
     /// new token is refused, the old one stays in force.
     pub(super) async fn refresh_token(&self, token: &Token) -> Result<u64, Refusal> {

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::{AsyncCommands, RedisError};
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::RedisFleet;
-use crate::fleet::Kicked;
+use crate::fleet::KickResult;
 use crate::fleet::control::Kick;
 
 /// The time for all answers: a kick must take effect within a second.
@@ -25,30 +25,30 @@ const ANSWERS: usize = 1024;
 
 /// The requests of this node that wait for answers, by number.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct PendingKicks {
     /// Requests so far, which numbers the next one.
     asked: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::Sender<usize>>>,
 }
 
 /// A request in `waiting`, removed on drop: its future may be cancelled at any await.
-struct Question<'a> {
-    answers: &'a Answers,
+struct KickQuestion<'a> {
+    answers: &'a PendingKicks,
     number: u64,
 }
 
-impl Drop for Question<'_> {
+impl Drop for KickQuestion<'_> {
     fn drop(&mut self) {
         self.answers.waiting.lock().remove(&self.number);
     }
 }
 
-impl Answers {
-    fn begin_question(&self) -> (Question<'_>, mpsc::Receiver<usize>) {
+impl PendingKicks {
+    fn begin_question(&self) -> (KickQuestion<'_>, mpsc::Receiver<usize>) {
         let (to, from) = mpsc::channel(ANSWERS);
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().insert(number, to);
-        (Question { answers: self, number }, from)
+        (KickQuestion { answers: self, number }, from)
     }
 
     /// Counts a message of this node's own channel; false when it is no answer. An answer to a request that has ended is
@@ -69,7 +69,7 @@ impl Answers {
 
 /// Asks every node and adds up the answers that come in time. This node receives the request like any other, and answers
 /// it too.
-pub(super) async fn ask_nodes(fleet: &RedisFleet, user: Mark) -> Result<Kicked, RedisError> {
+pub(super) async fn ask_nodes(fleet: &RedisFleet, user: SubjectHash) -> Result<KickResult, RedisError> {
     let (question, mut answers) = fleet.answers.begin_question();
     let message = format!("k{user} {} {}", fleet.own_channel(), question.number);
     let asked: usize = fleet.connection().publish(fleet.keys.control(), message).await?;
@@ -81,7 +81,7 @@ pub(super) async fn ask_nodes(fleet: &RedisFleet, user: Mark) -> Result<Kicked, 
         answered += 1;
     }
     // A live node without a subscription (its connection was just lost) did not receive the request.
-    Ok(Kicked { sockets, complete: answered == asked && asked >= fleet.nodes.live_nodes() })
+    Ok(KickResult { sockets, complete: answered == asked && asked >= fleet.nodes.live_nodes() })
 }
 
 /// Answers the node that asked.

@@ -41,7 +41,7 @@ pub(super) struct Nodes {
     others: Mutex<HashMap<String, Peer>>,
     /// Read while this node's name may be written, so that none of that follows the resignation.
     resigned: tokio::sync::RwLock<bool>,
-    turn: tokio::sync::Mutex<Turn>,
+    turn: tokio::sync::Mutex<OwnHeartbeat>,
     /// How often Redis lost this node's name, and with it probably the counts.
     forgotten: AtomicU64,
     live: Gauge,
@@ -49,7 +49,7 @@ pub(super) struct Nodes {
 
 /// The state of this node's own heartbeat.
 #[derive(Debug, Default)]
-struct Turn {
+struct OwnHeartbeat {
     /// The counter after the last heartbeat: a smaller one means that Redis lost it.
     bumped: i64,
     /// When the counters of the others were read last.
@@ -108,7 +108,7 @@ impl Nodes {
     }
 
     /// Notes a read of all counters; gives the nodes whose names must be removed.
-    fn note_counters(&self, turn: &mut Turn, mut counters: HashMap<String, i64>) -> Vec<String> {
+    fn note_counters(&self, turn: &mut OwnHeartbeat, mut counters: HashMap<String, i64>) -> Vec<String> {
         counters.remove(&self.node);
         // After an outage of this node's own, all counters look as if they had stood still for all of it.
         let after = turn.looked.map_or(Duration::ZERO, |at| at.elapsed().min(self.heartbeat * 2));
@@ -153,7 +153,7 @@ fn count_live(others: &HashMap<String, Peer>) -> usize {
 
 /// Failures of heartbeats that are logged already: each is logged once, when it begins.
 #[derive(Default)]
-struct Told {
+struct AnnouncedSpan {
     /// The hash holds something else than counters.
     strange: bool,
     /// Heartbeats that failed in a row.
@@ -164,7 +164,7 @@ struct Told {
 pub(super) async fn run(fleet: Arc<RedisFleet>) {
     let mut turns = tokio::time::interval(fleet.nodes.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = Told::default();
+    let mut told = AnnouncedSpan::default();
     loop {
         turns.tick().await;
         let outcome = bump_counter(&fleet).await;
@@ -173,7 +173,7 @@ pub(super) async fn run(fleet: Arc<RedisFleet>) {
 }
 
 /// Logs the outcome of a heartbeat; `Ok` names a field that is no counter.
-fn tell_of(fleet: &RedisFleet, told: &mut Told, outcome: &Result<Option<String>, RedisError>) {
+fn tell_of(fleet: &RedisFleet, told: &mut AnnouncedSpan, outcome: &Result<Option<String>, RedisError>) {
     let key = fleet.keys.nodes();
     // Another writer may have replaced the whole key, which is an error, or one of its fields, which is not.
     let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));

@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::{RedisError, cmd, pipe};
-use hallway_rooms::revocation::{Mark, Revocation, Revocations};
+use hallway_rooms::revocation::{Revocation, Revocations, SubjectHash};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{RedisFleet, unavailable};
 use crate::clock::now_ms;
 use crate::fleet::Unavailable;
-use crate::fleet::control::{Control, Noted};
+use crate::fleet::control::{NotedRevocation, RevocationList};
 use crate::link::remedy;
 use crate::logs;
 
@@ -41,30 +41,30 @@ const APART_MS: u64 = 5000;
 const FIRST_REVISION: f64 = -4_503_599_627_370_496.0;
 
 /// Why this node's copy may lack something of the list.
-enum Lapse {
+enum ListLapse {
     Redis(RedisError),
     /// An entry of the list is no revocation.
     Strange(String),
 }
 
-impl From<RedisError> for Lapse {
+impl From<RedisError> for ListLapse {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
     }
 }
 
 /// See the module.
-pub(super) struct Revoked {
-    control: Control,
-    state: Mutex<State>,
+pub(super) struct RevocationSync {
+    control: RevocationList,
+    state: Mutex<SyncState>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SyncState {
     revisions: Revisions,
     /// Revocations of this node that Redis has not confirmed.
-    owed: HashMap<Mark, Revocation>,
+    owed: HashMap<SubjectHash, Revocation>,
 }
 
 /// Up to which revision this node's copy is complete.
@@ -108,12 +108,12 @@ impl Revisions {
     }
 }
 
-impl Revoked {
+impl RevocationSync {
     pub(super) fn new(most: usize) -> Self {
-        Self { control: Control::new(most, false), state: Mutex::default(), wake: Notify::new() }
+        Self { control: RevocationList::new(most, false), state: Mutex::default(), wake: Notify::new() }
     }
 
-    pub(super) fn control(&self) -> &Control {
+    pub(super) fn control(&self) -> &RevocationList {
         &self.control
     }
 
@@ -154,14 +154,14 @@ pub(super) async fn sync_list(fleet: Arc<RedisFleet>, every: Duration) {
 }
 
 /// The failure and its remedy.
-fn lapse_problem(fleet: &RedisFleet, lapse: Lapse) -> String {
+fn lapse_problem(fleet: &RedisFleet, lapse: ListLapse) -> String {
     let key = fleet.keys.revoked();
     match lapse {
-        Lapse::Redis(error) if remedy::is_wrong_type(&error) => {
+        ListLapse::Redis(error) if remedy::is_wrong_type(&error) => {
             format!("the key {key} holds something else than revocations ({error}); rename or delete it")
         }
-        Lapse::Redis(error) => remedy::describe_problem("revocations", &error),
-        Lapse::Strange(what) => format!(
+        ListLapse::Redis(error) => remedy::describe_problem("revocations", &error),
+        ListLapse::Strange(what) => format!(
             "the key {key} has an entry that is no revocation, and may have been one: {what:?}. Take it out with ZREM {key}, and              revoke again what it was"
         ),
     }
@@ -184,7 +184,7 @@ fn compare_clocks(fleet: &RedisFleet, apart: &mut bool) {
 }
 
 /// One check of the list. In the usual case it is one round trip, for the revision.
-async fn sync_once(fleet: &RedisFleet) -> Result<(), Lapse> {
+async fn sync_once(fleet: &RedisFleet) -> Result<(), ListLapse> {
     send_pending(fleet).await?;
     let before = fleet.revoked.state.lock().revisions.known;
     let revision = read_revision(fleet).await?;
@@ -240,7 +240,7 @@ fn whole(score: f64) -> i64 {
 }
 
 /// Reads the list page by page into this node's copy. An unreadable entry is an error, but only after the rest was read.
-async fn load_list(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
+async fn load_list(fleet: &RedisFleet) -> Result<Revocations, ListLapse> {
     let (mut stored, mut cursor, mut strange) = (Revocations::default(), 0_u64, None);
     loop {
         let mut scan = cmd("ZSCAN");
@@ -258,7 +258,7 @@ async fn load_list(fleet: &RedisFleet) -> Result<Revocations, Lapse> {
         hear_all(fleet, entries);
         cursor = next;
         if cursor == 0 {
-            return strange.map_or(Ok(stored), |what| Err(Lapse::Strange(what)));
+            return strange.map_or(Ok(stored), |what| Err(ListLapse::Strange(what)));
         }
     }
 }
@@ -276,18 +276,18 @@ fn hear_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
 }
 
 /// An entry for Redis, and what it replaces there.
-type Line = (Revocation, Option<Revocation>);
+type RevocationLine = (Revocation, Option<Revocation>);
 
 async fn write_entries(fleet: &RedisFleet, revocations: &[Revocation]) -> Result<(), RedisError> {
     for page in revocations.chunks(PAGE) {
-        let lines: Vec<Line> = page.iter().map(|revocation| (*revocation, None)).collect();
+        let lines: Vec<RevocationLine> = page.iter().map(|revocation| (*revocation, None)).collect();
         write_and_announce(fleet, &lines).await?;
     }
     Ok(())
 }
 
 /// Puts entries into the list and publishes those that change it, atomically.
-async fn write_and_announce(fleet: &RedisFleet, lines: &[Line]) -> Result<(), RedisError> {
+async fn write_and_announce(fleet: &RedisFleet, lines: &[RevocationLine]) -> Result<(), RedisError> {
     let mut call = cmd("EVAL");
     call.arg(NOTE).arg(1).arg(fleet.keys.revoked()).arg(fleet.keys.control());
     call.arg(KEPT_MS).arg(rand::random_range(-(1_i64 << 45)..-(1_i64 << 40)));
@@ -299,8 +299,8 @@ async fn write_and_announce(fleet: &RedisFleet, lines: &[Line]) -> Result<(), Re
 }
 
 /// Writes a revocation of this node to Redis, which publishes it to every node.
-pub(super) async fn announce_revocation(fleet: &RedisFleet, noted: &Noted) -> Result<(), Unavailable> {
-    let Noted { known, before } = *noted;
+pub(super) async fn announce_revocation(fleet: &RedisFleet, noted: &NotedRevocation) -> Result<(), Unavailable> {
+    let NotedRevocation { known, before } = *noted;
     // Before Redis is asked: whatever happens from here on, it is written sooner or later.
     fleet.revoked.state.lock().owed.insert(known.mark, known);
     fleet.checks.reachable()?;
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_line_is_an_end_and_what_it_is_the_end_of() {
-        let revocation = Revocation { mark: Mark(5), before_ms: 6, until_ms: 7 };
+        let revocation = Revocation { mark: SubjectHash(5), before_ms: 6, until_ms: 7 };
         assert_eq!(parse_entry(&format!("7 {}", revocation.to_record())), Some(revocation));
         assert_eq!(parse_entry(&revocation.to_record()), None);
     }

@@ -3,13 +3,13 @@
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 
-use super::{Foreign, Guard, is_near};
+use super::{DevGuard, ForeignRequest, is_near};
 use crate::config::DevHost;
 use crate::logs::Hints;
 
-fn guard(names: &[&str]) -> Guard {
+fn guard(names: &[&str]) -> DevGuard {
     let hosts: Vec<DevHost> = names.iter().map(|name| name.parse().expect("a host")).collect();
-    Guard::new(&hosts, Hints::none())
+    DevGuard::new(&hosts, Hints::none())
 }
 
 fn judge(
@@ -17,7 +17,7 @@ fn judge(
     target: &'static str,
     hosts: &[&'static str],
     origins: &[&'static str],
-) -> Result<(), Foreign> {
+) -> Result<(), ForeignRequest> {
     let mut headers = HeaderMap::new();
     for (name, values) in [(HOST, hosts), (ORIGIN, origins)] {
         for value in values {
@@ -87,11 +87,11 @@ fn the_names_of_dev_host_pass_and_none_that_looks_like_them() {
         ("my-mac.local.", "my-mac.local."),
         ("10.0.2.3", "10.0.2.3"),
     ] {
-        assert_eq!(judge(&ours, "/", &[host], &[]), Err(Foreign::Host(name.to_owned())), "{host}");
+        assert_eq!(judge(&ours, "/", &[host], &[]), Err(ForeignRequest::Host(name.to_owned())), "{host}");
     }
     assert!(judge(&ours, "/", &["u@10.0.2.2"], &[]).is_err());
     let page = judge(&ours, "/", &["10.0.2.2"], &["https://evil.example:8443"]);
-    assert_eq!(page, Err(Foreign::Origin("evil.example".to_owned())), "a page that knows the address");
+    assert_eq!(page, Err(ForeignRequest::Origin("evil.example".to_owned())), "a page that knows the address");
     assert!(judge(&ours, "/", &["10.0.2.2"], &["null"]).is_err());
     assert!(judge(&ours, "http://evil.example/", &["10.0.2.2"], &[]).is_err());
 }

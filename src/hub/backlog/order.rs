@@ -7,31 +7,31 @@ use hallway_rooms::entry::Entry;
 use hallway_rooms::key::Room;
 use hallway_rooms::position::Arrival;
 
-use super::{Backlog, Delivery, Read, Rooms, Trust};
+use super::{Backlog, EntryTrust, QueuedEntry, ReadState, Rooms};
 
 /// What an entry is to its rooms.
 #[derive(Default)]
-struct Look {
+struct EntryVerdict {
     ready: Vec<(usize, bool)>,
     gaps: Vec<usize>,
     seen: bool,
 }
 
-enum Turn {
-    Deliver(Delivery),
+enum EntryTurn {
+    Deliver(QueuedEntry),
     Wait,
     Over,
 }
 
 impl Backlog {
     /// The next delivery, if any is possible. It must be carried out, positions moved, before the next call.
-    pub(in crate::hub) fn next(&mut self, rooms: &impl Rooms) -> Option<Delivery> {
+    pub(in crate::hub) fn next(&mut self, rooms: &impl Rooms) -> Option<QueuedEntry> {
         while let Some(room) = self.work.pop_front() {
             let Some(lag) = self.lags.get_mut(&room) else { continue };
             lag.is_queued = false;
             lag.blocked_by = None;
             match self.try_next_entry(&room, rooms) {
-                Turn::Deliver(delivery) => {
+                EntryTurn::Deliver(delivery) => {
                     self.wake_waiters(&room);
                     delivery
                         .places
@@ -39,17 +39,17 @@ impl Backlog {
                         .for_each(|(place, _)| self.wake_waiters(&delivery.entry.places[*place].room));
                     return Some(delivery);
                 }
-                Turn::Wait => {}
-                Turn::Over => self.forget(&room),
+                EntryTurn::Wait => {}
+                EntryTurn::Over => self.forget(&room),
             }
         }
         None
     }
 
     /// Looks at the first entry of a room's queue, and passes over what was delivered before.
-    fn try_next_entry(&mut self, room: &Room, rooms: &impl Rooms) -> Turn {
+    fn try_next_entry(&mut self, room: &Room, rooms: &impl Rooms) -> EntryTurn {
         loop {
-            let Some(lag) = self.lags.get(room) else { return Turn::Over };
+            let Some(lag) = self.lags.get(room) else { return EntryTurn::Over };
             let Some((at, first)) = lag.queue.first_key_value() else { return self.at_end(room, rooms) };
             let (at, entry, trust, covered) = (*at, first.entry.clone(), first.trust, lag.covered);
             let Some(link) = entry.link_in(room) else {
@@ -57,36 +57,36 @@ impl Backlog {
                 continue;
             };
             match rooms.judge_arrival(room, link, &entry.id) {
-                None => return Turn::Over,
+                None => return EntryTurn::Over,
                 Some(Arrival::Seen) => _ = self.drop_from(room, at),
                 Some(Arrival::Again) => {
                     rooms.pass_over(room, link, &entry.id);
                     self.drop_from(room, at);
                     self.wake_waiters(room);
                 }
-                Some(Arrival::Gap) if trust != Trust::Claimed && covered.is_some_and(|covered| at <= covered) => {
+                Some(Arrival::Gap) if trust != EntryTrust::Claimed && covered.is_some_and(|covered| at <= covered) => {
                     rooms.skip_lost(room, link.prev);
                     self.wake_waiters(room);
                 }
                 Some(Arrival::Gap) => return self.read_on(room),
-                Some(_) if trust == Trust::Claimed => return self.read_on(room),
+                Some(_) if trust == EntryTrust::Claimed => return self.read_on(room),
                 Some(Arrival::Next | Arrival::Late) => return self.offer_entry(room, &entry, (trust, rooms)),
             }
         }
     }
 
-    fn read_on(&mut self, room: &Room) -> Turn {
-        if self.lags.get(room).is_some_and(|lag| lag.read == Read::No) {
+    fn read_on(&mut self, room: &Room) -> EntryTurn {
+        if self.lags.get(room).is_some_and(|lag| lag.read == ReadState::No) {
             self.request_read(room);
         }
-        Turn::Wait
+        EntryTurn::Wait
     }
 
     /// What follows when everything that is known of a room has been delivered.
-    fn at_end(&mut self, room: &Room, rooms: &impl Rooms) -> Turn {
-        let Some(lag) = self.lags.get(room) else { return Turn::Over };
-        if lag.read != Read::No {
-            return Turn::Wait;
+    fn at_end(&mut self, room: &Room, rooms: &impl Rooms) -> EntryTurn {
+        let Some(lag) = self.lags.get(room) else { return EntryTurn::Over };
+        if lag.read != ReadState::No {
+            return EntryTurn::Wait;
         }
         if lag.more {
             return self.read_on(room);
@@ -96,11 +96,11 @@ impl Backlog {
         {
             rooms.skip_lost(room, covered);
         }
-        Turn::Over
+        EntryTurn::Over
     }
 
     /// Delivers a room's next entry for every room in which it is next, unless a session would get it before something older.
-    fn offer_entry(&mut self, room: &Room, entry: &Arc<Entry>, (trust, rooms): (Trust, &impl Rooms)) -> Turn {
+    fn offer_entry(&mut self, room: &Room, entry: &Arc<Entry>, (trust, rooms): (EntryTrust, &impl Rooms)) -> EntryTurn {
         let look = self.judge_entry(entry, rooms);
         let held = held_places(entry, &look, rooms);
         let own = entry.places.iter().position(|place| place.room == *room);
@@ -117,11 +117,11 @@ impl Backlog {
         for place in held {
             self.enqueue_in_room(entry, place, trust);
         }
-        Turn::Deliver(self.take_for_delivery(entry, places, (is_apart, is_first)))
+        EntryTurn::Deliver(self.take_for_delivery(entry, places, (is_apart, is_first)))
     }
 
-    fn judge_entry(&mut self, entry: &Entry, rooms: &impl Rooms) -> Look {
-        let mut look = Look::default();
+    fn judge_entry(&mut self, entry: &Entry, rooms: &impl Rooms) -> EntryVerdict {
+        let mut look = EntryVerdict::default();
         for (at, place) in entry.places.iter().enumerate() {
             let Some(link) = place.link() else { continue };
             match rooms.judge_arrival(&place.room, link, &entry.id) {
@@ -141,7 +141,7 @@ impl Backlog {
     }
 
     /// Has an entry wait in one of its rooms.
-    fn enqueue_in_room(&mut self, entry: &Arc<Entry>, place: usize, trust: Trust) {
+    fn enqueue_in_room(&mut self, entry: &Arc<Entry>, place: usize, trust: EntryTrust) {
         let place = &entry.places[place];
         let Some(link) = place.link() else { return };
         // One that waits there already has had its turn: to give it another would have two rooms wake each other for ever.
@@ -155,39 +155,39 @@ impl Backlog {
         entry: &Arc<Entry>,
         places: Vec<(usize, bool)>,
         (is_apart, is_first): (bool, bool),
-    ) -> Delivery {
+    ) -> QueuedEntry {
         for (place, _) in &places {
             let place = &entry.places[*place];
             if let Some(link) = place.link() {
                 self.drop_from(&place.room, link.offset);
             }
         }
-        Delivery { entry: entry.clone(), places, is_apart, is_first }
+        QueuedEntry { entry: entry.clone(), places, is_apart, is_first }
     }
 
-    fn wait_for(&mut self, room: &Room, gap: Room, rooms: &impl Rooms) -> Turn {
+    fn wait_for(&mut self, room: &Room, gap: Room, rooms: &impl Rooms) -> EntryTurn {
         if let Some(lag) = self.lags.get_mut(&gap) {
             lag.waiters.insert(room.clone());
         }
         if let Some(lag) = self.lags.get_mut(room) {
             lag.blocked_by = Some(gap);
         }
-        let Some(circle) = self.waiting_circle(room) else { return Turn::Wait };
+        let Some(circle) = self.waiting_circle(room) else { return EntryTurn::Wait };
         let fronts = circle.iter().filter_map(|room| self.lags.get(room)?.queue.first_key_value());
         let Some(oldest) = fronts.min_by_key(|(at, _)| **at).map(|(_, first)| first.entry.clone()) else {
-            return Turn::Wait;
+            return EntryTurn::Wait;
         };
         let look = self.judge_entry(&oldest, rooms);
         let mut places = look.ready;
         places.extend(look.gaps.into_iter().map(|place| (place, false)));
-        Turn::Deliver(self.take_for_delivery(&oldest, places, (look.seen, !look.seen)))
+        EntryTurn::Deliver(self.take_for_delivery(&oldest, places, (look.seen, !look.seen)))
     }
 
     /// The rooms that wait for each other with this one, if nothing that is to be read can change it.
     fn waiting_circle(&self, room: &Room) -> Option<Vec<Room>> {
         let (mut circle, mut at) = (Vec::new(), room);
         while !circle.contains(at) {
-            let lag = self.lags.get(at).filter(|lag| lag.read == Read::No && !lag.is_queued)?;
+            let lag = self.lags.get(at).filter(|lag| lag.read == ReadState::No && !lag.is_queued)?;
             circle.push(at.clone());
             at = lag.blocked_by.as_ref()?;
         }
@@ -199,7 +199,7 @@ impl Backlog {
 
 /// Of an entry's rooms, those that may not have it yet: where something is missing, and those that share a session with
 /// one of these.
-fn held_places(entry: &Entry, look: &Look, rooms: &impl Rooms) -> HashSet<usize> {
+fn held_places(entry: &Entry, look: &EntryVerdict, rooms: &impl Rooms) -> HashSet<usize> {
     let mut held: HashSet<usize> = look.gaps.iter().copied().collect();
     let mut new = look.gaps.clone();
     while let Some(gap) = new.pop() {

@@ -8,13 +8,13 @@ use hallway_rooms::key::Room;
 use tokio::time::Instant;
 
 use super::{
-    BYTES, Backlog, Errand, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, Page, READS, Read, Trust, Verdict, Waiting,
-    entry_bytes,
+    BYTES, Backlog, EntryTrust, FIRST_PAUSE, HealedPage, LONGEST_PAUSE, PATIENCE, PendingRead, READS, ReadFailure,
+    ReadState, WaitingEntry, entry_bytes,
 };
 
 impl Backlog {
     /// The next read that may begin.
-    pub(in crate::hub) fn next_read(&mut self, now: Instant) -> Option<Errand> {
+    pub(in crate::hub) fn next_read(&mut self, now: Instant) -> Option<PendingRead> {
         while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
             let Some(Reverse((_, room))) = self.later.pop() else { break };
             self.retry_room(&room);
@@ -26,18 +26,18 @@ impl Backlog {
         }
         loop {
             let room = self.wanted.pop_front()?;
-            let Some(lag) = self.lags.get_mut(&room).filter(|lag| lag.read == Read::Wanted) else { continue };
+            let Some(lag) = self.lags.get_mut(&room).filter(|lag| lag.read == ReadState::Wanted) else { continue };
             self.reads += 1;
             self.running += 1;
-            lag.read = Read::Running { number: self.reads, again: false };
+            lag.read = ReadState::Running { number: self.reads, again: false };
             lag.more = false;
-            return Some(Errand { room, number: self.reads, from: lag.cursor.take() });
+            return Some(PendingRead { room, number: self.reads, from: lag.cursor.take() });
         }
     }
 
     fn retry_room(&mut self, room: &Room) {
-        if let Some(lag) = self.lags.get_mut(room).filter(|lag| lag.read == Read::Later) {
-            lag.read = Read::Wanted;
+        if let Some(lag) = self.lags.get_mut(room).filter(|lag| lag.read == ReadState::Later) {
+            lag.read = ReadState::Wanted;
             self.wanted.push_back(room.clone());
         }
     }
@@ -55,7 +55,7 @@ impl Backlog {
     }
 
     /// Takes in what an errand brought. None of it where the room was let go meanwhile.
-    pub(in crate::hub) fn add_page(&mut self, errand: &Errand, page: Page) {
+    pub(in crate::hub) fn add_page(&mut self, errand: &PendingRead, page: HealedPage) {
         if !self.end_read(errand) {
             return;
         }
@@ -71,7 +71,7 @@ impl Backlog {
         for entry in page.entries {
             let Some(link) = entry.link_in(room) else { continue };
             let weight = entry_bytes(&entry);
-            let waiting = Waiting { entry: Arc::new(entry), reads: u64::MAX, trust: Trust::Read };
+            let waiting = WaitingEntry { entry: Arc::new(entry), reads: u64::MAX, trust: EntryTrust::Read };
             lag.bytes += weight;
             self.bytes += weight;
             if let Some(before) = lag.queue.insert(link.offset, waiting) {
@@ -91,10 +91,10 @@ impl Backlog {
         for (at, waiting) in lag.queue.iter().filter(|(_, waiting)| waiting.reads < number) {
             let is_behind = lag.covered.is_none_or(|covered| *at > covered);
             match waiting.trust {
-                Trust::Read if is_behind && is_whole => lag.covered = Some(*at),
-                Trust::Heard if is_behind && is_whole => gone.push(*at),
-                Trust::Claimed if !is_behind || is_whole => gone.push(*at),
-                Trust::Read | Trust::Heard | Trust::Claimed => {}
+                EntryTrust::Read if is_behind && is_whole => lag.covered = Some(*at),
+                EntryTrust::Heard if is_behind && is_whole => gone.push(*at),
+                EntryTrust::Claimed if !is_behind || is_whole => gone.push(*at),
+                EntryTrust::Read | EntryTrust::Heard | EntryTrust::Claimed => {}
             }
         }
         for at in gone {
@@ -109,7 +109,7 @@ impl Backlog {
         for place in entry.places.iter().filter(|place| place.room != *room) {
             let Some(link) = place.link() else { continue };
             let waiting = self.lags.get(&place.room).and_then(|lag| lag.queue.get(&link.offset));
-            if waiting.is_some_and(|waiting| waiting.trust == Trust::Heard && waiting.entry.id == entry.id) {
+            if waiting.is_some_and(|waiting| waiting.trust == EntryTrust::Heard && waiting.entry.id == entry.id) {
                 self.drop_from(&place.room, link.offset);
                 self.request_read(&place.room);
                 self.work_on(&place.room);
@@ -118,14 +118,14 @@ impl Backlog {
     }
 
     /// Ends a room's read. False when the room was let go since it began.
-    fn end_read(&mut self, errand: &Errand) -> bool {
+    fn end_read(&mut self, errand: &PendingRead) -> bool {
         self.running = self.running.saturating_sub(1);
         let Some(lag) = self.lags.get_mut(&errand.room) else { return false };
-        let Read::Running { number, again } = lag.read else { return false };
+        let ReadState::Running { number, again } = lag.read else { return false };
         if number != errand.number {
             return false;
         }
-        lag.read = Read::No;
+        lag.read = ReadState::No;
         if again {
             self.request_read(&errand.room);
         }
@@ -133,10 +133,15 @@ impl Backlog {
     }
 
     /// Notes that an errand failed. `is_well`: the broker, apart from this.
-    pub(in crate::hub) fn fail_read(&mut self, errand: &Errand, now: Instant, is_well: bool) -> Option<Verdict> {
+    pub(in crate::hub) fn fail_read(
+        &mut self,
+        errand: &PendingRead,
+        now: Instant,
+        is_well: bool,
+    ) -> Option<ReadFailure> {
         self.running = self.running.saturating_sub(1);
         let lag = self.lags.get_mut(&errand.room)?;
-        if !matches!(lag.read, Read::Running { number, .. } if number == errand.number) {
+        if !matches!(lag.read, ReadState::Running { number, .. } if number == errand.number) {
             return None;
         }
         lag.cursor = lag.cursor.or(errand.from);
@@ -145,17 +150,17 @@ impl Backlog {
             lag.failing_since = None;
         } else if now.duration_since(since) >= PATIENCE {
             self.forget(&errand.room);
-            return Some(Verdict::GiveUp);
+            return Some(ReadFailure::GiveUp);
         }
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(lag.failures.min(10))).min(LONGEST_PAUSE);
         lag.failures += 1;
-        lag.read = Read::Later;
+        lag.read = ReadState::Later;
         self.later.push(Reverse((now + pause, errand.room.clone())));
-        Some(Verdict::Later { first: lag.failures == 1 })
+        Some(ReadFailure::Later { first: lag.failures == 1 })
     }
 
     /// Ends an errand to a room that is closed.
-    pub(in crate::hub) fn abandon_room(&mut self, errand: &Errand) {
+    pub(in crate::hub) fn abandon_room(&mut self, errand: &PendingRead) {
         if self.end_read(errand) {
             self.forget(&errand.room);
         }

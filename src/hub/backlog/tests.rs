@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hallway_rooms::class::{Classes, Retention};
-use hallway_rooms::entry::{Keep, Place};
+use hallway_rooms::entry::{Retained, RoomPlace};
 use hallway_rooms::position::Position;
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ struct World {
 }
 
 impl Rooms for World {
-    fn judge_arrival(&self, room: &Room, link: Link, id: &EventId) -> Option<Arrival> {
+    fn judge_arrival(&self, room: &Room, link: ChainLink, id: &EventId) -> Option<Arrival> {
         Some(self.positions.lock()[self.number(room)].classify_entry(link, id))
     }
 
@@ -47,7 +47,7 @@ impl Rooms for World {
         self.sessions.iter().any(|rooms| both.iter().all(|room| rooms.contains(room)))
     }
 
-    fn pass_over(&self, room: &Room, link: Link, id: &EventId) {
+    fn pass_over(&self, room: &Room, link: ChainLink, id: &EventId) {
         self.positions.lock()[self.number(room)].advance_to(link, id);
     }
 
@@ -85,8 +85,8 @@ impl World {
     /// Stores the event of this number in some rooms.
     fn publish(&mut self, n: u64, rooms: &BTreeSet<usize>) -> Arc<Entry> {
         let place = |room: &usize| {
-            let link = Link { offset: Offset::first_of_ms(n), prev: self.last(*room) };
-            Place { room: self.rooms[*room].clone(), keep: Keep::Stored(link) }
+            let link = ChainLink { offset: Offset::first_of_ms(n), prev: self.last(*room) };
+            RoomPlace { room: self.rooms[*room].clone(), keep: Retained::Stored(link) }
         };
         let places = rooms.iter().map(place).collect();
         let id = format!("e{n}").parse().expect("an id");
@@ -96,17 +96,17 @@ impl World {
         entry
     }
 
-    fn read(&self, errand: &Errand, limit: usize) -> Page {
+    fn read(&self, errand: &PendingRead, limit: usize) -> HealedPage {
         let room = self.number(&errand.room);
         let from = errand.from.or_else(|| self.delivered_offset(&errand.room)).expect("it is open");
         let newer = |entry: &&Arc<Entry>| entry.link_in(&errand.room).is_some_and(|link| link.offset > from);
         let mut entries: Vec<Entry> = self.histories[room].iter().filter(newer).map(|e| (**e).clone()).collect();
         let has_more = entries.len() > limit;
         entries.truncate(limit);
-        Page { entries, last: Some(self.last(room)), has_more }
+        HealedPage { entries, last: Some(self.last(room)), has_more }
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
+    fn deliver(&mut self, delivery: &QueuedEntry) {
         let entry = &delivery.entry;
         let mut rooms = BTreeSet::new();
         for (place, late) in &delivery.places {
@@ -167,7 +167,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn run(world: &mut World, events: &[Event], limit: usize, dead: &BTreeSet<usize>) -> Backlog {
     let mut backlog = Backlog::default();
     let (mut now, mut n) = (Instant::now(), 0);
-    let mut running: VecDeque<(Errand, Page)> = VecDeque::new();
+    let mut running: VecDeque<(PendingRead, HealedPage)> = VecDeque::new();
     let begin = |backlog: &mut Backlog, world: &World, now| {
         let errand = backlog.next_read(now)?;
         let page = world.read(&errand, limit);
@@ -180,14 +180,16 @@ fn run(world: &mut World, events: &[Event], limit: usize, dead: &BTreeSet<usize>
                 n += 1;
                 let entry = world.publish(n, rooms);
                 if *heard {
-                    backlog.add_arrival(&entry, Trust::Heard, &*world);
+                    backlog.add_arrival(&entry, EntryTrust::Heard, &*world);
                 }
             }
             Event::Begin => running.extend(begin(&mut backlog, world, now)),
             Event::End => running.pop_front().into_iter().for_each(|(errand, page)| backlog.add_page(&errand, page)),
             Event::Fail => {
                 if let Some((errand, _)) = running.pop_front() {
-                    assert!(backlog.fail_read(&errand, now, false).is_none_or(|verdict| verdict != Verdict::GiveUp));
+                    assert!(
+                        backlog.fail_read(&errand, now, false).is_none_or(|verdict| verdict != ReadFailure::GiveUp)
+                    );
                 }
             }
             Event::Want(room) => backlog.request_read(&world.rooms[*room]),
@@ -278,7 +280,7 @@ fn both() -> BTreeSet<usize> {
     [0, 1].into()
 }
 
-fn errand(backlog: &mut Backlog) -> Errand {
+fn errand(backlog: &mut Backlog) -> PendingRead {
     backlog.next_read(Instant::now()).expect("a room is to be read")
 }
 
@@ -297,9 +299,12 @@ fn rooms_that_wait_for_each_other_are_parted_at_the_oldest_entry() {
             } else {
                 0
             };
-            Place {
+            RoomPlace {
                 room: world.rooms[room].clone(),
-                keep: Keep::Stored(Link { offset: Offset::first_of_ms(offset), prev: Offset::first_of_ms(before) }),
+                keep: Retained::Stored(ChainLink {
+                    offset: Offset::first_of_ms(offset),
+                    prev: Offset::first_of_ms(before),
+                }),
             }
         };
         let id = format!("e{n}").parse().expect("an id");
@@ -308,8 +313,8 @@ fn rooms_that_wait_for_each_other_are_parted_at_the_oldest_entry() {
     });
     let two = Arc::new(Entry {
         places: vec![
-            Place {
-                keep: Keep::Stored(Link { offset: Offset::first_of_ms(4), prev: Offset::first_of_ms(1) }),
+            RoomPlace {
+                keep: Retained::Stored(ChainLink { offset: Offset::first_of_ms(4), prev: Offset::first_of_ms(1) }),
                 ..two.places[0].clone()
             },
             two.places[1].clone(),
@@ -337,8 +342,9 @@ fn what_no_history_has_is_disowned_and_holds_nothing_up() {
     let mut forged = (*world.publish(90, &[0].into())).clone();
     world.histories[0].pop();
     forged.id = "forged".parse().expect("an id");
-    forged.places[0].keep = Keep::Stored(Link { offset: Offset::first_of_ms(90), prev: Offset::first_of_ms(80) });
-    for trust in [Trust::Claimed, Trust::Heard] {
+    forged.places[0].keep =
+        Retained::Stored(ChainLink { offset: Offset::first_of_ms(90), prev: Offset::first_of_ms(80) });
+    for trust in [EntryTrust::Claimed, EntryTrust::Heard] {
         backlog.add_arrival(&Arc::new(forged.clone()), trust, &world);
         world.deliver_all(&mut backlog);
         let errand = errand(&mut backlog);
@@ -356,7 +362,7 @@ fn what_is_claimed_is_delivered_once_a_history_has_it() {
     let mut world = World::new(Vec::new());
     let mut backlog = Backlog::default();
     let far = world.publish(1, &[0].into());
-    backlog.add_arrival(&far, Trust::Claimed, &world);
+    backlog.add_arrival(&far, EntryTrust::Claimed, &world);
     world.deliver_all(&mut backlog);
     assert!(world.delivered[0].is_empty());
     let errand = errand(&mut backlog);
@@ -389,7 +395,7 @@ fn a_queue_that_is_full_takes_no_more_and_the_room_is_read_again() {
     world.publish(1, &[0].into());
     for n in 2..=2000 {
         let entry = world.publish(n, &[0].into());
-        backlog.add_arrival(&entry, Trust::Heard, &world);
+        backlog.add_arrival(&entry, EntryTrust::Heard, &world);
         world.deliver_all(&mut backlog);
     }
     assert!(backlog.lags[&world.rooms[0]].queue.len() <= QUEUED);
@@ -411,7 +417,7 @@ fn a_room_is_tried_ever_more_rarely_and_given_up_only_while_the_broker_is_well()
     let mut pauses = Vec::new();
     for _ in 0..7 {
         let errand = backlog.next_read(now).expect("it is due");
-        assert!(matches!(backlog.fail_read(&errand, now, false), Some(Verdict::Later { .. })));
+        assert!(matches!(backlog.fail_read(&errand, now, false), Some(ReadFailure::Later { .. })));
         assert_eq!(backlog.next_read(now), None, "it waits");
         let due = backlog.next_try().expect("it is tried again");
         pauses.push((due - now).as_millis());
@@ -420,8 +426,8 @@ fn a_room_is_tried_ever_more_rarely_and_given_up_only_while_the_broker_is_well()
     assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
     backlog.retry_all_now();
     let errand = backlog.next_read(begun).expect("at once");
-    assert!(matches!(backlog.fail_read(&errand, now, true), Some(Verdict::Later { .. })));
+    assert!(matches!(backlog.fail_read(&errand, now, true), Some(ReadFailure::Later { .. })));
     let errand = backlog.next_read(now + LONGEST_PAUSE).expect("it is due");
-    assert_eq!(backlog.fail_read(&errand, now + LONGEST_PAUSE, true), Some(Verdict::GiveUp));
+    assert_eq!(backlog.fail_read(&errand, now + LONGEST_PAUSE, true), Some(ReadFailure::GiveUp));
     assert!(backlog.is_empty());
 }

@@ -6,24 +6,24 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use metrics::counter;
 
-use super::Verdicts;
-use crate::hub::{LocalRoom, Seated, Watch};
-use crate::service::catch_up::{CatchUp, Seat};
-use crate::service::reader::Reader;
+use super::RoomVerdicts;
+use crate::hub::{LatestWatch, LocalRoom, LockedRoom};
+use crate::service::catch_up::{CatchUp, CatchUpRoom};
+use crate::service::reader::MergedReader;
 use crate::service::reply::{self, JoinedRoom};
-use crate::service::row::Row;
-use crate::service::{Answer, Service};
-use crate::session::{Joined, Membership, Session, Standing};
+use crate::service::row::EventRow;
+use crate::service::{PendingReply, Service};
+use crate::session::{JoinedMembership, MemberDelivery, Membership, Session};
 
 /// Rooms that have been read, in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Joining {
     /// One per room, in that order.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<RoomMembership>,
     /// The merged histories of the rooms that have one.
-    pub(super) reader: Reader,
+    pub(super) reader: MergedReader,
     /// The events of the answer.
-    pub(super) row: Row,
+    pub(super) row: EventRow,
     /// Numbers of the rooms with a gap between two reads, reported as incomplete.
     pub(super) torn: Vec<usize>,
     /// Whether rooms that moved on are read again; otherwise the catch-up deals with them.
@@ -32,15 +32,15 @@ pub(super) struct Joining {
 
 /// One room.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct RoomMembership {
     /// Held since before the read: no `latest` event is missed.
-    pub(super) watch: Watch,
-    pub(super) stand: Stand,
+    pub(super) watch: LatestWatch,
+    pub(super) stand: JoinedAs,
 }
 
 /// How a member comes into a room.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Stand {
+pub(super) enum JoinedAs {
     /// It is a member already and keeps its offset.
     Kept,
     /// It starts at the head of a room without a history.
@@ -59,7 +59,7 @@ pub(super) enum Stand {
 
 /// The outcome of an attempt to add the member.
 /// Also when the session ended meanwhile: there is nothing left to do.
-pub(super) enum Entered {
+pub(super) enum JoinAttempt {
     Seated,
     /// A room has moved on and is read again.
     Moved(Box<Joining>),
@@ -67,7 +67,7 @@ pub(super) enum Entered {
     Gone,
 }
 
-impl Stand {
+impl JoinedAs {
     fn number(self) -> Option<usize> {
         match self {
             Self::Kept | Self::Plain(_) => None,
@@ -88,13 +88,13 @@ impl Joining {
 
     /// Moves rooms that the member joins without a history forward to their positions. Returns the rooms that have
     /// moved on beyond what was read of them.
-    fn find_behind(&mut self, held: &[Seated<'_>]) -> Vec<usize> {
+    fn find_behind(&mut self, held: &[LockedRoom<'_>]) -> Vec<usize> {
         let mut behind = Vec::new();
         for (part, seated) in self.parts.iter_mut().zip(held) {
             // A room outside the merge has no history to fall behind in.
             let (Some(number), Some(at)) = (part.stand.number(), seated.delivered_offset()) else { continue };
             // Not once something of the room is in the answer: the delivered events of a room have no gaps.
-            if let Stand::New { since, .. } = &mut part.stand
+            if let JoinedAs::New { since, .. } = &mut part.stand
                 && self.reader.merge.delivered_offset(number) == *since
                 && self.reader.merge.pass_over(number, at)
             {
@@ -108,7 +108,7 @@ impl Joining {
     }
 
     /// Merges in the `latest` events that came while the rooms were read.
-    fn update_current(&mut self, held: &[Seated<'_>], told: bool) {
+    fn update_current(&mut self, held: &[LockedRoom<'_>], told: bool) {
         for (part, seated) in self.parts.iter().zip(held).filter(|(part, _)| part.stand.is_back()) {
             self.row.current.update_from(&seated.latest_while_watched(), part.watch.room().room());
         }
@@ -122,11 +122,11 @@ impl Joining {
     }
 
     /// The membership that a room gets; none where the existing one stays.
-    fn membership_for(&self, stand: Stand, at: Offset, behind: bool) -> Option<Arc<Membership>> {
+    fn membership_for(&self, stand: JoinedAs, at: Offset, behind: bool) -> Option<Arc<Membership>> {
         match stand {
-            Stand::Kept => None,
-            Stand::Plain(head) => Some(Membership::receiving_from(head.max(at))),
-            Stand::New { number, .. } | Stand::Back { number, .. } => {
+            JoinedAs::Kept => None,
+            JoinedAs::Plain(head) => Some(Membership::receiving_from(head.max(at))),
+            JoinedAs::New { number, .. } | JoinedAs::Back { number, .. } => {
                 let told = self.reader.merge.delivered_offset(number);
                 Some(if behind { Membership::catching_up_from(told) } else { Membership::receiving_from(told) })
             }
@@ -134,20 +134,20 @@ impl Joining {
     }
 
     /// The offset after which the answer has every event of a room; none after a gap between two reads.
-    fn complete_since(&self, stand: Stand) -> Option<Offset> {
+    fn complete_since(&self, stand: JoinedAs) -> Option<Offset> {
         match stand {
-            Stand::Kept | Stand::Plain(_) => None,
-            Stand::New { number, since } | Stand::Back { number, since, .. } => {
+            JoinedAs::Kept | JoinedAs::Plain(_) => None,
+            JoinedAs::New { number, since } | JoinedAs::Back { number, since, .. } => {
                 (!self.torn.contains(&number)).then_some(since)
             }
         }
     }
 
     /// Whether the answer has every event since the requested start; none where no start was requested.
-    fn complete(&self, stand: Stand) -> Option<bool> {
+    fn complete(&self, stand: JoinedAs) -> Option<bool> {
         match stand {
-            Stand::Kept | Stand::Plain(_) | Stand::New { .. } => None,
-            Stand::Back { number, complete, .. } => Some(complete && !self.torn.contains(&number)),
+            JoinedAs::Kept | JoinedAs::Plain(_) | JoinedAs::New { .. } => None,
+            JoinedAs::Back { number, complete, .. } => Some(complete && !self.torn.contains(&number)),
         }
     }
 }
@@ -158,20 +158,20 @@ impl Service {
         &self,
         session: &Arc<Session>,
         mut joining: Box<Joining>,
-        verdicts: &Verdicts,
-        answer: &mut Answer,
-    ) -> Entered {
+        verdicts: &RoomVerdicts,
+        answer: &mut PendingReply,
+    ) -> JoinAttempt {
         let locals = joining.local_rooms();
-        let mut held: Vec<Seated<'_>> = locals.iter().map(|local| local.lock_room()).collect();
+        let mut held: Vec<LockedRoom<'_>> = locals.iter().map(|local| local.lock_room()).collect();
         if held.iter().any(|seated| seated.delivered_offset().is_none()) {
-            return Entered::Gone;
+            return JoinAttempt::Gone;
         }
         let (told, lag) = (answer.is_wanted(), joining.find_behind(&held));
         // Reading once more is cheaper than a catch-up, and the answer stays whole. A full page ends that: the rest
         // follows anyway.
         if told && joining.may_wait && !joining.row.has_more && !lag.is_empty() {
             lag.into_iter().for_each(|number| joining.reader.merge.reopen_room(number));
-            return Entered::Moved(joining);
+            return JoinAttempt::Moved(joining);
         }
         joining.update_current(&held, told);
         // Without an answer the missed events go out as frames, which is the catch-up's work.
@@ -200,7 +200,7 @@ impl Service {
             // it from them.
             let given = seats.iter().zip(&mut held);
             given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.remove_member(joined)));
-            return Entered::Seated;
+            return JoinAttempt::Seated;
         }
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
         // The answer holds the current events, unless pages follow.
@@ -218,7 +218,7 @@ impl Service {
                 seat.membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
             }
         }
-        Entered::Seated
+        JoinAttempt::Seated
     }
 
     /// Enters the session into the rooms. It takes the memberships over with its answer. None where it keeps the one
@@ -227,9 +227,9 @@ impl Service {
         &self,
         session: &Arc<Session>,
         joining: &Joining,
-        held: &mut [Seated<'_>],
+        held: &mut [LockedRoom<'_>],
         behind: bool,
-    ) -> Vec<Option<Joined>> {
+    ) -> Vec<Option<JoinedMembership>> {
         let mut seats = Vec::with_capacity(held.len());
         for (part, seated) in joining.parts.iter().zip(held) {
             let room = part.watch.room().room();
@@ -245,9 +245,10 @@ impl Service {
         seats
     }
 
-    fn catch_up_in_all(&self, session: &Arc<Session>, joining: Joining, seats: Vec<Option<Joined>>) {
+    fn catch_up_in_all(&self, session: &Arc<Session>, joining: Joining, seats: Vec<Option<JoinedMembership>>) {
         let read = joining.parts.into_iter().zip(seats).filter(|(part, _)| part.stand.number().is_some());
-        let seats = read.filter_map(|(part, joined)| Some(Seat { watch: part.watch, membership: joined?.membership }));
+        let seats =
+            read.filter_map(|(part, joined)| Some(CatchUpRoom { watch: part.watch, membership: joined?.membership }));
         let seats = seats.collect();
         let task = CatchUp { seats, reader: joining.reader, current: joining.row.current };
         self.spawn_catch_up(session.clone(), task);
@@ -262,7 +263,7 @@ fn remember_ids_if_needed(session: &Session, locals: &[Arc<LocalRoom>], joining:
     }
     let comes = |room: &Room| {
         let at = locals.binary_search_by(|local| local.room().cmp(room));
-        at.is_ok_and(|at| !matches!(joining.parts[at].stand, Stand::Kept))
+        at.is_ok_and(|at| !matches!(joining.parts[at].stand, JoinedAs::Kept))
     };
     // Only history events can overlap with rooms that are not part of this command.
     let is_told = joining.parts.iter().any(|part| part.stand.is_back());
@@ -275,7 +276,7 @@ fn remember_ids_if_needed(session: &Session, locals: &[Arc<LocalRoom>], joining:
 fn answer_for(
     session: &Session,
     joining: &Joining,
-    (seats, held): (&[Option<Joined>], &[Seated<'_>]),
+    (seats, held): (&[Option<JoinedMembership>], &[LockedRoom<'_>]),
     locals: &[Arc<LocalRoom>],
 ) -> Vec<JoinedRoom> {
     let each = joining.parts.iter().zip(seats.iter().zip(held)).zip(locals);
@@ -284,10 +285,10 @@ fn answer_for(
         let standing = joined.map(|joined| joined.membership.current_standing());
         let offset = match (standing, part.stand) {
             // A kept live membership has been served as far as the room is, though its own record may lag.
-            (Some(Standing::Live(to)), Stand::Kept) => to.max(seated.served_offset()),
-            (Some(Standing::Live(to) | Standing::CatchingUp(to)), _) => to,
+            (Some(MemberDelivery::Live(to)), JoinedAs::Kept) => to.max(seated.served_offset()),
+            (Some(MemberDelivery::Live(to) | MemberDelivery::CatchingUp(to)), _) => to,
             // The session ended meanwhile; the answer is dropped, so any offset will do.
-            (Some(Standing::Left) | None, _) => seated.served_offset(),
+            (Some(MemberDelivery::Left) | None, _) => seated.served_offset(),
         };
         JoinedRoom {
             room: local.room().clone(),

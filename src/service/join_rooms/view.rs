@@ -4,33 +4,33 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use hallway_rooms::entry::Entry;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::time::Instant;
 
-use super::members::{Entered, Joining, Part, Stand};
-use super::{Admitted, Asked};
+use super::members::{JoinAttempt, JoinedAs, Joining, RoomMembership};
+use super::{Admitted, JudgedCommand};
 use crate::broker::{Resumed, Unavailable};
-use crate::hub::Watch;
-use crate::service::current::Current;
+use crate::hub::LatestWatch;
+use crate::service::current::CurrentEvents;
 use crate::service::page;
-use crate::service::reader::{AT_ONCE, Reader, Share};
-use crate::service::row::Row;
+use crate::service::reader::{AT_ONCE, MergedReader, ReadShare};
+use crate::service::row::EventRow;
 use crate::service::wait_budget::step_until;
-use crate::service::{Answer, Service};
+use crate::service::{PendingReply, Service};
 use crate::session::Session;
 
 /// Reads of rooms that keep moving on, before the member is added as one that is behind.
 const READS: u32 = 4;
 
 /// The result of reading one room.
-struct Look {
-    watch: Watch,
-    seen: Seen,
+struct RoomView {
+    watch: LatestWatch,
+    seen: ViewKind,
 }
 
-enum Seen {
+enum ViewKind {
     /// The session is a member already and asks for no history.
     Kept,
     /// The head of a room joined without a start.
@@ -47,8 +47,8 @@ impl Service {
     pub(super) async fn look_and_seat(
         &self,
         session: &Arc<Session>,
-        asked: &Asked,
-        answer: &mut Answer,
+        asked: &JudgedCommand,
+        answer: &mut PendingReply,
     ) -> Result<(), Vec<Room>> {
         while !session.is_finished() {
             let looks = self.look_at_all(session, asked).await?;
@@ -62,10 +62,10 @@ impl Service {
                 }
                 joining.may_wait = reads < READS;
                 joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
-                    Entered::Seated => return Ok(()),
-                    Entered::Moved(again) => again,
+                    JoinAttempt::Seated => return Ok(()),
+                    JoinAttempt::Moved(again) => again,
                     // A room was closed between the read and the lock: everything is opened and read again.
-                    Entered::Gone => break,
+                    JoinAttempt::Gone => break,
                 };
                 reads += 1;
             }
@@ -73,10 +73,10 @@ impl Service {
         Ok(())
     }
 
-    async fn look_at_all(&self, session: &Session, asked: &Asked) -> Result<Vec<Look>, Vec<Room>> {
+    async fn look_at_all(&self, session: &Session, asked: &JudgedCommand) -> Result<Vec<RoomView>, Vec<Room>> {
         // Only rooms with a history share the page's bytes.
         let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
-        let share = Share::for_rooms(missed, self.0.limits.page_bytes);
+        let share = ReadShare::for_rooms(missed, self.0.limits.page_bytes);
         let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
         for some in asked.admitted.chunks(AT_ONCE) {
             // Each batch has the minimum step time: a broker that answers the first ones slowly is alive.
@@ -95,8 +95,8 @@ impl Service {
         if failed.is_empty() { Ok(looks) } else { Err(failed) }
     }
 
-    async fn look_at(&self, session: &Session, one: &Admitted, share: Share) -> Result<Look, Unavailable> {
-        let watch = Watch::for_room(&self.0.hub.open_room(&one.room).await?);
+    async fn look_at(&self, session: &Session, one: &Admitted, share: ReadShare) -> Result<RoomView, Unavailable> {
+        let watch = LatestWatch::for_room(&self.0.hub.open_room(&one.room).await?);
         // Others' member counts ride along with each read and never fail the join.
         let others = self.members_elsewhere(&one.room);
         let seen = match one.from {
@@ -106,61 +106,61 @@ impl Service {
                 };
                 let (read, _) = tokio::join!(reads, others);
                 let (history, latest) = read?;
-                Seen::Missed(history, latest)
+                ViewKind::Missed(history, latest)
             }
             None if session.membership_in(&one.room).is_some() => {
                 others.await;
-                Seen::Kept
+                ViewKind::Kept
             }
             None => {
                 let (facts, _) = tokio::join!(self.0.broker.facts_of(&one.room), others);
-                Seen::Head(facts?.head())
+                ViewKind::Head(facts?.head())
             }
         };
-        Ok(Look { watch, seen })
+        Ok(RoomView { watch, seen })
     }
 
-    fn begin_joining(&self, admitted: &[Admitted], looks: Vec<Look>, told: bool) -> Joining {
-        let share = Share::for_rooms(looks.len(), self.0.limits.page_bytes);
-        let (mut reader, mut current, mut parts) = (Reader::new(share), Current::default(), Vec::new());
+    fn begin_joining(&self, admitted: &[Admitted], looks: Vec<RoomView>, told: bool) -> Joining {
+        let share = ReadShare::for_rooms(looks.len(), self.0.limits.page_bytes);
+        let (mut reader, mut current, mut parts) = (MergedReader::new(share), CurrentEvents::default(), Vec::new());
         for (one, look) in admitted.iter().zip(looks) {
             let stand = match look.seen {
-                Seen::Kept => Stand::Kept,
+                ViewKind::Kept => JoinedAs::Kept,
                 // A room with a history goes through the merge, so that events shared with other rooms are delivered
                 // once.
-                Seen::Head(head) if self.0.classes.class_of(&one.room).has_history() => {
-                    Stand::New { number: reader.add_at(one.room.clone(), head), since: head }
+                ViewKind::Head(head) if self.0.classes.class_of(&one.room).has_history() => {
+                    JoinedAs::New { number: reader.add_at(one.room.clone(), head), since: head }
                 }
-                Seen::Head(head) => Stand::Plain(head),
-                Seen::Missed(history, latest) => {
+                ViewKind::Head(head) => JoinedAs::Plain(head),
+                ViewKind::Missed(history, latest) => {
                     current.update_from(&latest, &one.room);
                     come_back(&mut reader, one, history, told)
                 }
             };
-            parts.push(Part { watch: look.watch, stand });
+            parts.push(RoomMembership { watch: look.watch, stand });
         }
-        let row = Row::new(current, self.0.limits.page_bytes);
+        let row = EventRow::new(current, self.0.limits.page_bytes);
         Joining { parts, reader, row, torn: Vec::new(), may_wait: true }
     }
 }
 
 /// Adds the missed events of a room to the reader. Without an answer all of them are sent as event frames, and an
 /// incomplete history is left out, since its gap could not be reported.
-fn come_back(reader: &mut Reader, one: &Admitted, history: Resumed, told: bool) -> Stand {
+fn come_back(reader: &mut MergedReader, one: &Admitted, history: Resumed, told: bool) -> JoinedAs {
     let complete = history.complete;
-    let asked = one.from.map(From::exclusive_offset).unwrap_or_default();
+    let asked = one.from.map(Start::exclusive_offset).unwrap_or_default();
     // The history goes into the reply, so the page that was read is the first part of the merge.
     if told {
-        let since = page::complete_since(&history, &one.room, From::After(asked));
-        return Stand::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
+        let since = page::complete_since(&history, &one.room, Start::After(asked));
+        return JoinedAs::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }
     // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at the
     // head.
     if complete && history.entries.is_empty() && !history.has_more {
         let number = reader.add_at(one.room.clone(), history.facts.head());
-        return Stand::Back { number, since: asked, complete };
+        return JoinedAs::Back { number, since: asked, complete };
     }
     // Read anew by the catch-up, from the requested start or, after a gap, from the end of what is there.
     let since = if complete { asked } else { history.reader_offset(&one.room) };
-    Stand::Back { number: reader.add(one.room.clone(), since), since, complete }
+    JoinedAs::Back { number: reader.add(one.room.clone(), since), since, complete }
 }

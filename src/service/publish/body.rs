@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{Refused, Request};
+use super::{PublishRefused, PublishRequest};
 
 /// An event with its rooms.
 // The event's own members stay raw, because a payload passes byte for byte; `Draft` checks them. What `OpenAPI` says of them
@@ -96,19 +96,19 @@ fn one_of<const N: usize>(meaning: &str, names: [&str; N]) -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).description(Some(meaning)).enum_values(Some(names)).into()
 }
 
-impl Request {
+impl PublishRequest {
     /// Parses an event with its rooms.
     ///
     /// # Errors
     /// `invalid-event` when the text is not JSON of this form.
-    pub fn parse(text: &str) -> Result<Self, Refused> {
+    pub fn parse(text: &str) -> Result<Self, PublishRefused> {
         let body = json::object::<EventBody<'_>>(text);
-        body.map(EventBody::into_request).map_err(|e| Refused::new(Refusal::InvalidEvent, e.to_string()))
+        body.map(EventBody::into_request).map_err(|e| PublishRefused::new(Refusal::InvalidEvent, e.to_string()))
     }
 }
 
 impl EventBody<'_> {
-    fn into_request(self) -> Request {
+    fn into_request(self) -> PublishRequest {
         let fields = [
             ("type", Some(self.r#type)),
             ("payload", Some(self.payload)),
@@ -121,7 +121,7 @@ impl EventBody<'_> {
         rooms.extend(self.room);
         let text = compose(&fields.map(|(name, raw)| (name, raw.map(RawValue::get))));
         let requires_ack = self.requires_ack.unwrap_or_default();
-        Request { rooms, text, requires_ack, delivery: self.delivery, spare_id: None }
+        PublishRequest { rooms, text, requires_ack, delivery: self.delivery, spare_id: None }
     }
 }
 

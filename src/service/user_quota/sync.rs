@@ -17,7 +17,7 @@ const RENEWAL: Duration = Duration::from_mins(10);
 const AT_ONCE: usize = 256;
 
 /// The state of the sync.
-struct Watch {
+struct SyncProgress {
     /// Breaks of the event channel and losses of the fleet so far: after one, all counts may be lost.
     losses: (u64, u64),
     renewed: Instant,
@@ -30,7 +30,7 @@ impl Service {
     pub async fn sync_quotas(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Watch { losses: self.loss_counts(), renewed: Instant::now(), well: true };
+        let mut watch = SyncProgress { losses: self.loss_counts(), renewed: Instant::now(), well: true };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -49,7 +49,7 @@ impl Service {
         (self.0.hub.breaks(), self.0.fleet.forget_count())
     }
 
-    fn look_for_losses(&self, watch: &mut Watch) {
+    fn look_for_losses(&self, watch: &mut SyncProgress) {
         let losses = self.loss_counts();
         let lost = std::mem::replace(&mut watch.losses, losses) != losses;
         if lost || watch.renewed.elapsed() >= RENEWAL {
@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// Announces all counts that are due.
-    async fn announce_users(&self, watch: &mut Watch) {
+    async fn announce_users(&self, watch: &mut SyncProgress) {
         loop {
             let counts = self.0.seats.take_due_asks(AT_ONCE);
             if counts.is_empty() {

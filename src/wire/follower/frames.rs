@@ -15,7 +15,7 @@ const CLOSE: u8 = 8;
 
 /// What the bytes just consumed have led to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FrameStep {
     /// Nothing to report.
     Within,
     /// A text message has wholly passed.
@@ -26,23 +26,23 @@ pub(super) enum Step {
 
 /// The state within a stream of frames.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct FrameState {
     header: [u8; LONGEST_HEADER],
     seen: usize,
     /// Payload bytes of the current frame that are still to come; `None` while in a header.
     left: Option<u64>,
     fragmented: bool,
-    text: Option<Text>,
+    text: Option<TextStart>,
 }
 
 /// The beginning of the current text message.
 #[derive(Debug)]
-struct Text {
+struct TextStart {
     start: Vec<u8>,
     wanted: usize,
 }
 
-impl Frames {
+impl FrameState {
     pub(super) fn new() -> Self {
         Self { header: [0; LONGEST_HEADER], seen: 0, left: None, fragmented: false, text: None }
     }
@@ -51,14 +51,14 @@ impl Frames {
         self.seen == 0 && self.left.is_none() && !self.fragmented
     }
 
-    /// The captured start of the message that [`Step::Text`] reported.
+    /// The captured start of the message that [`FrameStep::Text`] reported.
     pub(super) fn take_text(&mut self) -> Vec<u8> {
         self.text.take().map(|text| text.start).unwrap_or_default()
     }
 
     /// Consumes one step of `rest`: a byte of a header, or what there is of a payload. `capture` is the number of
     /// leading bytes to remember of a text message that begins here.
-    pub(super) fn consume_step(&mut self, rest: &mut &[u8], capture: usize) -> Step {
+    pub(super) fn consume_step(&mut self, rest: &mut &[u8], capture: usize) -> FrameStep {
         let Some(left) = self.left else {
             return self.header_byte(rest, capture);
         };
@@ -69,21 +69,21 @@ impl Frames {
         self.payload_passed(left - here as u64)
     }
 
-    fn header_byte(&mut self, rest: &mut &[u8], capture: usize) -> Step {
+    fn header_byte(&mut self, rest: &mut &[u8], capture: usize) -> FrameStep {
         let Some((&byte, after)) = rest.split_first() else {
-            return Step::Within;
+            return FrameStep::Within;
         };
         *rest = after;
         self.header[self.seen] = byte;
         self.seen += 1;
         if self.seen == 1 && self.opcode() == CLOSE {
-            return Step::Over;
+            return FrameStep::Over;
         }
         if self.seen == 2 && byte & MASKED != 0 {
-            return Step::Over;
+            return FrameStep::Over;
         }
         match self.payload_length() {
-            None => Step::Within,
+            None => FrameStep::Within,
             Some(length) => {
                 self.message_begins(capture);
                 self.payload_passed(length)
@@ -111,7 +111,7 @@ impl Frames {
         if opcode == CONTINUATION || is_control(opcode) {
             return;
         }
-        self.text = (opcode == TEXT && capture > 0).then(|| Text { start: Vec::new(), wanted: capture });
+        self.text = (opcode == TEXT && capture > 0).then(|| TextStart { start: Vec::new(), wanted: capture });
     }
 
     fn capture_payload(&mut self, payload: &[u8]) {
@@ -124,20 +124,20 @@ impl Frames {
         }
     }
 
-    fn payload_passed(&mut self, left: u64) -> Step {
+    fn payload_passed(&mut self, left: u64) -> FrameStep {
         if left > 0 {
             self.left = Some(left);
-            return Step::Within;
+            return FrameStep::Within;
         }
         (self.left, self.seen) = (None, 0);
         if is_control(self.opcode()) {
-            return Step::Within;
+            return FrameStep::Within;
         }
         self.fragmented = self.header[0] & FIN == 0;
         if self.fragmented || self.text.is_none() {
-            return Step::Within;
+            return FrameStep::Within;
         }
-        Step::Text
+        FrameStep::Text
     }
 
     fn opcode(&self) -> u8 {

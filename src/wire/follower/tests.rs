@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::Follower;
+use super::StreamFollower;
 
 const NONCE: &str = "9f9e9f9f";
 
@@ -40,8 +40,8 @@ fn frame(first: u8, payload: &[u8], length_bytes: u8) -> Vec<u8> {
     frame
 }
 
-fn upgraded() -> Follower {
-    let mut follower = Follower::new();
+fn upgraded() -> StreamFollower {
+    let mut follower = StreamFollower::new();
     follower.arm_nonce(NONCE);
     follower.follow_bytes(format!("HTTP/1.1 101 S\r\nx: {NONCE}\r\n\r\n").as_bytes(), |_| {});
     assert!(follower.at_boundary());
@@ -58,7 +58,7 @@ proptest! {
         let after = after.concat();
         prop_assume!(!after.contains("\r\n\r\n") && !format!("{after}\r\n\r\n").trim_end_matches("\r\n\r\n").contains("\r\n\r\n"));
         let whole = format!("{}{NONCE}{after}", before.concat());
-        let mut follower = Follower::new();
+        let mut follower = StreamFollower::new();
         follower.arm_nonce(NONCE);
         let mut seen = Vec::new();
         for piece in pieces(format!("{whole}\r\n\r\n").as_bytes(), &sizes) {
@@ -111,7 +111,7 @@ proptest! {
 
 #[test]
 fn a_nonce_that_was_not_armed_opens_nothing() {
-    let mut follower = Follower::new();
+    let mut follower = StreamFollower::new();
     follower.follow_bytes(format!("x: {NONCE}\r\n\r\n").as_bytes(), |_| {});
     follower.arm_nonce(NONCE);
     follower.follow_bytes(b"HTTP/1.1 200 OK\r\n\r\n", |_| {});

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// Positions are counted over the life of a queue, frames that were sent included, so that they stay valid as it moves.
 #[derive(Debug, Default)]
-pub(super) struct Latest {
+pub(super) struct LatestIndex {
     /// Frames that have left the front of the queue.
     gone: u64,
     /// Position of the last frame of each key.
@@ -13,7 +13,7 @@ pub(super) struct Latest {
     order: VecDeque<(u64, u64)>,
 }
 
-impl Latest {
+impl LatestIndex {
     /// Records that the frame at `index` of the queue is the latest of `key`.
     pub(super) fn note_frame(&mut self, key: u64, index: usize) {
         let place = self.gone + index as u64;

@@ -5,13 +5,13 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::{Express, LaneId, Limits, Pending, Push, Theirs, Weight};
+use super::{LagPolicy, LaneId, LibraryWrite, Outbox, OutboxLimits, PendingFrames, PushOutcome};
 use crate::wire::text_frame;
 
 mod model;
 mod random;
 
-const LIMITS: Limits = Limits { bytes: 1000, frames: 4, ephemeral_bytes: 100 };
+const LIMITS: OutboxLimits = OutboxLimits { bytes: 1000, frames: 4, ephemeral_bytes: 100 };
 
 /// A kernel that takes `room` bytes and then would block.
 #[derive(Default)]
@@ -37,19 +37,19 @@ impl Kernel {
 }
 
 struct Bench {
-    express: Express,
+    express: Outbox,
     kernel: Kernel,
     lane: LaneId,
 }
 
 /// An upgraded connection with an open lane and a kernel without room.
 fn bench() -> Bench {
-    let mut express = Express::new(LIMITS);
+    let mut express = Outbox::new(LIMITS);
     let lane = express.add_lane("");
     express.arm_nonce("nonce");
     let mut bench = Bench { express, kernel: Kernel::default(), lane };
     bench.room(1000);
-    assert_eq!(bench.theirs(b"nonce\r\n\r\n"), Theirs::Wrote(9));
+    assert_eq!(bench.theirs(b"nonce\r\n\r\n"), LibraryWrite::Wrote(9));
     bench.kernel = Kernel::default();
     bench
 }
@@ -59,18 +59,18 @@ impl Bench {
         self.kernel.room = bytes;
     }
 
-    fn theirs(&mut self, bytes: &[u8]) -> Theirs {
+    fn theirs(&mut self, bytes: &[u8]) -> LibraryWrite {
         self.express.write_theirs(bytes, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
-    fn push(&mut self, payload: &str) -> Push {
+    fn push(&mut self, payload: &str) -> PushOutcome {
         let frame = text_frame(payload.as_bytes());
-        self.express.push(self.lane, Weight::Durable, frame, &mut |slices| self.kernel.write(slices)).unwrap()
+        self.express.push(self.lane, LagPolicy::Durable, frame, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
-    fn push_latest(&mut self, key: u64, payload: &str) -> Push {
+    fn push_latest(&mut self, key: u64, payload: &str) -> PushOutcome {
         let frame = text_frame(payload.as_bytes());
-        self.express.push(self.lane, Weight::Latest(key), frame, &mut |slices| self.kernel.write(slices)).unwrap()
+        self.express.push(self.lane, LagPolicy::Latest(key), frame, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
     fn pump(&mut self) {
@@ -88,7 +88,7 @@ impl Bench {
 fn a_frame_leaves_at_once_when_nothing_is_in_its_way() {
     let mut bench = bench();
     bench.room(100);
-    assert_eq!(bench.push("hello"), Push::Sent);
+    assert_eq!(bench.push("hello"), PushOutcome::Sent);
     bench.check_peer(&["hello"]);
     assert_eq!(bench.express.queue.capacity(), 0);
 }
@@ -97,20 +97,20 @@ fn a_frame_leaves_at_once_when_nothing_is_in_its_way() {
 fn a_begun_frame_is_finished_before_theirs_go_on() {
     let mut bench = bench();
     bench.room(3);
-    assert_eq!(bench.push("hello"), Push::Queued);
-    assert_eq!(bench.express.pending(), Pending { frames: 1, bytes: 4 });
-    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Waits);
+    assert_eq!(bench.push("hello"), PushOutcome::Queued);
+    assert_eq!(bench.express.pending(), PendingFrames { frames: 1, bytes: 4 });
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), LibraryWrite::Waits);
     bench.room(100);
-    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Wrote(8));
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), LibraryWrite::Wrote(8));
     bench.check_peer(&["hello", "theirs"]);
 }
 
 #[test]
 fn a_refused_write_of_theirs_goes_after_what_was_queued_and_before_what_comes_later() {
     let mut bench = bench();
-    assert_eq!(bench.push("first"), Push::Queued);
-    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Waits);
-    assert_eq!(bench.push("later"), Push::Queued);
+    assert_eq!(bench.push("first"), PushOutcome::Queued);
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), LibraryWrite::Waits);
+    assert_eq!(bench.push("later"), PushOutcome::Queued);
     bench.room(100);
     bench.pump();
     bench.check_peer(&["first"]);
@@ -123,9 +123,9 @@ fn a_refused_write_of_theirs_goes_after_what_was_queued_and_before_what_comes_la
 #[test]
 fn a_write_of_theirs_that_blocked_is_not_overtaken() {
     let mut bench = bench();
-    assert_eq!(bench.theirs(&text_frame(b"theirs")), Theirs::Blocked);
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), LibraryWrite::Blocked);
     bench.room(100);
-    assert_eq!(bench.push("later"), Push::Queued);
+    assert_eq!(bench.push("later"), PushOutcome::Queued);
     bench.pump();
     bench.check_peer(&[]);
     bench.theirs(&text_frame(b"theirs"));
@@ -135,28 +135,28 @@ fn a_write_of_theirs_that_blocked_is_not_overtaken() {
 #[test]
 fn an_older_frame_gives_way_to_a_newer_one_of_its_key() {
     let mut bench = bench();
-    assert_eq!(bench.push_latest(1, "one"), Push::Queued);
-    assert_eq!(bench.push("always"), Push::Queued);
-    assert_eq!(bench.push_latest(2, "two"), Push::Queued);
-    assert_eq!(bench.push_latest(1, "one, moved"), Push::Replaced);
-    assert_eq!(bench.push_latest(2, "2"), Push::Replaced);
-    assert_eq!(bench.express.pending(), Pending { frames: 3, bytes: 12 + 8 + 3 });
+    assert_eq!(bench.push_latest(1, "one"), PushOutcome::Queued);
+    assert_eq!(bench.push("always"), PushOutcome::Queued);
+    assert_eq!(bench.push_latest(2, "two"), PushOutcome::Queued);
+    assert_eq!(bench.push_latest(1, "one, moved"), PushOutcome::Replaced);
+    assert_eq!(bench.push_latest(2, "2"), PushOutcome::Replaced);
+    assert_eq!(bench.express.pending(), PendingFrames { frames: 3, bytes: 12 + 8 + 3 });
     bench.room(14);
     bench.pump();
-    assert_eq!(bench.push_latest(1, "one, again"), Push::Queued);
+    assert_eq!(bench.push_latest(1, "one, again"), PushOutcome::Queued);
     bench.room(100);
     bench.pump();
     bench.check_peer(&["one, moved", "always", "2", "one, again"]);
-    assert_eq!(bench.express.pending(), Pending::default());
+    assert_eq!(bench.express.pending(), PendingFrames::default());
 }
 
 #[test]
 fn a_frame_that_has_begun_gives_way_to_nothing() {
     let mut bench = bench();
     bench.room(3);
-    assert_eq!(bench.push_latest(1, "first"), Push::Queued);
-    assert_eq!(bench.push_latest(1, "second"), Push::Queued);
-    assert_eq!(bench.push_latest(1, "third"), Push::Replaced);
+    assert_eq!(bench.push_latest(1, "first"), PushOutcome::Queued);
+    assert_eq!(bench.push_latest(1, "second"), PushOutcome::Queued);
+    assert_eq!(bench.push_latest(1, "third"), PushOutcome::Replaced);
     bench.room(100);
     bench.pump();
     bench.check_peer(&["first", "third"]);
@@ -166,11 +166,11 @@ fn a_frame_that_has_begun_gives_way_to_nothing() {
 fn the_push_that_passes_a_bound_ends_the_wire() {
     let mut bench = bench();
     for _ in 0..LIMITS.frames {
-        assert_eq!(bench.push("x"), Push::Queued);
+        assert_eq!(bench.push("x"), PushOutcome::Queued);
     }
-    assert_eq!(bench.push("x"), Push::Overflow);
+    assert_eq!(bench.push("x"), PushOutcome::Overflow);
     bench.room(100);
-    assert_eq!(bench.push("x"), Push::Closed);
+    assert_eq!(bench.push("x"), PushOutcome::Closed);
     bench.pump();
     bench.check_peer(&[]);
 }
@@ -179,9 +179,9 @@ fn the_push_that_passes_a_bound_ends_the_wire() {
 fn bytes_are_bounded_as_frames_are_and_held_frames_count() {
     let mut bench = bench();
     bench.lane = bench.express.add_lane("40/never,");
-    assert_eq!(bench.push(&"x".repeat(600)), Push::Queued);
-    assert_eq!(bench.push(&"x".repeat(600)), Push::Overflow);
-    assert_eq!(bench.express.pending(), Pending::default());
+    assert_eq!(bench.push(&"x".repeat(600)), PushOutcome::Queued);
+    assert_eq!(bench.push(&"x".repeat(600)), PushOutcome::Overflow);
+    assert_eq!(bench.express.pending(), PendingFrames::default());
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_dropped_lane_takes_its_held_frames_along() {
     bench.lane = bench.express.add_lane("40/n,");
     bench.push("held");
     bench.express.remove_lane(bench.lane);
-    assert_eq!(bench.express.pending(), Pending::default());
+    assert_eq!(bench.express.pending(), PendingFrames::default());
     bench.room(100);
     bench.theirs(&text_frame(b"40/n,{}"));
     bench.check_peer(&["40/n,{}"]);
@@ -208,14 +208,14 @@ fn a_dropped_lane_takes_its_held_frames_along() {
 #[test]
 fn their_close_frame_drops_what_is_queued_once_it_begins() {
     let mut bench = bench();
-    assert_eq!(bench.theirs(&[0x88, 0]), Theirs::Blocked);
-    assert_eq!(bench.push("late"), Push::Queued);
+    assert_eq!(bench.theirs(&[0x88, 0]), LibraryWrite::Blocked);
+    assert_eq!(bench.push("late"), PushOutcome::Queued);
     bench.room(1);
-    assert_eq!(bench.theirs(&[0x88, 0]), Theirs::Wrote(1));
-    assert_eq!(bench.push("later"), Push::Closed);
-    assert_eq!(bench.express.pending(), Pending::default());
+    assert_eq!(bench.theirs(&[0x88, 0]), LibraryWrite::Wrote(1));
+    assert_eq!(bench.push("later"), PushOutcome::Closed);
+    assert_eq!(bench.express.pending(), PendingFrames::default());
     bench.room(100);
-    assert_eq!(bench.theirs(&[0]), Theirs::Wrote(1));
+    assert_eq!(bench.theirs(&[0]), LibraryWrite::Wrote(1));
     assert_eq!(bench.kernel.peer, [0x88, 0]);
 }
 
@@ -239,7 +239,7 @@ fn refusing_still_writes_what_was_accepted() {
     let mut bench = bench();
     bench.push("one");
     bench.express.refuse_new();
-    assert_eq!(bench.push("two"), Push::Closed);
+    assert_eq!(bench.push("two"), PushOutcome::Closed);
     assert!(!bench.express.is_drained());
     bench.room(100);
     bench.pump();

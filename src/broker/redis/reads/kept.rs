@@ -4,13 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use hallway_rooms::history::Facts;
+use hallway_rooms::history::RoomFacts;
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::time::Instant;
 
-use super::range::Run;
-use crate::broker::Shared;
+use super::range::EntryRun;
+use crate::broker::SharedEntry;
 
 /// How long a room's pages are kept after their last use: longer than a client waits before it retries, and far
 /// shorter than a cache would.
@@ -21,7 +21,7 @@ const OVERHEAD: usize = 256;
 
 /// The data that a page was read from: identified by their birth, as long as no other server may have answered since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Era {
+pub(super) struct BrokerEra {
     /// When the data began.
     birth_ms: Option<u64>,
     /// Breaks of the link at the time.
@@ -32,8 +32,8 @@ pub(super) struct Era {
 
 /// The kept pages of all rooms.
 #[derive(Debug)]
-pub(super) struct Kept {
-    rooms: HashMap<Room, Pages>,
+pub(super) struct KeptPages {
+    rooms: HashMap<Room, PageCache>,
     /// Rooms by their last use, as recorded when queued; a later use is noticed when the room comes up.
     order: VecDeque<(Room, Instant)>,
     /// Weight of all pages.
@@ -43,34 +43,34 @@ pub(super) struct Kept {
 }
 
 #[derive(Debug)]
-struct Pages {
+struct PageCache {
     /// Oldest first, with gaps between them.
-    runs: Vec<Run>,
-    era: Era,
+    runs: Vec<EntryRun>,
+    era: BrokerEra,
     /// Last use.
     used: Instant,
     bytes: usize,
 }
 
-impl Era {
-    pub(super) fn from_facts(facts: &Facts, breaks: u64) -> Self {
+impl BrokerEra {
+    pub(super) fn from_facts(facts: &RoomFacts, breaks: u64) -> Self {
         Self { birth_ms: facts.birth_ms, breaks, now_ms: facts.now_ms }
     }
 
     /// Whether a later read is of the same era. A clock that was set back ends the era too.
-    pub(super) fn is_of(&self, facts: &Facts, breaks: u64) -> bool {
+    pub(super) fn is_of(&self, facts: &RoomFacts, breaks: u64) -> bool {
         let same = self.birth_ms.is_some() && self.birth_ms == facts.birth_ms && self.breaks == breaks;
         same && facts.now_ms >= self.now_ms
     }
 }
 
-impl Kept {
+impl KeptPages {
     pub(super) fn new(most: usize) -> Self {
         Self { rooms: HashMap::new(), order: VecDeque::new(), bytes: 0, most }
     }
 
     /// The page that covers the entries behind an offset, with its era.
-    pub(super) fn find_page(&mut self, room: &Room, place: Offset) -> Option<(Run, Era)> {
+    pub(super) fn find_page(&mut self, room: &Room, place: Offset) -> Option<(EntryRun, BrokerEra)> {
         self.expire();
         let pages = self.rooms.get_mut(room)?;
         let run = pages.runs.iter().find(|run| run.contains_from(place))?;
@@ -79,7 +79,7 @@ impl Kept {
     }
 
     /// Keeps a read, joined with the pages that exist of the room.
-    pub(super) fn put_runs(&mut self, room: &Room, runs: Vec<Run>, era: Era) {
+    pub(super) fn put_runs(&mut self, room: &Room, runs: Vec<EntryRun>, era: BrokerEra) {
         self.expire();
         let now = Instant::now();
         // Pages of other data must not be joined with these.
@@ -87,7 +87,7 @@ impl Kept {
             self.take_room(room).filter(|pages| pages.era.birth_ms == era.birth_ms && pages.era.breaks == era.breaks);
         let known = pages.as_mut().map(|pages| std::mem::take(&mut pages.runs)).unwrap_or_default();
         let runs = join_runs(room, known, runs);
-        let mut pages = Pages { bytes: 0, runs, era, used: now };
+        let mut pages = PageCache { bytes: 0, runs, era, used: now };
         // At most half of the bound for one room, so that a long history leaves space for others.
         while let Some(extra) = Some(pages.recount_bytes()).filter(|bytes| *bytes > self.most / 2) {
             pages.drop_oldest_bytes(room, extra - self.most / 2);
@@ -105,7 +105,7 @@ impl Kept {
         self.take_room(room);
     }
 
-    fn take_room(&mut self, room: &Room) -> Option<Pages> {
+    fn take_room(&mut self, room: &Room) -> Option<PageCache> {
         let pages = self.rooms.remove(room)?;
         self.bytes -= pages.bytes;
         self.order.retain(|(other, _)| other != room);
@@ -129,7 +129,7 @@ impl Kept {
     }
 }
 
-impl Pages {
+impl PageCache {
     fn recount_bytes(&mut self) -> usize {
         self.bytes = self.runs.iter().flat_map(|run| &run.entries).map(entry_bytes).sum();
         self.bytes
@@ -156,15 +156,15 @@ impl Pages {
 }
 
 /// The weight of an entry with its composed form.
-fn entry_bytes(entry: &Shared) -> usize {
+fn entry_bytes(entry: &SharedEntry) -> usize {
     entry.text.len() * 2 + OVERHEAD
 }
 
 /// Existing and further runs of a room in one list; runs that touch or overlap become one.
-fn join_runs(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
-    let mut all: Vec<Run> = known.into_iter().chain(read).collect();
+fn join_runs(room: &Room, known: Vec<EntryRun>, read: Vec<EntryRun>) -> Vec<EntryRun> {
+    let mut all: Vec<EntryRun> = known.into_iter().chain(read).collect();
     all.sort_by_key(|run| (run.floor, std::cmp::Reverse(run.end)));
-    let mut row: Vec<Run> = Vec::new();
+    let mut row: Vec<EntryRun> = Vec::new();
     for run in all {
         match row.last_mut() {
             // Contained in the one before.
@@ -176,11 +176,11 @@ fn join_runs(room: &Room, known: Vec<Run>, read: Vec<Run>) -> Vec<Run> {
     row
 }
 
-impl Run {
+impl EntryRun {
     /// Appends what another run has beyond this one, if its link there points at this one's end. Otherwise that run
     /// is dropped.
     fn go_on(&mut self, room: &Room, other: Self) {
-        let links = |entry: &Shared| entry.link_in(room);
+        let links = |entry: &SharedEntry| entry.link_in(room);
         let at = other.entries.partition_point(|entry| links(entry).is_none_or(|link| link.offset <= self.end));
         if other.entries.get(at).and_then(links).is_some_and(|link| link.prev == self.end) {
             self.entries.extend_from_slice(&other.entries[at..]);

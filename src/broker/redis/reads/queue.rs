@@ -5,23 +5,23 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::sync::oneshot;
 
-use super::range::{Run, Stretch};
-use crate::broker::{Portion, Resumed, Unavailable};
+use super::range::{EntryRun, HistoryRange};
+use crate::broker::{HistoryRequest, Resumed, Unavailable};
 
 /// Waits for the `latest` events.
-pub(super) type Newest = oneshot::Sender<Result<Vec<Entry>, Unavailable>>;
+pub(super) type LatestWaiters = oneshot::Sender<Result<Vec<Entry>, Unavailable>>;
 
 /// Waits for a part of the history.
-struct Asker {
-    portion: Portion,
+struct ReadWaiter {
+    portion: HistoryRequest,
     to: oneshot::Sender<Result<Resumed, Unavailable>>,
 }
 
 /// The commands of one room.
 #[derive(Default)]
-pub(super) struct Line {
-    askers: Vec<Asker>,
-    newest: Vec<Newest>,
+pub(super) struct ReadQueue {
+    askers: Vec<ReadWaiter>,
+    newest: Vec<LatestWaiters>,
     /// Where the last read began.
     cursor: Offset,
     /// Whether the room is queued or being read.
@@ -30,23 +30,23 @@ pub(super) struct Line {
 
 /// The commands of one read.
 #[derive(Default)]
-pub(super) struct Batch {
-    askers: Vec<Asker>,
-    newest: Vec<Newest>,
+pub(super) struct ReadBatch {
+    askers: Vec<ReadWaiter>,
+    newest: Vec<LatestWaiters>,
     cursor: Offset,
 }
 
-impl Line {
-    pub(super) fn add_waiter(&mut self, portion: Portion, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
+impl ReadQueue {
+    pub(super) fn add_waiter(&mut self, portion: HistoryRequest, to: oneshot::Sender<Result<Resumed, Unavailable>>) {
         // Commands that gave up are removed at each doubling: they never outnumber the waiting ones, and the cost
         // stays constant on average.
         if self.askers.len().is_power_of_two() {
             self.askers.retain(|asker| !asker.to.is_closed());
         }
-        self.askers.push(Asker { portion, to });
+        self.askers.push(ReadWaiter { portion, to });
     }
 
-    pub(super) fn ask_newest(&mut self, to: Newest) {
+    pub(super) fn ask_newest(&mut self, to: LatestWaiters) {
         if self.newest.len().is_power_of_two() {
             self.newest.retain(|waiting| !waiting.is_closed());
         }
@@ -57,21 +57,21 @@ impl Line {
         self.askers.is_empty() && self.newest.is_empty()
     }
 
-    pub(super) fn take_batch(&mut self) -> Batch {
+    pub(super) fn take_batch(&mut self) -> ReadBatch {
         let (mut askers, mut newest) = (std::mem::take(&mut self.askers), std::mem::take(&mut self.newest));
         askers.retain(|asker| !asker.to.is_closed());
         newest.retain(|waiting| !waiting.is_closed());
-        Batch { askers, newest, cursor: self.cursor }
+        ReadBatch { askers, newest, cursor: self.cursor }
     }
 
-    pub(super) fn put_back(&mut self, left: Batch, cursor: Offset) {
+    pub(super) fn put_back(&mut self, left: ReadBatch, cursor: Offset) {
         self.cursor = cursor;
         self.askers.extend(left.askers);
     }
 }
 
-impl Batch {
-    pub(super) fn take_newest(&mut self) -> Vec<Newest> {
+impl ReadBatch {
+    pub(super) fn take_newest(&mut self) -> Vec<LatestWaiters> {
         std::mem::take(&mut self.newest)
     }
 
@@ -94,7 +94,7 @@ impl Batch {
     }
 
     /// The largest request that a kept page does not cover; none when it covers every command whose start is in it.
-    pub(super) fn wanted_beyond(&self, room: &Room, run: &Run) -> Option<(usize, usize)> {
+    pub(super) fn wanted_beyond(&self, room: &Room, run: &EntryRun) -> Option<(usize, usize)> {
         let inside = self.askers.iter().filter(|asker| run.contains_from(asker.portion.from.exclusive_offset()));
         let wanting = inside.filter_map(|asker| run.leaves_wanting(room, asker.portion));
         wanting.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
@@ -102,7 +102,7 @@ impl Batch {
 
     /// Answers the commands that the read reaches, and returns the others. The command whose start was used is always
     /// answered, so that each read serves at least one.
-    pub(super) fn answer_reached(self, room: &Room, stretch: &Stretch, place: Offset) -> Self {
+    pub(super) fn answer_reached(self, room: &Room, stretch: &HistoryRange, place: Offset) -> Self {
         let mut left = Vec::new();
         for asker in self.askers {
             let from = asker.portion.from.exclusive_offset();

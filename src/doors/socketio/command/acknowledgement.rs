@@ -5,7 +5,7 @@ use hallway_rooms::limits::EVENT_NAME_CHARS;
 use serde_json::{Map, Value};
 
 use super::{present_member, text_member};
-use crate::service::{Acknowledgement, Status};
+use crate::service::{AckStatus, Acknowledgement};
 
 pub(super) fn parse_acknowledgement(argument: &Map<String, Value>) -> Result<Acknowledgement, Refusal> {
     let event = text_member(argument, "eventId", EVENT_NAME_CHARS)?.parse().map_err(|_| Refusal::InvalidPayload)?;
@@ -16,13 +16,13 @@ pub(super) fn parse_acknowledgement(argument: &Map<String, Value>) -> Result<Ack
     Ok(Acknowledgement { event, status: parse_status(present_member(argument, "status"))? })
 }
 
-fn parse_status(given: Option<&Value>) -> Result<Status, Refusal> {
+fn parse_status(given: Option<&Value>) -> Result<AckStatus, Refusal> {
     // The status is optional: an acknowledgement by itself says that the event was received.
-    let Some(status) = given else { return Ok(Status::Received) };
+    let Some(status) = given else { return Ok(AckStatus::Received) };
     match status.as_str() {
-        Some("received") => Ok(Status::Received),
-        Some("processed") => Ok(Status::Processed),
-        Some("failed") => Ok(Status::Failed),
+        Some("received") => Ok(AckStatus::Received),
+        Some("processed") => Ok(AckStatus::Processed),
+        Some("failed") => Ok(AckStatus::Failed),
         _ => Err(Refusal::InvalidPayload),
     }
 }

@@ -1,20 +1,20 @@
 //! Parses where in a room's history a command begins, and how many events it asks for.
 
 use hallway_rooms::close::Refusal;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::limits::PAGE_EVENTS;
 use serde_json::{Map, Value};
 
 use super::present_member;
 
-pub(super) fn from(argument: &Map<String, Value>) -> Result<Option<From>, Refusal> {
+pub(super) fn from(argument: &Map<String, Value>) -> Result<Option<Start>, Refusal> {
     match (present_member(argument, "after"), present_member(argument, "since")) {
         (None, None) => Ok(None),
         (Some(after), None) => {
             let offset = after.as_str().and_then(|text| text.parse().ok());
-            offset.map(|offset| Some(From::After(offset))).ok_or(Refusal::InvalidPayload)
+            offset.map(|offset| Some(Start::After(offset))).ok_or(Refusal::InvalidPayload)
         }
-        (None, Some(since)) => whole(since).map(|ms| Some(From::Since(ms))).ok_or(Refusal::InvalidPayload),
+        (None, Some(since)) => whole(since).map(|ms| Some(Start::Since(ms))).ok_or(Refusal::InvalidPayload),
         // The two could contradict each other, and a guess would lose or repeat events.
         (Some(_), Some(_)) => Err(Refusal::InvalidPayload),
     }

@@ -10,7 +10,7 @@ pub(super) const APART: Duration = Duration::from_secs(10);
 
 /// The notices sent to one session.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SentNotice {
     /// Announced expiries that lie ahead, in milliseconds since the Unix epoch. Each was announced within the lead time
     /// before it, so there is at most one per [`APART`] of the lead.
     ends_ms: Vec<u64>,
@@ -29,7 +29,7 @@ pub(super) enum Notice {
     Never,
 }
 
-impl Told {
+impl SentNotice {
     /// Decides on the notice of an expiry that lies ahead.
     pub(super) fn judge_notice(&mut self, end_ms: u64, now_ms: u64, now: Instant) -> Notice {
         // Expiries in the past are forgotten, which bounds the list.
@@ -59,7 +59,7 @@ mod tests {
 
     /// Gives the notices of a session as (time, announced end), for tokens given as (time, lifetime); all in seconds.
     fn play(lead_s: u64, tokens: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let (began, mut told, mut said) = (Instant::now(), Told::default(), Vec::new());
+        let (began, mut told, mut said) = (Instant::now(), SentNotice::default(), Vec::new());
         let (mut end_ms, mut due_ms, mut tokens) = (u64::MAX, None, tokens.iter().peekable());
         for ms in (0..200_000_u64).step_by(250) {
             let (now_ms, now) = (START_MS + ms, began + Duration::from_millis(ms));

@@ -4,14 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use crate::memory::{FRAME, Memory};
-use crate::wire::charge::{Charge, PLACE};
-use crate::wire::outbox::{Express, LaneId, Limits, Push, Theirs, Weight};
+use crate::memory::{FRAME, NodeMemory};
+use crate::wire::charge::{MessageCharge, PLACE};
+use crate::wire::outbox::{LagPolicy, LaneId, LibraryWrite, Outbox, OutboxLimits, PushOutcome};
 use crate::wire::text_frame;
 
 pub(super) const LANES: usize = 2;
 pub(super) const NONCE: &str = "4ed2a7c0";
-const ROOMY: Limits = Limits { bytes: usize::MAX, frames: usize::MAX, ephemeral_bytes: usize::MAX };
+const ROOMY: OutboxLimits = OutboxLimits { bytes: usize::MAX, frames: usize::MAX, ephemeral_bytes: usize::MAX };
 
 /// The bytes that hyper is going to write, and the offsets of their parts.
 #[derive(Debug, Default, Clone)]
@@ -59,9 +59,9 @@ impl Kernel {
 
 /// One connection under test beside the lists of its expected output.
 pub(super) struct Model {
-    express: Express,
-    memory: Memory,
-    charge: Charge,
+    express: Outbox,
+    memory: NodeMemory,
+    charge: MessageCharge,
     kernel: Kernel,
     script: Script,
     written: usize,
@@ -80,11 +80,11 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(script: Script) -> Self {
-        let (mut express, memory) = (Express::new(ROOMY), Memory::default());
+        let (mut express, memory) = (Outbox::new(ROOMY), NodeMemory::default());
         let lanes = std::array::from_fn(|lane| express.add_lane(&format!("40/ns{lane},")));
         Self {
             express,
-            charge: Charge::new(&memory),
+            charge: MessageCharge::new(&memory),
             memory,
             kernel: Kernel { room: 0, at_once: usize::MAX, peer: Vec::new(), theirs: Vec::new() },
             script,
@@ -131,20 +131,22 @@ impl Model {
         self.pushed += 1;
         let frame = self.memory.counted_frame(text_frame(payload.as_bytes()));
         let Self { express, kernel, .. } = self;
-        let weight = key.map_or(Weight::Durable, Weight::Latest);
+        let weight = key.map_or(LagPolicy::Durable, LagPolicy::Latest);
         let write = &mut |slices: &[IoSlice<'_>]| kernel.write(slices, &[]);
         let pushed = express.push(self.lanes[lane], weight, frame.clone(), write).unwrap();
         let over = self.script.close.is_some_and(|close| self.written > close);
-        assert_eq!(pushed == Push::Closed, over, "closed exactly after their close frame has begun");
+        assert_eq!(pushed == PushOutcome::Closed, over, "closed exactly after their close frame has begun");
         match pushed {
-            Push::Closed => {}
-            Push::Replaced => self.replaces(key.expect("only a newer one of its key takes a place"), frame.to_vec()),
-            Push::Sent | Push::Queued if self.open[lane] => {
+            PushOutcome::Closed => {}
+            PushOutcome::Replaced => {
+                self.replaces(key.expect("only a newer one of its key takes a place"), frame.to_vec())
+            }
+            PushOutcome::Sent | PushOutcome::Queued if self.open[lane] => {
                 self.newest.extend(key.map(|key| (key, frame.to_vec())));
                 self.enters(frame.to_vec());
             }
-            Push::Queued => self.held[lane].push(frame.to_vec()),
-            Push::Sent | Push::Skipped | Push::Dropped | Push::Overflow => {
+            PushOutcome::Queued => self.held[lane].push(frame.to_vec()),
+            PushOutcome::Sent | PushOutcome::Skipped | PushOutcome::Dropped | PushOutcome::Overflow => {
                 panic!("unexpected {pushed:?}")
             }
         }
@@ -156,15 +158,15 @@ impl Model {
     }
 
     /// Offers up to `length` bytes of theirs.
-    pub(super) fn write(&mut self, length: usize) -> Theirs {
+    pub(super) fn write(&mut self, length: usize) -> LibraryWrite {
         let end = self.script.bytes.len().min(self.written + length);
         let buf = self.script.bytes[self.written..end].to_vec();
         let Self { express, kernel, .. } = self;
         let before = kernel.peer.len();
         let result = express.write_theirs(&buf, &mut |slices| kernel.write(slices, &buf)).unwrap();
         match result {
-            Theirs::Wrote(count) => self.wrote(count, before),
-            Theirs::Blocked | Theirs::Waits => {
+            LibraryWrite::Wrote(count) => self.wrote(count, before),
+            LibraryWrite::Blocked | LibraryWrite::Waits => {
                 if self.at_boundary() && self.refused_after.is_none() {
                     self.refused_after = Some(self.fifo_bytes);
                 }

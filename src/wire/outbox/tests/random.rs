@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::Theirs;
+use super::LibraryWrite;
 use super::model::{LANES, Model, NONCE, Script};
 
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
     model.kernel(usize::MAX, usize::MAX);
     model.pump();
     while model.left() > 0 {
-        assert!(matches!(model.write(1 << 20), Theirs::Wrote(_)), "nothing is in their way");
+        assert!(matches!(model.write(1 << 20), LibraryWrite::Wrote(_)), "nothing is in their way");
     }
     model.pump();
     model.check();

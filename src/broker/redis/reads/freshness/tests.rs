@@ -4,15 +4,15 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use hallway_rooms::class::{Classes, Retention};
-use hallway_rooms::entry::{Entry, Keep, Link, Place};
-use hallway_rooms::history::From;
+use hallway_rooms::entry::{ChainLink, Entry, Retained, RoomPlace};
+use hallway_rooms::history::Start;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::broker::redis::reads::queue::Line;
-use crate::broker::{Portion, Unavailable};
+use crate::broker::redis::reads::queue::ReadQueue;
+use crate::broker::{HistoryRequest, Unavailable};
 
 const BIRTH: u64 = 1_000;
 
@@ -34,7 +34,7 @@ struct Model {
 }
 
 impl Model {
-    fn link(&self, entry: &Entry) -> Link {
+    fn link(&self, entry: &Entry) -> ChainLink {
         entry.link_in(self.room()).expect("it is stored here")
     }
 
@@ -44,13 +44,15 @@ impl Model {
 
     fn store(&mut self, bytes: usize) {
         self.now_ms += 1;
-        let link =
-            Link { offset: Offset::first_of_ms(self.now_ms), prev: self.last().unwrap_or(Offset::first_of_ms(BIRTH)) };
+        let link = ChainLink {
+            offset: Offset::first_of_ms(self.now_ms),
+            prev: self.last().unwrap_or(Offset::first_of_ms(BIRTH)),
+        };
         let entry = Entry {
             id: format!("e{}-{}", self.now_ms, self.breaks).parse().expect("an id"),
             timestamp: self.now_ms,
             requires_ack: false,
-            places: vec![Place { room: self.room().clone(), keep: Keep::Stored(link) }],
+            places: vec![RoomPlace { room: self.room().clone(), keep: Retained::Stored(link) }],
             earlier: Vec::new(),
             text: vec![b'x'; bytes],
         };
@@ -67,8 +69,8 @@ impl Model {
         self.breaks += 1;
     }
 
-    fn known(&self) -> Facts {
-        Facts {
+    fn known(&self) -> RoomFacts {
+        RoomFacts {
             now_ms: self.now_ms,
             birth_ms: Some(BIRTH),
             last: self.last(),
@@ -79,12 +81,12 @@ impl Model {
     }
 
     /// All that stands behind a place, and ought to.
-    fn truth(&self, from: From) -> Vec<&Entry> {
+    fn truth(&self, from: Start) -> Vec<&Entry> {
         self.ever.iter().filter(|entry| from.includes_offset(self.link(entry).offset)).collect()
     }
 }
 
-impl Source for Model {
+impl HistorySource for Model {
     type Error = Infallible;
 
     fn room(&self) -> &Room {
@@ -95,7 +97,7 @@ impl Source for Model {
         self.breaks
     }
 
-    async fn read_facts(&self) -> Result<Facts, Infallible> {
+    async fn read_facts(&self) -> Result<RoomFacts, Infallible> {
         Ok(self.known())
     }
 
@@ -110,11 +112,11 @@ impl Source for Model {
     }
 }
 
-type Answers = Vec<(Portion, oneshot::Receiver<Result<Resumed, Unavailable>>)>;
+type Answers = Vec<(HistoryRequest, oneshot::Receiver<Result<Resumed, Unavailable>>)>;
 
 /// Has all of them ask at once, and reads until each has its answer.
-fn serve(model: &Model, kept: &Mutex<Kept>, portions: &[Portion]) -> Vec<(Portion, Resumed)> {
-    let (mut line, mut answers): (Line, Answers) = (Line::default(), Vec::new());
+fn serve(model: &Model, kept: &Mutex<KeptPages>, portions: &[HistoryRequest]) -> Vec<(HistoryRequest, Resumed)> {
+    let (mut line, mut answers): (ReadQueue, Answers) = (ReadQueue::default(), Vec::new());
     for portion in portions {
         let (to, answer) = oneshot::channel();
         line.add_waiter(*portion, to);
@@ -137,7 +139,7 @@ fn serve(model: &Model, kept: &Mutex<Kept>, portions: &[Portion]) -> Vec<(Portio
 }
 
 /// What is given is in order and within its bounds, and complete is said of what has no gap alone.
-fn check(model: &Model, (portion, given): &(Portion, Resumed)) {
+fn check(model: &Model, (portion, given): &(HistoryRequest, Resumed)) {
     let ids = |entries: Vec<&Entry>| entries.iter().map(|entry| entry.id.to_string()).collect::<Vec<_>>();
     let got = ids(given.entries.iter().map(AsRef::as_ref).collect());
     let truth = ids(model.truth(portion.from));
@@ -188,7 +190,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..40), most in 200..20_000_usize,
     ) {
         let mut model = Model { now_ms: BIRTH, room: Some(room()), ..Model::default() };
-        let kept = Mutex::new(Kept::new(most));
+        let kept = Mutex::new(KeptPages::new(most));
         for step in steps {
             match step {
                 Step::Store(sizes) => sizes.into_iter().for_each(|bytes| model.store(bytes)),
@@ -197,9 +199,9 @@ proptest! {
                 Step::Delete(_) => {}
                 Step::Lose(count) => model.lose(count),
                 Step::Ask(askers) => {
-                    let portions: Vec<Portion> = askers.into_iter().map(|(at, events, bytes, since)| {
-                        let from = if since { From::Since(BIRTH + at) } else { From::After(Offset::first_of_ms(BIRTH + at)) };
-                        Portion { from, events, bytes }
+                    let portions: Vec<HistoryRequest> = askers.into_iter().map(|(at, events, bytes, since)| {
+                        let from = if since { Start::Since(BIRTH + at) } else { Start::After(Offset::first_of_ms(BIRTH + at)) };
+                        HistoryRequest { from, events, bytes }
                     }).collect();
                     for given in serve(&model, &kept, &portions) {
                         check(&model, &given);
@@ -214,8 +216,8 @@ proptest! {
 fn a_herd_costs_one_read_and_who_comes_again_only_what_is_behind_it() {
     let mut model = Model { now_ms: BIRTH, room: Some(room()), ..Model::default() };
     (0..10).for_each(|_| model.store(10));
-    let kept = Mutex::new(Kept::new(100_000));
-    let portion = Portion { from: From::After(Offset::first_of_ms(BIRTH)), events: 1000, bytes: 100_000 };
+    let kept = Mutex::new(KeptPages::new(100_000));
+    let portion = HistoryRequest { from: Start::After(Offset::first_of_ms(BIRTH)), events: 1000, bytes: 100_000 };
     assert!(serve(&model, &kept, &[portion; 50]).iter().all(|(_, given)| given.entries.len() == 10 && given.complete));
     assert_eq!(*model.read.lock(), 10);
     model.store(10);
