@@ -35,6 +35,8 @@ pub(crate) struct Checks {
     problems: Mutex<CheckFailures>,
     /// Whether all hold; waited for by commands.
     up: watch::Sender<bool>,
+    /// Kept to be cloned: the end of the last receiver would take a lock, and every command asks for the health.
+    watching: watch::Receiver<bool>,
     gauge: Gauge,
 }
 
@@ -47,7 +49,8 @@ impl Checks {
         }
         let gauge = gauge!(BROKER_UP);
         gauge.set(0.0);
-        Self { problems: Mutex::new(problems), up: watch::Sender::new(false), gauge }
+        let (up, watching) = watch::channel(false);
+        Self { problems: Mutex::new(problems), up, watching, gauge }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -61,7 +64,7 @@ impl Checks {
 
     /// A receiver that is notified when the outcome of all checks changes.
     pub(crate) fn watch(&self) -> watch::Receiver<bool> {
-        self.up.subscribe()
+        self.watching.clone()
     }
 
     /// The failure that explains most.
