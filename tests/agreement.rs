@@ -9,7 +9,7 @@ use hallway::broker::redis::function::Function;
 use hallway_rooms::class::{Classes, Delivery, Retention, TypeRule};
 use hallway_rooms::draft::Draft;
 use hallway_rooms::event::{EventType, RESERVED};
-use hallway_rooms::history::{Facts, leeway_ms};
+use hallway_rooms::history::{RoomFacts, leeway_ms};
 use hallway_rooms::offset::Offset;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -236,7 +236,8 @@ fn an_offset_follows_the_last_one_and_is_kept_alike_whatever_the_clock_says() {
             .map(|(now, last)| last.map_or_else(|| now.to_string(), |last| format!("{now} {last}")).into_bytes());
         for ((now, last), answer) in moments.iter().zip(oracle.ask("offset", &asked.collect::<Vec<_>>())) {
             let offset = Offset::next(*last, *now);
-            let facts = Facts { now_ms: *now, birth_ms: None, last: *last, memory, memory_since_ms: 0, twice: None };
+            let facts =
+                RoomFacts { now_ms: *now, birth_ms: None, last: *last, memory, memory_since_ms: 0, twice: None };
             let prev = last.unwrap_or_else(|| facts.silence_horizon());
             let kept = offset.ms - now + u64::try_from(memory.as_millis()).expect("short") + leeway_ms(memory);
             prop_assert_eq!(words(&answer), [offset.to_string(), prev.to_string(), kept.to_string()]);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hallway::broker::{Feed, PublishError};
+use hallway::broker::{ChannelEvent, PublishError};
 use hallway_rooms::class::Delivery;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::offset::Offset;
 
 use crate::harness::promises;
@@ -50,7 +50,7 @@ async fn what_is_stored_is_heard_and_read_alike(kind: Kind) {
     let heard = bench.entry().await;
     assert_eq!(heard.text, text.as_bytes());
     assert_eq!((heard.id.as_str(), heard.link_in(&placed[0].room).map(|l| l.offset)), ("e1", placed[0].offset));
-    assert_eq!(bench.history("user:1", From::Since(0), 10).await.entries, [heard]);
+    assert_eq!(bench.history("user:1", Start::Since(0), 10).await.entries, [heard]);
     bench.publish("e2", &["user:1"]).await;
     assert_eq!(bench.entry().await.id.as_str(), "e2", "subscribing twice is once");
 }
@@ -65,7 +65,7 @@ async fn an_event_of_several_rooms_has_a_place_in_each(kind: Kind) {
     let heard = bench.entry().await;
     for (place, placed) in heard.places.iter().zip(&placed) {
         assert_eq!((&place.room, place.link().map(|l| l.offset)), (&placed.room, placed.offset));
-        let stored = bench.history(&placed.room.to_string(), From::Since(0), 10).await.entries;
+        let stored = bench.history(&placed.room.to_string(), Start::Since(0), 10).await.entries;
         assert_eq!(stored.last(), Some(&heard));
     }
     assert_eq!(heard.places.len(), 3);
@@ -75,7 +75,7 @@ async fn offsets_grow_and_each_entry_names_the_one_before_it(kind: Kind) {
     let bench = Bench::new(kind, LONG).await;
     let offsets = bench.publish_many(300, "user:1").await;
     assert!(offsets.is_sorted_by(|a, b| a < b));
-    let history = bench.history("user:1", From::Since(0), 1000).await;
+    let history = bench.history("user:1", Start::Since(0), 1000).await;
     let links: Vec<_> = history.entries.iter().filter_map(|e| e.link_in(&bench.room("user:1"))).collect();
     assert_eq!(links.iter().map(|l| l.offset).collect::<Vec<_>>(), offsets);
     assert!(links.windows(2).all(|pair| pair[1].prev == pair[0].offset));
@@ -94,7 +94,7 @@ async fn publishers_at_once_make_one_chain_and_the_feed_has_its_order(kind: Kind
     };
     tokio::join!(publish("a"), publish("b"), publish("c"), publish("d"));
     let room = bench.room("user:1");
-    let stored = bench.history("user:1", From::Since(0), 1000).await.entries;
+    let stored = bench.history("user:1", Start::Since(0), 1000).await.entries;
     assert_eq!(stored.len(), 200);
     let links: Vec<_> = stored.iter().filter_map(|e| e.link_in(&room)).collect();
     assert!(links.windows(2).all(|pair| pair[1].prev == pair[0].offset));
@@ -161,22 +161,22 @@ async fn a_history_is_read_from_an_offset_and_from_a_time_with_a_limit(kind: Kin
     let room = bench.room("user:1");
     let head = bench.facts("user:1").await.head();
     let offsets = bench.publish_many(20, "user:1").await;
-    let read = async |from: From, limit: usize| {
+    let read = async |from: Start, limit: usize| {
         let history = bench.history("user:1", from, limit).await;
         let found: Vec<Offset> = history.entries.iter().filter_map(|e| e.link_in(&room)).map(|l| l.offset).collect();
         (found, history.complete, history.has_more, history.reader_offset(&room))
     };
-    assert_eq!(read(From::After(head), 20).await, (offsets.clone(), true, false, offsets[19]));
-    assert_eq!(read(From::After(offsets[4]), 5).await, (offsets[5..10].to_vec(), true, true, offsets[9]));
-    assert_eq!(read(From::After(offsets[4]), 15).await, (offsets[5..].to_vec(), true, false, offsets[19]));
-    assert_eq!(read(From::After(offsets[19]), 5).await, (vec![], true, false, offsets[19]));
+    assert_eq!(read(Start::After(head), 20).await, (offsets.clone(), true, false, offsets[19]));
+    assert_eq!(read(Start::After(offsets[4]), 5).await, (offsets[5..10].to_vec(), true, true, offsets[9]));
+    assert_eq!(read(Start::After(offsets[4]), 15).await, (offsets[5..].to_vec(), true, false, offsets[19]));
+    assert_eq!(read(Start::After(offsets[19]), 5).await, (vec![], true, false, offsets[19]));
     let beyond = Offset { ms: offsets[19].ms, n: offsets[19].n + 1 };
-    assert_eq!(read(From::After(beyond), 5).await, (vec![], false, false, offsets[19]), "the newest are lost");
+    assert_eq!(read(Start::After(beyond), 5).await, (vec![], false, false, offsets[19]), "the newest are lost");
     let since = offsets[10].ms;
     let newer: Vec<Offset> = offsets.iter().copied().filter(|o| o.ms >= since).collect();
-    assert_eq!(read(From::Since(since), 1000).await, (newer, true, false, offsets[19]));
-    assert!(!read(From::Since(0), 1000).await.1, "nobody knows what was before the birth");
-    assert_eq!(read(From::Since(offsets[19].ms + 1), 1000).await, (vec![], true, false, offsets[19]));
+    assert_eq!(read(Start::Since(since), 1000).await, (newer, true, false, offsets[19]));
+    assert!(!read(Start::Since(0), 1000).await.1, "nobody knows what was before the birth");
+    assert_eq!(read(Start::Since(offsets[19].ms + 1), 1000).await, (vec![], true, false, offsets[19]));
 }
 
 async fn exactly_the_newest_events_are_kept(kind: Kind) {
@@ -185,7 +185,7 @@ async fn exactly_the_newest_events_are_kept(kind: Kind) {
     let kept = offsets.len() - usize::try_from(FEW_EVENTS).expect("few");
     assert_eq!(bench.offsets("order:1").await, offsets[kept..]);
     for (i, offset) in offsets.iter().enumerate() {
-        assert_eq!(bench.complete("order:1", From::After(*offset)).await, i + 1 >= kept, "after event {i}");
+        assert_eq!(bench.complete("order:1", Start::After(*offset)).await, i + 1 >= kept, "after event {i}");
     }
 }
 
@@ -194,15 +194,15 @@ async fn an_expired_stream_is_complete_only_behind_its_last_event(kind: Kind) {
     let offsets = bench.publish_many(2, "user:1").await;
     bench.let_the_stream_expire("user:1").await;
     assert_eq!(bench.facts("user:1").await.last, Some(offsets[1]));
-    assert!(bench.complete("user:1", From::After(offsets[1])).await);
-    assert!(!bench.complete("user:1", From::After(offsets[0])).await);
-    assert!(bench.complete("user:1", From::Since(offsets[1].ms + 1)).await);
-    assert!(!bench.complete("user:1", From::Since(offsets[1].ms)).await);
+    assert!(bench.complete("user:1", Start::After(offsets[1])).await);
+    assert!(!bench.complete("user:1", Start::After(offsets[0])).await);
+    assert!(bench.complete("user:1", Start::Since(offsets[1].ms + 1)).await);
+    assert!(!bench.complete("user:1", Start::Since(offsets[1].ms)).await);
     let next = bench.publish("next", &["user:1"]).await;
-    let history = bench.history("user:1", From::After(offsets[1]), 10).await;
+    let history = bench.history("user:1", Start::After(offsets[1]), 10).await;
     let link = history.entries[0].link_in(&next[0].room).expect("it is of the room");
     assert_eq!((link.prev, history.complete), (offsets[1], true));
-    assert!(!bench.complete("user:1", From::After(offsets[0])).await);
+    assert!(!bench.complete("user:1", Start::After(offsets[0])).await);
 }
 
 async fn a_forgotten_last_offset_makes_old_places_incomplete_and_the_head_good(kind: Kind) {
@@ -210,14 +210,14 @@ async fn a_forgotten_last_offset_makes_old_places_incomplete_and_the_head_good(k
     let offsets = bench.publish_many(2, "user:1").await;
     bench.let_the_last_offset_be_forgotten("user:1").await;
     for offset in &offsets {
-        assert!(!bench.complete("user:1", From::After(*offset)).await);
-        assert!(!bench.complete("user:1", From::Since(offset.ms)).await);
+        assert!(!bench.complete("user:1", Start::After(*offset)).await);
+        assert!(!bench.complete("user:1", Start::Since(offset.ms)).await);
     }
     let head = bench.facts("user:1").await.head();
     assert!(head > offsets[1]);
-    assert!(bench.complete("user:1", From::After(head)).await);
+    assert!(bench.complete("user:1", Start::After(head)).await);
     bench.publish("next", &["user:1"]).await;
-    let history = bench.history("user:1", From::After(head), 10).await;
+    let history = bench.history("user:1", Start::After(head), 10).await;
     assert_eq!((history.entries.len(), history.complete), (1, true));
 }
 
@@ -227,7 +227,7 @@ async fn a_clock_set_back_neither_breaks_the_chain_nor_forgets_too_early(kind: K
     let ahead = bench.set_the_clock_back("user:1", by).await;
     bench.publish("e1", &["user:1"]).await;
     bench.publish("e2", &["user:1"]).await;
-    let history = bench.history("user:1", From::After(ahead), 10).await;
+    let history = bench.history("user:1", Start::After(ahead), 10).await;
     let links: Vec<_> = history.entries.iter().filter_map(|e| e.link_in(&bench.room("user:1"))).collect();
     let at = |n: u64| Offset { ms: ahead.ms, n: ahead.n + n };
     assert_eq!(links.iter().map(|l| (l.prev, l.offset)).collect::<Vec<_>>(), [(at(0), at(1)), (at(1), at(2))]);
@@ -237,7 +237,7 @@ async fn a_clock_set_back_neither_breaks_the_chain_nor_forgets_too_early(kind: K
         None => {
             bench.idle(bench.times.ttl);
             for step in 0..400 {
-                assert!(!bench.complete("user:1", From::After(at(1))).await, "an expired event was missed: {step}");
+                assert!(!bench.complete("user:1", Start::After(at(1))).await, "an expired event was missed: {step}");
                 bench.idle(Duration::from_millis(100));
             }
         }
@@ -251,7 +251,7 @@ async fn timestamps_are_filled_in_and_never_lie_in_the_future(kind: Kind) {
     bench.publish("none", &["user:1"]).await;
     bench.try_publish("past", &["user:1"], &stamped(5)).await.expect("it is published");
     bench.try_publish("future", &["user:1"], &stamped(before + 3_600_000)).await.expect("it is published");
-    let history = bench.history("user:1", From::Since(0), 10).await;
+    let history = bench.history("user:1", Start::Since(0), 10).await;
     let stamps: Vec<u64> = history.entries.iter().map(|e| e.timestamp).collect();
     let now = before..=history.facts.now_ms;
     assert!(now.contains(&stamps[0]) && stamps[1] == 5 && now.contains(&stamps[2]), "{stamps:?}");
@@ -293,7 +293,7 @@ async fn of_latest_events_the_newest_of_each_key_is_kept_beside_the_history(kind
         let latest = bench.broker.latest(&bench.room(room)).await.expect("the broker is up");
         assert_eq!(latest, [heard[1].clone(), heard[3].clone()], "{room}");
     }
-    assert_eq!(bench.history("user:1", From::Since(0), 10).await.entries, [stored], "they are no links of the chain");
+    assert_eq!(bench.history("user:1", Start::Since(0), 10).await.entries, [stored], "they are no links of the chain");
 }
 
 async fn a_latest_event_that_comes_again_is_told_once(kind: Kind) {
@@ -392,8 +392,8 @@ async fn the_head_is_the_last_offset_or_a_quiet_place_after_the_birth(kind: Kind
         Offset::last_before_ms(birth) <= facts.head() && facts.head() < Offset::first_of_ms(facts.now_ms),
         "{facts:?}"
     );
-    assert!(bench.complete("user:1", From::After(facts.head())).await);
-    assert!(!bench.complete("user:1", From::After(Offset::first_of_ms(birth - 1))).await, "older than the data");
+    assert!(bench.complete("user:1", Start::After(facts.head())).await);
+    assert!(!bench.complete("user:1", Start::After(Offset::first_of_ms(birth - 1))).await, "older than the data");
     let placed = bench.publish("e", &["user:1"]).await;
     assert_eq!(bench.facts("user:1").await.last, placed[0].offset);
     assert_eq!(Some(bench.facts("user:1").await.head()), placed[0].offset);
@@ -407,7 +407,7 @@ async fn facts_of_many_rooms_are_those_of_each(kind: Kind) {
     for (key, facts) in ["user:1", "user:2", "user:3"].iter().zip(&together) {
         let alone = bench.facts(key).await;
         assert!(facts.now_ms <= alone.now_ms && alone.now_ms < facts.now_ms + 10_000);
-        assert_eq!(hallway_rooms::history::Facts { now_ms: alone.now_ms, ..*facts }, alone, "{key}");
+        assert_eq!(hallway_rooms::history::RoomFacts { now_ms: alone.now_ms, ..*facts }, alone, "{key}");
     }
     assert_eq!(together.len(), rooms.len());
 }
@@ -418,9 +418,9 @@ async fn a_feed_that_overflows_says_so(kind: Kind) {
     bench.publish_many(100, "user:1").await;
     loop {
         match bench.next().await {
-            Feed::Missed(rooms) => break assert_eq!(rooms, [bench.room("user:1")]),
-            Feed::Restored => panic!("nothing broke"),
-            Feed::Entry(entry) => assert_ne!(entry.id.as_str(), "many-99", "it never said so"),
+            ChannelEvent::Missed(rooms) => break assert_eq!(rooms, [bench.room("user:1")]),
+            ChannelEvent::Restored => panic!("nothing broke"),
+            ChannelEvent::Entry(entry) => assert_ne!(entry.id.as_str(), "many-99", "it never said so"),
         }
     }
     assert_eq!(bench.offsets("user:1").await.len(), 100);
@@ -433,16 +433,16 @@ async fn idle_hours_and_days_cost_nobody_a_complete_resume_within_the_memory() {
     let seen = bench.publish_many(3, "user:1").await[2];
     for _ in 0..6 {
         bench.idle(Duration::from_hours(24));
-        assert!(bench.complete("user:1", From::After(seen)).await);
-        assert!(bench.complete("user:quiet", From::After(quiet)).await);
+        assert!(bench.complete("user:1", Start::After(seen)).await);
+        assert!(bench.complete("user:quiet", Start::After(quiet)).await);
     }
     bench.publish("after-days", &["user:1", "user:quiet"]).await;
     for (room, after) in [("user:1", seen), ("user:quiet", quiet)] {
-        let history = bench.history(room, From::After(after), 10).await;
+        let history = bench.history(room, Start::After(after), 10).await;
         assert_eq!((history.entries.len(), history.complete), (1, true), "{room}");
     }
     bench.idle(Duration::from_hours(2));
-    assert!(!bench.complete("user:1", From::After(seen)).await, "the stream with the event has expired");
+    assert!(!bench.complete("user:1", Start::After(seen)).await, "the stream with the event has expired");
     bench.idle(Duration::from_hours(8 * 24));
-    assert!(!bench.complete("user:1", From::After(seen)).await, "nobody remembers");
+    assert!(!bench.complete("user:1", Start::After(seen)).await, "nobody remembers");
 }

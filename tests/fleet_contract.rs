@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hallway::fleet::{Fleet, Kicked, UserCount};
-use hallway_rooms::revocation::{Mark, Revocation, Shown};
+use hallway::fleet::{Fleet, KickResult, UserCount};
+use hallway_rooms::revocation::{Revocation, SubjectHash, TokenIdentity};
 
 use crate::broker::bench::{Bench, Kind, LONG};
 use crate::harness::{eventually, promises};
@@ -18,8 +18,8 @@ promises! {
 }
 
 /// Of a token of user 7 that was issued then.
-fn issued(issued_ms: u64) -> Shown {
-    Shown { user: Mark(7), token: None, issued_ms: Some(issued_ms) }
+fn issued(issued_ms: u64) -> TokenIdentity {
+    TokenIdentity { user: SubjectHash(7), token: None, issued_ms: Some(issued_ms) }
 }
 
 async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind) {
@@ -30,7 +30,7 @@ async fn what_is_noted_is_in_every_copy_and_in_one_that_begins_later(kind: Kind)
         assert!(fleet.control().health().ready && !fleet.control().covers(&issued(0)));
     }
     for (fleet, before_ms) in [(&bench.fleet, 100), (&other, 200), (&bench.fleet, 150)] {
-        let revocation = Revocation { mark: Mark(7), before_ms, until_ms: (1 << 53) - 1 };
+        let revocation = Revocation { mark: SubjectHash(7), before_ms, until_ms: (1 << 53) - 1 };
         let noted = fleet.control().add_revocation(&revocation);
         assert!(fleet.control().covers(&issued(before_ms - 1)), "at once");
         fleet.announce_revocation(&noted).await.expect("the others are told");
@@ -55,8 +55,8 @@ async fn a_node_that_is_alone_kicks_nobody_elsewhere(kind: Kind) {
     };
     tokio::select! {
         () = answer => {}
-        kicked = bench.fleet.kick_elsewhere(Mark(7)) => {
-            assert_eq!(kicked.expect("it is asked"), Kicked { sockets: 0, complete: true });
+        kicked = bench.fleet.kick_elsewhere(SubjectHash(7)) => {
+            assert_eq!(kicked.expect("it is asked"), KickResult { sockets: 0, complete: true });
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use hallway::metrics::{self, Kind};
+use hallway::metrics::{self, MetricKind};
 use serde_json::json;
 
 use crate::harness::client::Client;
@@ -119,7 +119,7 @@ async fn a_counter_is_there_with_each_value_of_its_label_before_it_moves() {
     let node = Node::embedded().await;
     let text = node.numbers().await;
     let all = metrics::TABLE.iter().flat_map(|group| group.metrics);
-    let counters = all.filter(|metric| metric.kind == Kind::Counter);
+    let counters = all.filter(|metric| metric.kind == MetricKind::Counter);
     for metric in counters {
         let [(label, values)] = metric.labels else { continue };
         for value in *values {

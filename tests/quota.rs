@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use hallway::auth::claims::Claims;
 use hallway::fleet::alone::Alone;
-use hallway::fleet::control::{Control, Noted};
-use hallway::fleet::{Fleet, Kicked, Unavailable, UserCount};
+use hallway::fleet::control::{NotedRevocation, RevocationList};
+use hallway::fleet::{Fleet, KickResult, Unavailable, UserCount};
 use hallway::sessions::Sessions;
 use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
-use hallway_rooms::revocation::Mark;
+use hallway_rooms::revocation::SubjectHash;
 use tokio::sync::{Barrier, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,15 +65,15 @@ impl Fleet for Slow {
         self.inner.members_elsewhere(room).await
     }
 
-    fn control(&self) -> &Control {
+    fn control(&self) -> &RevocationList {
         self.inner.control()
     }
 
-    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+    async fn announce_revocation(&self, noted: &NotedRevocation) -> Result<(), Unavailable> {
         self.inner.announce_revocation(noted).await
     }
 
-    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
+    async fn kick_elsewhere(&self, user: SubjectHash) -> Result<KickResult, Unavailable> {
         self.inner.kick_elsewhere(user).await
     }
 
@@ -105,7 +105,7 @@ async fn a_herd_waits_for_the_fleet_once() {
             service
                 .acquire_connection(&claims(&format!("user-{}", i / 2)))
                 .await
-                .map(hallway::service::Seat::keep_for_session)
+                .map(hallway::service::QuotaSlot::keep_for_session)
         }
     });
     assert!(join_all(connects).await.iter().all(Result::is_ok));

@@ -10,17 +10,17 @@ use futures_util::FutureExt;
 use hallway::auth::claims::Claims;
 use hallway::auth::subject_hash;
 use hallway::fleet::alone::Alone;
-use hallway::fleet::control::{Control, Noted};
-use hallway::fleet::{Fleet, Kicked, Unavailable, UserCount};
+use hallway::fleet::control::{NotedRevocation, RevocationList};
+use hallway::fleet::{Fleet, KickResult, Unavailable, UserCount};
 use hallway::service::Service;
 use hallway::session::{Dialect, Session};
 use hallway::sessions::Sessions;
 use hallway::wire::{WireConfig, WireIo, WireListener};
 use hallway_rooms::close::Refusal;
-use hallway_rooms::entry::Place;
+use hallway_rooms::entry::RoomPlace;
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::key::Room;
-use hallway_rooms::revocation::{Mark, Revocation};
+use hallway_rooms::revocation::{Revocation, SubjectHash};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
@@ -34,24 +34,24 @@ struct LookingBack {
     inner: Alone,
     sessions: Sessions,
     /// The token that another node is about to revoke.
-    late: Mutex<Option<Mark>>,
+    late: Mutex<Option<SubjectHash>>,
     seen: Mutex<Vec<bool>>,
 }
 
 #[async_trait]
 impl Fleet for LookingBack {
-    fn control(&self) -> &Control {
+    fn control(&self) -> &RevocationList {
         if let Some(mark) = *self.late.lock() {
             self.seen.lock().push(!self.sessions.of_subject(mark).is_empty());
         }
         self.inner.control()
     }
 
-    async fn announce_revocation(&self, noted: &Noted) -> Result<(), Unavailable> {
+    async fn announce_revocation(&self, noted: &NotedRevocation) -> Result<(), Unavailable> {
         self.inner.announce_revocation(noted).await
     }
 
-    async fn kick_elsewhere(&self, user: Mark) -> Result<Kicked, Unavailable> {
+    async fn kick_elsewhere(&self, user: SubjectHash) -> Result<KickResult, Unavailable> {
         self.inner.kick_elsewhere(user).await
     }
 
@@ -85,7 +85,7 @@ impl Fleet for LookingBack {
 struct Mute;
 
 impl Dialect for Mute {
-    fn event_frame(&self, _: &Envelope, _: &[&Place]) -> Bytes {
+    fn event_frame(&self, _: &Envelope, _: &[&RoomPlace]) -> Bytes {
         Bytes::from_static(b"\x81\x00")
     }
 

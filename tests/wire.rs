@@ -10,8 +10,8 @@ use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hallway::wire::{
-    Lane, PEER_GONE, Pending, Push, SLOW_CONSUMER, WRITE_STALLED, Weight, Wire, WireConfig, WireIo, WireListener,
-    text_frame,
+    LagPolicy, Lane, PEER_GONE, PendingFrames, PushOutcome, SLOW_CONSUMER, WRITE_STALLED, Wire, WireConfig, WireIo,
+    WireListener, text_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -86,7 +86,7 @@ fn chunk(number: usize) -> Bytes {
 
 /// Pushes until the kernel takes no more; returns how many frames were accepted.
 fn fill(lane: &Lane) -> usize {
-    (0..).find(|&number| lane.push(chunk(number)) == Push::Queued).unwrap() + 1
+    (0..).find(|&number| lane.push(chunk(number)) == PushOutcome::Queued).unwrap() + 1
 }
 
 fn spawn<F: Future<Output: Send> + Send + 'static>(future: F) -> JoinHandle<F::Output> {
@@ -123,7 +123,7 @@ async fn frames_pushed_from_threads_without_a_runtime_arrive_whole_and_in_order(
             thread::spawn(move || {
                 for number in 0..EACH {
                     let push = lane.push(text_frame(format!("{thread} {number} {}", "x".repeat(number)).as_bytes()));
-                    assert!(matches!(push, Push::Sent | Push::Queued));
+                    assert!(matches!(push, PushOutcome::Sent | PushOutcome::Queued));
                 }
             })
         })
@@ -139,7 +139,7 @@ async fn frames_pushed_from_threads_without_a_runtime_arrive_whole_and_in_order(
         next[thread] += 1;
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(lane.wire().pending_frames(), Pending::default());
+    assert_eq!(lane.wire().pending_frames(), PendingFrames::default());
     drop(socket);
     soon(serving).await.unwrap().unwrap();
 }
@@ -155,7 +155,7 @@ async fn a_peer_that_takes_nothing_is_killed_at_the_write_deadline() {
     assert_eq!(soon(closed).await.unwrap(), WRITE_STALLED);
     assert!(start.elapsed() >= hasty().write_deadline);
     assert_eq!(soon(serving).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-    assert_eq!(lane.push(chunk(0)), Push::Closed);
+    assert_eq!(lane.push(chunk(0)), PushOutcome::Closed);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_slow_peer_that_keeps_reading_is_not_killed() {
     let mut pair = pair(config).await;
     let lane = pair.lane().await;
     let serving = serve(pair.io);
-    let count = (0..100).filter(|&number| lane.push(chunk(number)) != Push::Overflow).count();
+    let count = (0..100).filter(|&number| lane.push(chunk(number)) != PushOutcome::Overflow).count();
     let mut pace = interval(Duration::from_millis(200));
     for _ in 0..10 {
         pace.tick().await;
@@ -209,7 +209,7 @@ async fn a_kill_fails_the_read_and_the_write_of_a_stalled_connection() {
     let reading = spawn(async move { reader.read_to_end(&mut Vec::new()).await });
     tokio::task::yield_now().await;
     pair.wire.close_at_once("kicked");
-    assert_eq!(pair.wire.pending_frames(), Pending::default());
+    assert_eq!(pair.wire.pending_frames(), PendingFrames::default());
     assert_eq!(soon(writing).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     assert_eq!(soon(reading).await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     pair.tasks.close();
@@ -273,7 +273,7 @@ async fn the_peer_sees_the_end_when_hyper_lets_go_though_a_handle_lives() {
     let lane = pair.lane().await;
     drop(pair.io);
     assert_eq!(soon(pair.client.read_to_end(&mut Vec::new())).await.unwrap(), 0);
-    assert_eq!(lane.push(chunk(0)), Push::Closed);
+    assert_eq!(lane.push(chunk(0)), PushOutcome::Closed);
     assert!(pair.wire.is_closed());
 }
 
@@ -288,15 +288,15 @@ async fn overflow_kills_the_slow_consumer_and_nobody_else() {
     let mut overflowed = false;
     for number in 0..2000 {
         let frame = chunk(number);
-        overflowed |= slow_lane.push(frame.clone()) == Push::Overflow;
-        assert!(matches!(quick_lane.push(frame), Push::Sent | Push::Queued));
+        overflowed |= slow_lane.push(frame.clone()) == PushOutcome::Overflow;
+        assert!(matches!(quick_lane.push(frame), PushOutcome::Sent | PushOutcome::Queued));
         assert!(text(&mut socket).await.starts_with(&format!("{number:08}")));
         if overflowed {
             break;
         }
     }
     assert!(overflowed);
-    assert_eq!(slow_lane.push(chunk(0)), Push::Closed);
+    assert_eq!(slow_lane.push(chunk(0)), PushOutcome::Closed);
     assert_eq!(soon(closed).await.unwrap(), SLOW_CONSUMER);
     soon(slow_serving).await.unwrap().unwrap_err();
     assert!(!quick.wire.is_closed());
@@ -308,11 +308,11 @@ async fn overflow_kills_the_slow_consumer_and_nobody_else() {
 async fn ephemeral_frames_are_dropped_and_unwanted_ones_skipped_while_behind() {
     let mut pair = pair(WireConfig { ephemeral_bytes: 0, ..patient() }).await;
     let lane = pair.lane().await;
-    assert_eq!(lane.push_as(Weight::Ephemeral, || Some(text_frame(b"typing"))), Push::Sent);
+    assert_eq!(lane.push_as(LagPolicy::Ephemeral, || Some(text_frame(b"typing"))), PushOutcome::Sent);
     fill(&lane);
     let before = pair.wire.pending_frames();
-    assert_eq!(lane.push_as(Weight::Ephemeral, || panic!("not asked for")), Push::Dropped);
-    assert_eq!(lane.push_if(|| None), Push::Skipped);
+    assert_eq!(lane.push_as(LagPolicy::Ephemeral, || panic!("not asked for")), PushOutcome::Dropped);
+    assert_eq!(lane.push_if(|| None), PushOutcome::Skipped);
     assert_eq!(pair.wire.pending_frames(), before);
 }
 
@@ -330,7 +330,7 @@ async fn a_write_of_hyper_is_woken_in_its_turn() {
         io
     });
     assert!(soon(starts).await.unwrap().is_pending());
-    assert_eq!(lane.push(text_frame(b"later")), Push::Queued);
+    assert_eq!(lane.push(text_frame(b"later")), PushOutcome::Queued);
     let mut socket = client(pair.client);
     for number in 0..before {
         assert!(text(&mut socket).await.starts_with(&format!("{number:08}")));
@@ -358,7 +358,7 @@ async fn a_backlog_goes_on_after_hyper_has_finished_its_frame() {
     });
     assert!(soon(starts).await.unwrap().is_pending());
     for number in 0..AFTER {
-        assert_eq!(lane.push(chunk(number)), Push::Queued);
+        assert_eq!(lane.push(chunk(number)), PushOutcome::Queued);
     }
     let mut socket = client(pair.client);
     assert_eq!(text(&mut socket).await.len(), 16 << 20);
@@ -384,7 +384,7 @@ async fn a_shutdown_by_hyper_finishes_the_frame_that_has_begun() {
     let ((), bytes) = tokio::join!(shutting, reading);
     assert_eq!(bytes.len() % chunk(0).len(), 0, "whole frames only");
     assert!(bytes.len() <= begun * chunk(0).len(), "and none that had not begun");
-    assert_eq!(lane.push(chunk(0)), Push::Closed);
+    assert_eq!(lane.push(chunk(0)), PushOutcome::Closed);
 }
 
 #[tokio::test]
@@ -397,7 +397,7 @@ async fn closing_after_the_flush_delivers_everything_even_when_the_peer_has_sent
     pair.wire.pause_reads();
     let serving = serve(pair.io);
     pair.wire.close_after_flush("bye");
-    assert_eq!(lane.push(chunk(count)), Push::Closed);
+    assert_eq!(lane.push(chunk(count)), PushOutcome::Closed);
     let mut bytes = Vec::new();
     soon(pair.client.read_to_end(&mut bytes)).await.unwrap();
     let expected: Vec<Bytes> = (0..count).map(chunk).collect();
@@ -415,7 +415,7 @@ async fn closing_after_the_flush_waits_for_a_lane_that_is_about_to_open() {
     let mut pair = pair(patient()).await;
     let _open = pair.lane().await;
     let lane = pair.wire.add_lane("40/n,");
-    assert_eq!(lane.push(text_frame(b"held")), Push::Queued);
+    assert_eq!(lane.push(text_frame(b"held")), PushOutcome::Queued);
     pair.wire.close_after_flush("bye");
     pair.io.write_all(&text_frame(b"40/n,{}")).await.unwrap();
     let serving = serve(pair.io);

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hallway::broker::event_channel::{FeedReceiver, event_channel};
+use hallway::broker::event_channel::{EventReceiver, event_channel};
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
-use hallway::broker::{Broker, Feed, History, Placed, Publication, PublishError};
+use hallway::broker::{Broker, ChannelEvent, History, Placed, Publication, PublishError};
 use hallway::fleet::Fleet;
 use hallway::fleet::alone::Alone;
 use hallway::fleet::redis::{FleetSettings, RedisFleet};
-use hallway::redis::{Dispatcher, Redis as Connections, RedisSettings};
+use hallway::redis::{Dispatcher, RedisSettings, SharedRedis as Connections};
 use hallway_rooms::class::{Classes, Delivery, Retention};
 use hallway_rooms::entry::Entry;
-use hallway_rooms::history::{Facts, From};
+use hallway_rooms::history::{RoomFacts, Start};
 use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use tokio::time::timeout;
@@ -61,7 +61,7 @@ enum Behind {
 pub(crate) struct Bench {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) fleet: Arc<dyn Fleet>,
-    pub(crate) feed: FeedReceiver,
+    pub(crate) feed: EventReceiver,
     pub(crate) times: Times,
     classes: Arc<Classes>,
     behind: Behind,
@@ -79,7 +79,7 @@ fn classes(times: Times) -> Arc<Classes> {
 }
 
 /// A node's broker and fleet, and the feed of the broker.
-type Node = (Arc<dyn Broker>, Arc<dyn Fleet>, FeedReceiver);
+type Node = (Arc<dyn Broker>, Arc<dyn Fleet>, EventReceiver);
 
 /// Starts a node's part of what several share on a Redis.
 fn node(redis: &Redis, name: &str, (times, items): (Times, usize), stop: &CancellationToken) -> Node {
@@ -132,7 +132,7 @@ impl Bench {
         eventually("the broker is ready", || async { broker.health().ready.then_some(()) }).await;
         let mut bench = Self { broker, fleet, feed: from, times, classes: classes(times), behind };
         if let Kind::Redis = kind {
-            assert!(matches!(bench.next().await, Feed::Restored), "a new connection says that it is one");
+            assert!(matches!(bench.next().await, ChannelEvent::Restored), "a new connection says that it is one");
         }
         bench
     }
@@ -216,35 +216,35 @@ impl Bench {
         self.broker.subscribe(&self.room(room)).await.expect("the broker is up");
     }
 
-    pub(crate) async fn history(&self, room: &str, from: From, limit: usize) -> History {
+    pub(crate) async fn history(&self, room: &str, from: Start, limit: usize) -> History {
         self.broker.history(&self.room(room), from, limit).await.expect("the broker is up")
     }
 
-    pub(crate) async fn facts(&self, room: &str) -> Facts {
+    pub(crate) async fn facts(&self, room: &str) -> RoomFacts {
         self.broker.facts_of(&self.room(room)).await.expect("the broker is up")
     }
 
     /// The verdict on a resume.
-    pub(crate) async fn complete(&self, room: &str, from: From) -> bool {
+    pub(crate) async fn complete(&self, room: &str, from: Start) -> bool {
         self.history(room, from, 1000).await.complete
     }
 
     /// The whole history's offsets.
     pub(crate) async fn offsets(&self, room: &str) -> Vec<Offset> {
-        let history = self.history(room, From::Since(0), 100_000).await;
+        let history = self.history(room, Start::Since(0), 100_000).await;
         history.entries.iter().map(|entry| entry.link_in(&self.room(room)).expect("it is of the room").offset).collect()
     }
 
     /// The next item of the feed.
-    pub(crate) async fn next(&mut self) -> Feed {
+    pub(crate) async fn next(&mut self) -> ChannelEvent {
         timeout(PATIENCE, self.feed.recv()).await.expect("in time").expect("the broker lives")
     }
 
     /// The next item of the feed, which must be an entry.
     pub(crate) async fn entry(&mut self) -> Entry {
         match self.next().await {
-            Feed::Entry(entry) => entry,
-            other @ (Feed::Missed(_) | Feed::Restored) => panic!("no entry: {other:?}"),
+            ChannelEvent::Entry(entry) => entry,
+            other @ (ChannelEvent::Missed(_) | ChannelEvent::Restored) => panic!("no entry: {other:?}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What Redis holds is damaged or set by hand: no answer says `complete` that is not.
 
 use hallway::broker::PublishError;
-use hallway_rooms::history::From;
+use hallway_rooms::history::Start;
 use hallway_rooms::offset::Offset;
 
 use super::bench::{Bench, Kind, LONG};
@@ -25,7 +25,7 @@ async fn verdicts(damage: impl AsyncFnOnce(&Bench, &[Offset])) -> Vec<bool> {
     damage(&bench, &offsets).await;
     let mut verdicts = Vec::new();
     for offset in offsets {
-        verdicts.push(bench.complete(ROOM, From::After(offset)).await);
+        verdicts.push(bench.complete(ROOM, Start::After(offset)).await);
     }
     verdicts
 }
@@ -58,10 +58,10 @@ async fn a_room_whose_history_is_no_stream_cannot_be_read_and_all_others_can() {
     let bench = Bench::new(Kind::Redis, LONG).await;
     bench.redis(&["SET", HISTORY, "x"]).await;
     bench.redis(&["RPUSH", "hallway:{user:2}:last", "x"]).await;
-    let read = bench.broker.history(&bench.room(ROOM), From::Since(0), 10).await;
+    let read = bench.broker.history(&bench.room(ROOM), Start::Since(0), 10).await;
     assert!(read.is_err(), "{read:?}");
     let head = bench.facts("user:2").await.head();
-    assert!(bench.complete("user:2", From::After(head)).await);
+    assert!(bench.complete("user:2", Start::After(head)).await);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn the_largest_offset_is_answered() {
     bench.publish("e", &[ROOM]).await;
     let end = Offset { ms: u64::MAX, n: u64::MAX };
     for after in [end, Offset { ms: u64::MAX, n: 0 }, Offset { n: 7, ..end }] {
-        let history = bench.history(ROOM, From::After(after), 10).await;
+        let history = bench.history(ROOM, Start::After(after), 10).await;
         assert_eq!((history.entries.len(), history.complete, history.has_more), (0, false, false), "{after}");
     }
 }
@@ -105,7 +105,7 @@ async fn marks_that_hold_rubbish_count_as_now_and_are_written_anew() {
         // At once, or a look of the node's comes between.
         bench.redis(&["HSET", "rubbish", "a", "hash"]).await;
         bench.redis(&["RENAME", "rubbish", &key]).await;
-        let asked = if mark == "clock" { From::Since(head.ms + 1) } else { From::After(head) };
+        let asked = if mark == "clock" { Start::Since(head.ms + 1) } else { Start::After(head) };
         assert!(!bench.complete(ROOM, asked).await, "{mark}");
         let type_of = ["TYPE".to_owned(), key.clone()];
         let mended = async || (bench.ask::<String>(&type_of).await == "string").then_some(());
@@ -119,22 +119,22 @@ async fn a_memory_that_was_raised_proves_no_silence_before() {
     let bench = Bench::new(Kind::Redis, LONG).await;
     let quiet = bench.facts("user:quiet").await.head();
     let seen = bench.publish_many(2, ROOM).await;
-    assert!(bench.complete("user:quiet", From::After(quiet)).await);
+    assert!(bench.complete("user:quiet", Start::After(quiet)).await);
     // A node of before remembered for ten seconds, and another one raised it.
     bench.redis(&["SET", "hallway:memory", "10000 1"]).await;
     let raised = async || {
         (bench.ask::<String>(&["GET".to_owned(), "hallway:memory".to_owned()]).await != "10000 1").then_some(())
     };
-    assert!(!bench.complete("user:quiet", From::After(quiet)).await, "before it is noted");
+    assert!(!bench.complete("user:quiet", Start::After(quiet)).await, "before it is noted");
     eventually("it is noted", raised).await;
-    assert!(!bench.complete("user:quiet", From::After(quiet)).await, "what came then may be forgotten");
+    assert!(!bench.complete("user:quiet", Start::After(quiet)).await, "what came then may be forgotten");
     bench.publish("e", &["user:quiet"]).await;
     assert!(
-        !bench.complete("user:quiet", From::After(quiet)).await,
+        !bench.complete("user:quiet", Start::After(quiet)).await,
         "nor does the horizon of the first entry prove it"
     );
-    assert!(bench.complete(ROOM, From::After(seen[0])).await, "a link that names its place proves itself");
-    assert!(bench.complete(ROOM, From::After(seen[1])).await);
+    assert!(bench.complete(ROOM, Start::After(seen[0])).await, "a link that names its place proves itself");
+    assert!(bench.complete(ROOM, Start::After(seen[1])).await);
 }
 
 #[tokio::test]
@@ -143,15 +143,15 @@ async fn a_clock_that_was_set_back_makes_times_it_went_through_twice_incomplete(
     let seen = bench.publish_many(2, ROOM).await;
     bench.tick(ROOM).await;
     let now = bench.facts(ROOM).await.now_ms;
-    assert!(bench.complete(ROOM, From::Since(now)).await);
+    assert!(bench.complete(ROOM, Start::Since(now)).await);
     let ahead = (now + 30_000).to_string();
     bench.redis(&["SET", "hallway:clock", &format!("{ahead} 0 0")]).await;
     let now = bench.facts(ROOM).await.now_ms;
-    assert!(!bench.complete(ROOM, From::Since(now)).await, "before it is noted");
+    assert!(!bench.complete(ROOM, Start::Since(now)).await, "before it is noted");
     let noted = async || {
         (!bench.ask::<String>(&["GET".to_owned(), "hallway:clock".to_owned()]).await.starts_with(&ahead)).then_some(())
     };
     eventually("it is noted", noted).await;
-    assert!(!bench.complete(ROOM, From::Since(now)).await, "what was seen then may have come before");
-    assert!(bench.complete(ROOM, From::After(seen[0])).await, "an offset says what was seen");
+    assert!(!bench.complete(ROOM, Start::Since(now)).await, "what was seen then may have come before");
+    assert!(bench.complete(ROOM, Start::After(seen[0])).await, "an offset says what was seen");
 }

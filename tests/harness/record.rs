@@ -1,6 +1,6 @@
 //! What a gateway says of itself, in logs and metrics, held against the tables that document it.
 
-use hallway::metrics::{Kind, Metric};
+use hallway::metrics::{Metric, MetricKind};
 use hallway::{logs, metrics};
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub fn unknown_lines(log: &[String]) -> Vec<&String> {
 /// Whether a metric counts observations.
 pub fn is_histogram(name: &str) -> bool {
     let mut all = metrics::TABLE.iter().flat_map(|group| group.metrics);
-    all.find(|metric| metric.name == name).expect("a metric of the table").kind == Kind::Histogram
+    all.find(|metric| metric.name == name).expect("a metric of the table").kind == MetricKind::Histogram
 }
 
 /// What is wrong with the text of `/metrics`: each series is of a metric of the table, with its labels and their values.
@@ -53,7 +53,7 @@ fn is_known(line: &str) -> bool {
 fn shown_as(metric: &Metric, name: &str) -> bool {
     let behind = name.strip_prefix(metric.name);
     match metric.kind {
-        Kind::Counter | Kind::Gauge => behind == Some(""),
-        Kind::Histogram => matches!(behind, Some("_bucket" | "_sum" | "_count")),
+        MetricKind::Counter | MetricKind::Gauge => behind == Some(""),
+        MetricKind::Histogram => matches!(behind, Some("_bucket" | "_sum" | "_count")),
     }
 }

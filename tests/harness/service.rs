@@ -10,7 +10,7 @@ use hallway::config::{Config, Mode};
 use hallway::fleet::Fleet;
 use hallway::hub::Hub;
 use hallway::rate::Rate;
-use hallway::service::{Parts, Seats, Service, ServiceLimits, TurnLimits, Turns};
+use hallway::service::{FairQueue, FairQueueLimits, Service, ServiceLimits, ServiceParts, UserQuota};
 use hallway::sessions::Sessions;
 use hallway_rooms::class::{Classes, Retention};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ pub fn service(fleet: Arc<dyn Fleet>, sessions: Sessions) -> Service {
     let broker =
         Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), event_channel(1).0));
     let policy = hallway::gateway::build_policy(&Config::default(), Mode::Dev, CancellationToken::new());
-    Service::new(Parts {
+    Service::new(ServiceParts {
         hub: Hub::new(broker.clone(), fleet.clone(), HOUR, HOUR),
         broker,
         fleet,
@@ -46,8 +46,8 @@ pub fn service(fleet: Arc<dyn Fleet>, sessions: Sessions) -> Service {
             seat_wait: HOUR,
         },
         sessions,
-        seats: Seats::default(),
-        turns: Turns::new(TurnLimits { bytes: 1000, per_user: 1 }),
+        seats: UserQuota::default(),
+        turns: FairQueue::new(FairQueueLimits { bytes: 1000, per_user: 1 }),
         tasks: TaskTracker::new(),
     })
 }

@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use futures_util::SinkExt;
-use hallway::wire::{Push, WIRE_HEADER, Wire, WireConfig, WireListener, stamp, text_frame};
+use hallway::wire::{PushOutcome, WIRE_HEADER, Wire, WireConfig, WireListener, stamp, text_frame};
 use socketioxide::SocketIo;
 use socketioxide::extract::SocketRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +35,7 @@ async fn gateway() -> (SocketAddr, TaskTracker) {
             for number in 0..EVENTS {
                 assert!(matches!(
                     lane.push(text_frame(format!("42/realtime,[\"ours\",{number}]").as_bytes())),
-                    Push::Sent | Push::Queued
+                    PushOutcome::Sent | PushOutcome::Queued
                 ));
             }
         });
