@@ -2,24 +2,24 @@
 
 use super::follower;
 
-/// A [`follower::Follower`] that a fuzz target can drive.
+/// A [`follower::StreamFollower`] that a fuzz target can drive.
 #[derive(Debug)]
-pub struct FuzzedFollower(follower::Follower);
+pub struct FuzzedFollower(follower::StreamFollower);
 
-impl Follower {
+impl FuzzedFollower {
     /// Makes a follower that searches for `nonce` and captures `capture` leading bytes of each text message.
     #[must_use]
     pub fn armed(nonce: &str, capture: usize) -> Self {
-        let mut follower = follower::Follower::new();
-        follower.arm(nonce);
-        follower.capture(capture);
+        let mut follower = follower::StreamFollower::new();
+        follower.arm_nonce(nonce);
+        follower.set_capture(capture);
         Self(follower)
     }
 
     /// Consumes bytes and gives the leading bytes of each text message that they complete.
     pub fn follow(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut texts = Vec::new();
-        self.0.follow(bytes, |text| texts.push(text.to_vec()));
+        self.0.follow_bytes(bytes, |text| texts.push(text.to_vec()));
         texts
     }
 

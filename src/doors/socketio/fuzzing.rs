@@ -24,11 +24,11 @@ pub enum PacketOutcome {
 
 /// Parses the array of an EVENT packet.
 #[must_use]
-pub fn read(packet: &str) -> Read {
-    let Ok(command) = Command::parse(packet, None) else { return Read::Malformed };
+pub fn read(packet: &str) -> PacketOutcome {
+    let Ok(command) = Command::parse(packet, None) else { return PacketOutcome::Malformed };
     let verb = match command.verb {
         Ok(verb) => verb,
-        Err(refusal) => return Read::Refused(refusal),
+        Err(refusal) => return PacketOutcome::Refused(refusal),
     };
     let shown = format!("{verb:?}");
     let (rooms, token) = match verb {
@@ -37,5 +37,5 @@ pub fn read(packet: &str) -> Read {
         Verb::Refresh(token) => (Vec::new(), Some(token.0)),
         Verb::Locate(_) | Verb::Acknowledge(_) => (Vec::new(), None),
     };
-    Read::Command { shown, rooms, token }
+    PacketOutcome::Command { shown, rooms, token }
 }
