@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hallway_rooms::class::{Classes, Retention};
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::Place;
+use hallway_rooms::entry::RoomPlace;
 use hallway_rooms::envelope::Envelope;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -73,7 +73,7 @@ impl<'de> Visitor<'de> for All {
 /// Composes an event for a receiver in `places` and asserts that any client can read it, and that type and payload are
 /// the publisher's, byte for byte.
 #[track_caller]
-pub fn composes(draft: &Draft<'_>, envelope: &Envelope, places: &[&Place]) {
+pub fn composes(draft: &Draft<'_>, envelope: &Envelope, places: &[&RoomPlace]) {
     let mut argument = String::new();
     envelope.write_argument(places, &mut argument);
     // A tree, since raw values are lenient about surrogates. That it has no number beyond its floats is its own affair.
@@ -95,7 +95,7 @@ pub fn composes(draft: &Draft<'_>, envelope: &Envelope, places: &[&Place]) {
     let (room, offset) = (text("room"), text("offset"));
     assert_eq!(room.is_some(), !places.is_empty());
     if let Some(room) = room {
-        let of_room = |place: &&&Place| place.room.key() == room;
+        let of_room = |place: &&&RoomPlace| place.room.key() == room;
         let place = places.iter().find(of_room).expect("a room of the receiver's");
         assert_eq!(offset, place.link().map(|link| link.offset.to_string()));
     }

@@ -4,8 +4,8 @@
 
 use arbitrary::Arbitrary;
 use hallway::auth::token::MAX_TOKEN_BYTES;
-use hallway::doors::socketio::fuzzing::{Read, read};
-use hallway::doors::socketio::head::{HeadTokens, enter};
+use hallway::doors::socketio::fuzzing::{PacketOutcome, read};
+use hallway::doors::socketio::head::{HeadTokens, rewrite_request};
 use hallway_rooms::limits::ROOM_KEY_BYTES;
 use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
@@ -150,12 +150,12 @@ fn packet(text: &str) {
     // A tree has a bound on its depth that raw values do not have; beyond it there is nothing to compare with.
     let Ok(tree) = serde_json::from_str::<Value>(text) else { return };
     let parts = tree.as_array().filter(|parts| parts.first().is_some_and(Value::is_string));
-    let Some(parts) = parts else { return assert_eq!(read, Read::Malformed) };
+    let Some(parts) = parts else { return assert_eq!(read, PacketOutcome::Malformed) };
     let said = |name| parts.get(1).and_then(|argument| argument.get(name)).and_then(Value::as_str);
     match read {
-        Read::Malformed => panic!("an array that begins with a text is a packet"),
-        Read::Refused(_) => {}
-        Read::Command { shown, rooms, token } => {
+        PacketOutcome::Malformed => panic!("an array that begins with a text is a packet"),
+        PacketOutcome::Refused(_) => {}
+        PacketOutcome::Command { shown, rooms, token } => {
             let named: Vec<&str> = match parts.get(1).and_then(|argument| argument.get("rooms")) {
                 Some(Value::Array(list)) if parts[0] == "join_rooms" => {
                     list.iter().map(|one| one["room"].as_str().expect("a room")).collect()
@@ -192,7 +192,7 @@ fn head(pairs: &[Pair<'_>], raw: &str, upgrade: bool) {
         request = request.header("sec-websocket-key", "x");
     }
     let Ok(request) = request.body(()) else { return };
-    let entered = enter(request);
+    let entered = rewrite_request(request);
     let mine = |uri: &Uri| uri.query().unwrap_or_default().split('&').map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(entered.uri().path(), "/socket.io/");
     let kept: Vec<String> = mine(entered.uri()).into_iter().filter(|pair| !pair.is_empty()).collect();

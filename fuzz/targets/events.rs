@@ -5,7 +5,7 @@
 use arbitrary::Arbitrary;
 use hallway_fuzz::{classes, composes};
 use hallway_rooms::draft::Draft;
-use hallway_rooms::entry::{Entry, Keep, Link, Place, Stamp};
+use hallway_rooms::entry::{ChainLink, Entry, Retained, RoomPlace, Stamp};
 use hallway_rooms::envelope::Envelope;
 use hallway_rooms::offset::Offset;
 use libfuzzer_sys::fuzz_target;
@@ -130,12 +130,12 @@ impl Word<'_> {
 }
 
 impl Kept {
-    fn keep(&self) -> Keep {
+    fn keep(&self) -> Retained {
         match *self {
-            Self::Nothing => Keep::Nothing,
-            Self::Newest(key, ms, n) => Keep::Newest(Stamp { key, at: Offset { ms, n } }),
+            Self::Nothing => Retained::Nothing,
+            Self::Newest(key, ms, n) => Retained::Newest(Stamp { key, at: Offset { ms, n } }),
             Self::Stored(ms, n, before, m) => {
-                Keep::Stored(Link { offset: Offset { ms, n }, prev: Offset { ms: before, n: m } })
+                Retained::Stored(ChainLink { offset: Offset { ms, n }, prev: Offset { ms: before, n: m } })
             }
         }
     }
@@ -162,7 +162,7 @@ fn event(text: &[u8]) {
     let whole = std::str::from_utf8(text).expect("what is read is UTF-8");
     assert!(whole.contains(draft.payload.get()), "the payload is a part of the text");
     assert!(draft.timestamp.is_none_or(|ms| ms <= 1 << 53));
-    composes(&draft, &Envelope::compose(&draft, "an-id", 1, true), &[]);
+    composes(&draft, &Envelope::from_draft(&draft, "an-id", 1, true), &[]);
     let members = hallway_fuzz::Members::of(whole).expect("an object");
     let raw = members.0.iter().find(|(name, _)| name == "payload").expect("a payload").1.get();
     assert_eq!(raw, draft.payload.get());
@@ -176,12 +176,12 @@ fn stored(bytes: &[u8]) {
     assert_ne!(bytes.first(), Some(&b'{'), "a plain event passes for an entry");
     assert_eq!(Entry::parse(&entry.encode(), &classes).as_ref(), Ok(&entry));
     assert!(bytes.ends_with(&entry.text));
-    let (Ok(envelope), Ok(draft)) = (Envelope::of(&entry), Draft::parse(&entry.text)) else {
+    let (Ok(envelope), Ok(draft)) = (Envelope::from_entry(&entry), Draft::parse(&entry.text)) else {
         assert!(Draft::parse(&entry.text).is_err(), "what can be read can be composed");
         return;
     };
     composes(&draft, &envelope, &[]);
-    let places: Vec<&Place> = entry.places.iter().collect();
+    let places: Vec<&RoomPlace> = entry.places.iter().collect();
     composes(&draft, &envelope, &places[..1]);
     composes(&draft, &envelope, &places);
 }
@@ -197,9 +197,9 @@ fuzz_target!(|input: Input<'_>| match input {
     Input::Written { id, timestamp, ack, places, earlier, text } => {
         let classes = classes();
         let Ok(id) = id.parse() else { return };
-        let at = |key| classes.room(key).expect("a room");
-        let place = |(key, kept): &(u8, Kept)| Place { room: at(room(*key)), keep: kept.keep() };
-        let places: Vec<Place> = places.iter().take(60).map(place).collect();
+        let at = |key| classes.find_room(key).expect("a room");
+        let place = |(key, kept): &(u8, Kept)| RoomPlace { room: at(room(*key)), keep: kept.keep() };
+        let places: Vec<RoomPlace> = places.iter().take(60).map(place).collect();
         let earlier = earlier.map(|(ms, n)| (at("zone:z"), Offset { ms, n })).into_iter().collect();
         let entry = Entry { id, timestamp, requires_ack: ack, places, earlier, text: text.to_vec() };
         if entry.places.is_empty() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
-use hallway::wire::fuzzing::Follower;
+use hallway::wire::fuzzing::FuzzedFollower;
 use libfuzzer_sys::fuzz_target;
 
 const NONCE: &str = "9f9e9f9f";
@@ -145,7 +145,7 @@ fn parse(bytes: &[u8], capture: usize) -> Whole {
 fuzz_target!(|stream: Stream<'_>| {
     let (bytes, capture) = (stream.bytes(), usize::from(stream.capture));
     let whole = parse(&bytes, capture);
-    let mut follower = Follower::armed(NONCE, capture);
+    let mut follower = FuzzedFollower::armed(NONCE, capture);
     let (mut at, mut texts) = (0, Vec::new());
     let mut cuts = stream.cuts.iter().map(|cut| usize::from(*cut)).cycle();
     while at < bytes.len() {

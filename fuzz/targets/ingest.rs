@@ -105,6 +105,6 @@ fuzz_target!(|input: Input<'_>| {
         same_as_flat(&request.text, &request.rooms, &fields);
     }
     if let Ok(draft) = Draft::parse(request.text.as_bytes()) {
-        composes(&draft, &Envelope::compose(&draft, "an-id", 1, request.requires_ack), &[]);
+        composes(&draft, &Envelope::from_draft(&draft, "an-id", 1, request.requires_ack), &[]);
     }
 });

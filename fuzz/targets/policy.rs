@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use hallway::auth::claims::Claims;
-use hallway::auth::policy::{Expression, Policy, Rule, Subject};
+use hallway::auth::policy::{Expression, Policy, PolicyRule, RuleSubject};
 use hallway_fuzz::classes;
 use hallway_rooms::class::Classes;
 use libfuzzer_sys::fuzz_target;
@@ -134,22 +134,22 @@ static CLASSES: LazyLock<Classes> = LazyLock::new(|| {
 });
 
 fn judge(text: &str, claims: &Claims) {
-    if let Ok(condition) = Expression::compile(text, Subject::User) {
+    if let Ok(condition) = Expression::compile(text, RuleSubject::User) {
         assert_eq!(condition.text(), text);
         let policy = Policy::new(Vec::new(), condition, vec!["staff".to_owned()]);
         let judged = policy.may_locate(claims);
         // The clock may go on in between, so only what does not look at it is judged the same again.
         assert!(text.contains("now") || judged == policy.may_locate(claims), "{text} is judged twice, differently");
     }
-    let room = CLASSES.room("order:o|1@x.~-_%'$").expect("a room");
-    let order = &CLASSES.of(&room).form;
-    let Ok(join) = Expression::compile(text, Subject::Room(order)) else { return };
-    let mut rules: Vec<Rule> =
-        CLASSES.all().iter().map(|class| Rule::default_of(&class.form).expect("a default")).collect();
+    let room = CLASSES.find_room("order:o|1@x.~-_%'$").expect("a room");
+    let order = &CLASSES.class_of(&room).form;
+    let Ok(join) = Expression::compile(text, RuleSubject::Room(order)) else { return };
+    let mut rules: Vec<PolicyRule> =
+        CLASSES.all_classes().iter().map(|class| PolicyRule::default_of(&class.form).expect("a default")).collect();
     rules[room.class().index()].join = join;
-    let locate = Expression::compile("false", Subject::User).expect("a condition");
+    let locate = Expression::compile("false", RuleSubject::User).expect("a condition");
     let policy = Policy::new(rules, locate, vec!["staff".to_owned()]);
-    let _ = policy.allows(claims, &room);
+    let _ = policy.rule_allows(claims, &room);
     assert!(!policy.may_locate(claims));
 }
 

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hallway::service::publish::Request;
+use hallway::service::publish::PublishRequest;
 use hallway_fuzz::{Members, composes};
 use hallway_rooms::draft::Draft;
 use hallway_rooms::envelope::Envelope;
@@ -19,7 +19,7 @@ fn rooms(body: &Members) -> Vec<String> {
 }
 
 fuzz_target!(|text: &str| {
-    let Ok(request) = Request::parse(text) else { return };
+    let Ok(request) = PublishRequest::parse(text) else { return };
     let body = Members::of(text).expect("what is taken is an object");
     body.distinct_names();
     let event = Members::of(&request.text).expect("the event is an object");
@@ -31,6 +31,6 @@ fuzz_target!(|text: &str| {
     assert_eq!(request.requires_ack, body.get("requiresAck") == Some("true"));
     assert_eq!(request.delivery.is_some(), body.get("delivery").is_some());
     if let Ok(draft) = Draft::parse(request.text.as_bytes()) {
-        composes(&draft, &Envelope::compose(&draft, "an-id", 1, request.requires_ack), &[]);
+        composes(&draft, &Envelope::from_draft(&draft, "an-id", 1, request.requires_ack), &[]);
     }
 });

@@ -111,10 +111,10 @@ fuzz_target!(|input: Input<'_>| {
             shapes.push(modelled);
         }
     }
-    assert_eq!(classes.all().len(), shapes.len());
+    assert_eq!(classes.all_classes().len(), shapes.len());
     let key = input.key.text();
     let fitting: Vec<&Shape> = shapes.iter().filter(|shape| key.len() <= 1024 && fits(shape, &key)).collect();
-    match classes.room(&key) {
+    match classes.find_room(&key) {
         Err(refused) => {
             assert!(fitting.is_empty(), "{key:?} is refused");
             assert!(refused.to_string().len() < 1000, "a refusal repeats no more than the beginning of a key");
@@ -123,11 +123,11 @@ fuzz_target!(|input: Input<'_>| {
             assert!(!fitting.is_empty(), "{key:?} is taken");
             assert!(!key.bytes().any(|b| b" \"\\{}".contains(&b) || !b.is_ascii_graphic()), "{key:?}");
             assert_eq!((room.to_string(), room.key()), (key.clone(), key.as_str()));
-            let form = &classes.of(&room).form;
+            let form = &classes.class_of(&room).form;
             assert!(form.matches(&key));
             let meant = fitting.iter().max_by(|one, other| is_meant(one, other)).expect("one fits");
             assert_eq!(shape(&form.to_string()).as_ref(), Some(*meant), "{key:?}");
-            assert!(form.parts(&key).all(|(name, id)| !name.is_empty() && (1..=128).contains(&id.len())));
+            assert!(form.ids_of(&key).all(|(name, id)| !name.is_empty() && (1..=128).contains(&id.len())));
         }
     }
 });

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arbitrary::Arbitrary;
 use futures_util::FutureExt;
 use hallway::auth::claims::MAX_ID_BYTES;
-use hallway::auth::keys::Key as Proof;
+use hallway::auth::keys::VerifyingKey as Proof;
 use hallway::auth::token::{TokenRules, Verifier};
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
