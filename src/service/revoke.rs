@@ -305,10 +305,10 @@ async fn kick_all(sessions: Vec<Arc<Session>>, kick: impl Fn(&Session) -> bool) 
     kicked.len()
 }
 
-fn kick_session(session: &Session, why: &'static str) -> bool {
+fn kick_session(session: &Session, reason: &'static str) -> bool {
     let news = session.kick_client();
     if news {
-        counter!(names::KICKED, "why" => why).increment(1);
+        counter!(names::KICKED, "reason" => reason).increment(1);
     }
     news
 }

@@ -5,7 +5,7 @@
 //!
 //! 1. *The publisher's retry, or a second ingest of one entry.* Within `history.id_window` the broker stores an id once
 //!    per room. A retry that names further rooms is stored in those, and [`Entry::earlier`] says where the id stood
-//!    before: whoever had it there is not sent it again.
+//!    before: a session that had it there is not sent it again.
 //! 2. *A broker that lost its newest entries.* A retry is stored again, at another offset. The room's ids tell
 //!    (`Position`, in `rooms/src/position.rs`).
 //! 3. *Healing beside live delivery, a channel beside the other channels of one event.* The same offset comes twice. The
@@ -54,7 +54,7 @@ const REMEMBERED_STAYS: usize = 16;
 pub(super) struct Copies {
     /// Whether a history was ever told beside live delivery; read for each event of several rooms, so without a lock.
     remembers: AtomicBool,
-    /// Last ids, oldest first; made when a room first had to be caught up, because nobody else needs them.
+    /// Last ids, oldest first; made when a room first had to be caught up, because no other session needs them.
     once: Mutex<Option<VecDeque<u64>>>,
     /// Rooms left lately, newest first, because their memberships can no longer be asked.
     left: Mutex<VecDeque<Stay>>,

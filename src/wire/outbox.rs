@@ -16,7 +16,7 @@
 //!
 //! - *No frame is cut.* Ours begin between frames only (2), and no other byte goes out before the end of one (1).
 //!   Theirs begin only when `cut` is 0. Each byte goes by one of these, whatever part of a write the kernel takes.
-//! - *Nobody starves.* A later frame of ours queues behind `turn`, so theirs wait for a bounded number. Theirs end
+//! - *Neither side starves.* A later frame of ours queues behind `turn`, so theirs wait for a bounded number. Theirs end
 //!   their frame or are refused, and then ours have their turn.
 //! - *Ours keep their order.* A frame is written at once only if the queue is empty, and joins its end otherwise. A
 //!   `latest` frame that replaces an older one of its key takes that one's place, and only while that has not begun.
