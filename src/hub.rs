@@ -17,20 +17,18 @@ use crate::broker::Broker;
 use crate::broker::Unavailable;
 use crate::fleet::Fleet;
 
-mod audit;
 mod backlog;
 mod deliver;
 mod dispatch;
-mod heal;
 mod latest;
-mod latest_refresh;
 mod member_counts;
 mod outgoing;
 mod room;
 mod unsubscribe;
+mod watch;
 
-pub use latest::LatestWatch;
 pub use room::{LocalRoom, LockedRoom};
+pub use watch::LatestWatch;
 
 /// The shortest interval of the audit.
 const SHORTEST: Duration = Duration::from_millis(100);

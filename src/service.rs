@@ -11,8 +11,9 @@ use hallway_rooms::close::Refusal;
 use hallway_rooms::key::Room;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::action::Action;
 use crate::auth::claims::Claims;
-use crate::auth::policy::{Action, Policy, PolicyExplainer, PolicyExplanation};
+use crate::auth::policy::{Policy, PolicyExplainer, PolicyExplanation};
 use crate::auth::token::Verifier;
 use crate::broker::Broker;
 use crate::fleet::Fleet;
@@ -25,6 +26,7 @@ mod acknowledge;
 mod answer;
 mod catch_up;
 mod close_notice;
+mod compose;
 mod current;
 mod fair_queue;
 mod join;

@@ -22,7 +22,6 @@ use crate::rate::Rate;
 
 mod backlogs;
 mod charge;
-mod flusher;
 mod follower;
 mod frame;
 #[cfg(fuzzing)]

@@ -1,5 +1,6 @@
 //! The house rules as tests: how long a file may be, who may import whom, and that what is generated is fresh.
 
+mod circles;
 mod dependencies;
 mod english;
 mod measures;

@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::auth::action::Action;
 use crate::auth::claims::Claims;
-use crate::auth::policy::Action;
 use crate::clock::now_ms;
 use crate::logs;
 use crate::metrics::{AUTHORIZER_LATENCY, AUTHORIZER_REQUESTS, AUTHORIZER_SHARED};

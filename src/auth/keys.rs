@@ -7,7 +7,7 @@ use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 
-use crate::auth::token::UnverifiedToken;
+use crate::auth::unverified::{HMAC, UnverifiedToken};
 
 mod pem;
 mod set;
@@ -15,8 +15,6 @@ mod set;
 pub use pem::KeyError;
 pub use set::{KeySet, NoKeySet};
 
-/// The algorithms of shared secrets.
-pub const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 

@@ -7,11 +7,13 @@ use hallway_rooms::form::Form;
 use hallway_rooms::key::Room;
 use metrics::counter;
 
+use crate::auth::action::Action;
 use crate::auth::authorizer::Authorizer;
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
 use crate::logs;
 
+mod bounds;
 mod cost;
 pub mod defaults;
 mod explain;
@@ -19,31 +21,13 @@ mod expression;
 mod names;
 mod values;
 
+pub use bounds::ExpressionError;
 pub use explain::{PolicyExplainer, PolicyExplanation};
-pub use expression::{EvaluationError, Expression, ExpressionError, RuleSubject};
+pub use expression::{EvaluationError, Expression};
+pub use names::RuleSubject;
 pub use values::ClaimsTooLarge;
 
 use expression::PolicyInput;
-
-/// An action in a room. The rules are the same for all actions; an authorizer is told which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// To be a member, or to stay one with another token.
-    Join,
-    /// To read the history.
-    Missed,
-}
-
-impl Action {
-    /// The action's name for an authorizer.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Missed => "missed",
-        }
-    }
-}
 
 /// The rule of one class.
 #[derive(Clone, Debug)]

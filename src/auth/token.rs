@@ -16,14 +16,11 @@ use crate::auth::jwks::{HeldKeys, Jwks};
 use crate::auth::keys::VerifyingKey;
 
 mod judge;
-mod object;
-mod refusal;
 #[cfg(test)]
 mod tests;
-mod unverified;
 
-pub use refusal::TokenError;
-pub use unverified::{MAX_TOKEN_BYTES, UnverifiedToken};
+pub use crate::auth::token_error::TokenError;
+pub use crate::auth::unverified::{MAX_TOKEN_BYTES, UnverifiedToken};
 
 /// The rules for tokens.
 #[derive(Clone, Debug, Default)]

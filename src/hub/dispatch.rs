@@ -14,15 +14,20 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
-use super::audit::Audit;
 use super::backlog::{Backlog, EntryTrust};
-use super::heal::HealRead;
-use super::latest_refresh::LatestRefresh;
 use super::outgoing::RoomTarget;
 use super::room::LocalRoom;
 use crate::broker::ChannelEvent;
 use crate::broker::event_channel::EventReceiver;
 use crate::session::copies::Recent;
+
+mod audit;
+mod heal;
+mod latest_refresh;
+
+use audit::Audit;
+use heal::HealRead;
+use latest_refresh::LatestRefresh;
 
 /// Deliveries from the backlog before live messages get a turn.
 const STEPS: usize = 64;
@@ -53,17 +58,17 @@ impl OpenedBehind {
 
 /// The state of the dispatch.
 pub(super) struct Dispatch {
-    pub(super) hub: Hub,
+    hub: Hub,
     /// Entries that wait for a read of something before them.
-    pub(super) backlog: Backlog,
+    backlog: Backlog,
     /// Reads of histories in flight.
-    pub(super) reads: FuturesUnordered<BoxFuture<'static, HealRead>>,
+    reads: FuturesUnordered<BoxFuture<'static, HealRead>>,
     /// The running audit.
-    pub(super) looks: Audit,
+    looks: Audit,
     /// Reads of `latest` events after a loss.
-    pub(super) renewal: LatestRefresh,
+    renewal: LatestRefresh,
     /// Whether a break was logged whose end is still to be logged.
-    pub(super) is_broken: bool,
+    is_broken: bool,
     /// Recognises second copies of events that are kept nowhere.
     recent: Recent,
     /// When the next audit is due.

@@ -3,12 +3,9 @@
 //! it gets the latest event of each key, by the read or by the watch.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use hallway_rooms::entry::{Entry, Stamp};
 use hallway_rooms::offset::Offset;
-
-use super::room::LocalRoom;
 
 /// Keys remembered per room. Above this number all are forgotten, and an event may be delivered twice.
 const REMEMBERED: usize = 16_384;
@@ -46,6 +43,20 @@ impl LatestDelivered {
         }
     }
 
+    /// A session begins to read the current events.
+    pub(super) fn begin_watch(&mut self) {
+        self.watchers += 1;
+    }
+
+    /// A session has read the current events, or has given up.
+    pub(super) fn end_watch(&mut self) {
+        self.watchers -= 1;
+        // The map itself is given back, not only emptied: most rooms are never watched again.
+        if self.watchers == 0 {
+            self.came = HashMap::new();
+        }
+    }
+
     /// Whether a session reads the current events.
     pub(super) fn is_watched(&self) -> bool {
         self.watchers > 0
@@ -54,37 +65,5 @@ impl LatestDelivered {
     /// Gives the events that came since the first watcher began.
     pub(super) fn entries_since_watch(&self) -> Vec<Entry> {
         self.came.values().cloned().collect()
-    }
-}
-
-/// A session's watch over a room while it reads the current events. During a watch the room keeps incoming `latest`
-/// events and stays subscribed.
-#[derive(Debug)]
-pub struct LatestWatch(Arc<LocalRoom>);
-
-impl LatestWatch {
-    /// Begins a watch.
-    #[must_use]
-    pub fn for_room(local: &Arc<LocalRoom>) -> Self {
-        local.with_latest(|passed| passed.watchers += 1);
-        Self(local.clone())
-    }
-
-    /// The watched room.
-    #[must_use]
-    pub fn room(&self) -> &Arc<LocalRoom> {
-        &self.0
-    }
-}
-
-impl Drop for LatestWatch {
-    fn drop(&mut self) {
-        self.0.with_latest(|passed| {
-            passed.watchers -= 1;
-            // The map itself is given back, not only emptied: most rooms are never watched again.
-            if passed.watchers == 0 {
-                passed.came = HashMap::new();
-            }
-        });
     }
 }

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 use super::current::CurrentEvents;
 use super::fair_queue::QueueTurn;
 use super::reader::MergedReader;
-use super::{Service, page};
+use super::{Service, compose};
 use crate::broker::SharedEntry;
 use crate::hub::LatestWatch;
 use crate::session::copies::comes_one_way;
@@ -292,7 +292,7 @@ impl CatchUp {
 fn send_event(session: &Session, task: &CatchUp, told: &MergedEvent<SharedEntry>) {
     let entry = &told.entry;
     // A second copy moves the rooms' positions but is not shown again.
-    let envelope = if told.again { None } else { page::shared_envelope(entry) };
+    let envelope = if told.again { None } else { compose::shared_envelope(entry) };
     // An event of a single room cannot arrive by another one, so the lookup of copies is skipped.
     let alone = comes_one_way(entry);
     session.lane().push_if(|| {

@@ -6,7 +6,7 @@ use hallway_rooms::envelope::Envelope;
 use hallway_rooms::event::EventId;
 use hallway_rooms::key::Room;
 
-use super::page;
+use super::compose::compose_entry;
 use crate::session::Session;
 
 /// The last event of each key, oldest first.
@@ -113,7 +113,7 @@ impl CurrentKeys {
             // Every stamped place, not only the one asked for: the same event may be taken in by another room later.
             places: entry.places.iter().filter(|place| place.stamp().is_some()).cloned().collect(),
             rooms: vec![room.clone()],
-            envelope: page::compose_entry(entry)?,
+            envelope: compose_entry(entry)?,
             bytes: entry.text.len(),
             told: false,
         })

@@ -50,7 +50,7 @@ use super::page::ReplyPage;
 use super::reader::{MergedReader, ReadShare};
 use super::wait_budget::attempt_until;
 use super::{PendingReply, Service, Window, reply};
-use crate::auth::policy::Action;
+use crate::auth::action::Action;
 use crate::hub::{LatestWatch, LockedRoom};
 use crate::session::{MemberDelivery, Membership, Session};
 

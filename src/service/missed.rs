@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::page::{self, ReplyPage};
 use super::wait_budget::attempt_until;
 use super::{PendingReply, Service, reply};
-use crate::auth::policy::Action;
+use crate::auth::action::Action;
 use crate::broker::HistoryRequest;
 use crate::session::Session;
 

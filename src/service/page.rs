@@ -1,18 +1,14 @@
 //! One page of a history as clients get it: bounded in events and bytes, with at least one event if there is any.
 
-use hallway_rooms::draft::InvalidEvent;
 use hallway_rooms::entry::Entry;
-use hallway_rooms::envelope::Envelope;
 use hallway_rooms::history::Start;
 use hallway_rooms::key::Room;
 use hallway_rooms::limits::PAGE_EVENTS;
 use hallway_rooms::offset::Offset;
-use metrics::counter;
 
+use super::compose::shared_envelope;
 use super::current::CurrentEvents;
 use crate::broker::{Resumed, SharedEntry};
-use crate::logs;
-use crate::metrics::EVENTS_REFUSED;
 
 /// A page ready to be sent.
 #[derive(Debug)]
@@ -123,19 +119,4 @@ fn write_event(entry: &SharedEntry, room: &Room, out: &mut String) {
     if let (Some(place), Ok(envelope)) = (place, entry.envelope()) {
         envelope.write_event(&[place], out);
     }
-}
-
-/// A stored event as clients get it; none when it is not valid, such as one that an older version accepted.
-pub(super) fn compose_entry(entry: &Entry) -> Option<Envelope> {
-    Envelope::from_entry(entry).inspect_err(|error| note_unfit(entry, error)).ok()
-}
-
-/// The same for an entry that other readers share.
-pub(super) fn shared_envelope(entry: &SharedEntry) -> Option<&Envelope> {
-    entry.envelope().inspect_err(|error| note_unfit(entry, error)).ok()
-}
-
-fn note_unfit(entry: &Entry, error: &InvalidEvent) {
-    counter!(EVENTS_REFUSED, "source" => "history").increment(1);
-    tracing::debug!(event = logs::EVENT_UNFIT, id = %entry.id, %error, "a stored event is not fit to be passed on");
 }

@@ -10,8 +10,8 @@ use metrics::counter;
 use serde_json::json;
 
 use super::Service;
+use crate::auth::action::Action;
 use crate::auth::claims::Claims;
-use crate::auth::policy::Action;
 use crate::session::Session;
 
 /// Rooms of one session that the authorizer is asked about at once: few enough that other sockets are not held up.

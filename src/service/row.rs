@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::current::CurrentEvents;
 use super::reader::MergedReader;
 use super::wait_budget::step_until;
-use super::{Service, page};
+use super::{Service, compose};
 use crate::broker::{SharedEntry, Unavailable};
 
 /// The events of one answer.
@@ -57,7 +57,7 @@ impl EventRow {
         if told.again || told.places.is_empty() {
             return;
         }
-        let Some(envelope) = page::shared_envelope(&told.entry) else { return };
+        let Some(envelope) = compose::shared_envelope(&told.entry) else { return };
         if !self.events.is_empty() {
             self.events.push(',');
         }

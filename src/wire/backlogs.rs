@@ -15,8 +15,6 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::MEMORY_FULL;
-use super::shared::WireShared;
 use crate::logs;
 use crate::memory::NodeMemory;
 use crate::metrics::{MEMORY_BUDGET, MEMORY_HELD, MEMORY_SHED};
@@ -28,20 +26,29 @@ const SAID_EVERY: Duration = Duration::from_secs(1);
 /// How often closed transports are logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
+/// A wire as this list sees it. Calls by `dyn` are no cost here: a wire is listed when it has fallen behind.
+pub(super) trait Sheddable: Send + Sync {
+    /// The cost of the wire's slowness in byte-microseconds; 0 once it is dead.
+    fn cost(&self, now: Instant) -> u128;
+
+    /// Closes the wire and releases what it holds, at once.
+    fn shed(self: Arc<Self>);
+}
+
 /// The wires with a backlog, and the memory they share; see the module. Clones share one list.
 #[derive(Clone, Debug, Default)]
 pub struct Backlogs {
     /// The node's budget, which this list defends.
     memory: NodeMemory,
     /// Weak: being listed must not keep a closed wire alive.
-    behind: Arc<Mutex<Slab<Weak<WireShared>>>>,
+    behind: Arc<Mutex<Slab<Weak<dyn Sheddable>>>>,
 }
 
 /// The entry of one wire in the list; its drop removes it.
 #[derive(Debug)]
 pub(super) struct ListedBacklog {
     /// The list that the entry is in.
-    behind: Arc<Mutex<Slab<Weak<WireShared>>>>,
+    behind: Arc<Mutex<Slab<Weak<dyn Sheddable>>>>,
     /// Key of the entry.
     seat: usize,
 }
@@ -67,8 +74,8 @@ impl Backlogs {
         &self.memory
     }
 
-    pub(super) fn register_wire(&self, wire: &Arc<WireShared>) -> ListedBacklog {
-        let seat = self.behind.lock().insert(Arc::downgrade(wire));
+    pub(super) fn register_wire(&self, wire: Weak<dyn Sheddable>) -> ListedBacklog {
+        let seat = self.behind.lock().insert(wire);
         ListedBacklog { behind: self.behind.clone(), seat }
     }
 
@@ -102,17 +109,15 @@ impl Backlogs {
             if !self.memory.is_over() {
                 break;
             }
-            wire.close_at_once(MEMORY_FULL);
-            // Half received messages are dropped with the connection, a moment later. They are released here already:
-            // otherwise the next pass of the loop would close another wire for memory that is about to be free.
-            wire.count_incoming(0);
+            wire.shed();
             shed += 1;
         }
         shed
     }
 
-    fn slowest_first(&self) -> Vec<(u128, Arc<WireShared>)> {
-        let behind: Vec<Arc<WireShared>> = self.behind.lock().iter().filter_map(|(_, wire)| wire.upgrade()).collect();
+    fn slowest_first(&self) -> Vec<(u128, Arc<dyn Sheddable>)> {
+        let behind: Vec<Arc<dyn Sheddable>> =
+            self.behind.lock().iter().filter_map(|(_, wire)| wire.upgrade()).collect();
         // Wires are upgraded first and locked later: the list's lock is not held while those of wires are taken.
         let now = Instant::now();
         let mut costs: Vec<_> = behind.into_iter().map(|wire| (wire.cost(now), wire)).collect();

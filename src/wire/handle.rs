@@ -5,12 +5,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use bytes::Bytes;
 
+use super::PendingFrames;
 use super::shared::WireShared;
-use super::{Lane, PendingFrames, WireListener};
 use crate::memory::NodeMemory;
 use crate::metrics::limit::Limit;
 
@@ -54,17 +52,6 @@ impl Wire {
     /// The nonce must be unguessable and must not occur earlier in what the connection writes.
     pub fn arm_nonce(&self, nonce: &str) {
         self.0.out.lock().express.arm_nonce(nonce);
-    }
-
-    /// Makes a lane, closed until a text message of theirs that starts with `opens_with` has wholly passed.
-    ///
-    /// Only messages that begin after this call count, so create the lane before the message can be written. A socket
-    /// may connect to a namespace again on the same connection: `40/ns,{"sid":"…"` tells the connects apart, `40/ns,`
-    /// does not. With an empty `opens_with` the lane opens with the upgrade.
-    #[must_use]
-    pub fn add_lane(&self, opens_with: &str) -> Lane {
-        let id = self.0.out.lock().express.add_lane(opens_with);
-        Lane::new(self.clone(), id)
     }
 
     /// Shuts the transport down at once in both directions. Queued frames are dropped, bytes in the kernel may still
@@ -148,12 +135,6 @@ impl Wire {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         !self.0.out.lock().express.accepts_frames()
-    }
-}
-
-impl Connected<IncomingStream<'_, WireListener>> for Wire {
-    fn connect_info(stream: IncomingStream<'_, WireListener>) -> Self {
-        stream.io().wire().clone()
     }
 }
 

@@ -29,6 +29,19 @@ struct Slot {
     id: LaneId,
 }
 
+impl Wire {
+    /// Makes a lane, closed until a text message of theirs that starts with `opens_with` has wholly passed.
+    ///
+    /// Only messages that begin after this call count, so create the lane before the message can be written. A socket
+    /// may connect to a namespace again on the same connection: `40/ns,{"sid":"…"` tells the connects apart, `40/ns,`
+    /// does not. With an empty `opens_with` the lane opens with the upgrade.
+    #[must_use]
+    pub fn add_lane(&self, opens_with: &str) -> Lane {
+        let id = self.0.out.lock().express.add_lane(opens_with);
+        Lane::new(self.clone(), id)
+    }
+}
+
 impl Lane {
     pub(super) fn new(wire: Wire, id: LaneId) -> Self {
         Self { wire: wire.clone(), id, _slot: Arc::new(Slot { wire, id }) }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use super::shared::ListenerContext;
-use super::{WireConfig, WireIo};
+use super::{Wire, WireConfig, WireIo};
 use crate::logs;
 
 /// Pause after an error of the listener itself, usually that no descriptor is left. A retry at once would spin.
@@ -116,4 +117,10 @@ fn is_of_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
+}
+
+impl Connected<IncomingStream<'_, WireListener>> for Wire {
+    fn connect_info(stream: IncomingStream<'_, WireListener>) -> Self {
+        stream.io().wire().clone()
+    }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,9 +19,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::backlogs::Sheddable;
 use super::charge::{IncomingMessage, MessageCharge};
 use super::outbox::{Outbox, OutboxLimits};
-use super::{PEER_GONE, WireConfig, flusher};
+use super::{MEMORY_FULL, PEER_GONE, WireConfig};
+
+mod flusher;
 
 /// How long a wire that was closed after its flush waits for the peer to close its side. A close with unread bytes of
 /// the peer in the kernel resets the connection and can destroy the bytes that were just sent.
@@ -154,6 +157,23 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
     }
 }
 
+impl Sheddable for WireShared {
+    fn cost(&self, now: Instant) -> u128 {
+        let out = self.out.lock();
+        let behind = if out.dead { return 0 } else { out.charge.cost(now) };
+        // The two locks are never held together.
+        drop(out);
+        behind + self.reading.lock().arriving.as_ref().map_or(0, |arriving| arriving.cost(now))
+    }
+
+    fn shed(self: Arc<Self>) {
+        self.close_at_once(MEMORY_FULL);
+        // Half received messages are dropped with the connection, a moment later. They are released here already:
+        // otherwise the list would close another wire for memory that is about to be free.
+        self.count_incoming(0);
+    }
+}
+
 impl WireShared {
     pub(super) fn new(stream: Arc<TcpStream>, peer: SocketAddr, ground: Arc<ListenerContext>) -> Self {
         let charge = MessageCharge::new(ground.config.backlogs.memory());
@@ -226,13 +246,10 @@ impl WireShared {
         self.dead.store(true, Ordering::Release);
     }
 
-    /// The cost of the wire's slowness in byte-microseconds; 0 once it is dead.
-    pub(super) fn cost(&self, now: Instant) -> u128 {
-        let out = self.out.lock();
-        let behind = if out.dead { return 0 } else { out.charge.cost(now) };
-        // The two locks are never held together.
-        drop(out);
-        behind + self.reading.lock().arriving.as_ref().map_or(0, |arriving| arriving.cost(now))
+    /// This wire as the list of backlogs keeps it.
+    fn listable(self: &Arc<Self>) -> Weak<dyn Sheddable> {
+        let weak: Weak<Self> = Arc::downgrade(self);
+        weak
     }
 
     /// Reserves memory for a message of the peer that has begun with `bytes`, or releases it when `bytes` is small or
@@ -243,7 +260,8 @@ impl WireShared {
         if let (true, Some(arriving)) = (counts, &mut self.reading.lock().arriving) {
             return arriving.set_length(bytes);
         }
-        let begun = counts.then(|| IncomingMessage::new(backlogs.memory(), bytes, backlogs.register_wire(self)));
+        let begun =
+            counts.then(|| IncomingMessage::new(backlogs.memory(), bytes, backlogs.register_wire(self.listable())));
         // Dropped outside the lock: it unlists the wire, which takes the lock of the list.
         let before = std::mem::replace(&mut self.reading.lock().arriving, begun);
         drop(before);

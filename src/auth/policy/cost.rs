@@ -11,12 +11,8 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr, operators,
 };
 
-use super::expression::ExpressionError;
+use super::bounds::{ExpressionError, STEPS};
 use super::values::{ITEMS, TEXT_BYTES, VALUES};
-
-/// The most steps: every item of one list with every item of another takes two million, which is about ten
-/// milliseconds.
-pub(super) const STEPS: u64 = 2_500_000;
 
 /// Bytes of a string that weigh as much as one value.
 const BYTES: usize = 32;
@@ -217,7 +213,8 @@ fn literal_load(literal: &LiteralValue) -> Load {
 mod tests {
     use super::*;
     use crate::auth::claims::Claims;
-    use crate::auth::policy::expression::{Expression, PolicyInput, RuleSubject};
+    use crate::auth::policy::expression::{Expression, PolicyInput};
+    use crate::auth::policy::names::RuleSubject;
     use proptest::prelude::*;
     use serde_json::{Map, Value as Json, json};
     use std::time::{Duration, Instant};

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use super::{Action, Classes, Policy, PolicyRule, Refusal, Room};
+use super::{Classes, Policy, PolicyRule, Refusal, Room};
+use crate::auth::action::Action;
 use crate::auth::claims::Claims;
 use crate::auth::token::{TokenError, Verifier};
 use crate::clock::now_ms;

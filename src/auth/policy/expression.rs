@@ -12,25 +12,14 @@ use cel::{Context, Program, Value};
 use hallway_rooms::form::Form;
 use serde_json::{Map, Value as Json, json};
 
+use super::bounds::{ExpressionError, TEXT_BYTES};
 use super::cost;
-use super::names::{Claimed, Names};
+use super::names::{Claimed, Names, RuleSubject};
 use super::values::{self, ClaimsTooLarge, ENVIRONMENT};
 use crate::auth::claims::Claims;
 
-/// Bytes of a condition's text.
-const TEXT_BYTES: usize = 2048;
-
 /// Stack of the parsing thread: the parser recurses per token, and this suffices for the longest text.
 const PARSER_STACK: usize = 32 * 1024 * 1024;
-
-/// The subject of a condition: the rooms of one form, or a user in general.
-#[derive(Clone, Copy, Debug)]
-pub enum RuleSubject<'a> {
-    /// `room` has the form's parts, and `key` is the room's key.
-    Room(&'a Form),
-    /// Neither `room` nor `key` is available.
-    User,
-}
 
 /// The inputs of an evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -54,48 +43,6 @@ struct CompiledRule {
     program: Program,
     /// The names it uses, which bound what each evaluation has to provide.
     names: Names,
-}
-
-/// Why a text is not a valid condition.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExpressionError {
-    /// Over 2 KiB.
-    #[error("is longer than {TEXT_BYTES} bytes")]
-    TooLong,
-    /// Not CEL.
-    #[error("is not CEL: line {line}, column {column}: {message}")]
-    Syntax {
-        /// From 1.
-        line: isize,
-        /// From 1.
-        column: isize,
-        /// The parser's words.
-        message: String,
-    },
-    /// A name that is unknown here.
-    #[error("names `{0}`, which is not known here")]
-    Unknown(String),
-    /// A part that the form does not have, or has twice.
-    #[error("names `room.{0}`, which is no part of this form, or more than one")]
-    Part(String),
-    /// A loop's variable with a name that is taken.
-    #[error("calls the variable of a loop `{0}`, which has a meaning already")]
-    Taken(String),
-    /// A function that does not exist here, or not with these arguments.
-    #[error("calls `{0}`, which does not exist here or takes other arguments")]
-    Function(String),
-    /// Too many parentheses, or too long a chain.
-    #[error("is nested more than {} deep", super::names::DEPTH)]
-    TooDeep,
-    /// Loops nested too deep.
-    #[error("has loops more than {} deep", super::names::LOOPS)]
-    TooManyLoops,
-    /// It might take too long.
-    #[error("might take {0} steps on the largest claims, and may take {max}", max = cost::STEPS)]
-    TooCostly(u64),
-    /// A constant that is neither true nor false.
-    #[error("is no condition: it is never true or false")]
-    NoCondition,
 }
 
 /// Why a condition gave neither true nor false. Each of these denies.

@@ -4,15 +4,18 @@
 use std::collections::BTreeSet;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
+use hallway_rooms::form::Form;
 
-use super::expression::{ExpressionError, RuleSubject};
+use super::bounds::{DEPTH, ExpressionError, LOOPS};
 
-/// The deepest nesting of a parsed condition. The evaluation recurses, and a level takes up to 40 KiB of a worker's 2
-/// MiB of stack in a build without optimization. Chains of `&&` and `||` are not nested.
-pub(super) const DEPTH: usize = 20;
-
-/// The deepest nesting of loops.
-pub(super) const LOOPS: usize = 3;
+/// The subject of a condition: the rooms of one form, or a user in general.
+#[derive(Clone, Copy, Debug)]
+pub enum RuleSubject<'a> {
+    /// `room` has the form's parts, and `key` is the room's key.
+    Room(&'a Form),
+    /// Neither `room` nor `key` is available.
+    User,
+}
 
 const VARIABLES: [&str; 6] = ["claims", "room", "key", "now", "staff", "agent"];
 

@@ -6,7 +6,11 @@
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::{TokenError, object};
+use super::token_error::TokenError;
+use super::token_part;
+
+/// The algorithms of shared secrets.
+pub(super) const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
 /// Bytes of the longest token; longer ones are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -44,7 +48,7 @@ impl<'a> UnverifiedToken<'a> {
             return Err(TokenError::Malformed("it has not three parts"));
         };
         let message = &token[..header.len() + 1 + payload.len()];
-        let header = object::parse_part(header)?;
+        let header = token_part::parse_part(header)?;
         let (algorithm, key_id) = (header_algorithm(&header)?, key_id(&header)?);
         Ok(Self { message, payload, signature, algorithm, key_id })
     }
@@ -58,7 +62,7 @@ impl<'a> UnverifiedToken<'a> {
     /// Whether it claims to be signed with the private half of a key pair, like the keys of a JWKS.
     #[must_use]
     pub fn is_asymmetric(&self) -> bool {
-        !crate::auth::keys::HMAC.contains(&self.algorithm)
+        !HMAC.contains(&self.algorithm)
     }
 
     /// The name of its key (`kid`), which is only compared with the names of known keys.
@@ -84,7 +88,7 @@ impl<'a> UnverifiedToken<'a> {
     /// # Errors
     /// When they are not a JSON object, or have a repeated member.
     pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
-        object::parse_part(self.payload)
+        token_part::parse_part(self.payload)
     }
 }
 

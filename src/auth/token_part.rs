@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::TokenError;
+use super::token_error::TokenError;
 
 /// Decodes a part. Padding, leftover bits, white space and other alphabets are refused, so that a token has one
 /// spelling.

@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hallway_rooms::entry::Entry;
 
-use super::Hub;
-use super::dispatch::Dispatch;
-use super::room::LocalRoom;
+use super::Dispatch;
+use crate::hub::Hub;
+use crate::hub::room::LocalRoom;
 
 /// Rooms read at once: few enough to leave live delivery and clients their share of Redis.
 const READS: usize = 64;

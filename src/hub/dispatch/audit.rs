@@ -17,10 +17,10 @@ use hallway_rooms::history::RoomFacts;
 use hallway_rooms::key::Room;
 use hallway_rooms::position::Position;
 
-use super::Hub;
-use super::dispatch::Dispatch;
-use super::room::LocalRoom;
+use super::Dispatch;
 use crate::broker::{Broker, Unavailable};
+use crate::hub::Hub;
+use crate::hub::room::LocalRoom;
 
 /// Rooms per round trip: some ten kilobytes, and less than a millisecond of Redis' time.
 const ROOMS: usize = 512;

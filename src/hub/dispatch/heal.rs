@@ -40,12 +40,12 @@ use hallway_rooms::offset::Offset;
 use hallway_rooms::position::{Arrival, Position};
 use tokio::time::Instant;
 
-use super::Hub;
-use super::backlog::{HealedPage, PendingRead, QueuedEntry, ReadFailure, Rooms};
-use super::dispatch::Dispatch;
-use super::outgoing::RoomTarget;
-use super::room::LocalRoom;
+use super::Dispatch;
 use crate::broker::{History, ReadError, Unavailable};
+use crate::hub::Hub;
+use crate::hub::backlog::{HealedPage, PendingRead, QueuedEntry, ReadFailure, Rooms};
+use crate::hub::outgoing::RoomTarget;
+use crate::hub::room::LocalRoom;
 use crate::logs;
 
 /// A read that has ended.

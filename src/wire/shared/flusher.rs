@@ -10,9 +10,9 @@ use parking_lot::MutexGuard;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::shared::{Outgoing, WireShared, send_slices};
-use super::{PEER_GONE, WRITE_STALLED};
+use super::{Outgoing, WireShared, send_slices};
 use crate::logs;
+use crate::wire::{PEER_GONE, WRITE_STALLED};
 
 /// What the flusher waits for next, and until when at most.
 enum FlushWait {
@@ -27,7 +27,7 @@ enum FlushWait {
 /// Runs until the backlog is written or the wire is closed.
 pub(super) async fn run_flusher(shared: Arc<WireShared>) {
     // Listed for as long as the task runs: only a wire with a backlog can be closed to free memory.
-    let _listed = shared.ground.config.backlogs.register_wire(&shared);
+    let _listed = shared.ground.config.backlogs.register_wire(shared.listable());
     loop {
         match flush_once(&shared) {
             FlushWait::Socket(stream, until) => {
