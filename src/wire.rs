@@ -27,6 +27,7 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod handle;
+mod header;
 mod incoming;
 mod io;
 mod lane;
@@ -38,6 +39,7 @@ mod stamp;
 pub use backlogs::Backlogs;
 pub use frame::text_frame;
 pub use handle::Wire;
+pub use incoming::{ANNOUNCEMENT, Announces};
 pub use io::WireIo;
 pub use lane::Lane;
 pub use listener::WireListener;
@@ -88,6 +90,8 @@ pub struct WireConfig {
     pub frames: Rate,
     /// How long the peer may take to send attachments that a packet has announced. Then the wire is killed.
     pub attachment_deadline: Duration,
+    /// How the doors' packets announce attachments.
+    pub announces: Announces,
     /// The node's list of wires with a backlog, and the memory they share.
     pub backlogs: Backlogs,
 }
@@ -105,6 +109,7 @@ impl Default for WireConfig {
             frame_bytes: 64 * 1024,
             frames: Rate::per_minute(12_000),
             attachment_deadline: Duration::from_secs(20),
+            announces: |_| 0,
             backlogs: Backlogs::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The words of an event: type, id and priority (nomor: "Event Envelope", "Event Types").
 
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::str::FromStr;
 
 use crate::limits::EVENT_NAME_CHARS;
@@ -101,6 +102,15 @@ impl EventId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A hash to remember the id by, the same for equal ids within one process. A publisher could make two ids with the
+    /// same hash, so it serves only to recognise second copies.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

@@ -31,7 +31,6 @@
 //! to 12-0. 16-0 after 12-0 with the id of 15-0 is there again. 11-0 after 10-0 with an unknown id is late.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 
 use crate::entry::ChainLink;
 use crate::event::EventId;
@@ -133,7 +132,7 @@ impl Position {
         {
             self.floor = self.floor.max(oldest);
         }
-        self.recent.push_back((link.offset, digest(id)));
+        self.recent.push_back((link.offset, id.digest()));
     }
 
     /// Takes an earlier place, because the broker forgot its newest entries. What was delivered is still known.
@@ -151,15 +150,9 @@ impl Position {
     }
 
     fn was_delivered(&self, id: &EventId) -> bool {
-        let digest = digest(id);
+        let digest = id.digest();
         self.recent.iter().any(|(_, known)| *known == digest)
     }
-}
-
-fn digest(id: &EventId) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    id.as_str().hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::memory::NodeMemory;
 use crate::rate::Rate;
 use crate::service::Service;
 
+mod attachments;
 mod command;
 mod connect;
 mod encode;
@@ -26,6 +27,7 @@ mod perform;
 mod rates;
 mod refresh;
 
+pub use attachments::announced_attachments;
 pub use expiry::Expiry;
 
 use rates::Allowed;

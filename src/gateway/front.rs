@@ -20,7 +20,7 @@ use super::{Descriptors, Gateway, StartError};
 use crate::api::{admin, health};
 use crate::config::Config;
 use crate::connections::{ConnectionSlots, SlotLimits};
-use crate::doors::socketio::{Door, SocketIoSettings};
+use crate::doors::socketio::{Door, SocketIoSettings, announced_attachments};
 use crate::metrics::{HTTP_CONNECTIONS, NodeMetrics, limit::Limit};
 use crate::rate::Rate;
 use crate::readiness::Readiness;
@@ -172,6 +172,7 @@ impl Gateway {
             write_deadline: config.wire.write_deadline,
             request_deadline: config.socketio.connect_timeout.max(longest_answer(config)),
             attachment_deadline: config.socketio.ping_timeout,
+            announces: announced_attachments,
             user_timeout: config.wire.user_timeout,
             send_buffer: config.wire.send_buffer.get(),
             queue_bytes,

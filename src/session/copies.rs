@@ -32,7 +32,6 @@
 //! chain. `Membership` keeps `since` and its standing, which are also its cursor. [`Entry::earlier`] is the broker's word.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hallway_rooms::entry::Entry;
@@ -108,7 +107,7 @@ impl Copies {
 
     /// Whether an id is new; noted from here on.
     fn first_time(&self, id: &EventId) -> bool {
-        let digest = id_digest(id);
+        let digest = id.digest();
         let mut once = self.once.lock();
         // Without a history that was caught up with, offsets tell all copies.
         let Some(ids) = once.as_mut() else { return true };
@@ -176,7 +175,7 @@ impl Recent {
 
     /// Whether this is its first copy.
     pub fn note_first_copy(&mut self, entry: &Entry) -> bool {
-        let digest = id_digest(&entry.id);
+        let digest = entry.id.digest();
         if !self.known.insert(digest) {
             return false;
         }
@@ -188,12 +187,6 @@ impl Recent {
         self.order.push_back(digest);
         true
     }
-}
-
-fn id_digest(id: &EventId) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

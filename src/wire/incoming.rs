@@ -1,58 +1,54 @@
-//! The peer's frames, as far as their number, their lengths and what they announce go: so that a message that is too long is
-//! seen where it begins, and its sender told by the close status made for it, and so that neither a flood of frames nor
-//! attachments that never come are put up with. What else a message holds is the library's business.
+//! Follows the peer's frames: their number, their lengths, and the attachments that they announce. So a message that is
+//! too long is refused at its first byte too many, with the close status made for it, and neither a flood of frames nor
+//! attachments that never arrive last. The rest of a message is left to the library.
 
-/// Longest head of a frame: two bytes, eight of length, four of mask.
-const LONGEST_HEAD: usize = 14;
-const CONTROL: u8 = 0x08;
-const CONTINUATION: u8 = 0x00;
-const TEXT: u8 = 0x01;
-const BINARY: u8 = 0x02;
-const OPCODE: u8 = 0x0f;
-const FIN: u8 = 0x80;
-const MASKED: u8 = 0x80;
-/// `451-`: a Socket.IO event or ack with one attachment. More than nine are refused by the library, whatever they are.
-const ANNOUNCEMENT: usize = 3;
+use super::header::{BINARY, CONTINUATION, FrameHeader, TEXT};
+
+/// Leading bytes of a text that may announce attachments.
+pub const ANNOUNCEMENT: usize = 3;
+
+/// Reads from the beginning of a text message how many attachments, as binary messages, follow it. Each door has its own.
+pub type Announces = fn([u8; ANNOUNCEMENT]) -> u8;
 
 /// Where in its stream of frames a peer is.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    head: [u8; LONGEST_HEAD],
-    head_len: usize,
+    header: FrameHeader,
     /// Bytes of payload that are still to come.
     left: u64,
     /// Bytes of the message so far.
     message: u64,
     /// Frames that began, until they are taken.
     frames: u32,
-    /// What the last text began with, as far as it was looked at.
+    /// Beginning of the last text, as far as it was read.
     text: [u8; ANNOUNCEMENT],
-    /// Bytes of `text`; all of them while no text is looked at.
+    /// Bytes of `text`; all of them while no text is read.
     seen: usize,
+    /// Mask of the current frame, turned so that it fits `text`.
     mask: [u8; 4],
+    announces: Announces,
     /// Attachments that were announced and have not begun.
     owed: u8,
 }
 
-impl Default for Incoming {
-    fn default() -> Self {
+impl Incoming {
+    /// A peer that has sent nothing.
+    pub(super) fn new(announces: Announces) -> Self {
         Self {
-            head: [0; LONGEST_HEAD],
-            head_len: 0,
+            header: FrameHeader::default(),
             left: 0,
             message: 0,
             frames: 0,
             text: [0; ANNOUNCEMENT],
             seen: ANNOUNCEMENT,
             mask: [0; 4],
+            announces,
             owed: 0,
         }
     }
-}
 
-impl Incoming {
-    /// Follows what was read. Gives the place, among these bytes, of the frame by which a message has more than `most`
-    /// bytes; after that it is of no further use.
+    /// Follows bytes that were read. Gives the place, among these bytes, of the frame by which a message has more than
+    /// `most` bytes. After that nothing more can be followed.
     pub(super) fn follow_bytes(&mut self, bytes: &[u8], most: u64) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -63,14 +59,14 @@ impl Incoming {
                 at += skip;
                 continue;
             }
-            let begin = at.saturating_sub(self.head_len);
-            self.head[self.head_len] = bytes[at];
-            self.head_len += 1;
+            // The header may have begun in an earlier read, whose bytes hyper has already.
+            let begin = at.saturating_sub(self.header.seen());
+            let is_complete = self.header.push_byte(bytes[at]);
             at += 1;
-            if self.head_len == self.head_size() {
+            if is_complete {
                 self.note_frame();
-                self.head_len = 0;
-                self.left = self.payload_length();
+                self.header.restart();
+                self.left = self.header.payload_length();
                 if self.is_too_long(most) {
                     return Some(begin);
                 }
@@ -86,7 +82,7 @@ impl Incoming {
 
     /// Bytes of the message that has begun and not ended, as far as its frames have said; 0 between two.
     pub(super) fn begun_bytes(&self) -> u64 {
-        let frame = if self.left > 0 && self.message == 0 { self.payload_length() } else { 0 };
+        let frame = if self.left > 0 && self.message == 0 { self.header.payload_length() } else { 0 };
         self.message.saturating_add(frame)
     }
 
@@ -97,76 +93,55 @@ impl Incoming {
 
     fn note_frame(&mut self) {
         self.frames = self.frames.saturating_add(1);
-        match self.head[0] & OPCODE {
+        match self.header.opcode() {
             TEXT => {
                 self.seen = 0;
                 self.note_mask();
             }
             CONTINUATION => self.note_mask(),
             BINARY => {
+                // What follows are bytes of an attachment, and no text.
                 self.seen = ANNOUNCEMENT;
                 self.owed = self.owed.saturating_sub(1);
             }
+            // Control frames stand between the fragments of a text, which goes on behind them.
             _ => {}
         }
     }
 
-    /// Each fragment has a mask of its own, that begins with it.
+    /// Each fragment has a mask of its own, which begins with the fragment.
     fn note_mask(&mut self) {
-        let at = 2 + self.length_size();
-        for i in 0..4 {
-            let masked = self.head[1] & MASKED != 0;
-            self.mask[(self.seen + i) % 4] = if masked { self.head[at + i] } else { 0 };
+        for (i, byte) in self.header.mask().into_iter().enumerate() {
+            self.mask[(self.seen + i) % 4] = byte;
         }
     }
 
-    /// Looks at the beginning of a text for the attachments that it announces. Control frames stand between its fragments.
+    /// Reads the beginning of a text, for the attachments that it announces.
     fn read_attachments(&mut self, payload: &[u8]) {
-        if self.head[0] & CONTROL != 0 {
+        if self.header.is_control() {
             return;
         }
         for byte in payload.iter().take(ANNOUNCEMENT - self.seen) {
             self.text[self.seen] = byte ^ self.mask[self.seen];
             self.seen += 1;
-            if let ([b'4', b'5' | b'6', count @ b'1'..=b'9'], ANNOUNCEMENT) = (self.text, self.seen) {
-                self.owed = count - b'0';
+            if self.seen == ANNOUNCEMENT {
+                let announced = (self.announces)(self.text);
+                // A text without attachments does not end the waiting for those of an earlier one.
+                if announced > 0 {
+                    self.owed = announced;
+                }
             }
         }
     }
 
-    /// Bytes of the head, as far as can be told.
-    fn head_size(&self) -> usize {
-        if self.head_len < 2 {
-            return LONGEST_HEAD;
-        }
-        let mask = if self.head[1] & MASKED == 0 { 0 } else { 4 };
-        2 + mask + self.length_size()
-    }
-
-    fn length_size(&self) -> usize {
-        match self.head[1] & !MASKED {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        }
-    }
-
-    fn payload_length(&self) -> u64 {
-        match self.length_size() {
-            0 => u64::from(self.head[1] & !MASKED),
-            size => self.head[2..2 + size].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
-        }
-    }
-
     fn is_too_long(&mut self, most: u64) -> bool {
-        let opcode = self.head[0] & OPCODE;
-        if opcode & CONTROL != 0 {
+        if self.header.is_control() {
             return self.left > most;
         }
-        let before = if opcode == CONTINUATION { self.message } else { 0 };
+        let before = if self.header.opcode() == CONTINUATION { self.message } else { 0 };
         self.message = before.saturating_add(self.left);
         let too_long = self.message > most;
-        if self.head[0] & FIN != 0 {
+        if self.header.is_final() {
             self.message = 0;
         }
         too_long
@@ -178,10 +153,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::header::FIN;
+
+    const MASKED: u8 = 0x80;
+    /// Bytes of the longest header.
+    const LONGEST_HEAD: usize = 14;
+
+    /// A peer whose texts announce attachments by `5` or `6` and a digit behind a `4`, as those of Socket.IO do.
+    fn following() -> Incoming {
+        Incoming::new(|text| match text {
+            [b'4', b'5' | b'6', count @ b'1'..=b'9'] => count - b'0',
+            _ => 0,
+        })
+    }
 
     #[test]
     fn a_message_counts_from_its_first_head_to_its_last_byte() {
-        let mut incoming = Incoming::default();
+        let mut incoming = following();
         let [first, last] = [frame(TEXT, 200, true), frame(FIN | CONTINUATION, 300, true)];
         incoming.follow_bytes(&first[..20], MOST);
         assert_eq!(incoming.begun_bytes(), 200);
@@ -218,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_length_that_no_memory_holds_is_too_long() {
-        let mut incoming = Incoming::default();
+        let mut incoming = following();
         assert_eq!(incoming.follow_bytes(&frame(0x81, u64::MAX, true), MOST), Some(0));
     }
 
@@ -231,7 +219,7 @@ mod tests {
     #[track_caller]
     fn check_owed(payload: &str, expected: bool) {
         for reads in 1..12 {
-            let mut incoming = Incoming::default();
+            let mut incoming = following();
             for part in text(payload.as_bytes(), [1, 0xff, 7, 0x80]).chunks(reads) {
                 assert_eq!(incoming.follow_bytes(part, MOST), None);
             }
@@ -247,7 +235,7 @@ mod tests {
         for other in ["", "3", "45", "450-[]", "45-", "42/realtime,451-", "2451-"] {
             check_owed(other, false);
         }
-        let mut incoming = Incoming::default();
+        let mut incoming = following();
         assert_eq!(incoming.follow_bytes(&text(b"452-[]", [3; 4]), MOST), None);
         for left in [true, false] {
             assert_eq!(incoming.follow_bytes(&text(b"3", [5; 4]), MOST), None);
@@ -280,7 +268,7 @@ mod tests {
                     }
                 }
             }
-            let (mut incoming, mut at, mut found) = (Incoming::default(), 0, None);
+            let (mut incoming, mut at, mut found) = (following(), 0, None);
             for read in reads.iter().cycle() {
                 let end = (at + read).min(bytes.len());
                 if let Some(place) = incoming.follow_bytes(&bytes[at..end], MOST) {
@@ -311,7 +299,7 @@ mod tests {
         const PING: u8 = 0x89;
         let fragments =
             [sent(TEXT, [1, 2, 3, 4], "4"), sent(PING, [5; 4], "0x"), sent(FIN | CONTINUATION, [6, 7, 8, 9], "52-")];
-        let mut incoming = Incoming::default();
+        let mut incoming = following();
         assert_eq!(incoming.follow_bytes(&fragments.concat(), MOST), None);
         assert!(incoming.is_owed());
         for attachment in [false, true] {

@@ -50,12 +50,13 @@ impl WireIo {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<ListenerContext>) -> Self {
         let stream = Arc::new(stream);
         let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
+        let incoming = Incoming::new(ground.config.announces);
         let shared = WireShared::new(Arc::clone(&stream), peer, ground);
         Self {
             wire: Wire(Arc::new(shared)),
             stream,
             deadline,
-            incoming: Incoming::default(),
+            incoming,
             frames: TokenBucket::default(),
             attachments: None,
             kept: None,

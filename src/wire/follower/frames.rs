@@ -3,15 +3,7 @@
 //! A message in fragments is one unit: between its fragments only control frames are legal (RFC 6455, 5.4), so a text
 //! frame of ours must wait for the last of them.
 
-const LONGEST_HEADER: usize = 10;
-const FIN: u8 = 0x80;
-const OPCODE: u8 = 0x0f;
-const MASKED: u8 = 0x80;
-const LENGTH: u8 = 0x7f;
-
-const CONTINUATION: u8 = 0;
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
+use crate::wire::header::{CLOSE, CONTINUATION, FrameHeader, TEXT};
 
 /// What the bytes just consumed have led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,8 +19,7 @@ pub(super) enum FrameStep {
 /// The state within a stream of frames.
 #[derive(Debug)]
 pub(super) struct FrameState {
-    header: [u8; LONGEST_HEADER],
-    seen: usize,
+    header: FrameHeader,
     /// Payload bytes of the current frame that are still to come; `None` while in a header.
     left: Option<u64>,
     fragmented: bool,
@@ -44,11 +35,11 @@ struct TextStart {
 
 impl FrameState {
     pub(super) fn new() -> Self {
-        Self { header: [0; LONGEST_HEADER], seen: 0, left: None, fragmented: false, text: None }
+        Self { header: FrameHeader::default(), left: None, fragmented: false, text: None }
     }
 
     pub(super) fn at_boundary(&self) -> bool {
-        self.seen == 0 && self.left.is_none() && !self.fragmented
+        self.header.seen() == 0 && self.left.is_none() && !self.fragmented
     }
 
     /// The captured start of the message that [`FrameStep::Text`] reported.
@@ -74,48 +65,34 @@ impl FrameState {
             return FrameStep::Within;
         };
         *rest = after;
-        self.header[self.seen] = byte;
-        self.seen += 1;
-        if self.seen == 1 && self.opcode() == CLOSE {
+        let is_complete = self.header.push_byte(byte);
+        // A close frame ends the stream: nothing of ours may follow it.
+        if self.header.seen() == 1 && self.header.opcode() == CLOSE {
             return FrameStep::Over;
         }
-        if self.seen == 2 && byte & MASKED != 0 {
+        // A server masks nothing, so these bytes are no frames.
+        if self.header.seen() == 2 && self.header.is_masked() {
             return FrameStep::Over;
         }
-        match self.payload_length() {
-            None => FrameStep::Within,
-            Some(length) => {
-                self.message_begins(capture);
-                self.payload_passed(length)
-            }
+        if !is_complete {
+            return FrameStep::Within;
         }
-    }
-
-    /// The payload length, once the header is complete.
-    fn payload_length(&self) -> Option<u64> {
-        let (short, extended) = (self.header[1] & LENGTH, &self.header[2..self.seen.max(2)]);
-        let wanted = match short {
-            126 => 2,
-            127 => 8,
-            0..=125 | 128.. => 0,
-        };
-        if self.seen < 2 + wanted {
-            return None;
-        }
-        let long = extended.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
-        Some(if wanted == 0 { u64::from(short) } else { long })
+        self.message_begins(capture);
+        self.payload_passed(self.header.payload_length())
     }
 
     fn message_begins(&mut self, capture: usize) {
-        let opcode = self.opcode();
-        if opcode == CONTINUATION || is_control(opcode) {
+        let opcode = self.header.opcode();
+        // Neither begins a message: the text that is being captured goes on.
+        if opcode == CONTINUATION || self.header.is_control() {
             return;
         }
         self.text = (opcode == TEXT && capture > 0).then(|| TextStart { start: Vec::new(), wanted: capture });
     }
 
     fn capture_payload(&mut self, payload: &[u8]) {
-        if is_control(self.opcode()) {
+        // A ping between two fragments is no part of the text.
+        if self.header.is_control() {
             return;
         }
         if let Some(text) = &mut self.text {
@@ -129,22 +106,16 @@ impl FrameState {
             self.left = Some(left);
             return FrameStep::Within;
         }
-        (self.left, self.seen) = (None, 0);
-        if is_control(self.opcode()) {
+        self.left = None;
+        self.header.restart();
+        // A control frame ends no message, and leaves one that is in fragments as it is.
+        if self.header.is_control() {
             return FrameStep::Within;
         }
-        self.fragmented = self.header[0] & FIN == 0;
+        self.fragmented = !self.header.is_final();
         if self.fragmented || self.text.is_none() {
             return FrameStep::Within;
         }
         FrameStep::Text
     }
-
-    fn opcode(&self) -> u8 {
-        self.header[0] & OPCODE
-    }
-}
-
-fn is_control(opcode: u8) -> bool {
-    opcode & 0x8 != 0
 }
