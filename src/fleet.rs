@@ -48,7 +48,7 @@ pub struct KickResult {
 #[async_trait]
 pub trait Fleet: Send + Sync + fmt::Debug {
     /// Announces how many sessions of this node are in each of these rooms, in place of what it announced before.
-    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
+    async fn announce_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable>;
 
     /// How often the counts of this node were lost so far. After each loss they must be announced again.
     fn forget_count(&self) -> u64;

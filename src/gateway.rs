@@ -203,7 +203,7 @@ impl Gateway {
             settings,
             v1: building.build_api(service.clone())?,
             readiness: readiness.clone(),
-            entrance: building.build_admission(readiness.clone(), connections.clone()),
+            admission: building.build_admission(readiness.clone(), connections.clone()),
             origins: Origins::new(&config.server.origins),
             // A guard in production would refuse the names that clients really use.
             guard: mode.is_dev().then(|| DevGuard::new(hosts, hints)),

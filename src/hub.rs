@@ -53,7 +53,7 @@ struct HubShared {
     /// Rooms that `open` hands to the dispatch for a read.
     behind: dispatch::OpenedBehind,
     /// Member counts to report to the other nodes.
-    census: member_counts::MemberCounts,
+    member_counts: member_counts::MemberCounts,
     /// Breaks of the event channel so far: a room that was opened across one may have missed an event.
     breaks: AtomicU64,
 }
@@ -80,7 +80,7 @@ impl Hub {
             audit: audit.max(SHORTEST),
             counts,
             behind,
-            census: member_counts::MemberCounts::default(),
+            member_counts: member_counts::MemberCounts::default(),
             breaks: AtomicU64::new(0),
         }))
     }

@@ -207,14 +207,14 @@ impl Link {
     where
         T: failure::RedisAnswer,
     {
-        let patience = self.0.settings.response_timeout;
-        let due = Instant::now() + patience;
+        let wait_limit = self.0.settings.response_timeout;
+        let due = Instant::now() + wait_limit;
         let line = self.active_connection(due).await?;
         let asked = line.flight.begin_command();
         let answer = tokio::select! {
             answer = send(line.connection.clone()) => answer,
             // Late only while nothing comes: a large reply over a slow network keeps its time.
-            () = line.flight.wait_until_overdue(due, patience) => {
+            () = line.flight.wait_until_overdue(due, wait_limit) => {
                 self.0.reports.report_late(line.generation);
                 return Err(unreached_error("Redis did not answer in redis.response_timeout"));
             }

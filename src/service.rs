@@ -78,7 +78,7 @@ pub struct ServiceLimits {
     pub connections_per_user: usize,
     /// How long a CONNECT waits for the broker's count of the user's sessions. After that the quota counts this node
     /// alone.
-    pub seat_wait: Duration,
+    pub quota_wait: Duration,
 }
 
 /// The service. Clones share it.
@@ -105,7 +105,7 @@ pub struct ServiceParts {
     /// The sessions of this node, by user and by token.
     pub sessions: Sessions,
     /// The connection quota: how many sessions each user has.
-    pub seats: UserQuota,
+    pub quota: UserQuota,
     /// The fair queue for reads of histories.
     pub turns: FairQueue,
     /// Owns the tasks that catch members up and the tasks that hold a turn until its answer is sent.

@@ -66,7 +66,7 @@ pub struct JoinedMembership {
     /// Its standing.
     pub membership: Arc<Membership>,
     /// Where the hub keeps it.
-    pub seat: usize,
+    pub slot: usize,
 }
 
 impl Session {

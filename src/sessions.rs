@@ -34,8 +34,8 @@ struct IndexedSession {
 type SessionHashes = (SubjectHash, Option<SubjectHash>);
 
 fn hashes_of(session: &Session) -> SessionHashes {
-    let shown = subject_hash::of_claims(&session.claims());
-    (shown.user, shown.token)
+    let identity = subject_hash::of_claims(&session.claims());
+    (identity.user, identity.token)
 }
 
 impl SessionTable {
@@ -64,8 +64,8 @@ impl Sessions {
         let (id, marks) = (session.id(), hashes_of(session));
         let mut table = self.0.lock();
         // It ended while its token was verified, and must not be listed again.
-        let Some(seat) = table.by_id.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut seat.marks, marks);
+        let Some(entry) = table.by_id.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut entry.marks, marks);
         table.remove_hashes(id, before);
         table.insert_hashes(id, marks);
     }
@@ -74,8 +74,8 @@ impl Sessions {
     pub fn remove(&self, session: &Session) {
         let mut table = self.0.lock();
         let gone = table.by_id.remove(&session.id());
-        if let Some(seat) = &gone {
-            table.remove_hashes(session.id(), seat.marks);
+        if let Some(entry) = &gone {
+            table.remove_hashes(session.id(), entry.marks);
         }
         // The last reference may go here; its drop must not run under the lock.
         drop(table);
@@ -85,7 +85,7 @@ impl Sessions {
     /// Lists all present sessions.
     #[must_use]
     pub fn all_sessions(&self) -> Vec<Arc<Session>> {
-        self.0.lock().by_id.values().map(|seat| seat.session.clone()).collect()
+        self.0.lock().by_id.values().map(|entry| entry.session.clone()).collect()
     }
 
     /// Lists the present sessions of a user or a token.

@@ -109,7 +109,7 @@ async fn what_a_node_tells_of_its_rooms_is_not_counted_as_another_s(kind: Kind) 
     let bench = Bench::new(kind, LONG).await;
     let room = bench.room("order:1");
     for size in [3, 0, 2] {
-        bench.fleet.tell_sizes(&[(room.clone(), size)]).await.expect("it is told");
+        bench.fleet.announce_sizes(&[(room.clone(), size)]).await.expect("it is told");
         assert_eq!(bench.fleet.members_elsewhere(&room).await.expect("it is known"), 0);
     }
     bench.fleet.leave_fleet().await.expect("it is taken out");

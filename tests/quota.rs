@@ -53,8 +53,8 @@ impl Fleet for Slow {
         Ok(vec![Some(self.others); counts.len()])
     }
 
-    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
-        self.inner.tell_sizes(sizes).await
+    async fn announce_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+        self.inner.announce_sizes(sizes).await
     }
 
     fn forget_count(&self) -> u64 {
@@ -115,12 +115,12 @@ async fn a_herd_waits_for_the_fleet_once() {
 async fn what_the_others_have_leaves_the_rest_of_the_quota() {
     let service = service(Slow::new(QUOTA - 2, 1, false), Sessions::default());
     let user = claims("u1");
-    let mut seats = Vec::new();
+    let mut slots = Vec::new();
     for _ in 0..2 {
-        seats.push(service.acquire_connection(&user).await.expect("there is room"));
+        slots.push(service.acquire_connection(&user).await.expect("there is room"));
     }
     assert_eq!(service.acquire_connection(&user).await.err(), Some(Refusal::TooManyConnections));
-    seats.pop();
+    slots.pop();
     assert!(
         service.acquire_connection(&user).await.is_ok(),
         "a place that was given back, and not that of the refused one"

@@ -63,8 +63,8 @@ impl Fleet for LookingBack {
         self.inner.count_users(counts).await
     }
 
-    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
-        self.inner.tell_sizes(sizes).await
+    async fn announce_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+        self.inner.announce_sizes(sizes).await
     }
 
     fn forget_count(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Merging the histories of several rooms into one row of events: each once, in an order that is every room's own.
 //!
-//! Every room has a queue of what was read of it, and two marks: `told`, up to which everything has left the queue, and
+//! Every room has a queue of what was read of it, and two marks: `sent`, up to which everything has left the queue, and
 //! `known`, up to which nothing is missing in it. An event of several rooms names its offset in each of them. It may go
 //! when in no room anything of the queue stands before it. Where a queue has run out and is not known to reach that far,
 //! the room must be read first: what was stored in several rooms in one act is there once it is in one of them. If it
@@ -8,7 +8,7 @@
 //! asked for it: what else was stored meanwhile would ask for another room again, and so on for as long as a publisher is
 //! faster than the reads.
 //!
-//! So when an event goes, everything before it in each of its rooms has gone, and at any moment the marks `told` are a cut
+//! So when an event goes, everything before it in each of its rooms has gone, and at any moment the marks `sent` are a cut
 //! through all rooms at once: an event is on the same side of it in every room in which it is news.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -37,7 +37,7 @@ struct MergeQueue<E> {
     /// Read and yet to go. Oldest first, with the place in this room.
     entries: VecDeque<(Offset, E)>,
     /// Everything up to here has left the queue.
-    told: Offset,
+    sent: Offset,
     /// Nothing is missing up to here.
     known: Offset,
     /// Whether the history goes on behind `known`.
@@ -87,18 +87,18 @@ impl<E> Default for Merge<E> {
 }
 
 impl<E: AsRef<Entry>> Merge<E> {
-    /// Takes in a room of which everything up to `told` has been told, and which is yet to be read. Gives its number.
-    pub fn add(&mut self, room: Room, told: Offset) -> usize {
+    /// Takes in a room of which everything up to `sent` has been told, and which is yet to be read. Gives its number.
+    pub fn add(&mut self, room: Room, sent: Offset) -> usize {
         let at = self.queues.len();
         self.index.insert(room.clone(), at);
-        self.queues.push(MergeQueue { room, entries: VecDeque::new(), told, known: told, more: true, owed: told });
+        self.queues.push(MergeQueue { room, entries: VecDeque::new(), sent, known: sent, more: true, owed: sent });
         at
     }
 
     /// Up to where a room has been told.
     #[must_use]
     pub fn delivered_offset(&self, room: usize) -> Offset {
-        self.queues[room].told
+        self.queues[room].sent
     }
 
     /// Up to where a room has been read.
@@ -148,7 +148,7 @@ impl<E: AsRef<Entry>> Merge<E> {
     /// Has a room that nothing was read of begin further back: it has lost its newest events, or never had any.
     pub fn set_back(&mut self, room: usize, to: Offset) {
         let queue = &mut self.queues[room];
-        (queue.told, queue.known) = (queue.told.min(to), queue.known.min(to));
+        (queue.sent, queue.known) = (queue.sent.min(to), queue.known.min(to));
         // Nothing was told up to there, so no read reaches as far by that alone.
         queue.owed = queue.owed.min(to);
     }
@@ -156,9 +156,9 @@ impl<E: AsRef<Entry>> Merge<E> {
     /// Passes over what a room has had up to a place, unless something of it is yet to go. Whether that is news.
     pub fn pass_over(&mut self, room: usize, to: Offset) -> bool {
         let queue = &mut self.queues[room];
-        let is_news = queue.entries.is_empty() && queue.told < to;
+        let is_news = queue.entries.is_empty() && queue.sent < to;
         if is_news {
-            (queue.told, queue.known) = (to, queue.known.max(to));
+            (queue.sent, queue.known) = (to, queue.known.max(to));
         }
         is_news
     }
@@ -189,7 +189,7 @@ impl<E: AsRef<Entry>> Merge<E> {
         }
         let Some(first) = self.earliest() else {
             // What is known of a room that has nothing left counts as told.
-            self.queues.iter_mut().for_each(|queue| queue.told = queue.told.max(queue.known));
+            self.queues.iter_mut().for_each(|queue| queue.sent = queue.sent.max(queue.known));
             return MergeStep::Nothing;
         };
         let mut at = first;
@@ -217,7 +217,7 @@ impl<E: AsRef<Entry>> Merge<E> {
         for (place, room, offset) in self.undelivered_places(entry.as_ref()).collect::<Vec<_>>() {
             let queue = &mut self.queues[room];
             if room == ready.0 || queue.pass_event(entry.as_ref(), offset) {
-                queue.told = offset;
+                queue.sent = offset;
                 queue.known = queue.known.max(offset);
                 places.push((place, room));
             }
@@ -246,7 +246,7 @@ impl<E: AsRef<Entry>> Merge<E> {
     fn undelivered_places<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (usize, usize, Offset)> + 'a {
         entry.places.iter().enumerate().filter_map(|(place, at)| {
             let (room, offset) = (*self.index.get(&at.room)?, at.link()?.offset);
-            (offset > self.queues[room].told).then_some((place, room, offset))
+            (offset > self.queues[room].sent).then_some((place, room, offset))
         })
     }
 }

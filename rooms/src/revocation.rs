@@ -113,11 +113,11 @@ impl Revocations {
 
     /// Whether a token is void.
     #[must_use]
-    pub fn cover_token(&self, shown: &TokenIdentity) -> bool {
+    pub fn cover_token(&self, identity: &TokenIdentity) -> bool {
         // Without an issue time the token could be older than any revocation, so all of them apply.
-        let issued_ms = shown.issued_ms.unwrap_or(0);
+        let issued_ms = identity.issued_ms.unwrap_or(0);
         let named = |mark: SubjectHash| self.0.get(&mark).is_some_and(|term| issued_ms < term.before_ms);
-        named(shown.user) || shown.token.is_some_and(named)
+        named(identity.user) || identity.token.is_some_and(named)
     }
 
     /// Drops the revocations that are over at `now_ms`.
@@ -185,10 +185,10 @@ mod tests {
             token in prop::option::of(0..4_u128),
             issued_ms in prop::option::of(0..7_u64),
         ) {
-            let shown = TokenIdentity { user: SubjectHash(user), token: token.map(SubjectHash), issued_ms };
-            let meant = |one: &&Revocation| one.mark == shown.user || Some(one.mark) == shown.token;
+            let identity = TokenIdentity { user: SubjectHash(user), token: token.map(SubjectHash), issued_ms };
+            let meant = |one: &&Revocation| one.mark == identity.user || Some(one.mark) == identity.token;
             let naive = of.iter().filter(meant).any(|one| issued_ms.unwrap_or(0) < one.before_ms);
-            prop_assert_eq!(list(&of).cover_token(&shown), naive);
+            prop_assert_eq!(list(&of).cover_token(&identity), naive);
         }
 
         #[test]
@@ -213,11 +213,11 @@ mod tests {
     #[test]
     fn it_is_forgotten_at_its_end_and_not_before() {
         let mut list = list(&[Revocation { mark: SubjectHash(1), before_ms: 5, until_ms: 10 }]);
-        let shown = TokenIdentity { user: SubjectHash(1), token: None, issued_ms: Some(4) };
+        let identity = TokenIdentity { user: SubjectHash(1), token: None, issued_ms: Some(4) };
         list.remove_expired(9);
-        assert!(list.cover_token(&shown) && !list.is_empty());
+        assert!(list.cover_token(&identity) && !list.is_empty());
         list.remove_expired(10);
-        assert!(!list.cover_token(&shown) && list.is_empty());
+        assert!(!list.cover_token(&identity) && list.is_empty());
     }
 
     #[test]

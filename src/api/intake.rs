@@ -24,7 +24,7 @@ pub struct BodyIntake {
     /// `limits.pending_publish_bytes`.
     bytes: IntakeBudget,
     /// `api.body_timeout`.
-    patience: Duration,
+    wait_limit: Duration,
 }
 
 /// A request's body with its reservations.
@@ -38,10 +38,10 @@ pub(super) struct AdmittedBody {
 impl BodyIntake {
     /// Bounds of events and bytes in flight, and of the time for a body to arrive.
     #[must_use]
-    pub fn new(events: usize, bytes: usize, patience: Duration) -> Self {
+    pub fn new(events: usize, bytes: usize, wait_limit: Duration) -> Self {
         let events = IntakeBudget::new(events, PENDING_PUBLISHES, "events", "limits.pending_publishes");
         let bytes = IntakeBudget::new(bytes, PENDING_PUBLISH_BYTES, "bytes", "limits.pending_publish_bytes");
-        Self { events, bytes, patience }
+        Self { events, bytes, wait_limit }
     }
 
     /// Reads a body of at most `longest` bytes. It counts as one event until its number is known.
@@ -53,7 +53,7 @@ impl BodyIntake {
         }
         // Without a length (chunked) the largest possible body is reserved.
         let shares = vec![self.events.reserve_bytes(1)?, self.bytes.reserve_bytes(announced.unwrap_or(longest))?];
-        match timeout(self.patience, to_bytes(request.into_body(), longest)).await {
+        match timeout(self.wait_limit, to_bytes(request.into_body(), longest)).await {
             Ok(Ok(body)) => Ok(AdmittedBody { body, shares }),
             Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
             Ok(Err(_)) => Err(ApiError::new(Refusal::InvalidEvent, "the request's body could not be read")),
@@ -68,7 +68,7 @@ impl BodyIntake {
     /// Reads the body of a request that does not publish.
     pub(super) async fn read_small_body(&self, request: Request) -> Result<Bytes, ApiError> {
         let refused = |message| ApiError::new(Refusal::InvalidPayload, message);
-        match timeout(self.patience, to_bytes(request.into_body(), AROUND)).await {
+        match timeout(self.wait_limit, to_bytes(request.into_body(), AROUND)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(_)) => Err(refused("the request's body could not be read, or is too long")),
             Err(_) => Err(slow_body()),

@@ -71,7 +71,7 @@ impl From<RevokeError> for ApiError {
 }
 
 impl Revoke {
-    fn into_whom(self) -> Result<RevokeTarget, ApiError> {
+    fn into_target(self) -> Result<RevokeTarget, ApiError> {
         match (self.sub, self.jti) {
             (Some(sub), None) => Ok(RevokeTarget::User(parse_id("sub", &sub)?, self.issued_before)),
             // A single token has a single issue time.
@@ -86,8 +86,8 @@ impl Revoke {
 #[utoipa::path(post, path = "/v1/revoke", operation_id = "revoke", request_body = Revoke,
     responses((status = 200, description = "What was noted.", body = Revoked)))]
 pub(super) async fn revoke(State(state): State<ApiState>, request: Request) -> Result<Json<Revoked>, ApiError> {
-    let whom = parse_body::<Revoke>(&state.intake.read_small_body(request).await?)?.into_whom()?;
-    let noted = state.service.revoke_tokens(whom).await?;
+    let target = parse_body::<Revoke>(&state.intake.read_small_body(request).await?)?.into_target()?;
+    let noted = state.service.revoke_tokens(target).await?;
     Ok(Json(Revoked { until: noted.until_ms, kicked_here: noted.kicked }))
 }
 

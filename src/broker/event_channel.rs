@@ -71,12 +71,12 @@ impl std::fmt::Debug for DroppedEvents {
 /// Makes an event channel of at most `items` items, unbounded in bytes.
 #[must_use]
 pub fn event_channel(items: usize) -> (EventSender, EventReceiver) {
-    feed_within(items, usize::MAX)
+    event_channel_within(items, usize::MAX)
 }
 
 /// Makes an event channel of at most `items` items and `bytes` bytes. A single item of any size fits.
 #[must_use]
-pub fn feed_within(items: usize, bytes: usize) -> (EventSender, EventReceiver) {
+pub fn event_channel_within(items: usize, bytes: usize) -> (EventSender, EventReceiver) {
     let (to, from) = mpsc::channel(items.max(1));
     let bytes = Arc::new(QueuedBytes { waiting: AtomicUsize::new(0), most: bytes });
     let dropped = counter!(crate::metrics::FEED_DROPPED);
@@ -237,13 +237,13 @@ mod tests {
             entry.text = vec![b'x'; 1000];
             ChannelEvent::Entry(entry)
         };
-        let (to, mut from) = feed_within(100, 4000);
+        let (to, mut from) = event_channel_within(100, 4000);
         (1..=3).for_each(|n| to.send_or_drop(large(n)));
         assert_eq!(next(&mut from).await, "missed in 1 room");
         assert_eq!([next(&mut from).await, next(&mut from).await], ["e1", "e2"]);
         to.send_or_drop(large(4));
         assert_eq!(next(&mut from).await, "e4");
-        let (to, mut from) = feed_within(100, 10);
+        let (to, mut from) = event_channel_within(100, 10);
         to.send_or_drop(large(5));
         assert_eq!(next(&mut from).await, "e5");
     }

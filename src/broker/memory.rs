@@ -45,7 +45,7 @@ pub struct MemoryBroker {
     /// When its data began: no history reaches further back.
     birth_ms: u64,
     /// The way to the hub.
-    feed: EventSender,
+    event_sender: EventSender,
     state: Mutex<MemoryState>,
 }
 
@@ -74,7 +74,7 @@ struct RoomStream {
     /// The ids in the order of their end, so that the expired ones are found without a scan.
     id_order: VecDeque<EventId>,
     /// The last `latest` event of each key.
-    newest: LatestByKey,
+    latest: LatestByKey,
 }
 
 impl fmt::Debug for MemoryBroker {
@@ -86,9 +86,9 @@ impl fmt::Debug for MemoryBroker {
 impl MemoryBroker {
     /// An empty broker that begins at this moment.
     #[must_use]
-    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: MillisClock, feed: EventSender) -> Self {
+    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: MillisClock, event_sender: EventSender) -> Self {
         let birth_ms = clock();
-        Self { classes, limits, clock, birth_ms, feed, state: Mutex::default() }
+        Self { classes, limits, clock, birth_ms, event_sender, state: Mutex::default() }
     }
 
     fn memory_ms(&self) -> u64 {
@@ -151,7 +151,7 @@ impl MemoryBroker {
         now_ms: u64,
     ) -> (Placed, Option<Retained>) {
         let stream = state.rooms.entry(room.clone()).or_default();
-        let stamp = stream.newest.next_stamp(key, id, now_ms);
+        let stamp = stream.latest.next_stamp(key, id, now_ms);
         let placed = Placed { room: room.clone(), offset: None, duplicate: stamp.is_none() };
         (placed, stamp.map(Retained::Newest))
     }
@@ -159,7 +159,7 @@ impl MemoryBroker {
     fn store_entry(&self, state: &mut MemoryState, entry: &Entry, now_ms: u64) {
         for place in &entry.places {
             if let (Some(stamp), Some(stream)) = (place.stamp(), state.rooms.get_mut(&place.room)) {
-                stream.newest.keep_newest(stamp, entry.clone(), self.classes.max_latest());
+                stream.latest.keep_latest(stamp, entry.clone(), self.classes.max_latest());
             }
             // A place without a link is not part of the history.
             let (Some(link), Some(stream)) = (place.link(), state.rooms.get_mut(&place.room)) else { continue };
@@ -179,8 +179,8 @@ impl MemoryBroker {
             state.rooms.retain(|room, stream| {
                 stream.expire(now_ms);
                 stream.forget_ids(now_ms);
-                stream.newest.expire(now_ms.saturating_sub(millis(self.classes.class_of(room).retention.ttl)));
-                stream.last.is_some() || !stream.newest.is_empty()
+                stream.latest.expire(now_ms.saturating_sub(millis(self.classes.class_of(room).retention.ttl)));
+                stream.last.is_some() || !stream.latest.is_empty()
             });
         }
     }
@@ -244,14 +244,14 @@ impl Broker for MemoryBroker {
         }
         // A publisher's clock may be ahead, but no event is from the future.
         let timestamp = draft.timestamp.unwrap_or(now_ms).min(now_ms);
-        let heard = places.iter().any(|p| state.subscribed.contains(&p.room));
+        let received = places.iter().any(|p| state.subscribed.contains(&p.room));
         let Publication { text, id, requires_ack, .. } = event;
         let entry = Entry { id, timestamp, requires_ack, places, earlier, text };
         self.store_entry(&mut state, &entry, now_ms);
         self.drop_idle_rooms(&mut state, now_ms);
         // Behind the store, so that a hub which reads at once finds the event.
-        if heard {
-            self.feed.send_or_drop(ChannelEvent::Entry(entry));
+        if received {
+            self.event_sender.send_or_drop(ChannelEvent::Entry(entry));
         }
         Ok(placed)
     }
@@ -283,7 +283,7 @@ impl Broker for MemoryBroker {
     async fn latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
         let state = self.state.lock();
         let oldest = (self.clock)().saturating_sub(millis(self.classes.class_of(room).retention.ttl));
-        Ok(state.rooms.get(room).map(|stream| stream.newest.newer_than(oldest)).unwrap_or_default())
+        Ok(state.rooms.get(room).map(|stream| stream.latest.newer_than(oldest)).unwrap_or_default())
     }
 
     async fn facts(&self, rooms: &[Room]) -> Result<Vec<RoomFacts>, Unavailable> {

@@ -96,7 +96,7 @@ impl RedisBroker {
     pub fn start(
         settings: &BrokerSettings,
         classes: Arc<Classes>,
-        feed: EventSender,
+        event_sender: EventSender,
         redis: &SharedRedis,
         mut dispatcher: Dispatcher,
     ) -> Result<Arc<Self>, RedisError> {
@@ -118,11 +118,11 @@ impl RedisBroker {
             keys,
         });
         // Before the connection: the dispatcher's table is complete when the first message comes.
-        pubsub::register(&broker, feed.clone(), &mut dispatcher);
+        pubsub::register(&broker, event_sender.clone(), &mut dispatcher);
         // Behind the registration: the dispatcher cannot be changed once messages come.
         let every = of_pubsub.canary;
-        redis.spawn_live(pubsub::run_connection(broker.clone(), of_pubsub, dispatcher, feed.clone()));
-        redis.spawn_live(probe::run_probe(broker.clone(), *settings, every, feed));
+        redis.spawn_live(pubsub::run_connection(broker.clone(), of_pubsub, dispatcher, event_sender.clone()));
+        redis.spawn_live(probe::run_probe(broker.clone(), *settings, every, event_sender));
         let (tasks, stop) = redis.tasks();
         // Reads for clients are megabytes to parse, so they do not run where live delivery does.
         redis.spawn(reads::serve_reads(broker.clone(), tasks, stop));

@@ -39,8 +39,9 @@ fn explain(args: &PolicyArgs, config: &Config) -> Result<PolicyExplanation, gate
         let policy = gateway::build_policy(config, mode(args.dev), CancellationToken::new())?;
         let verifier = gateway::build_verifier(config)?;
         // No revocation list here, so a revoked token looks valid.
-        let desk = PolicyExplainer { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
-        Ok(desk.explain(token.trim(), &args.room).await)
+        let explainer =
+            PolicyExplainer { verifier: &verifier, classes: &classes, policy: &policy, revoked: &|_| false };
+        Ok(explainer.explain(token.trim(), &args.room).await)
     })
 }
 

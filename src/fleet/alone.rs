@@ -23,7 +23,7 @@ impl Alone {
 
 #[async_trait]
 impl Fleet for Alone {
-    async fn tell_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
+    async fn announce_sizes(&self, _: &[(Room, usize)]) -> Result<(), Unavailable> {
         Ok(())
     }
 

@@ -123,8 +123,8 @@ impl RevocationList {
 
     /// Whether a token is revoked, as far as this node knows.
     #[must_use]
-    pub fn covers(&self, shown: &TokenIdentity) -> bool {
-        self.list.read().cover_token(shown)
+    pub fn covers(&self, identity: &TokenIdentity) -> bool {
+        self.list.read().cover_token(identity)
     }
 
     /// Whether there is no room for another entry. Revocations from other nodes are always accepted.

@@ -102,9 +102,9 @@ fn pipeline_answers<const N: usize>(answers: Vec<RedisResult<Value>>) -> RedisRe
 
 #[async_trait]
 impl Fleet for RedisFleet {
-    async fn tell_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
+    async fn announce_sizes(&self, sizes: &[(Room, usize)]) -> Result<(), Unavailable> {
         self.checks.reachable()?;
-        members::tell_sizes(self, sizes).await.map_err(|e| unavailable(&e))
+        members::announce_sizes(self, sizes).await.map_err(|e| unavailable(&e))
     }
 
     fn forget_count(&self) -> u64 {

@@ -51,12 +51,12 @@ impl Admission {
 
 /// The middleware of the main listeners. A request for a transport takes a slot, which it keeps until the transport
 /// closes; its head is rewritten, and its wire is armed for the upgrade.
-pub(super) async fn admit_request(State(entrance): State<Admission>, request: Request, next: Next) -> Response {
+pub(super) async fn admit_request(State(admission): State<Admission>, request: Request, next: Next) -> Response {
     if !head::is_ours(request.uri().path()) {
         return next.run(request).await;
     }
     // A connection that was kept alive may ask during a shutdown; its client has to go to another node.
-    if !entrance.readiness.is_accepting() {
+    if !admission.readiness.is_accepting() {
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "this node is stopping\n").into_response();
     }
     // Only a server that is not built on wires could lead here.
@@ -69,8 +69,8 @@ pub(super) async fn admit_request(State(entrance): State<Admission>, request: Re
     }
     let Ok(subprotocol) = subprotocol::choose_subprotocol(request.headers()) else { return no_list() };
     // Behind a proxy all peers are one address: the limits per address have to count what the proxy reports.
-    let client = forwarded::client_address(wire.peer().ip(), request.headers(), &entrance.proxies);
-    let place = match entrance.admit_client(client) {
+    let client = forwarded::client_address(wire.peer().ip(), request.headers(), &admission.proxies);
+    let place = match admission.admit_client(client) {
         Ok(place) => place,
         Err(limit) => return refuse_full(limit, client),
     };
@@ -79,7 +79,7 @@ pub(super) async fn admit_request(State(entrance): State<Admission>, request: Re
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().extend(subprotocol.map(|chosen| (SEC_WEBSOCKET_PROTOCOL, chosen)));
         wire.set_client(client);
-        entrance.connections.add(&wire, place);
+        admission.connections.add(&wire, place);
         // Last: a layer that changed the response behind this would hide the nonce that the wire searches for.
         stamp(&wire, &mut response);
     }

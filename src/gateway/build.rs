@@ -19,7 +19,7 @@ use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::VerifyingKey;
 use crate::auth::token::{TokenRules, Verifier};
 use crate::broker::Broker;
-use crate::broker::event_channel::{EventSender, feed_within};
+use crate::broker::event_channel::{EventSender, event_channel_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
 use crate::clock::now_ms;
@@ -104,7 +104,7 @@ impl BuildContext<'_> {
 
     pub(super) fn build_service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
-        let (to_hub, from_broker) = feed_within(limits.feed_items, self.memory.channel_budget());
+        let (to_hub, from_broker) = event_channel_within(limits.feed_items, self.memory.channel_budget());
         let (broker, fleet) = self.broker_and_fleet(to_hub)?;
         let redis = &self.config.redis;
         // Audits are well within the time for which Redis keeps a room's last offset: a quiet room whose offset had
@@ -115,8 +115,8 @@ impl BuildContext<'_> {
         self.tasks.spawn_on(async move { feeder.run_dispatch(from_broker, stop).await }, &self.live.handle());
         let stop = self.stop.clone();
         self.tasks.spawn(async move { tidier.unsubscribe_empty_rooms(stop).await });
-        let (census, stop) = (hub.clone(), self.stop.clone());
-        self.tasks.spawn(async move { census.take_census(stop).await });
+        let (member_counts, stop) = (hub.clone(), self.stop.clone());
+        self.tasks.spawn(async move { member_counts.run_member_counts(stop).await });
         let service = Service::new(ServiceParts {
             hub,
             broker,
@@ -137,30 +137,30 @@ impl BuildContext<'_> {
                 // each.
                 token_life: self.config.auth.max_token_ttl + self.config.auth.leeway * 2,
                 connections_per_user: limits.connections_per_user as usize,
-                seat_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
+                quota_wait: self.config.redis.response_timeout.min(SEAT_WAIT),
             },
             sessions: Sessions::default(),
-            seats: UserQuota::default(),
+            quota: UserQuota::default(),
             turns: FairQueue::new(FairQueueLimits { bytes: limits.read_bytes.get(), per_user: limits.reads_per_user }),
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
         self.tasks.spawn(async move { obeying.follow_control(stop).await });
         // One task for all questions about the quota: it keeps this node's reports on a user in order.
-        let (usher, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { usher.sync_quotas(stop).await });
+        let (quota_sync, stop) = (service.clone(), self.stop.clone());
+        self.tasks.spawn(async move { quota_sync.sync_quotas(stop).await });
         Ok(service)
     }
 
     /// Both on the configured Redis, or both of this node alone where there is none.
-    fn broker_and_fleet(&self, feed: EventSender) -> Result<BrokerAndFleet, StartError> {
+    fn broker_and_fleet(&self, event_sender: EventSender) -> Result<BrokerAndFleet, StartError> {
         let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
         // No `redis.url` means a single node by choice. A configured Redis that is down never leads here.
         let Some(redis) = self.redis()? else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
             let limits = MemoryLimits { id_window_ms, event_bytes };
-            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), feed);
+            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), event_sender);
             return Ok((Arc::new(broker), Arc::new(Alone::new(revocations))));
         };
         let settings = BrokerSettings {
@@ -173,7 +173,7 @@ impl BuildContext<'_> {
         let mut dispatcher = Dispatcher::new(&redis);
         let of_fleet = FleetSettings { heartbeat: self.config.redis.heartbeat, revocations };
         let fleet = RedisFleet::start(of_fleet, &redis, &mut dispatcher);
-        let broker = RedisBroker::start(&settings, self.classes.clone(), feed, &redis, dispatcher);
+        let broker = RedisBroker::start(&settings, self.classes.clone(), event_sender, &redis, dispatcher);
         Ok((broker.map_err(of_url)?, fleet))
     }
 

@@ -39,7 +39,7 @@ pub(super) struct MainListeners {
     pub(super) v1: Router,
     pub(super) readiness: Readiness,
     /// The admission checks.
-    pub(super) entrance: Admission,
+    pub(super) admission: Admission,
     pub(super) origins: Origins,
     /// The dev guard; none in production.
     pub(super) guard: Option<DevGuard>,
@@ -55,7 +55,7 @@ impl MainListeners {
         // Layers wrap outwards: the origin is checked first, so that a foreign page takes neither a slot nor a
         // handshake.
         let router = self.origins.allow_listed(router).layer(self.door.socketio_layer(&self.settings));
-        self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.entrance.clone(), admission::admit_request)))
+        self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.admission.clone(), admission::admit_request)))
     }
 
     fn api_routes(&self) -> Router {

@@ -11,7 +11,7 @@
 //! session is in both, A waits for B at such an entry, and goes on when B has moved. Where none is, A does not wait: the
 //! entry is delivered for A, and stays in B's queue. What holds for two holds for chains of rooms that share sessions
 //! pairwise. Of a room in which the entry was delivered already, the position says so, and the session of a member that
-//! has since come into both tells its second copy (`Session::came_by_another`).
+//! has since come into both tells its second copy (`Session::arrived_by_another`).
 //!
 //! **Circles.** In histories that are whole the order of the broker is an order for all rooms, and no two wait for each
 //! other. In damaged ones they may; then the oldest of the entries is delivered as if it were next, and what is left before
@@ -86,7 +86,7 @@ pub(super) struct Backlog {
     reads: u64,
     running: usize,
     bytes: usize,
-    disowned: Vec<Arc<Entry>>,
+    unconfirmed: Vec<Arc<Entry>>,
 }
 
 /// A room that is behind.
@@ -265,7 +265,7 @@ impl Backlog {
 
     /// What was taken for an entry and is none, since this was last asked.
     pub(super) fn take_unconfirmed(&mut self) -> Vec<Arc<Entry>> {
-        std::mem::take(&mut self.disowned)
+        std::mem::take(&mut self.unconfirmed)
     }
 
     fn drop_from(&mut self, room: &Room, at: Offset) -> Option<Arc<Entry>> {

@@ -60,8 +60,8 @@ impl Hub {
         if targets.is_empty() {
             return;
         }
-        let mut cast = match OutgoingEvent::from_entry(entry, is_apart) {
-            Ok(cast) => cast,
+        let mut outgoing = match OutgoingEvent::from_entry(entry, is_apart) {
+            Ok(outgoing) => outgoing,
             Err(error) => {
                 self.0.counts.invalid.increment(1);
                 tracing::warn!(event = logs::EVENT_UNDELIVERABLE, id = %entry.id, %error, "an event was stored that no client may get; its publisher must send valid JSON");
@@ -71,23 +71,24 @@ impl Hub {
         self.0.counts.events.increment(1);
         // With one room nobody can be met twice, so no list of receivers is made.
         let sent = match targets {
-            [only] if !is_apart => self.deliver_in_one(&mut cast, only).await,
-            several => self.deliver_in_several(&mut cast, several).await,
+            [only] if !is_apart => self.deliver_in_one(&mut outgoing, only).await,
+            several => self.deliver_in_several(&mut outgoing, several).await,
         };
         self.0.counts.delivered.increment(sent);
         self.note_lag(entry);
     }
 
-    async fn deliver_in_one(&self, cast: &mut OutgoingEvent<'_>, target: &RoomTarget) -> u64 {
-        let news = required_standing(cast.entry, target);
-        let (entry, mask) = (cast.entry, 1 << target.place);
+    async fn deliver_in_one(&self, outgoing: &mut OutgoingEvent<'_>, target: &RoomTarget) -> u64 {
+        let news = required_standing(outgoing.entry, target);
+        let (entry, mask) = (outgoing.entry, 1 << target.place);
         let alone = comes_one_way(entry);
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
                 // First whether it is in the room: one that has just left it has not had what it did not hear.
-                let hears = || member.membership.accept_news(news) && (alone || member.session.first_copy(entry, mask));
-                let push = push_to_member(member, cast, mask, hears);
+                let accepts =
+                    || member.membership.accept_news(news) && (alone || member.session.first_copy(entry, mask));
+                let push = push_to_member(member, outgoing, mask, accepts);
                 self.0.counts.count_push(&push, &mut sent);
             });
             from += CHUNK;
@@ -99,15 +100,15 @@ impl Hub {
         sent
     }
 
-    async fn deliver_in_several(&self, cast: &mut OutgoingEvent<'_>, targets: &[RoomTarget]) -> u64 {
+    async fn deliver_in_several(&self, outgoing: &mut OutgoingEvent<'_>, targets: &[RoomTarget]) -> u64 {
         let mut sent = 0;
-        let aside = if cast.is_apart { self.other_rooms_here(cast.entry, targets) } else { Vec::new() };
-        for chunk in collect_recipients(cast.entry, targets).chunks(CHUNK) {
+        let aside = if outgoing.is_apart { self.other_rooms_here(outgoing.entry, targets) } else { Vec::new() };
+        for chunk in collect_recipients(outgoing.entry, targets).chunks(CHUNK) {
             {
                 // A session that joins one of these is told there what it had: before this check or after it, not during it.
                 let _still: Vec<_> = aside.iter().map(|local| local.lock_room()).collect();
                 for receiver in chunk {
-                    self.0.counts.count_push(&receiver.push_event(cast), &mut sent);
+                    self.0.counts.count_push(&receiver.push_event(outgoing), &mut sent);
                 }
             }
             // A short chunk is the last one.
@@ -144,12 +145,12 @@ fn required_standing(entry: &Entry, target: &RoomTarget) -> Retained {
 
 fn push_to_member(
     member: &Member,
-    cast: &mut OutgoingEvent<'_>,
+    outgoing: &mut OutgoingEvent<'_>,
     mask: u64,
-    hears: impl FnOnce() -> bool,
+    accepts: impl FnOnce() -> bool,
 ) -> PushOutcome {
     let session = &member.session;
-    session.lane().push_as(cast.lag_policy(mask), || hears().then(|| cast.frame_for(session, mask)))
+    session.lane().push_as(outgoing.lag_policy(mask), || accepts().then(|| outgoing.frame_for(session, mask)))
 }
 
 fn collect_recipients(entry: &Entry, targets: &[RoomTarget]) -> Vec<Recipient> {
@@ -169,14 +170,14 @@ fn collect_recipients(entry: &Entry, targets: &[RoomTarget]) -> Vec<Recipient> {
 }
 
 impl Recipient {
-    fn push_event(&self, cast: &mut OutgoingEvent<'_>) -> PushOutcome {
+    fn push_event(&self, outgoing: &mut OutgoingEvent<'_>) -> PushOutcome {
         // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
-        let hearing = self.standings.iter().filter(|(membership, _, news)| membership.is_news(*news));
-        let weight = cast.lag_policy(rooms_mask(hearing));
+        let receiving = self.standings.iter().filter(|(membership, _, news)| membership.is_news(*news));
+        let weight = outgoing.lag_policy(rooms_mask(receiving));
         let frame = || {
-            let hearing = self.standings.iter().filter(|(membership, _, news)| membership.accept_news(*news));
-            let mask = rooms_mask(hearing);
-            (mask != 0 && cast.is_first(&self.session, mask)).then(|| cast.frame_for(&self.session, mask))
+            let receiving = self.standings.iter().filter(|(membership, _, news)| membership.accept_news(*news));
+            let mask = rooms_mask(receiving);
+            (mask != 0 && outgoing.is_first(&self.session, mask)).then(|| outgoing.frame_for(&self.session, mask))
         };
         self.session.lane().push_as(weight, frame)
     }

@@ -64,7 +64,7 @@ pub(super) struct Dispatch {
     /// Reads of histories in flight.
     reads: FuturesUnordered<BoxFuture<'static, HealRead>>,
     /// The running audit.
-    looks: Audit,
+    comparisons: Audit,
     /// Reads of `latest` events after a loss.
     renewal: LatestRefresh,
     /// Whether a break was logged whose end is still to be logged.
@@ -87,28 +87,28 @@ struct JudgedEntry {
 
 impl Hub {
     /// Delivers the broker's messages until `stop`, or until the broker has ended.
-    pub async fn run_dispatch(&self, feed: EventReceiver, stop: CancellationToken) {
+    pub async fn run_dispatch(&self, event_receiver: EventReceiver, stop: CancellationToken) {
         let mut task = Dispatch::new(self.clone());
-        stop.run_until_cancelled(task.take_all(feed)).await;
+        stop.run_until_cancelled(task.take_all(event_receiver)).await;
     }
 
     /// Sorts out which rooms on this node have not delivered this entry.
     fn judge_entry(&self, entry: &Entry) -> JudgedEntry {
-        let mut weighed = JudgedEntry { targets: Vec::new(), has_gap: false, is_apart: false };
+        let mut judged = JudgedEntry { targets: Vec::new(), has_gap: false, is_apart: false };
         for target in self.open_targets(entry) {
             // A room that keeps the event in no history has no chain: only the stamp of a `latest` event tells copies
             // apart.
             let Some(link) = entry.places[target.place].link() else {
-                weighed.targets.extend(target.is_news(entry).then_some(target));
+                judged.targets.extend(target.is_news(entry).then_some(target));
                 continue;
             };
             match target.local.judge_arrival(link, &entry.id) {
-                Some(Arrival::Next) => weighed.targets.push(target),
-                Some(Arrival::Late) => weighed.targets.push(RoomTarget { late: true, ..target }),
-                Some(Arrival::Gap) => weighed.has_gap = true,
+                Some(Arrival::Next) => judged.targets.push(target),
+                Some(Arrival::Late) => judged.targets.push(RoomTarget { late: true, ..target }),
+                Some(Arrival::Gap) => judged.has_gap = true,
                 // The broker gave the same event another offset: members have it, but the chain goes on from there.
                 Some(Arrival::Again) => target.local.advance_to(link, &entry.id),
-                Some(Arrival::Seen) => weighed.is_apart = true,
+                Some(Arrival::Seen) => judged.is_apart = true,
                 // The room is being opened: `arrival` has recorded the offset, and `start` compares it with the facts.
                 None => {}
             }
@@ -116,10 +116,10 @@ impl Hub {
         // If no history is missing the entry, this is a second copy. Rooms that keep nothing delivered the first one;
         // `latest` events were judged by their stamps above.
         let stored = |t: &RoomTarget| entry.places[t.place].link().is_some();
-        if !weighed.targets.iter().any(stored) {
-            weighed.targets.retain(|target| entry.places[target.place].stamp().is_some());
+        if !judged.targets.iter().any(stored) {
+            judged.targets.retain(|target| entry.places[target.place].stamp().is_some());
         }
-        weighed
+        judged
     }
 
     /// Advances the rooms and delivers the entry to their members.
@@ -171,7 +171,7 @@ impl Dispatch {
             hub,
             backlog: Backlog::default(),
             reads: FuturesUnordered::new(),
-            looks: Audit::default(),
+            comparisons: Audit::default(),
             renewal: LatestRefresh::default(),
             is_broken: false,
             recent: Recent::default(),
@@ -179,22 +179,22 @@ impl Dispatch {
         }
     }
 
-    async fn take_all(&mut self, mut feed: EventReceiver) {
+    async fn take_all(&mut self, mut event_receiver: EventReceiver) {
         loop {
             self.begin_reads();
-            self.tell_end();
+            self.log_heal_end();
             let next_try = self.backlog.next_try();
             // Polled in random order (`select!`'s default), so that no source waits while another one is busy.
             tokio::select! {
                 () = self.hub.0.behind.raised.notified() => self.take_behind(),
                 Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take_read(read),
-                Some(look) = self.looks.next(), if !self.looks.is_empty() => self.take_look(look),
+                Some(comparison) = self.comparisons.next(), if !self.comparisons.is_empty() => self.take_comparison(comparison),
                 Some(latest) = self.renewal.next(), if !self.renewal.is_empty() => self.take_latest(latest).await,
                 () = sleep_until(next_try.unwrap_or_else(Instant::now)), if next_try.is_some() => {}
                 // Always ready while there is work; other sources get their turn between two calls.
                 () = std::future::ready(()), if self.backlog.has_work() => self.deliver_ready().await,
-                _ = self.audit.tick() => self.look_at_all(),
-                item = feed.recv() => match item {
+                _ = self.audit.tick() => self.audit_all(),
+                item = event_receiver.recv() => match item {
                     Some(item) => self.handle_event(item).await,
                     None => return,
                 },
@@ -246,17 +246,17 @@ impl Dispatch {
         if is_far || entry.places.iter().any(|place| self.backlog.is_behind(&place.room)) {
             return self.queue_entry(entry, if is_far { EntryTrust::Claimed } else { EntryTrust::Heard });
         }
-        let weighed = self.hub.judge_entry(&entry);
+        let judged = self.hub.judge_entry(&entry);
         // With all of its rooms: whether one without a gap has to wait depends on sessions in both, which the backlog
         // knows about.
-        if weighed.has_gap {
+        if judged.has_gap {
             return self.queue_entry(entry, EntryTrust::Heard);
         }
         // A late entry means that the broker's clock was set back, or that another server took its place: a read finds
         // the end of the chain.
-        let late = weighed.targets.iter().filter(|target| target.late);
+        let late = judged.targets.iter().filter(|target| target.late);
         late.for_each(|target| self.backlog.request_read(target.local.room()));
-        self.hub.deliver_next(&entry, weighed.targets, weighed.is_apart).await;
+        self.hub.deliver_next(&entry, judged.targets, judged.is_apart).await;
     }
 
     fn queue_entry(&mut self, entry: Entry, trust: EntryTrust) {

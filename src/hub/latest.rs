@@ -16,11 +16,11 @@ const SET_BACK_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct LatestDelivered {
     /// The last stamp of each key.
-    newest: HashMap<u64, Offset>,
+    latest: HashMap<u64, Offset>,
     /// Sessions that read the current events.
     watchers: usize,
     /// The last event of each key since the first of them began; empty without watchers.
-    came: HashMap<u64, Entry>,
+    since_watch: HashMap<u64, Entry>,
 }
 
 impl LatestDelivered {
@@ -28,18 +28,18 @@ impl LatestDelivered {
     pub(super) fn is_news(&self, stamp: Stamp) -> bool {
         // A stamp far behind is taken as newer: otherwise a clock that was set back would silence the key until it has
         // caught up.
-        self.newest.get(&stamp.key).is_none_or(|at| stamp.at > *at || stamp.at.ms + SET_BACK_MS < at.ms)
+        self.latest.get(&stamp.key).is_none_or(|at| stamp.at > *at || stamp.at.ms + SET_BACK_MS < at.ms)
     }
 
     /// Records that an event is delivered.
     pub(super) fn note_delivered(&mut self, stamp: Stamp, entry: &Entry) {
-        if self.newest.len() >= REMEMBERED && !self.newest.contains_key(&stamp.key) {
+        if self.latest.len() >= REMEMBERED && !self.latest.contains_key(&stamp.key) {
             // The bound costs a second delivery of an event whose key was forgotten, which a client can bear.
-            self.newest.clear();
+            self.latest.clear();
         }
-        self.newest.insert(stamp.key, stamp.at);
-        if self.watchers > 0 && (self.came.len() < REMEMBERED || self.came.contains_key(&stamp.key)) {
-            self.came.insert(stamp.key, entry.clone());
+        self.latest.insert(stamp.key, stamp.at);
+        if self.watchers > 0 && (self.since_watch.len() < REMEMBERED || self.since_watch.contains_key(&stamp.key)) {
+            self.since_watch.insert(stamp.key, entry.clone());
         }
     }
 
@@ -53,7 +53,7 @@ impl LatestDelivered {
         self.watchers -= 1;
         // The map itself is given back, not only emptied: most rooms are never watched again.
         if self.watchers == 0 {
-            self.came = HashMap::new();
+            self.since_watch = HashMap::new();
         }
     }
 
@@ -64,6 +64,6 @@ impl LatestDelivered {
 
     /// Gives the events that came since the first watcher began.
     pub(super) fn entries_since_watch(&self) -> Vec<Entry> {
-        self.came.values().cloned().collect()
+        self.since_watch.values().cloned().collect()
     }
 }

@@ -66,15 +66,15 @@ impl CountRenewal {
 impl Hub {
     /// Notes that a room's size here has changed.
     pub fn mark_size_changed(&self, room: &Room) {
-        self.0.census.changed.lock().insert(room.clone());
+        self.0.member_counts.changed.lock().insert(room.clone());
     }
 
     /// Announces changes until `stop`.
-    pub async fn take_census(&self, stop: CancellationToken) {
+    pub async fn run_member_counts(&self, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(turns.tick()).await.is_some() {
-            self.tell_changes().await;
+            self.announce_changes().await;
         }
     }
 
@@ -83,21 +83,21 @@ impl Hub {
     /// # Errors
     /// When the other nodes are out of reach; they then notice by the missing heartbeats.
     pub async fn withdraw_counts(&self) -> Result<(), Unavailable> {
-        let mut turn = self.0.census.turn.lock().await;
+        let mut turn = self.0.member_counts.turn.lock().await;
         turn.over = true;
         // From here on the others count nothing of this node. The rest only removes what would expire in an hour.
         self.0.fleet.leave_fleet().await?;
         self.all_rooms().iter().for_each(|local| self.mark_size_changed(local.room()));
-        let rooms: Vec<Room> = self.0.census.changed.lock().drain().collect();
+        let rooms: Vec<Room> = self.0.member_counts.changed.lock().drain().collect();
         for chunk in rooms.chunks(AT_ONCE) {
             let nobody: Vec<_> = chunk.iter().map(|room| (room.clone(), 0)).collect();
-            self.0.fleet.tell_sizes(&nobody).await?;
+            self.0.fleet.announce_sizes(&nobody).await?;
         }
         Ok(())
     }
 
-    async fn tell_changes(&self) {
-        let mut turn = self.0.census.turn.lock().await;
+    async fn announce_changes(&self) {
+        let mut turn = self.0.member_counts.turn.lock().await;
         // An announcement would count this node again.
         if turn.over {
             return;
@@ -108,7 +108,7 @@ impl Hub {
             self.populated_rooms().iter().for_each(|room| self.mark_size_changed(room));
         }
         turn.renewal.next(|| self.populated_rooms()).for_each(|room| self.mark_size_changed(&room));
-        match self.tell_all().await {
+        match self.announce_all().await {
             Ok(()) => turn.complained = false,
             Err(Unavailable(error)) => {
                 // Once for each outage, not with every turn.
@@ -123,14 +123,14 @@ impl Hub {
         }
     }
 
-    async fn tell_all(&self) -> Result<(), Unavailable> {
-        let changed = std::mem::take(&mut *self.0.census.changed.lock());
+    async fn announce_all(&self) -> Result<(), Unavailable> {
+        let changed = std::mem::take(&mut *self.0.member_counts.changed.lock());
         let rooms: Vec<Room> = changed.into_iter().collect();
         for (at, chunk) in rooms.chunks(AT_ONCE).enumerate() {
             let sizes: Vec<_> = chunk.iter().map(|room| (room.clone(), self.size(room))).collect();
             // What was not announced stays due, with its size at the time of the next attempt.
-            if let Err(unavailable) = self.0.fleet.tell_sizes(&sizes).await {
-                self.0.census.changed.lock().extend(rooms[at * AT_ONCE..].iter().cloned());
+            if let Err(unavailable) = self.0.fleet.announce_sizes(&sizes).await {
+                self.0.member_counts.changed.lock().extend(rooms[at * AT_ONCE..].iter().cloned());
                 return Err(unavailable);
             }
         }

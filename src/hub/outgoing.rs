@@ -101,7 +101,7 @@ impl<'a> OutgoingEvent<'a> {
 
     /// Whether this is the session's first copy of the event, which reaches it by the rooms of `mask`.
     pub(super) fn is_first(&self, session: &Session, mask: u64) -> bool {
-        session.first_copy(self.entry, mask) && !(self.is_apart && session.came_by_another(self.entry, mask))
+        session.first_copy(self.entry, mask) && !(self.is_apart && session.arrived_by_another(self.entry, mask))
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {

@@ -237,11 +237,11 @@ impl LocalRoom {
     /// Calls `each` for the members in the seats `from..to` while the room stands still.
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
         let state = self.state.lock();
-        let seated = |seats: Range<usize>| seats.filter_map(|seat| state.members.get(seat));
+        let locked = |seats: Range<usize>| seats.filter_map(|slot| state.members.get(slot));
         for first in (from..to).step_by(AHEAD) {
             let group = first..to.min(first + AHEAD);
-            seated(group.clone()).for_each(|member| member.session.lane().prefetch_state());
-            seated(group).for_each(&mut each);
+            locked(group.clone()).for_each(|member| member.session.lane().prefetch_state());
+            locked(group).for_each(&mut each);
         }
         to < state.members.capacity()
     }
@@ -280,8 +280,8 @@ impl LockedRoom<'_> {
     /// Gives a session a seat; none in a room that was let go, which must then be opened anew.
     pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<JoinedMembership> {
         self.0.position.as_ref()?;
-        let seat = self.0.members.insert(Member { session, membership: membership.clone() });
-        Some(JoinedMembership { membership, seat })
+        let slot = self.0.members.insert(Member { session, membership: membership.clone() });
+        Some(JoinedMembership { membership, slot })
     }
 
     /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::LatestWatch).
@@ -308,7 +308,7 @@ impl LockedRoom<'_> {
 
     /// Has another membership follow one in its seat.
     pub fn replace_membership(&mut self, before: &JoinedMembership, next: Arc<Membership>) {
-        let mine = self.0.members.get_mut(before.seat);
+        let mine = self.0.members.get_mut(before.slot);
         if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
             member.membership = next;
         }
@@ -318,8 +318,8 @@ impl LockedRoom<'_> {
     pub fn remove_member(&mut self, joined: &JoinedMembership) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
         // Its slot may have been given to another one since.
-        if self.0.members.get(joined.seat).is_some_and(same) {
-            self.0.members.remove(joined.seat);
+        if self.0.members.get(joined.slot).is_some_and(same) {
+            self.0.members.remove(joined.slot);
             self.0.empty_since = Instant::now();
         }
     }

@@ -36,14 +36,14 @@ impl Hub {
             // Both locks until the room is removed: no caller can find it in between and enter a room without a
             // subscription.
             let mut rooms = self.0.rooms.write();
-            let mut seated = local.lock_room();
+            let mut locked = local.lock_room();
             // A session may have joined since the list was made. If the unsubscribe finds no room in its queue, the
             // next turn tries again.
-            if seated.size() > 0 || seated.is_watched() || !self.0.broker.unsubscribe(local.room()) {
+            if locked.size() > 0 || locked.is_watched() || !self.0.broker.unsubscribe(local.room()) {
                 continue;
             }
             // Callers that already hold the room find it without a position and open it anew.
-            seated.close_room();
+            locked.close_room();
             rooms.remove(local.room());
             *turn = RoomAccess::Gone;
         }

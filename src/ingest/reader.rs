@@ -37,7 +37,7 @@ pub(super) struct IngestReader {
     /// Bad entries that could not be put aside.
     stuck: Stuck,
     /// The failure that was reported last.
-    told: ReportedFailure,
+    reported: ReportedFailure,
 }
 
 /// The outcome of a batch.
@@ -59,8 +59,8 @@ impl IngestReader {
         batch: usize,
         status: IngestStatus,
     ) -> Self {
-        let (ledger, stuck, told) = (RejectCounts::default(), Stuck::default(), ReportedFailure::new(status));
-        Self { stream, lease, service, batch, ledger, stuck, told }
+        let (ledger, stuck, reported) = (RejectCounts::default(), Stuck::default(), ReportedFailure::new(status));
+        Self { stream, lease, service, batch, ledger, stuck, reported }
     }
 
     /// Reads whenever this node holds the lease, for ever.
@@ -71,12 +71,12 @@ impl IngestReader {
                 // The lease is over without a failure: another node reports from here on, so this one forgets what it
                 // reported.
                 Ok(()) => {
-                    self.told.clear_reports();
+                    self.reported.clear_reports();
                     self.stuck.forget_all();
                 }
                 Err(trouble) => {
                     // The lease may still be ours, so the loop leads again and starts with the pending entries.
-                    self.told.report_trouble(&trouble);
+                    self.reported.report_trouble(&trouble);
                     sleep(PAUSE).await;
                 }
             }
@@ -101,7 +101,7 @@ impl IngestReader {
             // The acknowledgement was part of this round trip, so the batch before is settled for good.
             if !std::mem::take(&mut done).is_empty() {
                 self.stuck.clear_put_aside();
-                self.told.report_recovery();
+                self.reported.report_recovery();
             }
             // The group did not exist and has been created: read again.
             let Some((kind, batch)) = read else { continue };
@@ -125,18 +125,18 @@ impl IngestReader {
     /// no failure here, since it may have been lost long ago; the next read reports it.
     async fn wait_for_entry(&mut self, roused: bool) -> Result<bool, IngestFailure> {
         // While a failure is open, check often whether it is over.
-        let soon = self.told.is_open().then_some(PAUSE);
+        let soon = self.reported.is_open().then_some(PAUSE);
         let longest =
             [soon, self.stuck.due_in()].into_iter().flatten().fold(self.lease.recheck_interval(), Duration::min);
         // No entry is stuck, so a failure to put entries aside is over.
         if self.stuck.due_in().is_none() {
-            self.told.over_for_rejects();
+            self.reported.over_for_rejects();
         }
         // `$` skips the entry that another consumer holds; otherwise this would return at once, for ever.
         let from = if roused { "$" } else { self.stuck.read_from() };
         match self.stream.wait_for_entry(from, longest).await {
             Ok(found) => {
-                self.told.report_recovery();
+                self.reported.report_recovery();
                 Ok(found && !roused)
             }
             Err(error) if error.code().is_some() => Err(error.into()),
@@ -199,7 +199,7 @@ impl IngestReader {
                 }
                 // The rest of the batch is published and may be acknowledged; this one stays pending.
                 Err(error) => {
-                    self.told.of_rejects(&error, self.stream.rejected_key());
+                    self.reported.of_rejects(&error, self.stream.rejected_key());
                     self.stuck.hold_back(reject);
                 }
             }
@@ -208,7 +208,7 @@ impl IngestReader {
         (settled.put_aside, settled.stuck) = (left.len() < rejects.len(), !left.is_empty());
         // Only a batch without a new failure proves that putting aside works.
         if settled.put_aside && !settled.stuck {
-            self.told.over_for_rejects();
+            self.reported.over_for_rejects();
         }
         Ok(Some(settled))
     }

@@ -28,7 +28,7 @@ struct FlightState {
     /// When something last came, or when the first open command was sent, if that was later.
     quiet_since: Instant,
     /// When something last came; silence without an open command counts too.
-    heard: Instant,
+    last_received: Instant,
 }
 
 /// An open command. Dropping it without a reply closes it: its sender does not wait any more.
@@ -38,7 +38,7 @@ pub(super) struct PendingCommand(Arc<InFlight>);
 impl InFlight {
     pub(super) fn new() -> Arc<Self> {
         let now = Instant::now();
-        let state = FlightState { open: 0, quiet_since: now, heard: now };
+        let state = FlightState { open: 0, quiet_since: now, last_received: now };
         Arc::new(Self { state: Mutex::new(state), given_up: CancellationToken::new() })
     }
 
@@ -55,17 +55,17 @@ impl InFlight {
     /// Records that something came: a reply, or a part of one.
     pub(super) fn note_bytes(&self) {
         let mut state = self.state.lock();
-        state.heard = Instant::now();
-        state.quiet_since = state.heard;
+        state.last_received = Instant::now();
+        state.quiet_since = state.last_received;
     }
 
     /// Waits until a reply expected by `due` is too late.
-    pub(super) async fn wait_until_overdue(&self, mut due: Instant, patience: Duration) {
-        let last = due + patience * (LONGEST - 1);
+    pub(super) async fn wait_until_overdue(&self, mut due: Instant, wait_limit: Duration) {
+        let last = due + wait_limit * (LONGEST - 1);
         while due > Instant::now() {
             sleep_until(due).await;
             // Moved along by each arrival, up to `LONGEST` timeouts in all.
-            due = last.min(self.state.lock().heard + patience);
+            due = last.min(self.state.lock().last_received + wait_limit);
         }
     }
 
@@ -82,7 +82,7 @@ impl InFlight {
 
     /// How long nothing has come.
     pub(super) fn idle_for(&self) -> Duration {
-        self.state.lock().heard.elapsed()
+        self.state.lock().last_received.elapsed()
     }
 
     /// Fails every open command.

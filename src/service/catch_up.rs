@@ -12,22 +12,22 @@
 //! 3. When everything read has gone, the locks of all the rooms are taken, in the order of their keys. If no position
 //!    is newer than what was sent of its room, all go live at once. Otherwise those that moved are read on.
 //!
-//! **Why it is right**, for an event at offset `e`, with `told` the end of what was sent and `at` the position, both
+//! **Why it is right**, for an event at offset `e`, with `sent` the end of what was sent and `at` the position, both
 //! under the locks:
 //!
-//! - *`e` ≤ `told`:* it was sent. Should the hub come to it only now, the membership has that offset and drops it.
-//! - *`told` < `e` ≤ `at`:* the hub has passed it and this member received nothing. So `at` > `told`, the room does not
+//! - *`e` ≤ `sent`:* it was sent. Should the hub come to it only now, the membership has that offset and drops it.
+//! - *`sent` < `e` ≤ `at`:* the hub has passed it and this member received nothing. So `at` > `sent`, the room does not
 //!   go live, and the next read has it.
 //! - *`e` > `at`:* the hub moves to it under the lock, after the member went live, and finds it.
 //!
-//! With several rooms the merge keeps `told` a cut: an event is on the same side of it in each of its rooms, so the
+//! With several rooms the merge keeps `sent` a cut: an event is on the same side of it in each of its rooms, so the
 //! three cases give the same answer in all of them. That is why they go live in one act, and none before the others.
 //!
-//! **Example.** The member has 9-0, the room is at 11-0. The read brings 10-0 and 11-0; they are sent, `told` is 11-0.
+//! **Example.** The member has 9-0, the room is at 11-0. The read brings 10-0 and 11-0; they are sent, `sent` is 11-0.
 //! Under the lock the position is 12-0: not live yet. The read after 11-0 brings 12-0. The position is still 12-0: live
 //! from there.
 //!
-//! **Faults.** A history that does not reach back to `told` costs the transport. A read that fails waits for the
+//! **Faults.** A history that does not reach back to `sent` costs the transport. A read that fails waits for the
 //! broker; if the broker is well and the room stays unreadable for as long as a join may wait, the transport is closed,
 //! because the member would not be receiving and not know it. A slow peer is read for only when its outbox has room. A
 //! room that was left or joined anew drops out of the task.
@@ -53,7 +53,7 @@ use crate::session::{MemberDelivery, Membership, Session};
 #[derive(Debug)]
 pub(super) struct CatchUp {
     /// The rooms that are caught up together, in the order of their keys. The reader numbers them the same way.
-    pub(super) seats: Vec<CatchUpRoom>,
+    pub(super) members: Vec<CatchUpRoom>,
     /// The merged histories, with how far each room has been read and sent.
     pub(super) reader: MergedReader,
     /// The `latest` events that follow the histories.
@@ -91,13 +91,13 @@ impl Service {
 
     async fn catch_up(&self, session: &Arc<Session>, mut task: CatchUp) {
         let (mut reading, mut turn, mut sent, mut is_news) = (None, None, SentPage::default(), false);
-        let (mut desk, mut unread) = (None, None);
+        let (mut compose_permit, mut unread) = (None, None);
         while task.goes_on() && !session.is_finished() {
             match task.reader.merge.next_step() {
                 MergeStep::Read => {
                     // The permit is for composing only: holding it across a read would stall every other large
                     // answer.
-                    drop(desk.take());
+                    drop(compose_permit.take());
                     // One page for each that reads to this session, so that none of them waits for all of another.
                     drop(reading.take());
                     self.end_turn(session, count_turn(turn.take(), sent.bytes));
@@ -122,26 +122,26 @@ impl Service {
                 // As much of a page at once as there was room for when it was read: it is not to wait in memory for a slow peer.
                 MergeStep::Ready(ready) => {
                     if sent.frames >= self.0.limits.burst || sent.page >= self.0.limits.page_bytes {
-                        drop(desk.take());
+                        drop(compose_permit.take());
                         self.end_turn(session, count_turn(turn.take(), sent.bytes));
                         self.room_for_more(session).await;
                         (sent.frames, sent.page) = (0, 0);
                     }
                     if sent.unseen >= STRETCH {
-                        drop(desk.take());
-                        desk = self.0.turns.acquire_desk().await;
+                        drop(compose_permit.take());
+                        compose_permit = self.0.turns.acquire_compose_permit().await;
                         sent.unseen = 0;
                     }
                     // Reading made progress, so the next look at the rooms needs no pause.
                     is_news = true;
                     sent.add(task.reader.merge.event_bytes(ready));
-                    let told = task.reader.merge.take_event(ready);
-                    told.into_iter().for_each(|told| send_event(session, &task, &told));
+                    let sent = task.reader.merge.take_event(ready);
+                    sent.into_iter().for_each(|sent| send_event(session, &task, &sent));
                 }
                 MergeStep::Nothing => {
                     // Everything that was read has been sent: release the permit and the turn before the locks of the
                     // rooms are taken.
-                    drop(desk.take());
+                    drop(compose_permit.take());
                     self.end_turn(session, count_turn(turn.take(), sent.bytes));
                     task.note_positions();
                     task.current.send_undelivered(session);
@@ -164,7 +164,7 @@ impl Service {
     async fn read_next(&self, session: &Session, task: &mut CatchUp) -> CatchUpRead {
         match self.read_on(&mut task.reader).await {
             // A gap in a room that the member is still in cannot be reported by an event, so the transport is closed.
-            Ok(torn) if torn.iter().any(|room| task.seats[*room].is_behind()) => {
+            Ok(torn) if torn.iter().any(|room| task.members[*room].is_behind()) => {
                 session.close_transport(Close::HistoryLost);
                 CatchUpRead::Incomplete
             }
@@ -238,8 +238,8 @@ impl CatchUp {
     /// Drops the rooms that were left or joined again meanwhile. False when none is left to catch up with.
     fn goes_on(&mut self) -> bool {
         let mut behind = 0;
-        for (room, seat) in self.seats.iter().enumerate() {
-            match seat.is_behind() {
+        for (room, member) in self.members.iter().enumerate() {
+            match member.is_behind() {
                 true => behind += 1,
                 false => self.reader.merge.remove_room(room),
             }
@@ -249,20 +249,20 @@ impl CatchUp {
 
     /// Records in each membership how far its room has been sent.
     fn note_positions(&self) {
-        for (room, seat) in self.seats.iter().enumerate() {
-            seat.membership.read_to(self.reader.merge.delivered_offset(room));
+        for (room, member) in self.members.iter().enumerate() {
+            member.membership.read_to(self.reader.merge.delivered_offset(room));
         }
     }
 
     /// Switches all rooms to live delivery if nothing is missing, after sending the `latest` events that came
     /// meanwhile. Otherwise false, and the rooms that moved on are read again.
     pub(super) fn go_live(&mut self, session: &Session) -> bool {
-        let behind: Vec<usize> = (0..self.seats.len()).filter(|room| self.seats[*room].is_behind()).collect();
+        let behind: Vec<usize> = (0..self.members.len()).filter(|room| self.members[*room].is_behind()).collect();
         // In the order of their keys, the lock order of all code that holds several rooms.
-        let held: Vec<_> = behind.iter().map(|room| (*room, self.seats[*room].watch.room().lock_room())).collect();
+        let held: Vec<_> = behind.iter().map(|room| (*room, self.members[*room].watch.room().lock_room())).collect();
         let mut level = true;
-        for (room, seated) in &held {
-            if seated.delivered_offset().is_some_and(|at| at > self.reader.merge.delivered_offset(*room)) {
+        for (room, locked) in &held {
+            if locked.delivered_offset().is_some_and(|at| at > self.reader.merge.delivered_offset(*room)) {
                 // The hub has passed on events of this room that are not read yet. All of them are in its history.
                 self.reader.merge.reopen_room(*room);
                 level = false;
@@ -273,33 +273,33 @@ impl CatchUp {
         if !level {
             return false;
         }
-        for (room, seated) in &held {
-            self.current.update_from(&seated.latest_while_watched(), &self.reader.rooms()[*room]);
+        for (room, locked) in &held {
+            self.current.update_from(&locked.latest_while_watched(), &self.reader.rooms()[*room]);
         }
         // Before the switch, so that no live event overtakes them. The locks keep the hub out until then.
         self.current.send_undelivered(session);
-        for (room, seated) in &held {
-            let membership = &self.seats[*room].membership;
+        for (room, locked) in &held {
+            let membership = &self.members[*room].membership;
             let stamps = self.current.stamps_in(&self.reader.rooms()[*room]);
             // The hub has yet to pass these on: the membership must skip them, as they have just been sent.
-            membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
+            membership.set_ahead(stamps.filter(|stamp| locked.is_to_come(*stamp)));
             membership.change_standing(MemberDelivery::Live(self.reader.merge.delivered_offset(*room)));
         }
         true
     }
 }
 
-fn send_event(session: &Session, task: &CatchUp, told: &MergedEvent<SharedEntry>) {
-    let entry = &told.entry;
+fn send_event(session: &Session, task: &CatchUp, sent: &MergedEvent<SharedEntry>) {
+    let entry = &sent.entry;
     // A second copy moves the rooms' positions but is not shown again.
-    let envelope = if told.again { None } else { compose::shared_envelope(entry) };
+    let envelope = if sent.again { None } else { compose::shared_envelope(entry) };
     // An event of a single room cannot arrive by another one, so the lookup of copies is skipped.
     let alone = comes_one_way(entry);
     session.lane().push_if(|| {
-        let read_to = |room: usize| task.seats[room].membership.read_to(task.reader.merge.delivered_offset(room));
+        let read_to = |room: usize| task.members[room].membership.read_to(task.reader.merge.delivered_offset(room));
         let (mut shown, mut mask): (Vec<&RoomPlace>, u64) = (Vec::new(), 0);
         // A room that was left meanwhile takes no part: the client must not be shown its offset.
-        for (at, _) in told.places.iter().filter(|(_, room)| read_to(*room)) {
+        for (at, _) in sent.places.iter().filter(|(_, room)| read_to(*room)) {
             shown.push(&entry.places[*at]);
             mask |= 1 << at;
         }

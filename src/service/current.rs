@@ -25,7 +25,7 @@ struct CurrentKeys {
     /// Length of the event's text, for the page's byte bound.
     bytes: usize,
     /// Whether the client has been sent it.
-    told: bool,
+    sent: bool,
 }
 
 impl CurrentEvents {
@@ -73,7 +73,7 @@ impl CurrentEvents {
     /// Appends the pending events to a JSON array without its brackets. `is_first` says whether the array is still
     /// empty.
     pub(super) fn write(&self, out: &mut String, mut is_first: bool) {
-        for known in self.0.iter().filter(|known| !known.told) {
+        for known in self.0.iter().filter(|known| !known.sent) {
             if !std::mem::take(&mut is_first) {
                 out.push(',');
             }
@@ -89,19 +89,19 @@ impl CurrentEvents {
 
     /// Marks all events as sent.
     pub(super) fn mark_all_delivered(&mut self) {
-        self.0.iter_mut().for_each(|known| known.told = true);
+        self.0.iter_mut().for_each(|known| known.sent = true);
     }
 
     /// Marks the events as sent that the client got another way, such as by a history.
     pub(super) fn told_by(&mut self, came: impl Fn(&EventId) -> bool) {
-        self.0.iter_mut().filter(|known| came(&known.id)).for_each(|known| known.told = true);
+        self.0.iter_mut().filter(|known| came(&known.id)).for_each(|known| known.sent = true);
     }
 
     /// Sends the pending events as ordinary event frames.
     pub(super) fn send_undelivered(&mut self, session: &Session) {
-        for known in self.0.iter_mut().filter(|known| !known.told) {
+        for known in self.0.iter_mut().filter(|known| !known.sent) {
             session.send_frame(session.dialect().event_frame(&known.envelope, &known.displayed_places()));
-            known.told = true;
+            known.sent = true;
         }
     }
 }
@@ -115,7 +115,7 @@ impl CurrentKeys {
             rooms: vec![room.clone()],
             envelope: compose_entry(entry)?,
             bytes: entry.text.len(),
-            told: false,
+            sent: false,
         })
     }
 

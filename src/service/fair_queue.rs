@@ -53,7 +53,7 @@ struct TurnShared {
     limits: FairQueueLimits,
     state: Mutex<TurnState>,
     /// Permits for composing large answers.
-    desk: Semaphore,
+    compose_permit: Semaphore,
 }
 
 #[derive(Default)]
@@ -118,14 +118,14 @@ impl FairQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(limits: FairQueueLimits) -> Self {
-        Self(Arc::new(TurnShared { limits, state: Mutex::default(), desk: Semaphore::new(DESKS) }))
+        Self(Arc::new(TurnShared { limits, state: Mutex::default(), compose_permit: Semaphore::new(DESKS) }))
     }
 
     /// Waits for a permit to compose a large answer.
-    pub(super) async fn acquire_desk(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn acquire_compose_permit(&self) -> Option<SemaphorePermit<'_>> {
         // Tasks that were woken meanwhile, such as live deliveries, run first.
         tokio::task::yield_now().await;
-        self.0.desk.acquire().await.ok()
+        self.0.compose_permit.acquire().await.ok()
     }
 
     /// Waits for a turn.

@@ -93,15 +93,15 @@ impl Service {
             turn = self.turn_to_answer(session, answer).await;
         }
         // From here on the old membership delivers nothing, so that no event is both live and in the answer.
-        let parked = self.pause_rooms(session, from.iter().map(|_| &room));
+        let paused = self.pause_rooms(session, from.iter().map(|_| &room));
         let until = self.join_deadline(answer);
         loop {
-            let tried = attempt_until(until, self.look_and_enter(session, &room, from, answer, &mut turn)).await;
+            let tried = attempt_until(until, self.read_and_enter(session, &room, from, answer, &mut turn)).await;
             if !self.tries_again(session, until, tried.err()).await {
                 // Behind the answer: the turn weighs its bytes until they have gone to the socket.
                 self.end_turn(session, turn);
                 // A refused join leaves the session where it was: its old membership delivers again.
-                self.resume_parked(session, parked);
+                self.resume_paused(session, paused);
                 return tried;
             }
         }
@@ -129,7 +129,7 @@ impl Service {
         }
     }
 
-    async fn look_and_enter(
+    async fn read_and_enter(
         &self,
         session: &Arc<Session>,
         room: &Room,
@@ -148,9 +148,9 @@ impl Service {
             turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count_bytes(page.events_bytes()));
             // A head that has become old during the read is harmless: the member catches up from it.
             // The answer is large only with a page; a plain join does not wait for the compose permit.
-            let desk = if page.is_some() { self.0.turns.acquire_desk().await } else { None };
+            let compose_permit = if page.is_some() { self.0.turns.acquire_compose_permit().await } else { None };
             let entered = self.add_member(session, watch, head, page, answer);
-            drop(desk);
+            drop(compose_permit);
             if entered {
                 counter!(crate::metrics::JOINS).increment(1);
                 return Ok(());
@@ -165,7 +165,7 @@ impl Service {
         &self,
         room: &Room,
         from: Option<Start>,
-        told: bool,
+        sent: bool,
     ) -> Result<(Offset, Option<ReplyPage>), Refusal> {
         let Some(from) = from else {
             // Without `from` the facts alone are read: no history travels.
@@ -176,7 +176,7 @@ impl Service {
         // A timestamp is not an offset, so reading on behind it is impossible: a client that missed nothing starts at
         // the head.
         // The page is not sent but read again by the catch-up, as there is no reply to put it in.
-        if !told && page.complete && !page.is_empty() {
+        if !sent && page.complete && !page.is_empty() {
             page.has_more = true;
             return Ok((from.exclusive_offset(), Some(page)));
         }
@@ -193,13 +193,13 @@ impl Service {
         answer: &mut PendingReply,
     ) -> bool {
         let local = watch.room();
-        let mut seated = local.lock_room();
-        let Some(at) = seated.delivered_offset() else { return false };
-        if page.is_none() && Self::confirm_member(session, local.room(), &seated, answer) {
+        let mut locked = local.lock_room();
+        let Some(at) = locked.delivered_offset() else { return false };
+        if page.is_none() && Self::confirm_member(session, local.room(), &locked, answer) {
             return true;
         }
         if let Some(page) = &mut page {
-            page.update_current(&seated.latest_while_watched(), local.room());
+            page.update_current(&locked.latest_while_watched(), local.room());
         }
         // More than a page was missed, or the room moved on during the read: the rest follows by the catch-up.
         let behind = page.as_ref().is_some_and(|page| page.has_more || at > head);
@@ -214,18 +214,18 @@ impl Service {
             session.remember_places();
         }
         // A second join replaces the first membership; two would deliver everything twice.
-        session.membership_in(local.room()).iter().for_each(|before| seated.remove_member(before));
-        let Some(joined) = seated.add_member(session.clone(), membership.clone()) else { return false };
+        session.membership_in(local.room()).iter().for_each(|before| locked.remove_member(before));
+        let Some(joined) = locked.add_member(session.clone(), membership.clone()) else { return false };
         self.0.hub.mark_size_changed(local.room());
         let (mut is_taken, is_wanted) = (false, answer.is_wanted());
-        let reply = || reply::joined(local.room(), seated.size_everywhere(), offset, page.as_ref());
+        let reply = || reply::joined(local.room(), locked.size_everywhere(), offset, page.as_ref());
         answer.give_as(session, reply, || {
             session.set_membership(local.room(), joined.clone(), since);
             is_taken = true;
         });
         // The code that ended the session may have run before the session had this room, and would never remove it.
         if !is_taken || session.is_finished() {
-            seated.remove_member(&joined);
+            locked.remove_member(&joined);
             return true;
         }
         // The page holds the current events already. With more pages to come they follow the last one instead.
@@ -234,29 +234,29 @@ impl Service {
         if !behind {
             // Without a page in an answer they are sent as frames, before the lock lets the first live event in.
             current.send_undelivered(session);
-            membership.set_ahead(current.stamps_in(local.room()).filter(|stamp| seated.is_to_come(*stamp)));
+            membership.set_ahead(current.stamps_in(local.room()).filter(|stamp| locked.is_to_come(*stamp)));
         }
-        drop(seated);
+        drop(locked);
         if behind {
             let mut reader = MergedReader::new(ReadShare::for_rooms(1, self.0.limits.page_bytes));
             reader.add(watch.room().room().clone(), offset);
-            let seats = vec![CatchUpRoom { watch, membership }];
-            self.spawn_catch_up(session.clone(), CatchUp { seats, reader, current });
+            let members = vec![CatchUpRoom { watch, membership }];
+            self.spawn_catch_up(session.clone(), CatchUp { members, reader, current });
         }
         true
     }
 
     /// A repeated join without `from` keeps the membership, and reports the offset up to which it has been served.
-    fn confirm_member(session: &Session, room: &Room, seated: &LockedRoom<'_>, answer: &mut PendingReply) -> bool {
+    fn confirm_member(session: &Session, room: &Room, locked: &LockedRoom<'_>, answer: &mut PendingReply) -> bool {
         let Some(joined) = session.membership_in(room) else { return false };
         // A live member has been served at least as far as the room as a whole, and perhaps further by its own
         // answer.
         let offset = match joined.membership.current_standing() {
             MemberDelivery::CatchingUp(offset) => offset,
-            MemberDelivery::Live(to) => to.max(seated.served_offset()),
+            MemberDelivery::Live(to) => to.max(locked.served_offset()),
             MemberDelivery::Left => return false,
         };
-        answer.send_answer(session, &reply::joined(room, seated.size_everywhere(), offset, None));
+        answer.send_answer(session, &reply::joined(room, locked.size_everywhere(), offset, None));
         true
     }
 }

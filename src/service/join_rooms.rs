@@ -94,11 +94,11 @@ impl Service {
         }
         // A room without `from` keeps its membership, so it goes on delivering during the reads.
         let again = admitted.iter().filter(|one| one.from.is_some());
-        let parked = self.pause_rooms(session, again.map(|one| &one.room));
+        let paused = self.pause_rooms(session, again.map(|one| &one.room));
         let asked = JudgedCommand { admitted, verdicts, until: self.join_deadline(&answer) };
         let joined = self.join_admitted(session, asked, &mut answer).await;
         self.end_turn(session, turn);
-        self.resume_parked(session, parked);
+        self.resume_paused(session, paused);
         let (Err(refusal), false) = (joined, session.is_finished()) else { return };
         if !answer.is_wanted() {
             // The client has no ack callback and would believe that it is a member.
@@ -114,14 +114,14 @@ impl Service {
         mut asked: JudgedCommand,
         answer: &mut PendingReply,
     ) -> Result<(), Refusal> {
-        let mut looks = 0;
+        let mut views = 0;
         loop {
-            let Err(failed) = self.look_and_seat(session, &asked, answer).await else { return Ok(()) };
+            let Err(failed) = self.read_and_enter_all(session, &asked, answer).await else { return Ok(()) };
             // All rooms failing points at the broker, which is waited for. A join without an answer waits in any
             // case: a refusal cannot be reported.
             let is_partial = failed.len() < asked.admitted.len() && answer.is_wanted();
-            looks += u32::from(is_partial);
-            if is_partial && looks >= LOOKS {
+            views += u32::from(is_partial);
+            if is_partial && views >= LOOKS {
                 asked.give_up(&failed);
             } else if !self.tries_again(session, asked.until, Some(Refusal::Unavailable)).await {
                 return Err(Refusal::Unavailable);

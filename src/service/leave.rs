@@ -34,7 +34,7 @@ impl Service {
             return false;
         }
         self.0.sessions.remove(session);
-        self.0.seats.give_back(&session.claims().subject);
+        self.0.quota.give_back(&session.claims().subject);
         let rooms = session.with_rooms(std::mem::take);
         for (room, joined) in &rooms {
             self.remove_member(room, joined);

@@ -36,10 +36,10 @@ impl Service {
         };
         turn.iter_mut().zip(&page).for_each(|(turn, page)| turn.count_bytes(page.events_bytes()));
         // The permit covers composing and framing, the part that uses a core.
-        let desk = self.0.turns.acquire_desk().await;
+        let compose_permit = self.0.turns.acquire_compose_permit().await;
         let body = page.map_or_else(reply::refused, |page| reply::missed(&page));
         Self::respond_to(session, answer, &body);
-        drop(desk);
+        drop(compose_permit);
         self.end_turn(session, turn);
     }
 
@@ -53,12 +53,12 @@ impl Service {
         let page = self.page(room, window).await?;
         // Weighed as soon as the size is known, so that the queue's byte bound holds while the body is composed.
         turn.iter_mut().for_each(|turn| turn.count_bytes(page.events_bytes()));
-        let desk = self.0.turns.acquire_desk().await;
+        let compose_permit = self.0.turns.acquire_compose_permit().await;
         let ReplyPage { offset, complete, has_more, .. } = &page;
         let mut body = format!(r#"{{"room":"{room}","events":"#);
         page.write(&mut body);
         body += &format!(r#","offset":"{offset}","complete":{complete},"hasMore":{has_more}}}"#);
-        drop(desk);
+        drop(compose_permit);
         Ok(self.hand_over(body, turn))
     }
 

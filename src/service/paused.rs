@@ -38,30 +38,32 @@ impl Service {
         let mine = rooms.filter(|room| session.membership_in(room).is_some());
         let watches: Vec<LatestWatch> =
             mine.filter_map(|room| Some(LatestWatch::for_room(&self.0.hub.find(room)?))).collect();
-        let parked = park_all(session, &watches);
-        let seats = watches.into_iter().zip(parked);
-        PausedMemberships(seats.filter_map(|(watch, seat)| Some(CatchUpRoom { watch, membership: seat? })).collect())
+        let paused = pause_all(session, &watches);
+        let members = watches.into_iter().zip(paused);
+        PausedMemberships(
+            members.filter_map(|(watch, member)| Some(CatchUpRoom { watch, membership: member? })).collect(),
+        )
     }
 
     /// Resumes the memberships that the command did not replace.
-    pub(super) fn resume_parked(&self, session: &Arc<Session>, PausedMemberships(mut seats): PausedMemberships) {
-        let place = |seat: &CatchUpRoom| match seat.membership.current_standing() {
+    pub(super) fn resume_paused(&self, session: &Arc<Session>, PausedMemberships(mut members): PausedMemberships) {
+        let place = |member: &CatchUpRoom| match member.membership.current_standing() {
             MemberDelivery::CatchingUp(to) => Some(to),
             // Replaced by the join, or left by another command: not this function's business any more.
             MemberDelivery::Live(_) | MemberDelivery::Left => None,
         };
-        seats.retain(|seat| place(seat).is_some());
-        if seats.is_empty() {
+        members.retain(|member| place(member).is_some());
+        if members.is_empty() {
             return;
         }
         // The catch-up and a live room may both bring a shared event.
         session.remember_ids();
-        let mut reader = MergedReader::new(ReadShare::for_rooms(seats.len(), self.0.limits.page_bytes));
-        for seat in &seats {
+        let mut reader = MergedReader::new(ReadShare::for_rooms(members.len(), self.0.limits.page_bytes));
+        for member in &members {
             // Counts as read up to here: where nothing came, no read is needed.
-            reader.add_at(seat.watch.room().room().clone(), place(seat).unwrap_or_default());
+            reader.add_at(member.watch.room().room().clone(), place(member).unwrap_or_default());
         }
-        let mut task = CatchUp { seats, reader, current: CurrentEvents::default() };
+        let mut task = CatchUp { members, reader, current: CurrentEvents::default() };
         // The common case is a refusal with nothing missed, which needs no task.
         if !task.go_live(session) {
             self.spawn_catch_up(session.clone(), task);
@@ -70,23 +72,23 @@ impl Service {
 }
 
 /// Pauses under the room locks. Returns the paused membership per room, where there is one.
-fn park_all(session: &Arc<Session>, watches: &[LatestWatch]) -> Vec<Option<Arc<Membership>>> {
+fn pause_all(session: &Arc<Session>, watches: &[LatestWatch]) -> Vec<Option<Arc<Membership>>> {
     let mut held: Vec<(&LocalRoom, LockedRoom<'_>)> =
         watches.iter().map(|w| (&**w.room(), w.room().lock_room())).collect();
-    let mut parked = Vec::new();
+    let mut paused = Vec::new();
     session.lane().push_if(|| {
-        let park = |(local, seated): &(&LocalRoom, LockedRoom<'_>)| {
-            seated.delivered_offset().and_then(|_| session.replace_membership(local.room()))
+        let pause = |(local, locked): &(&LocalRoom, LockedRoom<'_>)| {
+            locked.delivered_offset().and_then(|_| session.replace_membership(local.room()))
         };
-        parked = held.iter().map(park).collect();
+        paused = held.iter().map(pause).collect();
         None
     });
     // The closure does not run on a closed transport, and the result must line up with the rooms.
-    parked.resize(watches.len(), None);
-    let seats = parked.into_iter().zip(&mut held).map(|(parked, (_, seated))| {
-        let (before, next) = parked?;
-        seated.replace_membership(&before, next.clone());
+    paused.resize(watches.len(), None);
+    let members = paused.into_iter().zip(&mut held).map(|(paused, (_, locked))| {
+        let (before, next) = paused?;
+        locked.replace_membership(&before, next.clone());
         Some(next)
     });
-    seats.collect()
+    members.collect()
 }

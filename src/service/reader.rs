@@ -51,10 +51,10 @@ impl MergedReader {
         Self { merge: Merge::default(), rooms: Vec::new(), share }
     }
 
-    /// Adds a room that has been delivered up to `told`. Returns its number.
-    pub(super) fn add(&mut self, room: Room, told: Offset) -> usize {
+    /// Adds a room that has been delivered up to `sent`. Returns its number.
+    pub(super) fn add(&mut self, room: Room, sent: Offset) -> usize {
         self.rooms.push(room.clone());
-        self.merge.add(room, told)
+        self.merge.add(room, sent)
     }
 
     /// Adds a room that begins at its head.
@@ -64,9 +64,9 @@ impl MergedReader {
         number
     }
 
-    /// Adds a room with the first page after `told`.
-    pub(super) fn add_read(&mut self, room: Room, told: Offset, history: Resumed) -> usize {
-        let number = self.add(room, told);
+    /// Adds a room with the first page after `sent`.
+    pub(super) fn add_read(&mut self, room: Room, sent: Offset, history: Resumed) -> usize {
+        let number = self.add(room, sent);
         // An offset above the head was never assigned by this broker, or the broker lost its newest events.
         self.merge.set_back(number, history.facts.head());
         self.fill_room(number, history);

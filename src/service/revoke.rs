@@ -93,10 +93,10 @@ impl Service {
     /// # Errors
     /// When the time is invalid, when too many revocations are in force, or when the other nodes are out of reach. In the
     /// last case this node obeys already, and announces the revocation as soon as it can.
-    pub async fn revoke_tokens(&self, whom: RevokeTarget) -> Result<RevokeOutcome, RevokeError> {
-        let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&whom, now_ms)) {
+    pub async fn revoke_tokens(&self, target: RevokeTarget) -> Result<RevokeOutcome, RevokeError> {
+        let outcome = match self.shared_now().and_then(|now_ms| self.revocation(&target, now_ms)) {
             Ok(revocation) => {
-                let (service, kind) = (self.clone(), whom.claim_name());
+                let (service, kind) = (self.clone(), target.claim_name());
                 self.to_the_end(async move { service.carry_out(revocation, kind).await }).await
             }
             Err(denied) => Err(denied),
@@ -121,10 +121,10 @@ impl Service {
         self.0.fleet.control().now_ms().ok_or_else(|| RevokeError::new(Refusal::Unavailable, message))
     }
 
-    fn revocation(&self, whom: &RevokeTarget, now_ms: u64) -> Result<Revocation, RevokeError> {
+    fn revocation(&self, target: &RevokeTarget, now_ms: u64) -> Result<Revocation, RevokeError> {
         let life_ms = u64::try_from(self.0.limits.token_life.as_millis()).unwrap_or(u64::MAX);
         // `from_ms`: the latest moment at which a token that is covered may have been issued.
-        let (mark, before_ms, from_ms) = match whom {
+        let (mark, before_ms, from_ms) = match target {
             // The moment of issue of a single token is not known, but lies in the past.
             RevokeTarget::Token(id) => (subject_hash::of_token(id), Revocation::WHENEVER, now_ms),
             RevokeTarget::User(id, issued_before) => {
@@ -146,24 +146,24 @@ impl Service {
         let kicked = self.kick_revoked(self.0.sessions.of_subject(revocation.mark)).await;
         histogram!(names::KICK_LATENCY).record(began.elapsed().as_secs_f64());
         // The name of a user is personal data, which logs must not have.
-        let whom = short(revocation.mark);
+        let target = short(revocation.mark);
         // After the kicks of this node, which need no Redis.
-        let told = self.0.fleet.announce_revocation(&noted).await;
-        match told {
+        let sent = self.0.fleet.announce_revocation(&noted).await;
+        match sent {
             Ok(()) => {
-                tracing::info!(event = logs::REVOKED, kind, whom, kicked, "revoked");
+                tracing::info!(event = logs::REVOKED, kind, target, kicked, "revoked");
                 Ok(RevokeOutcome { until_ms: noted.known.until_ms, kicked })
             }
             Err(Unavailable(error)) => {
                 tracing::warn!(
                     event = logs::REVOKED_HERE_ONLY,
                     kind,
-                    whom,
+                    target,
                     kicked,
                     error,
                     "revoked on this node; the others are told when the broker is back"
                 );
-                let message = "revoked on this node only: the broker is out of reach. The other nodes are told as soon as it \
+                let message = "revoked on this node only: the broker is out of reach. The other nodes are sent as soon as it \
                                is back; asking again does no harm";
                 Err(RevokeError::new(Refusal::Unavailable, message))
             }
@@ -186,7 +186,7 @@ impl Service {
         let there = self.0.fleet.kick_elsewhere(user).await.map_err(|Unavailable(error)| {
             tracing::warn!(
                 event = logs::DISCONNECTED_HERE_ONLY,
-                whom = short(user),
+                target = short(user),
                 here,
                 error,
                 "kicked on this node; the others could not be asked"
@@ -197,7 +197,7 @@ impl Service {
         let kicked = KickResult { sockets: here + there.sockets, ..there };
         tracing::info!(
             event = logs::DISCONNECTED,
-            whom = short(user),
+            target = short(user),
             kicked = kicked.sockets,
             complete = kicked.complete,
             "disconnected"

@@ -52,18 +52,18 @@ impl EventRow {
         events == 0 || (events < PAGE_EVENTS && taken + bytes <= self.bytes)
     }
 
-    fn push_event(&mut self, told: &MergedEvent<SharedEntry>) {
+    fn push_event(&mut self, sent: &MergedEvent<SharedEntry>) {
         // A second copy, or an event whose rooms were all left: the client has it or must not see it.
-        if told.again || told.places.is_empty() {
+        if sent.again || sent.places.is_empty() {
             return;
         }
-        let Some(envelope) = compose::shared_envelope(&told.entry) else { return };
+        let Some(envelope) = compose::shared_envelope(&sent.entry) else { return };
         if !self.events.is_empty() {
             self.events.push(',');
         }
-        envelope.write_event(&told.new_places(), &mut self.events);
+        envelope.write_event(&sent.new_places(), &mut self.events);
         self.taken.0 += 1;
-        self.taken.1 += told.entry.text.len();
+        self.taken.1 += sent.entry.text.len();
     }
 }
 
@@ -81,7 +81,7 @@ impl Service {
                 // A minimum time for each step: many rooms may need many reads of a healthy broker.
                 MergeStep::Read => torn.extend(step_until(until, self.read_on(reader)).await?),
                 MergeStep::Ready(ready) if row.has_room_for(reader.merge.event_bytes(ready)) => {
-                    reader.merge.take_event(ready).iter().for_each(|told| row.push_event(told));
+                    reader.merge.take_event(ready).iter().for_each(|sent| row.push_event(sent));
                 }
                 // The event stays in the merge, where the catch-up finds it.
                 MergeStep::Ready(_) => {

@@ -20,10 +20,10 @@ impl Service {
     /// The sessions in a room on other nodes, or the last known number when the broker does not answer in time. A
     /// join or leave is never refused for it.
     pub(super) async fn members_elsewhere(&self, room: &Room) -> usize {
-        let told = timeout(PATIENCE, self.0.fleet.members_elsewhere(room)).await;
+        let sent = timeout(PATIENCE, self.0.fleet.members_elsewhere(room)).await;
         // Nobody here has the room open, so there is no place to remember the count in.
-        let Some(local) = self.0.hub.find(room) else { return told.map_or(0, |others| others.unwrap_or(0)) };
-        if let Ok(Ok(others)) = told {
+        let Some(local) = self.0.hub.find(room) else { return sent.map_or(0, |others| others.unwrap_or(0)) };
+        if let Ok(Ok(others)) = sent {
             local.note_others(others);
         }
         local.members_elsewhere()

@@ -3,7 +3,7 @@
 //! A CONNECT takes a place in this node's count, announces that count to the fleet, and is given the count of the other nodes
 //! in the same act. It is refused, and its place given back, if both together exceed the quota. CONNECTs do not wait for each
 //! other, so a thousand of them at once take the time of one. Ended sessions are announced by a task, the quota sync
-//! (`seats/sync.rs`), many in one message.
+//! (`quota/sync.rs`), many in one message.
 //!
 //! Of two nodes that announce at the same moment one sees the other, so the quota holds, with one exception: of two CONNECTs of
 //! one user on one node, the greater count may overtake the smaller one on the way to Redis. Until the sync has corrected
@@ -52,7 +52,7 @@ struct QuotaState {
 /// A place in a user's quota. It is given back when this is dropped, unless a session keeps it.
 #[derive(Debug)]
 pub struct QuotaSlot {
-    seats: UserQuota,
+    quota: UserQuota,
     user: Arc<str>,
     kept: bool,
 }
@@ -67,13 +67,13 @@ impl QuotaSlot {
 impl Drop for QuotaSlot {
     fn drop(&mut self) {
         if !self.kept {
-            self.seats.give_back(&self.user);
+            self.quota.give_back(&self.user);
         }
     }
 }
 
 impl Service {
-    /// Admits a CONNECT of a user. While the fleet is out of reach, or does not answer within `seat_wait`, only the sessions
+    /// Admits a CONNECT of a user. While the fleet is out of reach, or does not answer within `quota_wait`, only the sessions
     /// of this node count: the quota protects resources, and no right depends on it.
     ///
     /// # Errors
@@ -81,10 +81,10 @@ impl Service {
     pub async fn acquire_connection(&self, claims: &Claims) -> Result<QuotaSlot, Refusal> {
         let quota = self.0.limits.connections_per_user;
         // Without room here there is none on all nodes, which needs no round trip.
-        if let Some((seat, here)) = self.0.seats.take(&claims.subject, quota)
-            && here + self.elsewhere(&seat, here).await <= quota
+        if let Some((slot, here)) = self.0.quota.take(&claims.subject, quota)
+            && here + self.elsewhere(&slot, here).await <= quota
         {
-            return Ok(seat);
+            return Ok(slot);
         }
         Limit::ConnectionsPerUser.note_reached();
         tracing::debug!(
@@ -96,15 +96,15 @@ impl Service {
     }
 
     /// Announces a user's count here, and gives that of the other nodes, as far as it is known.
-    async fn elsewhere(&self, seat: &QuotaSlot, here: usize) -> usize {
-        let count = UserCount { user: seat.user.clone(), here };
+    async fn elsewhere(&self, slot: &QuotaSlot, here: usize) -> usize {
+        let count = UserCount { user: slot.user.clone(), here };
         match self.count_in_time(std::slice::from_ref(&count)).await {
             Ok(others) => {
-                self.0.seats.settle_waiting(&count);
+                self.0.quota.settle_waiting(&count);
                 others.into_iter().next().flatten().unwrap_or(0)
             }
             Err(Unavailable(_)) => {
-                self.0.seats.owe(std::iter::once(count.user));
+                self.0.quota.mark_unannounced(std::iter::once(count.user));
                 0
             }
         }
@@ -112,7 +112,7 @@ impl Service {
 
     /// As the fleet counts, within the time that a CONNECT may wait for it.
     async fn count_in_time(&self, counts: &[UserCount]) -> Result<Vec<Option<usize>>, Unavailable> {
-        let answer = timeout(self.0.limits.seat_wait, self.0.fleet.count_users(counts)).await;
+        let answer = timeout(self.0.limits.quota_wait, self.0.fleet.count_users(counts)).await;
         answer.unwrap_or_else(|_| Err(Unavailable("it did not answer in time".to_owned())))
     }
 }
@@ -127,7 +127,7 @@ impl UserQuota {
             return None;
         }
         state.users.insert(user.clone(), here);
-        Some((QuotaSlot { seats: self.clone(), user, kept: false }, here))
+        Some((QuotaSlot { quota: self.clone(), user, kept: false }, here))
     }
 
     /// Gives a place back, and has that announced.
@@ -150,15 +150,15 @@ impl UserQuota {
     }
 
     /// Has these users announced.
-    fn owe(&self, users: impl Iterator<Item = Arc<str>>) {
+    fn mark_unannounced(&self, users: impl Iterator<Item = Arc<str>>) {
         self.0.state.lock().changed.extend(users);
         self.0.news.notify_one();
     }
 
     /// Has every user announced.
-    fn owe_all(&self) {
+    fn mark_all_unannounced(&self) {
         let users: Vec<Arc<str>> = self.0.state.lock().users.keys().cloned().collect();
-        self.owe(users.into_iter());
+        self.mark_unannounced(users.into_iter());
     }
 
     /// Has a user announced again whose count changed while `announced` was on the way: it may have overtaken the announcement
@@ -166,7 +166,7 @@ impl UserQuota {
     fn settle_waiting(&self, announced: &UserCount) {
         let here = self.0.state.lock().users.get(&announced.user).copied().unwrap_or_default();
         if here != announced.here {
-            self.owe(std::iter::once(announced.user.clone()));
+            self.mark_unannounced(std::iter::once(announced.user.clone()));
         }
     }
 

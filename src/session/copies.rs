@@ -13,7 +13,7 @@
 //! 4. *A resume beside live delivery, in one room.* [`Membership::hear`](super::Membership::accept_news) compares offsets: what
 //!    the answer told is not newer than where the membership begins.
 //! 5. *A resume in one room beside live delivery in another, of an event of both.* Each room alone finds it new. So it is
-//!    compared with what the session's other memberships have had ([`Session::came_by_another`]), and with the rooms
+//!    compared with what the session's other memberships have had ([`Session::arrived_by_another`]), and with the rooms
 //!    that it has just left, because a room that is left takes its membership with it.
 //! 6. *Two histories of which one has given the event another offset.* No offset tells, so the last ids do.
 //!
@@ -90,12 +90,12 @@ impl Copies {
         self.remembers.store(true, Ordering::Release);
     }
 
-    fn came_earlier(rooms: &HashMap<Room, JoinedMembership>, entry: &Entry) -> bool {
+    fn arrived_earlier(rooms: &HashMap<Room, JoinedMembership>, entry: &Entry) -> bool {
         let had = |(room, offset): &(Room, Offset)| rooms.get(room).is_some_and(|j| j.membership.has_had(*offset));
         entry.earlier.iter().any(had)
     }
 
-    fn came_by_another(&self, rooms: &HashMap<Room, JoinedMembership>, entry: &Entry, mask: u64) -> bool {
+    fn arrived_by_another(&self, rooms: &HashMap<Room, JoinedMembership>, entry: &Entry, mask: u64) -> bool {
         let left = self.left.lock();
         let had = |room: &Room, at: Offset| {
             rooms.get(room).is_some_and(|joined| joined.membership.has_had(at))
@@ -140,7 +140,7 @@ impl Session {
     /// by another of its rooms, whose position tells, also if it has just left it, or by one that the last ids tell.
     #[must_use]
     pub fn first_copy(&self, entry: &Entry, mask: u64) -> bool {
-        if !entry.earlier.is_empty() && Copies::came_earlier(&self.rooms.lock(), entry) {
+        if !entry.earlier.is_empty() && Copies::arrived_earlier(&self.rooms.lock(), entry) {
             return false;
         }
         // No history has it, so no second way can: the hub has seen to its channels.
@@ -149,14 +149,14 @@ impl Session {
         }
         // The id last, because asking notes it: an event that a room has had must not use up a place in the window.
         !self.copies.remembers.load(Ordering::Acquire)
-            || !self.came_by_another(entry, mask) && self.copies.first_time(&entry.id)
+            || !self.arrived_by_another(entry, mask) && self.copies.first_time(&entry.id)
     }
 
     /// Whether an event in several rooms, which comes by those of `mask`, has come by another of them: its position tells,
     /// also if the room has just been left.
     #[must_use]
-    pub fn came_by_another(&self, entry: &Entry, mask: u64) -> bool {
-        self.copies.came_by_another(&self.rooms.lock(), entry, mask)
+    pub fn arrived_by_another(&self, entry: &Entry, mask: u64) -> bool {
+        self.copies.arrived_by_another(&self.rooms.lock(), entry, mask)
     }
 }
 

@@ -41,10 +41,10 @@ impl Membership {
         Self::with_standing(head, MemberDelivery::Live(head))
     }
 
-    /// Is read to from `told` on, of which nothing has been told.
+    /// Is read to from `sent` on, of which nothing has been told.
     #[must_use]
-    pub fn catching_up_from(told: Offset) -> Arc<Self> {
-        Self::with_standing(told, MemberDelivery::CatchingUp(told))
+    pub fn catching_up_from(sent: Offset) -> Arc<Self> {
+        Self::with_standing(sent, MemberDelivery::CatchingUp(sent))
     }
 
     fn with_standing(since: Offset, standing: MemberDelivery) -> Arc<Self> {
@@ -76,8 +76,8 @@ impl Membership {
 
     /// Notes that it was read to up to here. False where it is read to no more.
     pub fn read_to(&self, to: Offset) -> bool {
-        let MemberDelivery::CatchingUp(told) = &mut self.0.lock().standing else { return false };
-        *told = to;
+        let MemberDelivery::CatchingUp(sent) = &mut self.0.lock().standing else { return false };
+        *sent = to;
         true
     }
 
@@ -123,8 +123,8 @@ impl Membership {
     pub fn set_ahead(&self, stamps: impl Iterator<Item = Stamp>) {
         let mut state = self.0.lock();
         for stamp in stamps {
-            let told = state.ahead.get_or_insert_default().entry(stamp.key).or_default();
-            *told = stamp.at.max(*told);
+            let sent = state.ahead.get_or_insert_default().entry(stamp.key).or_default();
+            *sent = stamp.at.max(*sent);
         }
     }
 
@@ -169,14 +169,14 @@ impl Membership {
 impl MembershipState {
     /// Whether it was told this one, or a newer one of its key.
     fn is_behind(&self, stamp: Stamp) -> bool {
-        self.ahead.as_ref().and_then(|ahead| ahead.get(&stamp.key)).is_some_and(|told| stamp.at <= *told)
+        self.ahead.as_ref().and_then(|ahead| ahead.get(&stamp.key)).is_some_and(|sent| stamp.at <= *sent)
     }
 
     /// Whether this one is news; from the one that was told on, all of its key are.
     fn accept_stamp(&mut self, stamp: Stamp) -> bool {
         let behind = self.is_behind(stamp);
         if let Some(ahead) = &mut self.ahead
-            && ahead.get(&stamp.key).is_some_and(|told| stamp.at >= *told)
+            && ahead.get(&stamp.key).is_some_and(|sent| stamp.at >= *sent)
         {
             ahead.remove(&stamp.key);
             // Memory is given back: few memberships ever have any.

@@ -50,12 +50,12 @@ pub(super) struct ListedBacklog {
     /// The list that the entry is in.
     behind: Arc<Mutex<Slab<Weak<dyn Sheddable>>>>,
     /// Key of the entry.
-    seat: usize,
+    key: usize,
 }
 
 impl Drop for ListedBacklog {
     fn drop(&mut self) {
-        let gone = self.behind.lock().try_remove(self.seat);
+        let gone = self.behind.lock().try_remove(self.key);
         // The last reference to a wire may go here, so it is dropped outside the lock of the list.
         drop(gone);
     }
@@ -75,8 +75,8 @@ impl Backlogs {
     }
 
     pub(super) fn register_wire(&self, wire: Weak<dyn Sheddable>) -> ListedBacklog {
-        let seat = self.behind.lock().insert(wire);
-        ListedBacklog { behind: self.behind.clone(), seat }
+        let key = self.behind.lock().insert(wire);
+        ListedBacklog { behind: self.behind.clone(), key }
     }
 
     /// Closes the slowest wires whenever too much is held. It never returns.

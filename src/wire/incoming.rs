@@ -28,7 +28,7 @@ pub(super) struct Incoming {
     mask: [u8; 4],
     announces: Announces,
     /// Attachments that were announced and have not begun.
-    owed: u8,
+    awaited: u8,
 }
 
 impl Incoming {
@@ -43,7 +43,7 @@ impl Incoming {
             seen: ANNOUNCEMENT,
             mask: [0; 4],
             announces,
-            owed: 0,
+            awaited: 0,
         }
     }
 
@@ -87,8 +87,8 @@ impl Incoming {
     }
 
     /// Whether attachments were announced that have not come.
-    pub(super) fn is_owed(&self) -> bool {
-        self.owed > 0
+    pub(super) fn awaits_attachments(&self) -> bool {
+        self.awaited > 0
     }
 
     fn note_frame(&mut self) {
@@ -102,7 +102,7 @@ impl Incoming {
             BINARY => {
                 // What follows are bytes of an attachment, and no text.
                 self.seen = ANNOUNCEMENT;
-                self.owed = self.owed.saturating_sub(1);
+                self.awaited = self.awaited.saturating_sub(1);
             }
             // Control frames stand between the fragments of a text, which goes on behind them.
             _ => {}
@@ -128,7 +128,7 @@ impl Incoming {
                 let announced = (self.announces)(self.text);
                 // A text without attachments does not end the waiting for those of an earlier one.
                 if announced > 0 {
-                    self.owed = announced;
+                    self.awaited = announced;
                 }
             }
         }
@@ -217,31 +217,31 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_owed(payload: &str, expected: bool) {
+    fn check_awaited(payload: &str, expected: bool) {
         for reads in 1..12 {
             let mut incoming = following();
             for part in text(payload.as_bytes(), [1, 0xff, 7, 0x80]).chunks(reads) {
                 assert_eq!(incoming.follow_bytes(part, MOST), None);
             }
-            assert_eq!(incoming.is_owed(), expected, "{payload}");
+            assert_eq!(incoming.awaits_attachments(), expected, "{payload}");
             assert_eq!(incoming.take_frames(), 1);
         }
     }
 
     #[test]
     fn attachments_are_owed_from_their_announcement_until_they_begin() {
-        check_owed(r#"451-/realtime,["x"]"#, true);
-        check_owed("461-/realtime,1[]", true);
+        check_awaited(r#"451-/realtime,["x"]"#, true);
+        check_awaited("461-/realtime,1[]", true);
         for other in ["", "3", "45", "450-[]", "45-", "42/realtime,451-", "2451-"] {
-            check_owed(other, false);
+            check_awaited(other, false);
         }
         let mut incoming = following();
         assert_eq!(incoming.follow_bytes(&text(b"452-[]", [3; 4]), MOST), None);
         for left in [true, false] {
             assert_eq!(incoming.follow_bytes(&text(b"3", [5; 4]), MOST), None);
-            assert!(incoming.is_owed(), "a heartbeat is no attachment");
+            assert!(incoming.awaits_attachments(), "a heartbeat is no attachment");
             assert_eq!(incoming.follow_bytes(&frame(0x82, 10, true), MOST), None);
-            assert_eq!(incoming.is_owed(), left);
+            assert_eq!(incoming.awaits_attachments(), left);
         }
     }
 
@@ -301,12 +301,12 @@ mod tests {
             [sent(TEXT, [1, 2, 3, 4], "4"), sent(PING, [5; 4], "0x"), sent(FIN | CONTINUATION, [6, 7, 8, 9], "52-")];
         let mut incoming = following();
         assert_eq!(incoming.follow_bytes(&fragments.concat(), MOST), None);
-        assert!(incoming.is_owed());
+        assert!(incoming.awaits_attachments());
         for attachment in [false, true] {
             assert_eq!(incoming.follow_bytes(&sent(FIN | BINARY, [3; 4], "451-"), MOST), None);
-            assert_eq!(incoming.is_owed(), !attachment, "two were announced");
+            assert_eq!(incoming.awaits_attachments(), !attachment, "two were announced");
         }
         assert_eq!(incoming.follow_bytes(&[sent(TEXT, [9; 4], "45"), sent(PING, [0; 4], "1")].concat(), MOST), None);
-        assert!(!incoming.is_owed());
+        assert!(!incoming.awaits_attachments());
     }
 }

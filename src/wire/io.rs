@@ -176,7 +176,7 @@ impl WireIo {
     fn bound_attachments(&mut self) {
         // The timer starts with the announcement and is not restarted by single attachments, so a peer cannot stretch
         // it.
-        if !self.incoming.is_owed() {
+        if !self.incoming.awaits_attachments() {
             self.attachments = None;
         } else if self.attachments.is_none() {
             self.attachments = Some(Box::pin(sleep(self.shared().ground.config.attachment_deadline)));

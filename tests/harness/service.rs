@@ -43,10 +43,10 @@ pub fn service(fleet: Arc<dyn Fleet>, sessions: Sessions) -> Service {
             locations: Rate::per_second(1),
             token_life: HOUR,
             connections_per_user: 100,
-            seat_wait: HOUR,
+            quota_wait: HOUR,
         },
         sessions,
-        seats: UserQuota::default(),
+        quota: UserQuota::default(),
         turns: FairQueue::new(FairQueueLimits { bytes: 1000, per_user: 1 }),
         tasks: TaskTracker::new(),
     })

@@ -91,10 +91,10 @@ impl Reading {
                     }
                 }
                 MergeStep::Ready(ready) => {
-                    let told = merge.take_event(ready).expect("it is ready");
-                    assert!(!told.again, "every event has one id");
-                    let number = told.entry.id.as_str()[1..].parse().expect("a number");
-                    out.push((number, told.places.iter().map(|(_, at)| named[*at]).collect()));
+                    let sent = merge.take_event(ready).expect("it is ready");
+                    assert!(!sent.again, "every event has one id");
+                    let number = sent.entry.id.as_str()[1..].parse().expect("a number");
+                    out.push((number, sent.places.iter().map(|(_, at)| named[*at]).collect()));
                 }
                 MergeStep::Nothing if before == Some((out.len(), self.world.events.len())) => return out,
                 MergeStep::Nothing => {

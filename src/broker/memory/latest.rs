@@ -19,14 +19,14 @@ impl LatestByKey {
         let key = hasher.finish();
         match self.0.get(&key) {
             // A repeated publish of the current event changes nothing.
-            Some((_, newest)) if newest.id == *id => None,
+            Some((_, latest)) if latest.id == *id => None,
             Some((at, _)) => Some(Stamp { key, at: Offset::next(Some(*at), now_ms) }),
             None => Some(Stamp { key, at: Offset::first_of_ms(now_ms) }),
         }
     }
 
     /// Keeps an event, and drops the oldest when there are more than `most` keys.
-    pub(super) fn keep_newest(&mut self, stamp: Stamp, entry: Entry, most: usize) {
+    pub(super) fn keep_latest(&mut self, stamp: Stamp, entry: Entry, most: usize) {
         self.0.insert(stamp.key, (stamp.at, entry));
         // A tenth more than needed is dropped, so that the sort is not repeated for each event.
         if self.0.len() > most {

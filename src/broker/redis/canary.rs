@@ -29,14 +29,14 @@ pub(super) struct Canary {
     /// Number of the last canary.
     sent: AtomicU64,
     /// Messages of any kind received through pub/sub.
-    heard: AtomicU64,
+    received: AtomicU64,
     /// Highest number that came back.
     back: watch::Sender<u64>,
 }
 
 impl Canary {
     pub(super) fn new(channel: String) -> Self {
-        Self { channel, sent: AtomicU64::new(0), heard: AtomicU64::new(0), back: watch::Sender::new(0) }
+        Self { channel, sent: AtomicU64::new(0), received: AtomicU64::new(0), back: watch::Sender::new(0) }
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -45,7 +45,7 @@ impl Canary {
 
     /// Records a received message.
     pub(super) fn note_traffic(&self) {
-        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.received.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records that a canary came back.
@@ -58,13 +58,13 @@ impl Canary {
         let sent = Instant::now();
         let mut back = self.back.subscribe();
         loop {
-            let heard = self.heard.load(Ordering::Relaxed);
+            let received = self.received.load(Ordering::Relaxed);
             if timeout(DEAF, back.wait_for(|back| *back >= number)).await.is_ok() {
                 histogram!(CANARY).record(sent.elapsed().as_secs_f64());
                 return true;
             }
             // Other messages arrived since the last check: the canary may be queued behind them.
-            if self.heard.load(Ordering::Relaxed) == heard || sent.elapsed() >= LATE {
+            if self.received.load(Ordering::Relaxed) == received || sent.elapsed() >= LATE {
                 return false;
             }
         }

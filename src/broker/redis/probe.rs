@@ -25,7 +25,12 @@ struct ProbeMemory {
     noted: Option<Instant>,
 }
 
-pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings, every: Duration, feed: EventSender) {
+pub(super) async fn run_probe(
+    broker: Arc<RedisBroker>,
+    settings: BrokerSettings,
+    every: Duration,
+    event_sender: EventSender,
+) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut memory, mut seen) = (ProbeMemory::default(), (0, 0));
@@ -37,16 +42,21 @@ pub(super) async fn run_probe(broker: Arc<RedisBroker>, settings: BrokerSettings
             () = broker.links.probe.wait_until_replaced(seen.1) => turns.reset(),
         }
         seen = connection_generations(&broker);
-        probe_once(&broker, &settings, &feed, &mut memory).await;
+        probe_once(&broker, &settings, &event_sender, &mut memory).await;
     }
 }
 
-async fn probe_once(broker: &RedisBroker, settings: &BrokerSettings, feed: &EventSender, memory: &mut ProbeMemory) {
+async fn probe_once(
+    broker: &RedisBroker,
+    settings: &BrokerSettings,
+    event_sender: &EventSender,
+    memory: &mut ProbeMemory,
+) {
     let breaks = broker.links.commands.breaks();
     // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
     // The first connection is no break.
     if breaks > memory.breaks.max(1) {
-        feed.report_break();
+        event_sender.report_break();
     }
     memory.breaks = memory.breaks.max(breaks);
     let seen = connection_generations(broker);

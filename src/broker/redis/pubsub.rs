@@ -35,7 +35,7 @@ pub(super) async fn run_connection(
     broker: Arc<RedisBroker>,
     settings: RedisSettings,
     dispatcher: Dispatcher,
-    feed: EventSender,
+    event_sender: EventSender,
 ) {
     let Some(mut requests) = broker.subscriptions.take_requests() else { return };
     let mut machine = LinkMachine::new(Instant::now());
@@ -51,7 +51,7 @@ pub(super) async fn run_connection(
                 up.set(1.0);
                 tracing::info!(event = logs::LINK_UP, link = NAME, "connected to Redis");
                 // Behind the subscriptions: events published in the meantime are read from the histories.
-                feed.report_break();
+                event_sender.report_break();
                 dispatcher.run_restored();
                 let problem = serve_until_broken(&broker, connection, &mut requests, (&settings, &dispatcher)).await;
                 up.set(0.0);
@@ -154,9 +154,9 @@ async fn serve_until_broken(
 
 /// Registers the broker's handlers: messages of rooms go to the event channel, and its own canaries prove the
 /// connection.
-pub(super) fn register(broker: &Arc<RedisBroker>, feed: EventSender, dispatcher: &mut Dispatcher) {
+pub(super) fn register(broker: &Arc<RedisBroker>, event_sender: EventSender, dispatcher: &mut Dispatcher) {
     let rooms = broker.clone();
-    dispatcher.on_rooms(move |room, payload| dispatch_message(&rooms, room, payload, &feed));
+    dispatcher.on_rooms(move |room, payload| dispatch_message(&rooms, room, payload, &event_sender));
     let canaries = broker.clone();
     dispatcher.on_channel(broker.canary.channel(), move |text| {
         // The channel is shared with replies to kicks, which are not numbers.
@@ -168,11 +168,11 @@ pub(super) fn register(broker: &Arc<RedisBroker>, feed: EventSender, dispatcher:
 }
 
 /// Handles a message of a room's channel. The function's own begin with a version; anything else is a plain event.
-fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], feed: &EventSender) {
+fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], event_sender: &EventSender) {
     // This node does not know the form of the key: a node with another configuration subscribes to it.
     let Ok(room) = broker.classes.find_room(key) else { return };
     match parse_message(broker, room, payload) {
-        Ok(entry) => feed.send_or_drop(ChannelEvent::Entry(entry)),
+        Ok(entry) => event_sender.send_or_drop(ChannelEvent::Entry(entry)),
         // A foreign publisher may send anything: counted each time, logged at intervals.
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);

@@ -93,7 +93,7 @@ impl SharedReads {
     /// The `latest` events of a room, from a read that begins after this call.
     pub(super) async fn read_latest(&self, room: &Room) -> Result<Vec<Entry>, Unavailable> {
         let (to, answer) = oneshot::channel();
-        self.enqueue(room, |line| line.ask_newest(to));
+        self.enqueue(room, |line| line.ask_latest(to));
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 
@@ -178,12 +178,12 @@ impl Drop for RoomTurn<'_> {
 impl RoomTurn<'_> {
     async fn read_room(&self) {
         let mut batch = self.broker.reads.begin_read(self.room);
-        let newest = batch.take_newest();
+        let latest = batch.take_latest();
         // Both reads at once: a join waits for both.
-        tokio::join!(self.read_pages(batch), self.read_newest(newest));
+        tokio::join!(self.read_pages(batch), self.read_latest_events(latest));
     }
 
-    async fn read_newest(&self, waiting: Vec<LatestWaiters>) {
+    async fn read_latest_events(&self, waiting: Vec<LatestWaiters>) {
         // Most rooms have no `latest` events requested; no command is sent for nothing.
         if waiting.is_empty() {
             return;

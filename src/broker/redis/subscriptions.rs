@@ -30,7 +30,7 @@ pub(super) struct Subscriptions {
     /// The receiving end, until that task takes it.
     taken: Mutex<Option<mpsc::Receiver<SubscriptionRequest>>>,
     /// Bound of a confirmation: the response timeout.
-    patience: Duration,
+    wait_limit: Duration,
 }
 
 pub(super) enum SubscriptionRequest {
@@ -39,9 +39,9 @@ pub(super) enum SubscriptionRequest {
 }
 
 impl Subscriptions {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(wait_limit: Duration) -> Self {
         let (requests, taken) = mpsc::channel(REQUESTS);
-        Self { wanted: Mutex::default(), requests, taken: Mutex::new(Some(taken)), patience }
+        Self { wanted: Mutex::default(), requests, taken: Mutex::new(Some(taken)), wait_limit }
     }
 
     /// The receiving end, for the one task that carries requests out.
@@ -73,7 +73,7 @@ impl Subscriptions {
             self.requests.send(SubscriptionRequest::Add(channel, done)).await.ok()?;
             confirmed.await.ok()
         };
-        let in_time = timeout(self.patience, ask).await.ok().flatten();
+        let in_time = timeout(self.wait_limit, ask).await.ok().flatten();
         in_time.ok_or_else(|| Unavailable("Redis did not confirm a subscription in time".to_owned()))
     }
 
@@ -90,7 +90,7 @@ impl Subscriptions {
     ) {
         let mut batch = Vec::with_capacity(BATCH);
         while requests.recv_many(&mut batch, BATCH).await > 0 {
-            if timeout(self.patience, self.carry_out(sink, &mut batch)).await.is_err() {
+            if timeout(self.wait_limit, self.carry_out(sink, &mut batch)).await.is_err() {
                 return;
             }
         }

@@ -21,10 +21,10 @@ pub(super) async fn publish_event(client: &Client, config: &Config, event: &CliE
 
 async fn call(client: &Client, config: &Config, event: &CliEvent) -> Result<Vec<Reply>, RedisError> {
     // The configured timeouts, as for a node: the library has defaults of its own.
-    let patience = AsyncConnectionConfig::new()
+    let wait_limit = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.redis.connect_timeout))
         .set_response_timeout(Some(config.redis.response_timeout));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&patience).await?;
+    let mut connection = client.get_multiplexed_async_connection_with_config(&wait_limit).await?;
     let prefix = &config.redis.prefix;
     let mut call = cmd("FCALL");
     call.arg(gateway::build_function(config).publish_name()).arg(event.rooms.len());

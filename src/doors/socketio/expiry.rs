@@ -45,7 +45,7 @@ struct ExpiryTable {
     /// The next moment of each session. A notice that was put off may stay beside it after a refresh, until it is due.
     by_time: BTreeMap<DueAt, ExpiryMoment>,
     /// Notices sent, by session id; only of sessions that had one.
-    told: HashMap<u64, SentNotice>,
+    notices: HashMap<u64, SentNotice>,
 }
 
 /// A notice or an expiry that is scheduled.
@@ -95,7 +95,7 @@ impl Expiry {
     /// Removes a session that has ended.
     pub fn forget(&self, session: &Session) {
         self.remove_moments(session.id(), session.claims().expires_ms);
-        self.0.table.lock().told.remove(&session.id());
+        self.0.table.lock().notices.remove(&session.id());
     }
 
     /// Removes the moments of one expiry. A notice that was put off stays under its own time; when it is due it finds
@@ -161,7 +161,7 @@ impl Expiry {
         // A notice is for the expiry that it was scheduled for. After a refresh the session is rescheduled by `follow`;
         // the current expiry is scheduled here in any case.
         let notice = if moment.is_notice && end_ms == moment.expires_ms {
-            table.told.entry(id).or_default().judge_notice(end_ms, now_ms(), Instant::now())
+            table.notices.entry(id).or_default().judge_notice(end_ms, now_ms(), Instant::now())
         } else {
             Notice::Never
         };

@@ -17,7 +17,7 @@ use crate::logs;
 const KEPT: Duration = Duration::from_hours(1);
 
 /// Announces the counts. A room whose key holds something else is skipped.
-pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
+pub(super) async fn announce_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> Result<(), RedisError> {
     let node = fleet.nodes.own_name();
     let mut tell = pipe();
     tell.ignore_errors();
@@ -35,9 +35,9 @@ pub(super) async fn tell_sizes(fleet: &RedisFleet, sizes: &[(Room, usize)]) -> R
             tell.cmd("PEXPIRE").arg(members).arg(kept);
         }
     }
-    let told: Vec<RedisResult<Value>> = tell.query_async(&mut fleet.links.probe.clone()).await?;
+    let announced: Vec<RedisResult<Value>> = tell.query_async(&mut fleet.links.probe.clone()).await?;
     // The reader of a count logs a strange key; here it would be logged with every change.
-    match told.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
+    match announced.into_iter().filter_map(Result::err).find(|error| !remedy::is_wrong_type(error)) {
         Some(error) => Err(error),
         None => Ok(()),
     }

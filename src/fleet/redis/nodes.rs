@@ -164,24 +164,24 @@ struct AnnouncedSpan {
 pub(super) async fn run(fleet: Arc<RedisFleet>) {
     let mut turns = tokio::time::interval(fleet.nodes.heartbeat);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = AnnouncedSpan::default();
+    let mut announced = AnnouncedSpan::default();
     loop {
         turns.tick().await;
         let outcome = bump_counter(&fleet).await;
-        tell_of(&fleet, &mut told, &outcome);
+        tell_of(&fleet, &mut announced, &outcome);
     }
 }
 
 /// Logs the outcome of a heartbeat; `Ok` names a field that is no counter.
-fn tell_of(fleet: &RedisFleet, told: &mut AnnouncedSpan, outcome: &Result<Option<String>, RedisError>) {
+fn tell_of(fleet: &RedisFleet, announced: &mut AnnouncedSpan, outcome: &Result<Option<String>, RedisError>) {
     let key = fleet.keys.nodes();
     // Another writer may have replaced the whole key, which is an error, or one of its fields, which is not.
     let wrong = outcome.as_ref().err().filter(|error| remedy::is_wrong_type(error));
     let field = outcome.as_ref().ok().and_then(Option::as_ref);
-    if let (Some(error), false) = (wrong, told.strange) {
+    if let (Some(error), false) = (wrong, announced.strange) {
         tracing::error!(event = logs::NODES_KEY_STRANGE, %error, key, "this key holds something else, so nodes do not see each other; rename or delete it");
     }
-    if let (Some(field), false) = (field, told.strange) {
+    if let (Some(field), false) = (field, announced.strange) {
         tracing::error!(
             event = logs::NODES_KEY_STRANGE,
             field,
@@ -189,19 +189,23 @@ fn tell_of(fleet: &RedisFleet, told: &mut AnnouncedSpan, outcome: &Result<Option
             "this field is no node's counter and is passed over; take it out with HDEL"
         );
     }
-    told.strange = wrong.is_some() || field.is_some();
+    announced.strange = wrong.is_some() || field.is_some();
     match outcome {
-        Ok(_) if told.failed > 0 => {
-            tracing::info!(event = logs::HEARTBEAT_BACK, failed = told.failed, "this node says again that it lives");
-            told.failed = 0;
+        Ok(_) if announced.failed > 0 => {
+            tracing::info!(
+                event = logs::HEARTBEAT_BACK,
+                failed = announced.failed,
+                "this node says again that it lives"
+            );
+            announced.failed = 0;
         }
         Ok(_) => {}
         Err(error) => {
             counter!(names::HEARTBEATS_FAILED).increment(1);
-            if told.failed == 0 {
+            if announced.failed == 0 {
                 tracing::warn!(event = logs::HEARTBEAT_FAILED, %error, "this node cannot say that it lives; the others count it no more after a while");
             }
-            told.failed += 1;
+            announced.failed += 1;
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) struct RevocationSync {
 struct SyncState {
     revisions: Revisions,
     /// Revocations of this node that Redis has not confirmed.
-    owed: HashMap<SubjectHash, Revocation>,
+    unannounced: HashMap<SubjectHash, Revocation>,
 }
 
 /// Up to which revision this node's copy is complete.
@@ -73,14 +73,14 @@ struct Revisions {
     /// The copy is complete up to here; none before the list was read.
     known: Option<i64>,
     /// The first and last of the latest revisions that were received in a row.
-    heard: Option<(i64, i64)>,
+    received: Option<(i64, i64)>,
 }
 
 impl Revisions {
     fn note_message(&mut self, revision: i64) {
         // A revision that does not follow the last one begins a new row.
-        let first = self.heard.filter(|(_, last)| last + 1 == revision).map_or(revision, |(first, _)| first);
-        self.heard = Some((first, revision));
+        let first = self.received.filter(|(_, last)| last + 1 == revision).map_or(revision, |(first, _)| first);
+        self.received = Some((first, revision));
         self.join_ranges();
     }
 
@@ -92,7 +92,7 @@ impl Revisions {
 
     fn join_ranges(&mut self) {
         // Messages that came while the list was read continue it, if none between the two is missing.
-        if let (Some(known), Some((first, last))) = (self.known, self.heard)
+        if let (Some(known), Some((first, last))) = (self.known, self.received)
             && first <= known + 1
             && known < last
         {
@@ -128,7 +128,7 @@ impl RevocationSync {
 pub(super) async fn sync_list(fleet: Arc<RedisFleet>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut told, mut generation, mut apart) = (None, 0, false);
+    let (mut announced, mut generation, mut apart) = (None, 0, false);
     loop {
         tokio::select! {
             _ = turns.tick() => {}
@@ -140,15 +140,15 @@ pub(super) async fn sync_list(fleet: Arc<RedisFleet>, every: Duration) {
         // While Redis is out of reach the probe logs that, and this would be a second line about the same failure.
         if problem.is_none() {
             fleet.revoked.control.set_loaded();
-        } else if fleet.checks.is_up() && problem != told {
+        } else if fleet.checks.is_up() && problem != announced {
             tracing::error!(
                 event = logs::REVOCATIONS_UNHEARD,
                 problem,
                 "this node does not hear of revocations; it is not ready"
             );
-            told.clone_from(&problem);
+            announced.clone_from(&problem);
         }
-        told = told.filter(|_| problem.is_some());
+        announced = announced.filter(|_| problem.is_some());
         fleet.revoked.control.set_problem(problem);
     }
 }
@@ -210,13 +210,13 @@ async fn sync_once(fleet: &RedisFleet) -> Result<(), ListLapse> {
 
 /// Writes the revocations that Redis has not confirmed.
 async fn send_pending(fleet: &RedisFleet) -> Result<(), RedisError> {
-    let owed = fleet.revoked.state.lock().owed.clone();
-    if owed.is_empty() {
+    let unannounced = fleet.revoked.state.lock().unannounced.clone();
+    if unannounced.is_empty() {
         return Ok(());
     }
-    write_entries(fleet, &owed.values().copied().collect::<Vec<_>>()).await?;
+    write_entries(fleet, &unannounced.values().copied().collect::<Vec<_>>()).await?;
     // A stronger one may have been noted meanwhile, which is still to be written.
-    fleet.revoked.state.lock().owed.retain(|mark, owing| owed.get(mark) != Some(owing));
+    fleet.revoked.state.lock().unannounced.retain(|mark, owing| unannounced.get(mark) != Some(owing));
     Ok(())
 }
 
@@ -255,7 +255,7 @@ async fn load_list(fleet: &RedisFleet) -> Result<Revocations, ListLapse> {
         }
         entries.iter().for_each(|entry| _ = stored.add(entry));
         // Page by page, so that a revocation takes effect before the last page was read.
-        hear_all(fleet, entries);
+        receive_all(fleet, entries);
         cursor = next;
         if cursor == 0 {
             return strange.map_or(Ok(stored), |what| Err(ListLapse::Strange(what)));
@@ -269,7 +269,7 @@ fn stored_entry(what: &[u8], end: f64) -> Option<Revocation> {
 }
 
 /// Adds entries to this node's copy. Those that are over stay out: they would be counted, and passed on.
-fn hear_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
+fn receive_all(fleet: &RedisFleet, mut entries: Vec<Revocation>) {
     let over = fleet.revoked.control.over_ms();
     entries.retain(|entry| entry.until_ms > over);
     fleet.revoked.control.merge_remote(&entries);
@@ -302,12 +302,12 @@ async fn write_and_announce(fleet: &RedisFleet, lines: &[RevocationLine]) -> Res
 pub(super) async fn announce_revocation(fleet: &RedisFleet, noted: &NotedRevocation) -> Result<(), Unavailable> {
     let NotedRevocation { known, before } = *noted;
     // Before Redis is asked: whatever happens from here on, it is written sooner or later.
-    fleet.revoked.state.lock().owed.insert(known.mark, known);
+    fleet.revoked.state.lock().unannounced.insert(known.mark, known);
     fleet.checks.reachable()?;
     // An entry with a later end replaces the one before under the same name.
     let replaced = before.filter(|before| before.to_record() != known.to_record());
     write_and_announce(fleet, &[(known, replaced)]).await.map_err(|error| unavailable(&error))?;
-    fleet.revoked.state.lock().owed.retain(|_, owing| *owing != known);
+    fleet.revoked.state.lock().unannounced.retain(|_, owing| *owing != known);
     Ok(())
 }
 
@@ -319,7 +319,7 @@ pub(super) fn handle_revocations(fleet: &RedisFleet, message: &str) -> bool {
     let entries: Option<Vec<Revocation>> = lines.map(parse_entry).collect();
     // One unreadable entry spoils the message. Its revision is then missing in the row, and the list is read.
     let Some(entries) = entries else { return false };
-    hear_all(fleet, entries);
+    receive_all(fleet, entries);
     fleet.revoked.state.lock().revisions.note_message(revision);
     true
 }

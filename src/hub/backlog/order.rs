@@ -101,19 +101,19 @@ impl Backlog {
 
     /// Delivers a room's next entry for every room in which it is next, unless a session would get it before something older.
     fn offer_entry(&mut self, room: &Room, entry: &Arc<Entry>, (trust, rooms): (EntryTrust, &impl Rooms)) -> EntryTurn {
-        let look = self.judge_entry(entry, rooms);
-        let held = held_places(entry, &look, rooms);
+        let verdict = self.judge_entry(entry, rooms);
+        let held = held_places(entry, &verdict, rooms);
         let own = entry.places.iter().position(|place| place.room == *room);
         if own.is_some_and(|own| held.contains(&own)) {
-            let gap = entry.places[look.gaps[0]].room.clone();
-            for place in &look.gaps {
+            let gap = entry.places[verdict.gaps[0]].room.clone();
+            for place in &verdict.gaps {
                 self.enqueue_in_room(entry, *place, trust);
             }
             return self.wait_for(room, gap, rooms);
         }
-        let is_first = !look.seen;
-        let places: Vec<_> = look.ready.iter().filter(|(place, _)| !held.contains(place)).copied().collect();
-        let is_apart = look.seen || places.len() < look.ready.len() + look.gaps.len();
+        let is_first = !verdict.seen;
+        let places: Vec<_> = verdict.ready.iter().filter(|(place, _)| !held.contains(place)).copied().collect();
+        let is_apart = verdict.seen || places.len() < verdict.ready.len() + verdict.gaps.len();
         for place in held {
             self.enqueue_in_room(entry, place, trust);
         }
@@ -121,23 +121,23 @@ impl Backlog {
     }
 
     fn judge_entry(&mut self, entry: &Entry, rooms: &impl Rooms) -> EntryVerdict {
-        let mut look = EntryVerdict::default();
+        let mut verdict = EntryVerdict::default();
         for (at, place) in entry.places.iter().enumerate() {
             let Some(link) = place.link() else { continue };
             match rooms.judge_arrival(&place.room, link, &entry.id) {
                 None => {}
-                Some(Arrival::Seen) => look.seen = true,
+                Some(Arrival::Seen) => verdict.seen = true,
                 Some(Arrival::Again) => {
                     rooms.pass_over(&place.room, link, &entry.id);
                     self.wake_waiters(&place.room);
-                    look.seen = true;
+                    verdict.seen = true;
                 }
-                Some(Arrival::Next) => look.ready.push((at, false)),
-                Some(Arrival::Late) => look.ready.push((at, true)),
-                Some(Arrival::Gap) => look.gaps.push(at),
+                Some(Arrival::Next) => verdict.ready.push((at, false)),
+                Some(Arrival::Late) => verdict.ready.push((at, true)),
+                Some(Arrival::Gap) => verdict.gaps.push(at),
             }
         }
-        look
+        verdict
     }
 
     /// Has an entry wait in one of its rooms.
@@ -177,10 +177,10 @@ impl Backlog {
         let Some(oldest) = fronts.min_by_key(|(at, _)| **at).map(|(_, first)| first.entry.clone()) else {
             return EntryTurn::Wait;
         };
-        let look = self.judge_entry(&oldest, rooms);
-        let mut places = look.ready;
-        places.extend(look.gaps.into_iter().map(|place| (place, false)));
-        EntryTurn::Deliver(self.take_for_delivery(&oldest, places, (look.seen, !look.seen)))
+        let verdict = self.judge_entry(&oldest, rooms);
+        let mut places = verdict.ready;
+        places.extend(verdict.gaps.into_iter().map(|place| (place, false)));
+        EntryTurn::Deliver(self.take_for_delivery(&oldest, places, (verdict.seen, !verdict.seen)))
     }
 
     /// The rooms that wait for each other with this one, if nothing that is to be read can change it.
@@ -199,11 +199,11 @@ impl Backlog {
 
 /// Of an entry's rooms, those that may not have it yet: where something is missing, and those that share a session with
 /// one of these.
-fn held_places(entry: &Entry, look: &EntryVerdict, rooms: &impl Rooms) -> HashSet<usize> {
-    let mut held: HashSet<usize> = look.gaps.iter().copied().collect();
-    let mut new = look.gaps.clone();
+fn held_places(entry: &Entry, verdict: &EntryVerdict, rooms: &impl Rooms) -> HashSet<usize> {
+    let mut held: HashSet<usize> = verdict.gaps.iter().copied().collect();
+    let mut new = verdict.gaps.clone();
     while let Some(gap) = new.pop() {
-        for (place, _) in &look.ready {
+        for (place, _) in &verdict.ready {
             if !held.contains(place) && rooms.share_member(&entry.places[*place].room, &entry.places[gap].room) {
                 held.insert(*place);
                 new.push(*place);

@@ -55,11 +55,11 @@ impl Backlog {
     }
 
     /// Takes in what an errand brought. None of it where the room was let go meanwhile.
-    pub(in crate::hub) fn add_page(&mut self, errand: &PendingRead, page: HealedPage) {
-        if !self.end_read(errand) {
+    pub(in crate::hub) fn add_page(&mut self, pending_read: &PendingRead, page: HealedPage) {
+        if !self.end_read(pending_read) {
             return;
         }
-        let (room, number) = (&errand.room, errand.number);
+        let (room, number) = (&pending_read.room, pending_read.number);
         let Some(lag) = self.lags.get_mut(room) else { return };
         (lag.failures, lag.failing_since) = (0, None);
         let end = page.entries.iter().filter_map(|entry| entry.link_in(room)).map(|link| link.offset).max();
@@ -100,7 +100,7 @@ impl Backlog {
         for at in gone {
             let Some(entry) = self.drop_from(room, at) else { continue };
             self.ask_others(room, &entry);
-            self.disowned.push(entry);
+            self.unconfirmed.push(entry);
         }
     }
 
@@ -118,16 +118,16 @@ impl Backlog {
     }
 
     /// Ends a room's read. False when the room was let go since it began.
-    fn end_read(&mut self, errand: &PendingRead) -> bool {
+    fn end_read(&mut self, pending_read: &PendingRead) -> bool {
         self.running = self.running.saturating_sub(1);
-        let Some(lag) = self.lags.get_mut(&errand.room) else { return false };
+        let Some(lag) = self.lags.get_mut(&pending_read.room) else { return false };
         let ReadState::Running { number, again } = lag.read else { return false };
-        if number != errand.number {
+        if number != pending_read.number {
             return false;
         }
         lag.read = ReadState::No;
         if again {
-            self.request_read(&errand.room);
+            self.request_read(&pending_read.room);
         }
         true
     }
@@ -135,34 +135,34 @@ impl Backlog {
     /// Notes that an errand failed. `is_well`: the broker, apart from this.
     pub(in crate::hub) fn fail_read(
         &mut self,
-        errand: &PendingRead,
+        pending_read: &PendingRead,
         now: Instant,
         is_well: bool,
     ) -> Option<ReadFailure> {
         self.running = self.running.saturating_sub(1);
-        let lag = self.lags.get_mut(&errand.room)?;
-        if !matches!(lag.read, ReadState::Running { number, .. } if number == errand.number) {
+        let lag = self.lags.get_mut(&pending_read.room)?;
+        if !matches!(lag.read, ReadState::Running { number, .. } if number == pending_read.number) {
             return None;
         }
-        lag.cursor = lag.cursor.or(errand.from);
+        lag.cursor = lag.cursor.or(pending_read.from);
         let since = *lag.failing_since.get_or_insert(now);
         if !is_well {
             lag.failing_since = None;
         } else if now.duration_since(since) >= PATIENCE {
-            self.forget(&errand.room);
+            self.forget(&pending_read.room);
             return Some(ReadFailure::GiveUp);
         }
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(lag.failures.min(10))).min(LONGEST_PAUSE);
         lag.failures += 1;
         lag.read = ReadState::Later;
-        self.later.push(Reverse((now + pause, errand.room.clone())));
+        self.later.push(Reverse((now + pause, pending_read.room.clone())));
         Some(ReadFailure::Later { first: lag.failures == 1 })
     }
 
     /// Ends an errand to a room that is closed.
-    pub(in crate::hub) fn abandon_room(&mut self, errand: &PendingRead) {
-        if self.end_read(errand) {
-            self.forget(&errand.room);
+    pub(in crate::hub) fn abandon_room(&mut self, pending_read: &PendingRead) {
+        if self.end_read(pending_read) {
+            self.forget(&pending_read.room);
         }
     }
 }

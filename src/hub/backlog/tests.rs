@@ -29,7 +29,7 @@ struct World {
     /// What each room was delivered, in this order.
     delivered: Vec<Vec<String>>,
     /// What each session was, copies that another room had brought left out.
-    heard: Vec<Vec<String>>,
+    received: Vec<Vec<String>>,
     late: usize,
 }
 
@@ -63,7 +63,7 @@ impl World {
             rooms: (0..ROOMS).map(room).collect(),
             histories: vec![Vec::new(); ROOMS],
             positions: Mutex::new(vec![Position::new(Offset::first_of_ms(0)); ROOMS]),
-            heard: vec![Vec::new(); sessions.len()],
+            received: vec![Vec::new(); sessions.len()],
             sessions,
             lost: Mutex::default(),
             delivered: vec![Vec::new(); ROOMS],
@@ -96,10 +96,10 @@ impl World {
         entry
     }
 
-    fn read(&self, errand: &PendingRead, limit: usize) -> HealedPage {
-        let room = self.number(&errand.room);
-        let from = errand.from.or_else(|| self.delivered_offset(&errand.room)).expect("it is open");
-        let newer = |entry: &&Arc<Entry>| entry.link_in(&errand.room).is_some_and(|link| link.offset > from);
+    fn read(&self, pending_read: &PendingRead, limit: usize) -> HealedPage {
+        let room = self.number(&pending_read.room);
+        let from = pending_read.from.or_else(|| self.delivered_offset(&pending_read.room)).expect("it is open");
+        let newer = |entry: &&Arc<Entry>| entry.link_in(&pending_read.room).is_some_and(|link| link.offset > from);
         let mut entries: Vec<Entry> = self.histories[room].iter().filter(newer).map(|e| (**e).clone()).collect();
         let has_more = entries.len() > limit;
         entries.truncate(limit);
@@ -119,9 +119,9 @@ impl World {
         }
         let all: BTreeSet<usize> = entry.places.iter().map(|place| self.number(&place.room)).collect();
         assert!(rooms == all || delivery.is_apart, "who is in both must be told that a copy may have come");
-        for (session, heard) in self.sessions.iter().zip(&mut self.heard) {
-            if !session.is_disjoint(&rooms) && !heard.contains(&entry.id.to_string()) {
-                heard.push(entry.id.to_string());
+        for (session, received) in self.sessions.iter().zip(&mut self.received) {
+            if !session.is_disjoint(&rooms) && !received.contains(&entry.id.to_string()) {
+                received.push(entry.id.to_string());
             }
         }
     }
@@ -155,7 +155,7 @@ fn rooms() -> impl Strategy<Value = BTreeSet<usize>> {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (rooms(), any::<bool>()).prop_map(|(rooms, heard)| Event::Publish(rooms, heard)),
+        4 => (rooms(), any::<bool>()).prop_map(|(rooms, received)| Event::Publish(rooms, received)),
         2 => Just(Event::Begin),
         2 => Just(Event::End),
         1 => Just(Event::Fail),
@@ -169,26 +169,30 @@ fn run(world: &mut World, events: &[Event], limit: usize, dead: &BTreeSet<usize>
     let (mut now, mut n) = (Instant::now(), 0);
     let mut running: VecDeque<(PendingRead, HealedPage)> = VecDeque::new();
     let begin = |backlog: &mut Backlog, world: &World, now| {
-        let errand = backlog.next_read(now)?;
-        let page = world.read(&errand, limit);
-        (!dead.contains(&world.number(&errand.room))).then_some((errand, page))
+        let pending_read = backlog.next_read(now)?;
+        let page = world.read(&pending_read, limit);
+        (!dead.contains(&world.number(&pending_read.room))).then_some((pending_read, page))
     };
     for event in events {
         now += Duration::from_millis(10);
         match event {
-            Event::Publish(rooms, heard) => {
+            Event::Publish(rooms, received) => {
                 n += 1;
                 let entry = world.publish(n, rooms);
-                if *heard {
+                if *received {
                     backlog.add_arrival(&entry, EntryTrust::Heard, &*world);
                 }
             }
             Event::Begin => running.extend(begin(&mut backlog, world, now)),
-            Event::End => running.pop_front().into_iter().for_each(|(errand, page)| backlog.add_page(&errand, page)),
+            Event::End => {
+                running.pop_front().into_iter().for_each(|(pending_read, page)| backlog.add_page(&pending_read, page))
+            }
             Event::Fail => {
-                if let Some((errand, _)) = running.pop_front() {
+                if let Some((pending_read, _)) = running.pop_front() {
                     assert!(
-                        backlog.fail_read(&errand, now, false).is_none_or(|verdict| verdict != ReadFailure::GiveUp)
+                        backlog
+                            .fail_read(&pending_read, now, false)
+                            .is_none_or(|verdict| verdict != ReadFailure::GiveUp)
                     );
                 }
             }
@@ -199,16 +203,16 @@ fn run(world: &mut World, events: &[Event], limit: usize, dead: &BTreeSet<usize>
     world.rooms.clone().iter().for_each(|room| backlog.request_read(room));
     for _ in 0..1000 {
         now += LONGEST_PAUSE;
-        while let Some((errand, page)) = running.pop_front() {
-            backlog.add_page(&errand, page);
+        while let Some((pending_read, page)) = running.pop_front() {
+            backlog.add_page(&pending_read, page);
             world.deliver_all(&mut backlog);
         }
         while backlog.running < READS
-            && let Some(errand) = backlog.next_read(now)
+            && let Some(pending_read) = backlog.next_read(now)
         {
-            let page = world.read(&errand, limit);
-            if !dead.contains(&world.number(&errand.room)) {
-                running.push_back((errand, page));
+            let page = world.read(&pending_read, limit);
+            if !dead.contains(&world.number(&pending_read.room)) {
+                running.push_back((pending_read, page));
             }
         }
         if running.is_empty() {
@@ -254,10 +258,10 @@ proptest! {
         prop_assert_eq!((*world.lost.lock(), world.late), (0, 0));
         let mut backlog = backlog;
         prop_assert!(backlog.take_unconfirmed().is_empty());
-        for (session, heard) in world.sessions.iter().zip(&world.heard) {
+        for (session, received) in world.sessions.iter().zip(&world.received) {
             for room in session {
                 let owed = ids(&world.histories[*room]);
-                let got: Vec<_> = heard.iter().filter(|id| owed.contains(*id)).cloned().collect();
+                let got: Vec<_> = received.iter().filter(|id| owed.contains(*id)).cloned().collect();
                 prop_assert_eq!(got, owed, "room {}", room);
             }
         }
@@ -280,7 +284,7 @@ fn both() -> BTreeSet<usize> {
     [0, 1].into()
 }
 
-fn errand(backlog: &mut Backlog) -> PendingRead {
+fn pending_read(backlog: &mut Backlog) -> PendingRead {
     backlog.next_read(Instant::now()).expect("a room is to be read")
 }
 
@@ -324,14 +328,14 @@ fn rooms_that_wait_for_each_other_are_parted_at_the_oldest_entry() {
     world.histories = vec![vec![one.clone(), two.clone()], vec![two, one], Vec::new(), Vec::new()];
     let mut backlog = Backlog::default();
     world.rooms.clone().iter().take(2).for_each(|room| backlog.request_read(room));
-    while let Some(errand) = backlog.next_read(Instant::now()) {
-        let mut page = world.read(&errand, 9);
-        page.last = page.entries.iter().filter_map(|e| e.link_in(&errand.room)).map(|link| link.offset).max();
-        backlog.add_page(&errand, page);
+    while let Some(pending_read) = backlog.next_read(Instant::now()) {
+        let mut page = world.read(&pending_read, 9);
+        page.last = page.entries.iter().filter_map(|e| e.link_in(&pending_read.room)).map(|link| link.offset).max();
+        backlog.add_page(&pending_read, page);
         world.deliver_all(&mut backlog);
     }
     assert!(backlog.is_empty(), "{backlog:?}");
-    assert_eq!(world.heard[0].len(), 2, "nothing is lost");
+    assert_eq!(world.received[0].len(), 2, "nothing is lost");
 }
 
 #[test]
@@ -347,9 +351,9 @@ fn what_no_history_has_is_disowned_and_holds_nothing_up() {
     for trust in [EntryTrust::Claimed, EntryTrust::Heard] {
         backlog.add_arrival(&Arc::new(forged.clone()), trust, &world);
         world.deliver_all(&mut backlog);
-        let errand = errand(&mut backlog);
-        let page = world.read(&errand, 9);
-        backlog.add_page(&errand, page);
+        let pending_read = pending_read(&mut backlog);
+        let page = world.read(&pending_read, 9);
+        backlog.add_page(&pending_read, page);
         world.deliver_all(&mut backlog);
         assert_eq!(backlog.take_unconfirmed().len(), 1, "{trust:?}");
         assert!(backlog.is_empty());
@@ -365,9 +369,9 @@ fn what_is_claimed_is_delivered_once_a_history_has_it() {
     backlog.add_arrival(&far, EntryTrust::Claimed, &world);
     world.deliver_all(&mut backlog);
     assert!(world.delivered[0].is_empty());
-    let errand = errand(&mut backlog);
-    let page = world.read(&errand, 9);
-    backlog.add_page(&errand, page);
+    let pending_read = pending_read(&mut backlog);
+    let page = world.read(&pending_read, 9);
+    backlog.add_page(&pending_read, page);
     world.deliver_all(&mut backlog);
     assert_eq!(world.delivered[0], ["e1"]);
     assert!(backlog.is_empty() && backlog.take_unconfirmed().is_empty());
@@ -380,9 +384,9 @@ fn a_history_with_a_hole_costs_its_room_a_cut_and_goes_on() {
     (1..=4).for_each(|n| _ = world.publish(n, &[0].into()));
     world.histories[0].remove(1);
     backlog.request_read(&world.rooms[0]);
-    let errand = errand(&mut backlog);
-    let page = world.read(&errand, 9);
-    backlog.add_page(&errand, page);
+    let pending_read = pending_read(&mut backlog);
+    let page = world.read(&pending_read, 9);
+    backlog.add_page(&pending_read, page);
     world.deliver_all(&mut backlog);
     assert_eq!(world.delivered[0], ["e1", "e3", "e4"]);
     assert_eq!(*world.lost.lock(), 1);
@@ -399,9 +403,9 @@ fn a_queue_that_is_full_takes_no_more_and_the_room_is_read_again() {
         world.deliver_all(&mut backlog);
     }
     assert!(backlog.lags[&world.rooms[0]].queue.len() <= QUEUED);
-    while let Some(errand) = backlog.next_read(Instant::now()) {
-        let page = world.read(&errand, 700);
-        backlog.add_page(&errand, page);
+    while let Some(pending_read) = backlog.next_read(Instant::now()) {
+        let page = world.read(&pending_read, 700);
+        backlog.add_page(&pending_read, page);
         world.deliver_all(&mut backlog);
     }
     assert_eq!(world.delivered[0], ids(&world.histories[0]));
@@ -416,8 +420,8 @@ fn a_room_is_tried_ever_more_rarely_and_given_up_only_while_the_broker_is_well()
     backlog.request_read(&room);
     let mut pauses = Vec::new();
     for _ in 0..7 {
-        let errand = backlog.next_read(now).expect("it is due");
-        assert!(matches!(backlog.fail_read(&errand, now, false), Some(ReadFailure::Later { .. })));
+        let pending_read = backlog.next_read(now).expect("it is due");
+        assert!(matches!(backlog.fail_read(&pending_read, now, false), Some(ReadFailure::Later { .. })));
         assert_eq!(backlog.next_read(now), None, "it waits");
         let due = backlog.next_try().expect("it is tried again");
         pauses.push((due - now).as_millis());
@@ -425,9 +429,9 @@ fn a_room_is_tried_ever_more_rarely_and_given_up_only_while_the_broker_is_well()
     }
     assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
     backlog.retry_all_now();
-    let errand = backlog.next_read(begun).expect("at once");
-    assert!(matches!(backlog.fail_read(&errand, now, true), Some(ReadFailure::Later { .. })));
-    let errand = backlog.next_read(now + LONGEST_PAUSE).expect("it is due");
-    assert_eq!(backlog.fail_read(&errand, now + LONGEST_PAUSE, true), Some(ReadFailure::GiveUp));
+    let pending_read = backlog.next_read(begun).expect("at once");
+    assert!(matches!(backlog.fail_read(&pending_read, now, true), Some(ReadFailure::Later { .. })));
+    let pending_read = backlog.next_read(now + LONGEST_PAUSE).expect("it is due");
+    assert_eq!(backlog.fail_read(&pending_read, now + LONGEST_PAUSE, true), Some(ReadFailure::GiveUp));
     assert!(backlog.is_empty());
 }

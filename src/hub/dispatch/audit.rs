@@ -98,23 +98,24 @@ async fn compare_rooms(broker: Arc<dyn Broker>, rooms: Vec<Arc<LocalRoom>>) -> R
 
 impl Dispatch {
     /// Starts an audit of every open room, unless one is running.
-    pub(super) fn look_at_all(&mut self) {
-        if self.looks.is_empty() {
-            self.looks.restart_audit(&self.hub, &self.hub.all_rooms());
+    pub(super) fn audit_all(&mut self) {
+        if self.comparisons.is_empty() {
+            self.comparisons.restart_audit(&self.hub, &self.hub.all_rooms());
         }
     }
 
-    pub(super) fn take_look(&mut self, look: RoomComparison) {
+    pub(super) fn take_comparison(&mut self, comparison: RoomComparison) {
         // Without an answer every room of the batch counts as behind, and the read of each finds out which one is at
         // fault.
-        let facts =
-            look.facts.map_or_else(|| vec![None; look.asked.len()], |facts| facts.into_iter().map(Some).collect());
-        for ((local, asked), facts) in look.asked.iter().zip(facts) {
+        let facts = comparison
+            .facts
+            .map_or_else(|| vec![None; comparison.asked.len()], |facts| facts.into_iter().map(Some).collect());
+        for ((local, asked), facts) in comparison.asked.iter().zip(facts) {
             if !facts.is_some_and(|facts| is_level(local, asked, &facts)) {
                 self.backlog.request_read(local.room());
             }
         }
-        self.looks.begin_comparisons(&self.hub);
+        self.comparisons.begin_comparisons(&self.hub);
     }
 }
 

@@ -50,7 +50,7 @@ use crate::logs;
 
 /// A read that has ended.
 pub(super) struct HealRead {
-    errand: PendingRead,
+    pending_read: PendingRead,
     /// Where the room stood when it began.
     asked: Position,
     /// Of a read that failed, whether others would not have: then it is the room's own trouble.
@@ -108,13 +108,13 @@ impl Dispatch {
         tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
         self.is_broken = true;
         self.backlog.retry_all_now();
-        self.looks.restart_audit(&self.hub, &rooms);
+        self.comparisons.restart_audit(&self.hub, &rooms);
         self.renewal.replace_rooms(rooms);
     }
 
     /// Says that a break is over when nothing is behind any more.
-    pub(super) fn tell_end(&mut self) {
-        if self.is_broken && self.looks.is_empty() && self.backlog.is_empty() {
+    pub(super) fn log_heal_end(&mut self) {
+        if self.is_broken && self.comparisons.is_empty() && self.backlog.is_empty() {
             self.is_broken = false;
             tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
         }
@@ -122,17 +122,17 @@ impl Dispatch {
 
     /// Begins the reads that may begin.
     pub(super) fn begin_reads(&mut self) {
-        while let Some(errand) = self.backlog.next_read(Instant::now()) {
-            let Some(asked) = self.hub.find(&errand.room).and_then(|local| local.position()) else {
+        while let Some(pending_read) = self.backlog.next_read(Instant::now()) {
+            let Some(asked) = self.hub.find(&pending_read.room).and_then(|local| local.position()) else {
                 // The room was unsubscribed while its read waited.
-                self.backlog.abandon_room(&errand);
+                self.backlog.abandon_room(&pending_read);
                 continue;
             };
-            let from = Start::After(errand.from.unwrap_or_else(|| asked.delivered_offset()));
+            let from = Start::After(pending_read.from.unwrap_or_else(|| asked.delivered_offset()));
             let broker = self.hub.0.broker.clone();
             self.reads.push(Box::pin(async move {
-                let outcome = broker.history(&errand.room, from, PAGE_EVENTS).await;
-                HealRead { errand, asked, outcome }
+                let outcome = broker.history(&pending_read.room, from, PAGE_EVENTS).await;
+                HealRead { pending_read, asked, outcome }
             }));
         }
         self.renewal.begin_reads(&self.hub);
@@ -140,14 +140,14 @@ impl Dispatch {
 
     pub(super) fn take_read(&mut self, read: HealRead) {
         // It may have been let go and opened anew meanwhile.
-        match (self.hub.find(&read.errand.room), read.outcome) {
-            (Some(local), Ok(history)) => self.take_history(&read.errand, (&local, &read.asked), history),
+        match (self.hub.find(&read.pending_read.room), read.outcome) {
+            (Some(local), Ok(history)) => self.take_history(&read.pending_read, (&local, &read.asked), history),
             (Some(local), Err(error)) => {
                 // The way to the histories may be in trouble while all else is well: that is no fault of this room.
                 let is_its_own = matches!(error, ReadError::Room(_));
-                self.take_failure(&read.errand, &local, (&Unavailable::from(error).0, is_its_own));
+                self.take_failure(&read.pending_read, &local, (&Unavailable::from(error).0, is_its_own));
             }
-            (None, _) => self.backlog.abandon_room(&read.errand),
+            (None, _) => self.backlog.abandon_room(&read.pending_read),
         }
         for entry in self.backlog.take_unconfirmed() {
             self.hub.0.counts.invalid.increment(1);
@@ -159,8 +159,8 @@ impl Dispatch {
         }
     }
 
-    fn take_history(&mut self, errand: &PendingRead, (local, asked): (&LocalRoom, &Position), history: History) {
-        let Some(position) = local.position() else { return self.backlog.abandon_room(errand) };
+    fn take_history(&mut self, pending_read: &PendingRead, (local, asked): (&LocalRoom, &Position), history: History) {
+        let Some(position) = local.position() else { return self.backlog.abandon_room(pending_read) };
         let links: Vec<ChainLink> = history.entries.iter().filter_map(|entry| entry.link_in(local.room())).collect();
         let page = HealedPage { last: history.facts.last, has_more: history.has_more, entries: Vec::new() };
         match judge_history(&history, &links, [asked, &position]) {
@@ -169,7 +169,7 @@ impl Dispatch {
                 let floor = position.past_offset();
                 self.hub.rewind_room(local, last);
                 // What is read behind the new place alone would lack what came before it and was never delivered.
-                self.backlog.add_page(errand, HealedPage { has_more: false, ..page });
+                self.backlog.add_page(pending_read, HealedPage { has_more: false, ..page });
                 return self.backlog.want_from(local.room(), floor.min(last));
             }
             HistoryVerdict::Vanished => {
@@ -183,11 +183,11 @@ impl Dispatch {
                 self.hub.cut_off(local, first.unwrap_or_else(|| history.facts.head()));
             }
         }
-        self.backlog.add_page(errand, HealedPage { entries: history.entries, ..page });
+        self.backlog.add_page(pending_read, HealedPage { entries: history.entries, ..page });
     }
 
-    fn take_failure(&mut self, errand: &PendingRead, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
-        match self.backlog.fail_read(errand, Instant::now(), is_its_own) {
+    fn take_failure(&mut self, pending_read: &PendingRead, local: &LocalRoom, (error, is_its_own): (&str, bool)) {
+        match self.backlog.fail_read(pending_read, Instant::now(), is_its_own) {
             Some(ReadFailure::GiveUp) => self.hub.give_up(local, error),
             Some(ReadFailure::Later { first: true }) => {
                 tracing::warn!(

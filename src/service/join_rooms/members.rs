@@ -90,9 +90,9 @@ impl Joining {
     /// moved on beyond what was read of them.
     fn find_behind(&mut self, held: &[LockedRoom<'_>]) -> Vec<usize> {
         let mut behind = Vec::new();
-        for (part, seated) in self.parts.iter_mut().zip(held) {
+        for (part, locked) in self.parts.iter_mut().zip(held) {
             // A room outside the merge has no history to fall behind in.
-            let (Some(number), Some(at)) = (part.stand.number(), seated.delivered_offset()) else { continue };
+            let (Some(number), Some(at)) = (part.stand.number(), locked.delivered_offset()) else { continue };
             // Not once something of the room is in the answer: the delivered events of a room have no gaps.
             if let JoinedAs::New { since, .. } = &mut part.stand
                 && self.reader.merge.delivered_offset(number) == *since
@@ -108,12 +108,12 @@ impl Joining {
     }
 
     /// Merges in the `latest` events that came while the rooms were read.
-    fn update_current(&mut self, held: &[LockedRoom<'_>], told: bool) {
-        for (part, seated) in self.parts.iter().zip(held).filter(|(part, _)| part.stand.is_back()) {
-            self.row.current.update_from(&seated.latest_while_watched(), part.watch.room().room());
+    fn update_current(&mut self, held: &[LockedRoom<'_>], sent: bool) {
+        for (part, locked) in self.parts.iter().zip(held).filter(|(part, _)| part.stand.is_back()) {
+            self.row.current.update_from(&locked.latest_while_watched(), part.watch.room().room());
         }
         // With more to follow they belong behind the last page, which the catch-up sends.
-        if told && !self.row.has_more {
+        if sent && !self.row.has_more {
             let merge = &self.reader.merge;
             // An event may be durable in one room and `latest` in another: the history has shown it already.
             self.row.current.told_by(|id| merge.has_gone(id));
@@ -127,8 +127,8 @@ impl Joining {
             JoinedAs::Kept => None,
             JoinedAs::Plain(head) => Some(Membership::receiving_from(head.max(at))),
             JoinedAs::New { number, .. } | JoinedAs::Back { number, .. } => {
-                let told = self.reader.merge.delivered_offset(number);
-                Some(if behind { Membership::catching_up_from(told) } else { Membership::receiving_from(told) })
+                let sent = self.reader.merge.delivered_offset(number);
+                Some(if behind { Membership::catching_up_from(sent) } else { Membership::receiving_from(sent) })
             }
         }
     }
@@ -163,34 +163,34 @@ impl Service {
     ) -> JoinAttempt {
         let locals = joining.local_rooms();
         let mut held: Vec<LockedRoom<'_>> = locals.iter().map(|local| local.lock_room()).collect();
-        if held.iter().any(|seated| seated.delivered_offset().is_none()) {
+        if held.iter().any(|locked| locked.delivered_offset().is_none()) {
             return JoinAttempt::Gone;
         }
-        let (told, lag) = (answer.is_wanted(), joining.find_behind(&held));
+        let (sent, lag) = (answer.is_wanted(), joining.find_behind(&held));
         // Reading once more is cheaper than a catch-up, and the answer stays whole. A full page ends that: the rest
         // follows anyway.
-        if told && joining.may_wait && !joining.row.has_more && !lag.is_empty() {
+        if sent && joining.may_wait && !joining.row.has_more && !lag.is_empty() {
             lag.into_iter().for_each(|number| joining.reader.merge.reopen_room(number));
             return JoinAttempt::Moved(joining);
         }
-        joining.update_current(&held, told);
+        joining.update_current(&held, sent);
         // Without an answer the missed events go out as frames, which is the catch-up's work.
-        let untold = !told && joining.parts.iter().any(|part| part.stand.is_back());
+        let untold = !sent && joining.parts.iter().any(|part| part.stand.is_back());
         let behind = joining.row.has_more || !lag.is_empty() || untold;
         remember_ids_if_needed(session, &locals, &joining, behind);
         // Members before the answer: the reply states the room sizes with this session in them.
-        let seats = self.seat_all(session, &joining, &mut held, behind);
-        let rooms = answer_for(session, &joining, (&seats, &held), &locals);
+        let joined_rooms = self.add_members(session, &joining, &mut held, behind);
+        let rooms = answer_for(session, &joining, (&joined_rooms, &held), &locals);
         let (mut is_taken, reply) = (false, || reply::joined_all(verdicts, &rooms, &joining.row));
         answer.give_as(session, reply, || {
-            let taken = joining.parts.iter().zip(&seats).zip(&locals);
+            let taken = joining.parts.iter().zip(&joined_rooms).zip(&locals);
             for ((part, joined), local) in taken.filter_map(|((part, joined), l)| Some(((part, joined.as_ref()?), l))) {
                 // Only an answer delivers the stretch after `since`; without one the memberships record it as they
                 // catch up.
                 session.set_membership(
                     local.room(),
                     joined.clone(),
-                    joining.complete_since(part.stand).filter(|_| told),
+                    joining.complete_since(part.stand).filter(|_| sent),
                 );
             }
             is_taken = true;
@@ -198,24 +198,24 @@ impl Service {
         if !is_taken || session.is_finished() {
             // The code that ended the session may have run before the session had these rooms, and would never remove
             // it from them.
-            let given = seats.iter().zip(&mut held);
-            given.for_each(|(seat, seated)| seat.iter().for_each(|joined| seated.remove_member(joined)));
+            let given = joined_rooms.iter().zip(&mut held);
+            given.for_each(|(member, locked)| member.iter().for_each(|joined| locked.remove_member(joined)));
             return JoinAttempt::Seated;
         }
         counter!(crate::metrics::JOINS).increment(locals.len() as u64);
         // The answer holds the current events, unless pages follow.
-        if told && !joining.row.has_more {
+        if sent && !joining.row.has_more {
             joining.row.current.mark_all_delivered();
         }
         if behind {
             drop(held);
-            self.catch_up_in_all(session, *joining, seats);
+            self.catch_up_in_all(session, *joining, joined_rooms);
         } else {
-            let seated = seats.iter().zip(&held).zip(&locals);
+            let locked = joined_rooms.iter().zip(&held).zip(&locals);
             // The answer has these events: the memberships must skip them when the hub passes them on.
-            for ((seat, seated), local) in seated.filter_map(|((s, h), l)| Some(((s.as_ref()?, h), l))) {
+            for ((member, locked), local) in locked.filter_map(|((s, h), l)| Some(((s.as_ref()?, h), l))) {
                 let stamps = joining.row.current.stamps_in(local.room());
-                seat.membership.set_ahead(stamps.filter(|stamp| seated.is_to_come(*stamp)));
+                member.membership.set_ahead(stamps.filter(|stamp| locked.is_to_come(*stamp)));
             }
         }
         JoinAttempt::Seated
@@ -223,34 +223,34 @@ impl Service {
 
     /// Enters the session into the rooms. It takes the memberships over with its answer. None where it keeps the one
     /// it has.
-    fn seat_all(
+    fn add_members(
         &self,
         session: &Arc<Session>,
         joining: &Joining,
         held: &mut [LockedRoom<'_>],
         behind: bool,
     ) -> Vec<Option<JoinedMembership>> {
-        let mut seats = Vec::with_capacity(held.len());
-        for (part, seated) in joining.parts.iter().zip(held) {
+        let mut joined_rooms = Vec::with_capacity(held.len());
+        for (part, locked) in joining.parts.iter().zip(held) {
             let room = part.watch.room().room();
-            let membership = joining.membership_for(part.stand, seated.delivered_offset().unwrap_or_default(), behind);
-            seats.push(membership.and_then(|membership| {
+            let membership = joining.membership_for(part.stand, locked.delivered_offset().unwrap_or_default(), behind);
+            joined_rooms.push(membership.and_then(|membership| {
                 // A repeated join replaces the first membership; two would deliver everything twice.
-                session.membership_in(room).iter().for_each(|before| seated.remove_member(before));
-                let joined = seated.add_member(session.clone(), membership);
+                session.membership_in(room).iter().for_each(|before| locked.remove_member(before));
+                let joined = locked.add_member(session.clone(), membership);
                 self.0.hub.mark_size_changed(room);
                 joined
             }));
         }
-        seats
+        joined_rooms
     }
 
-    fn catch_up_in_all(&self, session: &Arc<Session>, joining: Joining, seats: Vec<Option<JoinedMembership>>) {
-        let read = joining.parts.into_iter().zip(seats).filter(|(part, _)| part.stand.number().is_some());
-        let seats =
+    fn catch_up_in_all(&self, session: &Arc<Session>, joining: Joining, joined_rooms: Vec<Option<JoinedMembership>>) {
+        let read = joining.parts.into_iter().zip(joined_rooms).filter(|(part, _)| part.stand.number().is_some());
+        let joined_rooms =
             read.filter_map(|(part, joined)| Some(CatchUpRoom { watch: part.watch, membership: joined?.membership }));
-        let seats = seats.collect();
-        let task = CatchUp { seats, reader: joining.reader, current: joining.row.current };
+        let joined_rooms = joined_rooms.collect();
+        let task = CatchUp { members: joined_rooms, reader: joining.reader, current: joining.row.current };
         self.spawn_catch_up(session.clone(), task);
     }
 }
@@ -276,23 +276,23 @@ fn remember_ids_if_needed(session: &Session, locals: &[Arc<LocalRoom>], joining:
 fn answer_for(
     session: &Session,
     joining: &Joining,
-    (seats, held): (&[Option<JoinedMembership>], &[LockedRoom<'_>]),
+    (joined_rooms, held): (&[Option<JoinedMembership>], &[LockedRoom<'_>]),
     locals: &[Arc<LocalRoom>],
 ) -> Vec<JoinedRoom> {
-    let each = joining.parts.iter().zip(seats.iter().zip(held)).zip(locals);
-    let each = each.map(|((part, (seat, seated)), local)| {
-        let joined = seat.clone().or_else(|| session.membership_in(local.room()));
+    let each = joining.parts.iter().zip(joined_rooms.iter().zip(held)).zip(locals);
+    let each = each.map(|((part, (member, locked)), local)| {
+        let joined = member.clone().or_else(|| session.membership_in(local.room()));
         let standing = joined.map(|joined| joined.membership.current_standing());
         let offset = match (standing, part.stand) {
             // A kept live membership has been served as far as the room is, though its own record may lag.
-            (Some(MemberDelivery::Live(to)), JoinedAs::Kept) => to.max(seated.served_offset()),
+            (Some(MemberDelivery::Live(to)), JoinedAs::Kept) => to.max(locked.served_offset()),
             (Some(MemberDelivery::Live(to) | MemberDelivery::CatchingUp(to)), _) => to,
             // The session ended meanwhile; the answer is dropped, so any offset will do.
-            (Some(MemberDelivery::Left) | None, _) => seated.served_offset(),
+            (Some(MemberDelivery::Left) | None, _) => locked.served_offset(),
         };
         JoinedRoom {
             room: local.room().clone(),
-            size: seated.size_everywhere(),
+            size: locked.size_everywhere(),
             offset,
             complete: joining.complete(part.stand),
         }

@@ -44,15 +44,15 @@ impl Service {
     ///
     /// # Errors
     /// The rooms that could not be read. The session has joined none of the rooms then.
-    pub(super) async fn look_and_seat(
+    pub(super) async fn read_and_enter_all(
         &self,
         session: &Arc<Session>,
         asked: &JudgedCommand,
         answer: &mut PendingReply,
     ) -> Result<(), Vec<Room>> {
         while !session.is_finished() {
-            let looks = self.look_at_all(session, asked).await?;
-            let mut joining = Box::new(self.begin_joining(&asked.admitted, looks, answer.is_wanted()));
+            let views = self.view_all(session, asked).await?;
+            let mut joining = Box::new(self.begin_joining(&asked.admitted, views, answer.is_wanted()));
             let mut reads = 0;
             loop {
                 // Without an answer there is no page to fill: everything missed is sent by the catch-up.
@@ -73,29 +73,29 @@ impl Service {
         Ok(())
     }
 
-    async fn look_at_all(&self, session: &Session, asked: &JudgedCommand) -> Result<Vec<RoomView>, Vec<Room>> {
+    async fn view_all(&self, session: &Session, asked: &JudgedCommand) -> Result<Vec<RoomView>, Vec<Room>> {
         // Only rooms with a history share the page's bytes.
         let missed = asked.admitted.iter().filter(|one| one.from.is_some()).count();
         let share = ReadShare::for_rooms(missed, self.0.limits.page_bytes);
-        let (mut looks, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
+        let (mut views, mut failed) = (Vec::with_capacity(asked.admitted.len()), Vec::new());
         for some in asked.admitted.chunks(AT_ONCE) {
             // Each batch has the minimum step time: a broker that answers the first ones slowly is alive.
-            let looked = some.iter().map(|one| step_until(asked.until, self.look_at(session, one, share)));
-            for (one, look) in some.iter().zip(join_all(looked).await) {
-                match look {
-                    Ok(look) => looks.push(look),
+            let looked = some.iter().map(|one| step_until(asked.until, self.view_room(session, one, share)));
+            for (one, view) in some.iter().zip(join_all(looked).await) {
+                match view {
+                    Ok(view) => views.push(view),
                     Err(Unavailable(_)) => failed.push(one.room.clone()),
                 }
             }
             // It is the broker and not these rooms: the others would have to be waited for in vain, one after the other.
-            if !failed.is_empty() && (looks.is_empty() || Instant::now() >= asked.until) {
+            if !failed.is_empty() && (views.is_empty() || Instant::now() >= asked.until) {
                 return Err(asked.rooms());
             }
         }
-        if failed.is_empty() { Ok(looks) } else { Err(failed) }
+        if failed.is_empty() { Ok(views) } else { Err(failed) }
     }
 
-    async fn look_at(&self, session: &Session, one: &Admitted, share: ReadShare) -> Result<RoomView, Unavailable> {
+    async fn view_room(&self, session: &Session, one: &Admitted, share: ReadShare) -> Result<RoomView, Unavailable> {
         let watch = LatestWatch::for_room(&self.0.hub.open_room(&one.room).await?);
         // Others' member counts ride along with each read and never fail the join.
         let others = self.members_elsewhere(&one.room);
@@ -120,11 +120,11 @@ impl Service {
         Ok(RoomView { watch, seen })
     }
 
-    fn begin_joining(&self, admitted: &[Admitted], looks: Vec<RoomView>, told: bool) -> Joining {
-        let share = ReadShare::for_rooms(looks.len(), self.0.limits.page_bytes);
+    fn begin_joining(&self, admitted: &[Admitted], views: Vec<RoomView>, sent: bool) -> Joining {
+        let share = ReadShare::for_rooms(views.len(), self.0.limits.page_bytes);
         let (mut reader, mut current, mut parts) = (MergedReader::new(share), CurrentEvents::default(), Vec::new());
-        for (one, look) in admitted.iter().zip(looks) {
-            let stand = match look.seen {
+        for (one, view) in admitted.iter().zip(views) {
+            let stand = match view.seen {
                 ViewKind::Kept => JoinedAs::Kept,
                 // A room with a history goes through the merge, so that events shared with other rooms are delivered
                 // once.
@@ -134,10 +134,10 @@ impl Service {
                 ViewKind::Head(head) => JoinedAs::Plain(head),
                 ViewKind::Missed(history, latest) => {
                     current.update_from(&latest, &one.room);
-                    come_back(&mut reader, one, history, told)
+                    come_back(&mut reader, one, history, sent)
                 }
             };
-            parts.push(RoomMembership { watch: look.watch, stand });
+            parts.push(RoomMembership { watch: view.watch, stand });
         }
         let row = EventRow::new(current, self.0.limits.page_bytes);
         Joining { parts, reader, row, torn: Vec::new(), may_wait: true }
@@ -146,11 +146,11 @@ impl Service {
 
 /// Adds the missed events of a room to the reader. Without an answer all of them are sent as event frames, and an
 /// incomplete history is left out, since its gap could not be reported.
-fn come_back(reader: &mut MergedReader, one: &Admitted, history: Resumed, told: bool) -> JoinedAs {
+fn come_back(reader: &mut MergedReader, one: &Admitted, history: Resumed, sent: bool) -> JoinedAs {
     let complete = history.complete;
     let asked = one.from.map(Start::exclusive_offset).unwrap_or_default();
     // The history goes into the reply, so the page that was read is the first part of the merge.
-    if told {
+    if sent {
         let since = page::complete_since(&history, &one.room, Start::After(asked));
         return JoinedAs::Back { number: reader.add_read(one.room.clone(), asked, history), since, complete };
     }

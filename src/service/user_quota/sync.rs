@@ -35,8 +35,8 @@ impl Service {
             tokio::select! {
                 () = stop.cancelled() => return,
                 // In an outage each CONNECT brings news, which must not be a try each.
-                () = self.0.seats.0.news.notified(), if watch.well => {}
-                _ = turns.tick() => self.look_for_losses(&mut watch),
+                () = self.0.quota.0.news.notified(), if watch.well => {}
+                _ = turns.tick() => self.check_for_losses(&mut watch),
             }
             // An announcement that hangs must not hold up the shutdown.
             if stop.run_until_cancelled(self.announce_users(&mut watch)).await.is_none() {
@@ -49,24 +49,24 @@ impl Service {
         (self.0.hub.breaks(), self.0.fleet.forget_count())
     }
 
-    fn look_for_losses(&self, watch: &mut SyncProgress) {
+    fn check_for_losses(&self, watch: &mut SyncProgress) {
         let losses = self.loss_counts();
         let lost = std::mem::replace(&mut watch.losses, losses) != losses;
         if lost || watch.renewed.elapsed() >= RENEWAL {
             watch.renewed = Instant::now();
-            self.0.seats.owe_all();
+            self.0.quota.mark_all_unannounced();
         }
     }
 
     /// Announces all counts that are due.
     async fn announce_users(&self, watch: &mut SyncProgress) {
         loop {
-            let counts = self.0.seats.take_due_asks(AT_ONCE);
+            let counts = self.0.quota.take_due_asks(AT_ONCE);
             if counts.is_empty() {
                 return;
             }
             if let Err(Unavailable(error)) = self.count_in_time(&counts).await {
-                self.0.seats.owe(counts.into_iter().map(|count| count.user));
+                self.0.quota.mark_unannounced(counts.into_iter().map(|count| count.user));
                 // Once for each outage.
                 if std::mem::replace(&mut watch.well, false) {
                     tracing::warn!(
@@ -77,10 +77,10 @@ impl Service {
                 }
                 return;
             }
-            counts.iter().for_each(|count| self.0.seats.settle_waiting(count));
+            counts.iter().for_each(|count| self.0.quota.settle_waiting(count));
             if !std::mem::replace(&mut watch.well, true) {
                 // Redis may have taken an announcement of the outage late, over one that was made after it.
-                self.0.seats.owe_all();
+                self.0.quota.mark_all_unannounced();
             }
         }
     }

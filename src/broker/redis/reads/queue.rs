@@ -21,7 +21,7 @@ struct ReadWaiter {
 #[derive(Default)]
 pub(super) struct ReadQueue {
     askers: Vec<ReadWaiter>,
-    newest: Vec<LatestWaiters>,
+    latest: Vec<LatestWaiters>,
     /// Where the last read began.
     cursor: Offset,
     /// Whether the room is queued or being read.
@@ -32,7 +32,7 @@ pub(super) struct ReadQueue {
 #[derive(Default)]
 pub(super) struct ReadBatch {
     askers: Vec<ReadWaiter>,
-    newest: Vec<LatestWaiters>,
+    latest: Vec<LatestWaiters>,
     cursor: Offset,
 }
 
@@ -46,22 +46,22 @@ impl ReadQueue {
         self.askers.push(ReadWaiter { portion, to });
     }
 
-    pub(super) fn ask_newest(&mut self, to: LatestWaiters) {
-        if self.newest.len().is_power_of_two() {
-            self.newest.retain(|waiting| !waiting.is_closed());
+    pub(super) fn ask_latest(&mut self, to: LatestWaiters) {
+        if self.latest.len().is_power_of_two() {
+            self.latest.retain(|waiting| !waiting.is_closed());
         }
-        self.newest.push(to);
+        self.latest.push(to);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.askers.is_empty() && self.newest.is_empty()
+        self.askers.is_empty() && self.latest.is_empty()
     }
 
     pub(super) fn take_batch(&mut self) -> ReadBatch {
-        let (mut askers, mut newest) = (std::mem::take(&mut self.askers), std::mem::take(&mut self.newest));
+        let (mut askers, mut latest) = (std::mem::take(&mut self.askers), std::mem::take(&mut self.latest));
         askers.retain(|asker| !asker.to.is_closed());
-        newest.retain(|waiting| !waiting.is_closed());
-        ReadBatch { askers, newest, cursor: self.cursor }
+        latest.retain(|waiting| !waiting.is_closed());
+        ReadBatch { askers, latest, cursor: self.cursor }
     }
 
     pub(super) fn put_back(&mut self, left: ReadBatch, cursor: Offset) {
@@ -71,8 +71,8 @@ impl ReadQueue {
 }
 
 impl ReadBatch {
-    pub(super) fn take_newest(&mut self) -> Vec<LatestWaiters> {
-        std::mem::take(&mut self.newest)
+    pub(super) fn take_latest(&mut self) -> Vec<LatestWaiters> {
+        std::mem::take(&mut self.latest)
     }
 
     /// The start of the read: the oldest one after the last read's, or the oldest of all.
@@ -113,7 +113,7 @@ impl ReadBatch {
                 left.push(asker);
             }
         }
-        Self { askers: left, newest: Vec::new(), cursor: self.cursor }
+        Self { askers: left, latest: Vec::new(), cursor: self.cursor }
     }
 
     pub(super) fn fail_all(self, why: &Unavailable) {

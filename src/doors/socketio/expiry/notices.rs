@@ -59,7 +59,7 @@ mod tests {
 
     /// Gives the notices of a session as (time, announced end), for tokens given as (time, lifetime); all in seconds.
     fn play(lead_s: u64, tokens: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let (began, mut told, mut said) = (Instant::now(), SentNotice::default(), Vec::new());
+        let (began, mut notices, mut said) = (Instant::now(), SentNotice::default(), Vec::new());
         let (mut end_ms, mut due_ms, mut tokens) = (u64::MAX, None, tokens.iter().peekable());
         for ms in (0..200_000_u64).step_by(250) {
             let (now_ms, now) = (START_MS + ms, began + Duration::from_millis(ms));
@@ -71,7 +71,7 @@ mod tests {
                 break;
             }
             let Some(_) = due_ms.take_if(|due_ms| now_ms >= *due_ms) else { continue };
-            match told.judge_notice(end_ms, now_ms, now) {
+            match notices.judge_notice(end_ms, now_ms, now) {
                 Notice::Now => said.push((ms / 1000, (end_ms - START_MS) / 1000)),
                 Notice::At(later_ms) => due_ms = Some(later_ms),
                 Notice::Never => {}
