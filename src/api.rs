@@ -68,7 +68,7 @@ const AROUND: usize = 16 * 1024;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The routes of `/v1`: for each the required scope, its errors besides those of the keys, and its handler. The
-/// OpenAPI document comes from the same line and from the handler's `#[utoipa::path]`.
+/// `OpenAPI` document comes from the same line and from the handler's `#[utoipa::path]`.
 ///
 /// # Errors
 /// When the document cannot be serialized, which no request can cause.

@@ -2,7 +2,7 @@
 //!
 //! Memory that costs is counted, and once. A frame is one piece of memory however many sockets it waits for, so its
 //! bytes count from its making until the last socket has sent it: a copy of it is a reference. Each entry in a socket's
-//! queue costs by itself, and is counted by the wire with the backlog ([`charge`](crate::wire)). So are commands that a
+//! queue costs by itself, and is counted by the wire with the backlog ([`wire`](crate::wire)). So are commands that a
 //! socket has sent and that are not performed yet. A frame that goes out at once costs two additions for all of its
 //! sockets together, and none for each.
 //!

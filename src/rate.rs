@@ -56,7 +56,7 @@ impl TokenBucket {
         self.full_after_take(rate, now) <= now + rate.full
     }
 
-    /// As [`take`](Self::take_token), but may also use tokens of the future: those of `credit`, and one at least. They are
+    /// As [`take_token`](Self::take_token), but may also use tokens of the future: those of `credit`, and one at least. They are
     /// paid back before there is a token again.
     #[must_use]
     pub fn take_on_credit(&mut self, rate: Rate, credit: Duration, now: Instant) -> bool {

@@ -58,7 +58,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Makes a readiness that is false until [`open`](Self::mark_open).
+    /// Makes a readiness that is false until [`mark_open`](Self::mark_open).
     #[must_use]
     pub fn new(service: Service, verifier: Verifier, ingest: Option<IngestStatus>, connections: Connections) -> Self {
         Self { service, verifier, ingest, accepting: Arc::new(AtomicBool::new(false)), connections }

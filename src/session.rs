@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
-    /// transport is left to [`part`](Self::close_after_kick), because others of the same client may have to be told first.
+    /// transport is left to [`close_after_kick`](Self::close_after_kick), because others of the same client may have to be told first.
     pub fn kick_client(&self) -> bool {
         // A session that has ended has nobody to tell.
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
@@ -150,7 +150,7 @@ impl Session {
         self.kicked.load(Ordering::Acquire)
     }
 
-    /// Sends what must not be lost; over the bound the transport is closed. Behind the farewell nothing is sent.
+    /// Sends a frame that must not be lost; over the bound the transport is closed. Nothing is sent behind the frame of a kick.
     pub fn send_frame(&self, frame: Bytes) -> PushOutcome {
         self.lane.push_if(|| (!self.is_kicked()).then_some(frame))
     }
@@ -185,7 +185,7 @@ impl Session {
         before.into_iter().for_each(|before| before.membership.change_standing(MemberDelivery::Left));
     }
 
-    /// Has another membership follow the one in a room, in its seat: see [`Membership::end_for_successor`]. Gives both.
+    /// Replaces the membership in a room by a successor in its slot: see [`Membership::end_for_successor`]. Gives both.
     #[must_use]
     pub fn replace_membership(&self, room: &Room) -> Option<(JoinedMembership, Arc<Membership>)> {
         let mut rooms = self.rooms.lock();
@@ -196,7 +196,7 @@ impl Session {
         Some((before, next))
     }
 
-    /// Takes it out of a room: from here on it hears nothing of it, and what it had is remembered for a while.
+    /// Removes it from a room: it receives nothing more of it. The offsets that it had are remembered for a while.
     pub fn give_up(&self, room: &Room) -> Option<JoinedMembership> {
         let mut rooms = self.rooms.lock();
         let joined = rooms.remove(room)?;

@@ -115,7 +115,7 @@ impl Classes {
     }
 
     /// Changes the class of this shape, or adds one with `retention`. `change` edits it before it is used. Rooms
-    /// refer to classes by their index, so all calls come before the first [`room`](Self::find_room).
+    /// refer to classes by their index, so all calls come before the first [`find_room`](Self::find_room).
     ///
     /// # Errors
     /// When `form` is not a valid form.
@@ -157,7 +157,7 @@ impl Classes {
         self.max_latest
     }
 
-    /// Validates a key and finds its class: the first of [`all`](Self::all_classes) whose form matches.
+    /// Validates a key and finds its class: the first of [`all_classes`](Self::all_classes) whose form matches.
     ///
     /// # Errors
     /// When the key is too long or has no known form.

@@ -11,14 +11,14 @@ use crate::form::ID_SIGNS;
 pub struct ClassId(pub(crate) u16);
 
 impl ClassId {
-    /// The class's index in [`Classes::all`](crate::class::Classes::all_classes).
+    /// The class's index in [`Classes::all_classes`](crate::class::Classes::all_classes).
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A room's key with its class. Only [`Classes::room`](crate::class::Classes::find_room) makes one, so it is always valid.
+/// A room's key with its class. Only [`Classes::find_room`](crate::class::Classes::find_room) makes one, so it is always valid.
 /// Cheap to clone; compared, ordered and hashed by its key.
 #[derive(Clone)]
 pub struct Room {

@@ -51,7 +51,7 @@ struct MergeQueue<E> {
 pub enum MergeStep {
     /// This event may go.
     Ready(ReadyEvent),
-    /// Some rooms have to be read on from [`Merge::read_offset`]: those that are [`due`](Merge::rooms_to_read).
+    /// Some rooms have to be read on from [`Merge::read_offset`]: those that are [`rooms_to_read`](Merge::rooms_to_read).
     Read,
     /// Everything that was read has gone.
     Nothing,
@@ -123,7 +123,7 @@ impl<E: AsRef<Entry>> Merge<E> {
         due
     }
 
-    /// Takes in what a read of a room from [`known`](Self::read_offset) on gave: entries, oldest first, whether more follow, and
+    /// Takes in what a read of a room from [`read_offset`](Self::read_offset) on gave: entries, oldest first, whether more follow, and
     /// the room's head.
     pub fn fill_room(&mut self, room: usize, entries: Vec<E>, more: bool, head: Offset) {
         let queue = &mut self.queues[room];

@@ -65,7 +65,7 @@ impl Revocation {
         format!("{}:{}", self.mark, self.before_ms)
     }
 
-    /// Parses the text of [`what`](Self::to_record).
+    /// Parses the text of [`to_record`](Self::to_record).
     ///
     /// # Errors
     /// When the text has another form.

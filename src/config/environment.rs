@@ -37,7 +37,7 @@ impl Variables {
         // In order, so that the complaints have a stable order.
         for (name, text) in ours.collect::<BTreeMap<_, _>>() {
             match known.get(&name) {
-                // The replacement character of `to_string_lossy`: parsing it would blame the value's form.
+                // The replacement character of `to_string_lossy`: parsing it would complain about the form of the value.
                 Some(path) if text.contains('\u{fffd}') => {
                     let complaint = Complaint::new("is not valid UTF-8", "set it to plain text");
                     report.add(path, Origin::Environment(name), complaint);

@@ -68,7 +68,7 @@ section! {
         connect_timeout: Duration = Duration::from_secs(2), check between(MILLI, Duration::from_mins(1));
 
         /// How long nothing may arrive of an answer, 1ms to 5m, before the connection counts as lost. Above any pause
-        /// of a healthy Redis (fork, slow disk), below the patience of a publisher. An answer that comes slowly may
+        /// of a healthy Redis (fork, slow disk), shorter than a publisher waits. An answer that comes slowly may
         /// take six times as long.
         response_timeout: Duration = Duration::from_secs(5), check between(MILLI, Duration::from_mins(5));
 

@@ -78,7 +78,7 @@ pub struct RemoteOrders {
 pub struct Kick {
     /// The user.
     pub user: SubjectHash,
-    /// Where the answer goes, for [`Fleet::answer`](super::Fleet::answer_kick).
+    /// Where the answer goes, for [`Fleet::answer_kick`](super::Fleet::answer_kick).
     pub ticket: String,
 }
 

@@ -40,7 +40,7 @@ use crate::service::{FairQueue, FairQueueLimits, Service, ServiceLimits, Service
 use crate::sessions::Sessions;
 
 /// Longest wait of a CONNECT for the quota check in Redis, or `redis.response_timeout` if that is shorter. Above any
-/// healthy answer, below the patience of a person.
+/// healthy answer, shorter than a person waits.
 const SEAT_WAIT: Duration = Duration::from_secs(1);
 /// Factor on `limits.commands_per_minute` above which a transport is closed: that is a broken client and no slip.
 pub(super) const TOO_OFTEN: u32 = 10;

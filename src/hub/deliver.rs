@@ -85,7 +85,7 @@ impl Hub {
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                // First whether it is in the room: one that has just left it has not had what it did not hear.
+                // First whether it is in the room: a member that has just left it has not had an event that it did not receive.
                 let accepts =
                     || member.membership.accept_news(news) && (alone || member.session.first_copy(entry, mask));
                 let push = push_to_member(member, outgoing, mask, accepts);

@@ -62,7 +62,7 @@ struct RoomStanding {
     rests: Option<(Instant, u32)>,
     /// `latest` events have no position, so what was passed on is kept by key.
     passed: LatestDelivered,
-    /// Sessions of other nodes in it, when last heard of.
+    /// Sessions of other nodes in it, as last announced.
     others: usize,
 }
 
@@ -104,7 +104,7 @@ impl LocalRoom {
         self.state.lock().members.len()
     }
 
-    /// How many sessions of other nodes were in it when last heard of.
+    /// How many sessions of other nodes are in it, as last announced.
     #[must_use]
     pub fn members_elsewhere(&self) -> usize {
         self.state.lock().others
@@ -234,7 +234,7 @@ impl LocalRoom {
         self.state.lock().members.iter().map(|(_, member)| member.clone()).collect()
     }
 
-    /// Calls `each` for the members in the seats `from..to` while the room stands still.
+    /// Calls `each` for the members in the slots `from..to`, under the lock of the room.
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
         let state = self.state.lock();
         let locked = |seats: Range<usize>| seats.filter_map(|slot| state.members.get(slot));
@@ -277,14 +277,14 @@ impl LockedRoom<'_> {
         self.size() + self.0.others
     }
 
-    /// Gives a session a seat; none in a room that was let go, which must then be opened anew.
+    /// Adds a session as a member; `None` in a room that was unsubscribed, which must be opened again first.
     pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<JoinedMembership> {
         self.0.position.as_ref()?;
         let slot = self.0.members.insert(Member { session, membership: membership.clone() });
         Some(JoinedMembership { membership, slot })
     }
 
-    /// The newest `latest` event of each key that came during a watch; see [`Watch`](super::LatestWatch).
+    /// The newest `latest` event of each key that came during a watch; see [`LatestWatch`](super::LatestWatch).
     #[must_use]
     pub fn latest_while_watched(&self) -> Vec<Entry> {
         self.0.passed.entries_since_watch()
@@ -306,7 +306,7 @@ impl LockedRoom<'_> {
         self.0.position = None;
     }
 
-    /// Has another membership follow one in its seat.
+    /// Replaces a membership by its successor, in the same slot.
     pub fn replace_membership(&mut self, before: &JoinedMembership, next: Arc<Membership>) {
         let mine = self.0.members.get_mut(before.slot);
         if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
@@ -314,7 +314,7 @@ impl LockedRoom<'_> {
         }
     }
 
-    /// Takes a session's seat away.
+    /// Removes a member.
     pub fn remove_member(&mut self, joined: &JoinedMembership) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
         // Its slot may have been given to another one since.

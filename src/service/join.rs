@@ -8,7 +8,7 @@
 //! **The rule**, in three steps:
 //!
 //! 1. The room is opened: its channel is subscribed and confirmed, then its position is set
-//!    ([`Hub::open`](crate::hub::Hub)).
+//!    ([`Hub::Hub`](crate::hub::Hub)).
 //! 2. The history is read from the client's offset on. The end of what was read is `head`.
 //! 3. `enter` takes the room's lock, under which the hub moves the position `at`, and there compares `head` with `at`.
 //!    The member is added, the reply is queued, and the membership's offset is set before the lock is released.

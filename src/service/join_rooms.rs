@@ -78,7 +78,7 @@ struct JudgedCommand {
 impl Service {
     /// Makes a session a member of several rooms in one act, with the missed events of all of them. A refused room is
     /// reported and does not keep the session out of the others. Without an answer it behaves as
-    /// [`join`](Self::join_room).
+    /// [`join_room`](Self::join_room).
     pub async fn join_rooms(&self, session: &Arc<Session>, wanted: Vec<WantedRoom>, mut answer: PendingReply) {
         // Refused as a whole before any work: the list is the client's, and each entry costs a policy check.
         if wanted.len() > self.0.limits.rooms_per_socket {

@@ -10,7 +10,7 @@
 //!    (`Position`, in `rooms/src/position.rs`).
 //! 3. *Healing beside live delivery, a channel beside the other channels of one event.* The same offset comes twice. The
 //!    room's position tells. An event that no room stores has no offset, so [`Recent`] keeps its id on the hub's task.
-//! 4. *A resume beside live delivery, in one room.* [`Membership::hear`](super::Membership::accept_news) compares offsets: what
+//! 4. *A resume beside live delivery, in one room.* [`Membership::accept_news`](super::Membership::accept_news) compares offsets: what
 //!    the answer told is not newer than where the membership begins.
 //! 5. *A resume in one room beside live delivery in another, of an event of both.* Each room alone finds it new. So it is
 //!    compared with what the session's other memberships have had ([`Session::arrived_by_another`]), and with the rooms

@@ -300,7 +300,7 @@ impl Outbox {
         }
         self.turn = None;
         self.follow_theirs(&buf[..wrote]);
-        // Their bytes are gone whatever happens now, so they must hear of them; an error comes back with the next write.
+        // Their bytes are gone whatever happens now, so the library must be told that they were written; an error comes back with the next write.
         self.write_pending(write).ok();
         Ok(LibraryWrite::Wrote(wrote))
     }

@@ -86,7 +86,7 @@ pub(super) async fn ask_nodes(fleet: &RedisFleet, user: SubjectHash) -> Result<K
 
 /// Answers the node that asked.
 pub(super) async fn send_answer(fleet: &RedisFleet, ticket: &str, sockets: usize) -> Result<(), RedisError> {
-    // `hear` checks tickets, so this one names a channel and a number.
+    // The handler checks tickets, so this one names a channel and a number.
     let Some((channel, number)) = ticket.split_once(' ') else { return Ok(()) };
     fleet.connection().publish(channel, format!("a{number} {sockets}")).await
 }

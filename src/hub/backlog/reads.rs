@@ -54,7 +54,7 @@ impl Backlog {
         }
     }
 
-    /// Takes in what an errand brought. None of it where the room was let go meanwhile.
+    /// Adds the result of a read. It is dropped if the room was unsubscribed meanwhile.
     pub(in crate::hub) fn add_page(&mut self, pending_read: &PendingRead, page: HealedPage) {
         if !self.end_read(pending_read) {
             return;
@@ -117,7 +117,7 @@ impl Backlog {
         }
     }
 
-    /// Ends a room's read. False when the room was let go since it began.
+    /// Ends a room's read. False if the room was unsubscribed since it began.
     fn end_read(&mut self, pending_read: &PendingRead) -> bool {
         self.running = self.running.saturating_sub(1);
         let Some(lag) = self.lags.get_mut(&pending_read.room) else { return false };

@@ -5,7 +5,7 @@
 //! one.
 //!
 //! **The rule.** Every entry names the offset before it, so a missing entry shows: `prev` lies behind the room's
-//! position. The room then waits in the [`backlog`](super::backlog) and its history is read from its position on, once,
+//! position. The room then waits in the [`backlog`](crate::hub::backlog) and its history is read from its position on, once,
 //! however many members it has. Reads run beside the hub's task. Only that task judges what they bring and moves
 //! positions, so an entry that was read and an entry that came live pass the same check, [`Position::classify_entry`].
 //!
@@ -139,7 +139,7 @@ impl Dispatch {
     }
 
     pub(super) fn take_read(&mut self, read: HealRead) {
-        // It may have been let go and opened anew meanwhile.
+        // The room may have been unsubscribed and opened again meanwhile.
         match (self.hub.find(&read.pending_read.room), read.outcome) {
             (Some(local), Ok(history)) => self.take_history(&read.pending_read, (&local, &read.asked), history),
             (Some(local), Err(error)) => {
