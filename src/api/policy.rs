@@ -13,6 +13,7 @@ use crate::auth::policy::PolicyExplanation;
 /// The question whether a token opens a room.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Question)]
 struct PolicyQuestion {
     /// The token; it is not logged.
     token: String,
