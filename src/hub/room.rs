@@ -235,13 +235,15 @@ impl LocalRoom {
     }
 
     /// Calls `each` for the members in the slots `from..to`, under the lock of the room.
+    // Inlined, as all of the way to the socket: it is gone for each member of each event.
+    #[inline]
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
         let state = self.state.lock();
-        let locked = |seats: Range<usize>| seats.filter_map(|slot| state.members.get(slot));
+        let members_of = |slots: Range<usize>| slots.filter_map(|slot| state.members.get(slot));
         for first in (from..to).step_by(AHEAD) {
             let group = first..to.min(first + AHEAD);
-            locked(group.clone()).for_each(|member| member.session.lane().prefetch_state());
-            locked(group).for_each(&mut each);
+            members_of(group.clone()).for_each(|member| member.session.lane().prefetch_state());
+            members_of(group).for_each(|member| each(member));
         }
         to < state.members.capacity()
     }

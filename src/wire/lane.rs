@@ -75,6 +75,7 @@ impl Lane {
 
     /// As [`Lane::push_if`], for a frame of this weight. While the backlog is over `ephemeral_bytes` an ephemeral frame
     /// is dropped and `frame` is not called.
+    #[inline]
     pub fn push_as(&self, weight: LagPolicy, frame: impl FnOnce() -> Option<Bytes>) -> PushOutcome {
         let shared = &self.wire.0;
         let mut out = shared.out.lock();

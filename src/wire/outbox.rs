@@ -188,6 +188,7 @@ impl Outbox {
     ///
     /// # Errors
     /// What the writer returned, except that it would block.
+    #[inline]
     pub(super) fn push<W>(
         &mut self,
         lane: LaneId,
@@ -391,6 +392,7 @@ impl Outbox {
         !self.is_begun() && (!self.follower.at_boundary() || self.turn.unwrap_or(self.queue.len()) == 0)
     }
 
+    #[inline]
     fn write_some<W>(&mut self, slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
     where
         W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,

@@ -116,6 +116,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// What `act` returned; `NotConnected` when hyper has dropped the socket.
+    #[inline]
     pub(super) fn with_stream<T>(
         &mut self,
         act: impl FnOnce(&mut Outbox, &TcpStream) -> io::Result<T>,
