@@ -243,7 +243,7 @@ impl LocalRoom {
         for first in (from..to).step_by(AHEAD) {
             let group = first..to.min(first + AHEAD);
             members_of(group.clone()).for_each(|member| member.session.lane().prefetch_state());
-            members_of(group).for_each(|member| each(member));
+            members_of(group).for_each(&mut each);
         }
         to < state.members.capacity()
     }
