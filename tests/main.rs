@@ -1,6 +1,7 @@
 //! The gateway's promises, one file each, in one binary so that it is linked once.
 
 mod acknowledgements;
+mod admission;
 mod agreement;
 mod all_ways;
 mod api_config;
@@ -20,7 +21,6 @@ mod dev_host;
 mod disconnect;
 mod drain;
 mod e2e;
-mod entrance;
 mod events;
 mod expiring;
 mod expiry;

@@ -28,7 +28,7 @@ pub struct UnverifiedToken<'a> {
 
 impl std::fmt::Debug for UnverifiedToken<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shown({:?})", self.algorithm)
+        write!(f, "UnverifiedToken({:?})", self.algorithm)
     }
 }
 

@@ -118,6 +118,7 @@ impl Incoming {
 
     /// Reads the beginning of a text, for the attachments that it announces.
     fn read_attachments(&mut self, payload: &[u8]) {
+        // A ping between two fragments is no part of the text.
         if self.header.is_control() {
             return;
         }
@@ -135,6 +136,7 @@ impl Incoming {
     }
 
     fn is_too_long(&mut self, most: u64) -> bool {
+        // A control frame is a message of its own, also between the fragments of another one.
         if self.header.is_control() {
             return self.left > most;
         }

@@ -26,7 +26,7 @@ pub struct PolicyExplainer<'a> {
 
 impl fmt::Debug for PolicyExplainer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Desk({:?})", self.policy)
+        write!(f, "PolicyExplainer({:?})", self.policy)
     }
 }
 

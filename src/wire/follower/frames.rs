@@ -113,6 +113,7 @@ impl FrameState {
             return FrameStep::Within;
         }
         self.fragmented = !self.header.is_final();
+        // Only the end of a text message is reported, and only if its beginning is wanted.
         if self.fragmented || self.text.is_none() {
             return FrameStep::Within;
         }
