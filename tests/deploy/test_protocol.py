@@ -177,7 +177,7 @@ def test_every_reason_to_refuse_a_connect_is_in_the_table():
 
 def test_every_notice_is_in_the_table():
     sources = [path.read_text() for path in (ROOT / "src").rglob("*.rs")]
-    sent = {name for source in sources for name in re.findall(r'\.notify\("([a-z.]+)"', source)}
+    sent = {name for source in sources for name in re.findall(r'\.send_notice\("([a-z.]+)"', source)}
     assert sent == {cells[0].strip("`") for cells in table("| notice | payload | when |")}
 
 
