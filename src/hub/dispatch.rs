@@ -240,7 +240,7 @@ impl Dispatch {
     }
 
     /// Delivers a stored entry, or puts it into the backlog until what is missing before it was read.
-    async fn take_entry(&mut self, entry: Entry) {
+    async fn take_entry(&mut self, entry: Arc<Entry>) {
         let is_far = self.hub.is_far(&entry);
         // A room that is behind takes nothing directly, or it would deliver out of order.
         if is_far || entry.places.iter().any(|place| self.backlog.is_behind(&place.room)) {
@@ -259,8 +259,8 @@ impl Dispatch {
         self.hub.deliver_next(&entry, judged.targets, judged.is_apart).await;
     }
 
-    fn queue_entry(&mut self, entry: Entry, trust: EntryTrust) {
-        self.backlog.add_arrival(&Arc::new(entry), trust, &self.hub);
+    fn queue_entry(&mut self, entry: Arc<Entry>, trust: EntryTrust) {
+        self.backlog.add_arrival(&entry, trust, &self.hub);
     }
 
     /// Delivers entries from the backlog that are ready, at most [`STEPS`].
