@@ -21,9 +21,17 @@ struct RouterShared {
     /// The event channels, by the index of their loop.
     channels: Vec<EventSender>,
     /// The loops that have each room open; unused with a single loop, which gets everything.
-    subscribed: RwLock<HashMap<Room, LoopSet>>,
+    subscribed: RwLock<HashMap<Room, OpenRoom>>,
     /// Held while the last loop of a room leaves it, so that no other one subscribes between its look and its request.
     changes: Mutex<()>,
+}
+
+/// What is known of a room that a loop has open.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenRoom {
+    loops: LoopSet,
+    /// Whether the broker has confirmed the node's subscription.
+    is_confirmed: bool,
 }
 
 /// A set of event loops, a bit each.
@@ -82,14 +90,24 @@ impl EventRouter {
 
     /// Whether several loops have a room open.
     pub(super) fn is_shared(&self, room: &Room) -> bool {
-        self.0.subscribed.read().get(room).is_some_and(|loops| loops.0.count_ones() > 1)
+        self.0.subscribed.read().get(room).is_some_and(|open| open.loops.0.count_ones() > 1)
     }
 
     /// Notes that a loop wants a room's entries, before the broker is asked for them: none that follows its confirmation
-    /// passes the loop by.
-    pub(super) fn add_loop(&self, room: &Room, event_loop: usize) {
+    /// passes the loop by. True if the node is subscribed already, for another loop.
+    pub(super) fn add_loop(&self, room: &Room, event_loop: usize) -> bool {
         let _changes = self.0.changes.lock();
-        self.0.subscribed.write().entry(room.clone()).or_default().0 |= LoopSet::of(event_loop).0;
+        let mut subscribed = self.0.subscribed.write();
+        let open = subscribed.entry(room.clone()).or_default();
+        open.loops.0 |= LoopSet::of(event_loop).0;
+        open.is_confirmed
+    }
+
+    /// Notes that the broker has confirmed a subscription that a loop asked for.
+    pub(super) fn confirm_subscription(&self, room: &Room) {
+        if let Some(open) = self.0.subscribed.write().get_mut(room) {
+            open.is_confirmed = true;
+        }
     }
 
     /// Notes that a loop has let a room go, and unsubscribes the node behind the last one. False if the broker has no place
@@ -97,10 +115,10 @@ impl EventRouter {
     pub(super) fn remove_loop(&self, room: &Room, event_loop: usize, broker: &dyn Broker) -> bool {
         let _changes = self.0.changes.lock();
         // The lock of the table is not held over the request: the embedded broker routes entries under a lock of its own.
-        let loops = self.0.subscribed.read().get(room).copied().unwrap_or_default();
-        let others = LoopSet(loops.0 & !LoopSet::of(event_loop).0);
+        let open = self.0.subscribed.read().get(room).copied().unwrap_or_default();
+        let others = LoopSet(open.loops.0 & !LoopSet::of(event_loop).0);
         if others != LoopSet::default() {
-            self.0.subscribed.write().insert(room.clone(), others);
+            self.0.subscribed.write().insert(room.clone(), OpenRoom { loops: others, ..open });
             return true;
         }
         let is_requested = broker.unsubscribe(room);
@@ -112,7 +130,7 @@ impl EventRouter {
 
     fn loops_of(&self, entry: &Entry) -> LoopSet {
         let subscribed = self.0.subscribed.read();
-        let of_room = |room| subscribed.get(room).map_or(0, |loops: &LoopSet| loops.0);
+        let of_room = |room| subscribed.get(room).map_or(0, |open: &OpenRoom| open.loops.0);
         LoopSet(entry.places.iter().fold(0, |loops, place| loops | of_room(&place.room)))
     }
 }

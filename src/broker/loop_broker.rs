@@ -87,8 +87,13 @@ impl Broker for LoopBroker {
     }
 
     async fn subscribe(&self, room: &Room) -> Result<(), Unavailable> {
-        self.router.add_loop(room, self.event_loop);
-        self.node.subscribe(room).await
+        // Another loop has it: what the broker confirmed holds, or a break of the channel is reported to all loops.
+        if self.router.add_loop(room, self.event_loop) {
+            return Ok(());
+        }
+        self.node.subscribe(room).await?;
+        self.router.confirm_subscription(room);
+        Ok(())
     }
 
     fn unsubscribe(&self, room: &Room) -> bool {
