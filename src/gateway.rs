@@ -23,6 +23,7 @@ use crate::broker::redis::function::Function;
 use crate::config::{ByteSize, Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
+use crate::essential::run_essential;
 use crate::memory::{NodeMemory, limit_of_machine};
 use crate::readiness::Readiness;
 use crate::service::Service;
@@ -228,7 +229,8 @@ impl Gateway {
             guard: mode.is_dev().then(|| DevGuard::new(hosts, hints)),
         };
         let backlogs = Backlogs::new(memory);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory()));
+        let watch = stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory());
+        tasks.spawn(run_essential("memory watch", watch));
         let gateway = Self {
             backlogs,
             addresses: Vec::new(),

@@ -27,6 +27,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::connections::{AddressShares, Connections, SlotLimits};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
+use crate::essential::run_essential;
 use crate::fleet::Fleet;
 use crate::fleet::alone::Alone;
 use crate::fleet::redis::{FleetSettings, RedisFleet};
@@ -138,11 +139,15 @@ impl BuildContext<'_> {
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { obeying.follow_control(stop).await });
+        self.spawn_essential("control", async move { obeying.follow_control(stop).await });
         // One task for all questions about the quota: it keeps this node's reports on a user in order.
         let (quota_sync, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { quota_sync.sync_quotas(stop).await });
+        self.spawn_essential("quota sync", async move { quota_sync.sync_quotas(stop).await });
         Ok(service)
+    }
+
+    fn spawn_essential(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(run_essential(name, task));
     }
 
     /// An event channel for each loop. They share the memory that one would have.
@@ -169,10 +174,10 @@ impl BuildContext<'_> {
             let (feeder, tidier) = (hub.clone(), hub.clone());
             let (stop, stop_tidier) = (self.stop.clone(), self.stop.clone());
             event_loop.run_dispatch(async move { feeder.run_dispatch(channel, stop).await }, &self.tasks);
-            self.tasks.spawn(async move { tidier.unsubscribe_empty_rooms(stop_tidier).await });
+            self.spawn_essential("unsubscribe", async move { tidier.unsubscribe_empty_rooms(stop_tidier).await });
         }
         let (member_counts, stop) = (hubs.clone(), self.stop.clone());
-        self.tasks.spawn(async move { member_counts.run_member_counts(stop).await });
+        self.spawn_essential("member counts", async move { member_counts.run_member_counts(stop).await });
         hubs
     }
 
@@ -239,7 +244,7 @@ impl BuildContext<'_> {
     pub(super) fn build_expiry(&self) -> Expiry {
         let expiry = Expiry::new(self.config.auth.expiring_lead);
         let (timer, stop) = (expiry.clone(), self.stop.clone());
-        self.tasks.spawn(async move { timer.run(stop).await });
+        self.spawn_essential("expiry", async move { timer.run(stop).await });
         expiry
     }
 

@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use crate::essential::run_essential;
 use crate::metrics::LOOP_CONNECTIONS;
 
 /// Tasks that a loop runs before it looks at its dispatch and at its sockets again: a step of one is some ten microseconds.
@@ -139,7 +140,7 @@ impl EventLoop {
 
     /// Runs the dispatch of the loop's hub, before all tasks. `tasks` owns it.
     pub(super) fn run_dispatch(&self, dispatch: impl Future<Output = ()> + Send + 'static, tasks: &TaskTracker) {
-        let owned = tasks.track_future(dispatch);
+        let owned = tasks.track_future(run_essential("dispatch", dispatch));
         if let Some(thread) = self.dispatch.lock().take() {
             // The thread waits for it, and ends only with the loop.
             thread.send(Box::pin(owned)).ok();
