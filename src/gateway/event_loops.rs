@@ -24,9 +24,10 @@ use tokio_util::task::TaskTracker;
 use crate::essential::run_essential;
 use crate::metrics::LOOP_CONNECTIONS;
 
-/// Tasks that a loop runs before it looks at its dispatch and at its sockets again: a step of one is some ten microseconds.
+/// Tasks that a loop runs before it looks at its dispatch and at its sockets again: a step of one is ten microseconds, or a
+/// millisecond where it composes a large answer.
 /// Each look costs a system call, so a smaller number would cost more than it gives.
-const TASKS_BETWEEN: u32 = 16;
+const TASKS_BETWEEN: u32 = 4;
 
 /// The loops of a node. Dropping them ends their threads.
 #[derive(Debug)]
