@@ -18,13 +18,16 @@ use crate::broker::{Broker, Unavailable};
 use crate::fleet::Fleet;
 
 mod backlog;
+mod batch;
 mod deliver;
 mod dispatch;
+mod fan_out;
 mod hubs;
 mod latest;
 mod member_counts;
 mod outgoing;
 mod room;
+mod rounds;
 mod totals;
 mod unsubscribe;
 mod watch;
