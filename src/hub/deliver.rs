@@ -3,7 +3,7 @@
 //! **The problem.** An event has several rooms and a session may be in some of them. It gets one frame with the offsets
 //! of exactly its rooms. Members join and leave during the fan-out, and a slow peer must cost the others nothing.
 //!
-//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here ([`Hub::deliver_next`]).
+//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here (`dispatch/gather.rs`).
 //! Then, for each member:
 //!
 //! 1. Under the lock of the session's wire, each of its memberships among the rooms is asked whether the event is newer
