@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hallway_rooms::entry::{ChainLink, Entry, Retained, RoomPlace};
 use hallway_rooms::offset::Offset;
 
-use super::outgoing::{OutgoingEvent, RoomTarget};
+use super::outgoing::{DeliveryCounters, OutgoingEvent, RoomTarget};
 use super::room::LocalRoom;
 use crate::session::{Membership, Session};
 use crate::wire::{FrameSeries, PushOutcome};
@@ -31,7 +31,7 @@ pub(super) struct Delivery {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    events: Vec<OutgoingEvent>,
+    events: Vec<BatchEvent>,
     /// What the member at hand accepts. One list for all of them, so that none is allocated for each.
     accepted: Vec<AcceptedEvent>,
     /// By event, room of the batch, and place: what a member of several rooms is to be asked.
@@ -39,10 +39,19 @@ pub(super) struct Batch {
     known: Vec<KnownSeries>,
 }
 
+#[derive(Debug)]
+struct BatchEvent {
+    outgoing: OutgoingEvent,
+    /// Rooms that have members who are to get it.
+    rooms: usize,
+}
+
 /// A room of a batch with its events, oldest first.
 #[derive(Debug)]
 pub(super) struct BatchRoom {
     pub(super) local: Arc<LocalRoom>,
+    /// How often [`Batch::count_served`] is called before all of its members have had the events.
+    left: usize,
     events: Vec<RoomEvent>,
     /// The offsets of the first and the last one.
     first: Offset,
@@ -103,13 +112,26 @@ impl Delivery {
     }
 }
 
+impl BatchRoom {
+    /// Expects so many members more.
+    pub(super) const fn expect_members(&mut self, members: usize) {
+        self.left += members;
+    }
+
+    /// Whether all of its members have had the events.
+    pub(super) const fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}
+
 impl Batch {
     /// Adds an event, and notes it in its rooms.
     pub(super) fn add_event(&mut self, event: OutgoingEvent, targets: Vec<RoomTarget>, rooms: &mut Vec<BatchRoom>) {
-        let number = self.events.len();
+        let (number, mut count) = (self.events.len(), 0);
         for RoomTarget { local, place, .. } in targets {
             let Some(link) = event.entry.places.get(place).and_then(RoomPlace::link) else { continue };
             let here = RoomEvent { event: number, place, link };
+            count += 1;
             match rooms.iter_mut().find(|room| Arc::ptr_eq(&room.local, &local)) {
                 Some(room) => {
                     room.events.push(here);
@@ -118,6 +140,7 @@ impl Batch {
                 }
                 None => rooms.push(BatchRoom {
                     local,
+                    left: 1,
                     events: vec![here],
                     first: link.offset,
                     last: link.offset,
@@ -126,12 +149,24 @@ impl Batch {
                 }),
             }
         }
-        self.events.push(event);
+        self.events.push(BatchEvent { outgoing: event, rooms: count });
     }
 
-    /// Its entries.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.events.iter().map(|event| &*event.entry)
+    /// Counts a member of a room as served. Behind the last one the room is, up to these events.
+    pub(super) fn count_served(&mut self, room: &mut BatchRoom, counts: &DeliveryCounters) {
+        room.left -= 1;
+        if !room.is_over() {
+            return;
+        }
+        // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
+        room.local.mark_served_up_to(room.last);
+        for RoomEvent { event, .. } in &room.events {
+            let BatchEvent { outgoing, rooms } = &mut self.events[*event];
+            *rooms -= 1;
+            if *rooms == 0 {
+                counts.note_lag(&outgoing.entry);
+            }
+        }
     }
 
     /// Pushes to a member of one of the rooms what is news to it. Says how many frames that were.
@@ -177,7 +212,7 @@ impl Batch {
         self.accepted.clear();
         for RoomEvent { event, place, link } in &room.events {
             let mask = 1 << place;
-            if link.offset > had && self.events[*event].is_first(session, mask) {
+            if link.offset > had && self.events[*event].outgoing.is_first(session, mask) {
                 self.accepted.push(AcceptedEvent { event: *event, mask });
             }
         }
@@ -197,7 +232,7 @@ impl Batch {
             };
             let mask = same.iter().filter(news).fold(0, |mask, (_, _, here)| mask | 1 << here.place);
             let event = same[0].0;
-            if mask != 0 && self.events[event].is_first(session, mask) {
+            if mask != 0 && self.events[event].outgoing.is_first(session, mask) {
                 self.accepted.push(AcceptedEvent { event, mask });
             }
         }
@@ -208,7 +243,7 @@ impl Batch {
     fn whole_series<'a>(&mut self, room: &'a mut BatchRoom, session: &Session) -> &'a FrameSeries {
         let speaks = dialect_address(session);
         let at = room.whole.iter().position(|(known, _)| *known == speaks).unwrap_or_else(|| {
-            let frame = |here: &RoomEvent| self.events[here.event].frame_for(session, 1 << here.place);
+            let frame = |here: &RoomEvent| self.events[here.event].outgoing.frame_for(session, 1 << here.place);
             let series = FrameSeries::from_frames(room.events.iter().map(frame).collect());
             room.whole.push((speaks, series));
             room.whole.len() - 1
@@ -224,7 +259,8 @@ impl Batch {
         let speaks = dialect_address(session);
         let is_it = |known: &KnownSeries| known.speaks == speaks && known.accepted == self.accepted;
         let at = self.known.iter().position(is_it).unwrap_or_else(|| {
-            let frame = |accepted: &AcceptedEvent| self.events[accepted.event].frame_for(session, accepted.mask);
+            let frame =
+                |accepted: &AcceptedEvent| self.events[accepted.event].outgoing.frame_for(session, accepted.mask);
             let series = FrameSeries::from_frames(self.accepted.iter().map(frame).collect());
             // The one that was made last gives way: the first ones are those of most members.
             self.known.truncate(KNOWN - 1);

@@ -3,8 +3,11 @@
 //! **The problem.** An event has several rooms and a session may be in some of them. It gets one frame with the offsets
 //! of exactly its rooms. Members join and leave during the fan-out, and a slow peer must cost the others nothing.
 //!
-//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here (`dispatch/gather.rs`).
-//! Then, for each member:
+//! **What comes here** is what cannot be part of a [`batch`](super::batch): an event that some room keeps in no history, or that
+//! comes late or apart. The rule for each member is the same there.
+//!
+//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here
+//! ([`Delivery::advance_rooms`]). Then, for each member:
 //!
 //! 1. Under the lock of the session's wire, each of its memberships among the rooms is asked whether the event is newer
 //!    than what it has, and is moved to it ([`Membership::accept_news`]). The rooms that say yes make a mask.
@@ -13,7 +16,8 @@
 //!
 //! **Why it is right.**
 //!
-//! - *Order.* One task delivers one event at a time, and a push keeps its order in the outbox.
+//! - *Order.* One task delivers one event at a time, and a push keeps its order in the outbox. What is still under way in
+//!   other rooms of a member, or in this one, goes to it first (`rounds.rs`).
 //! - *Once.* Asking and moving is one act per membership, and one walk gathers all memberships of a session.
 //! - *A join meanwhile.* It holds the room's lock. Before the position moved it is in the list and receives the event
 //!   here. After, its membership begins behind the event, or it catches up from the history.

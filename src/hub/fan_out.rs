@@ -63,16 +63,20 @@ impl FanOut {
         let way = match rooms.as_slice() {
             [] => return None,
             [_] => Way::Slots(0),
-            several => Way::List(Recipients::in_rooms(several)),
+            _ => Way::List(Recipients::in_rooms(&mut rooms)),
         };
+        if matches!(way, Way::List(_)) {
+            // Those without a member are over.
+            rooms.iter_mut().for_each(|room| batch.count_served(room, counts));
+        }
         let slice = (SLICE_BYTES / bytes.max(1)).clamp(LEAST, SLICE);
         Some(Self { batch, rooms, way, slice })
     }
 
-    /// Whether it has a room in common with another one.
-    pub(super) fn shares_room(&self, other: &Self) -> bool {
+    /// Whether it has yet to serve members of a room of another one.
+    pub(super) fn holds_up(&self, other: &Self) -> bool {
         let is_there = |room: &BatchRoom| other.rooms.iter().any(|one| Arc::ptr_eq(&one.local, &room.local));
-        self.rooms.iter().any(is_there)
+        self.rooms.iter().filter(|room| !room.is_over()).any(is_there)
     }
 
     /// Serves some more members, each of which is first given what it has yet to get of the fan-outs `before` this one.
@@ -85,17 +89,24 @@ impl FanOut {
                 let (room, first) = (&mut rooms[0], *from);
                 let local = room.local.clone();
                 *from += *slice;
-                local.for_each(first, *from, |member| {
+                let more = local.for_each(first, *from, |member| {
                     before.iter_mut().for_each(|earlier| earlier.serve_session(&member.session, counts));
                     let (push, frames) = batch.push_in_one(room, &member.session, &member.membership);
                     counts.count_push(push, frames, &mut sent);
-                })
+                });
+                if !more {
+                    batch.count_served(room, counts);
+                }
+                more
             }
             Way::List(recipients) => {
                 for recipient in recipients.next_slice(*slice) {
                     before.iter_mut().for_each(|earlier| earlier.serve_session(&recipient.session, counts));
                     let (push, frames) = recipient.push_batch(batch, rooms);
                     counts.count_push(push, frames, &mut sent);
+                    for (room, _) in &recipient.standings {
+                        batch.count_served(&mut rooms[*room], counts);
+                    }
                 }
                 recipients.next < recipients.found.len()
             }
@@ -130,20 +141,17 @@ impl FanOut {
         counts.count_push(push, frames, &mut sent);
         counts.delivered.increment(sent);
     }
-
-    /// Notes in the rooms that all of their members have had it.
-    pub(super) fn note_end(&self, counts: &DeliveryCounters) {
-        // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
-        self.rooms.iter().for_each(|room| room.local.mark_served_up_to(room.last));
-        self.batch.entries().for_each(|entry| counts.note_lag(entry));
-    }
 }
 
 impl Recipients {
-    fn in_rooms(rooms: &[BatchRoom]) -> Self {
+    /// Members of small rooms come first: they are not to wait for a large one that happens to be in the same batch.
+    fn in_rooms(rooms: &mut [BatchRoom]) -> Self {
         let mut all = Self::default();
-        for (number, room) in rooms.iter().enumerate() {
-            for member in room.local.members() {
+        let mut members: Vec<_> = rooms.iter().map(|room| room.local.members()).enumerate().collect();
+        members.sort_by_key(|(_, members)| members.len());
+        for (number, members) in members {
+            rooms[number].expect_members(members.len());
+            for member in members {
                 let at = *all.index.entry(member.session.id()).or_insert_with(|| {
                     all.found.push(Recipient { session: member.session, standings: Vec::new() });
                     all.found.len() - 1

@@ -8,12 +8,13 @@
 //! **The rule.** The dispatch judges an entry and moves the positions of its rooms at once, in the order of the feed. What is
 //! then to be delivered makes a fan-out, and those that have not ended are listed in that order.
 //!
-//! 1. A fan-out that has a room in common with an earlier one waits for its end. The others take turns: one slice of
-//!    members, then the next fan-out; between two slices the dispatch takes what the feed has. One that is begun has its
-//!    first slice at once, so that what is small is done before the next turn.
+//! 1. A fan-out waits while an earlier one has yet to serve members of one of its rooms. The others take turns: one slice of
+//!    members, then the next fan-out; between two slices the dispatch takes what the feed has. One that need not wait has its
+//!    first slice at once, so that what is small is done before the next turn. Within a fan-out of several rooms the members
+//!    of the smaller ones come first.
 //! 2. Before a session is given something, it is given what it has yet to get of all earlier fan-outs in the list, whether
 //!    they have begun or not. Its own turn in them then finds that it has had everything.
-//! 3. When the last slice of a fan-out is done, its rooms are marked as served up to its last events.
+//! 3. When the last member of a room has had the events of a fan-out, the room is marked as served up to these.
 //!
 //! **Why it is right**, for a session in the rooms of an event:
 //!
@@ -24,16 +25,16 @@
 //!   the same finds nothing new.
 //! - *A join meanwhile* finds the position moved, as during a delivery in one go: it begins behind these events, or catches up
 //!   with them from the history. *A pause or leave* ends the membership, and what it did not get is behind its end.
-//! - *`served`.* No later fan-out of a room ends before an earlier one (1). Whatever else is delivered in the room
+//! - *`served`.* No later fan-out is done with a room before an earlier one (1). Whatever else is delivered in the room
 //!   meanwhile, in one go, was preceded for each of its members by all that is in the list (2).
 //! - *Progress.* The first of the list waits for none. A session gets each event of a fan-out once, so what is done early
 //!   is not done again: a round costs a look at each member more, and only while something is under way.
 //!
-//! **A room that is set back** ([`Dispatch::take_read`](super::dispatch)) takes its members' standings with it, and what is
-//! under way would move them forward again. So all fan-outs are completed before that.
+//! **A room that is set back** (`dispatch/heal.rs`) takes its members' standings with it, and what is under way would move
+//! them forward again. So all fan-outs are completed before that.
 //!
 //! **Bounds.** The list has [`UNDER_WAY`] fan-outs at most; then the feed waits in its channel until one of them ends. Each has
-//! no more than a batch may have.
+//! no more than a batch may have. What is part of no batch (`deliver.rs`) is delivered in one go, and the others wait for it.
 //!
 //! **Example.** A1 goes to room A of 5,000; after the first slice B1 comes for room B of ten. Nine of them are only in B and
 //! get B1. Ann is in both, and her slot in A is the last: she gets A1, then B1. A2 comes and waits for A1. The last slice
@@ -97,7 +98,7 @@ impl Rounds {
     }
 
     fn is_waiting(&self, at: usize) -> bool {
-        self.under_way[..at].iter().any(|earlier| earlier.shares_room(&self.under_way[at]))
+        self.under_way[..at].iter().any(|earlier| earlier.holds_up(&self.under_way[at]))
     }
 
     /// True when members are left.
@@ -105,7 +106,7 @@ impl Rounds {
         let (before, rest) = self.under_way.split_at_mut(at);
         let more = rest[0].serve_slice(before, counts);
         if !more {
-            self.under_way.remove(at).note_end(counts);
+            self.under_way.remove(at);
             // Those behind it have moved up.
             self.turn -= usize::from(at < self.turn);
         }

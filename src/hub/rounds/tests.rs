@@ -290,3 +290,21 @@ async fn a_small_room_waits_for_a_slice_and_not_for_a_large_one() {
     let served = |room: usize| world.rooms[room].lock_room().served_offset();
     assert_eq!([0, 1].map(served), [1, 3].map(Offset::first_of_ms), "and is not served before its last one");
 }
+
+#[tokio::test]
+async fn a_small_room_in_one_batch_with_a_large_one_comes_first_and_goes_on_while_that_is_served() {
+    let mut world = World::new(1).await;
+    (0..5).for_each(|session| world.join(session, 0));
+    world.join(5, 1);
+    world.judge(&BTreeSet::from([0, 1]));
+    world.begin();
+    world.judge(&BTreeSet::from([1]));
+    world.begin();
+    let peer = &mut world.clients[5].peer;
+    assert_eq!([next_id(peer).await, next_id(peer).await], ["e2", "e3"]);
+    let served = |room: usize| world.rooms[room].lock_room().served_offset();
+    assert_eq!([0, 1].map(served), [1, 3].map(Offset::first_of_ms));
+    // It has read what it was owed.
+    world.clients[5].owed.clear();
+    world.check().await;
+}
