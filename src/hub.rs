@@ -18,12 +18,15 @@ use crate::broker::Unavailable;
 use crate::fleet::Fleet;
 
 mod backlog;
+mod batch;
 mod deliver;
 mod dispatch;
+mod fan_out;
 mod latest;
 mod member_counts;
 mod outgoing;
 mod room;
+mod rounds;
 mod unsubscribe;
 mod watch;
 

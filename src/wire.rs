@@ -33,6 +33,7 @@ mod io;
 mod lane;
 mod listener;
 mod outbox;
+mod series;
 mod shared;
 mod stamp;
 
@@ -44,6 +45,7 @@ pub use io::WireIo;
 pub use lane::Lane;
 pub use listener::WireListener;
 pub use outbox::{LagPolicy, PendingFrames, PushOutcome};
+pub use series::FrameSeries;
 pub use stamp::{WIRE_HEADER, stamp};
 
 /// Close reason: the peer, or hyper, ended the connection without a request from this side.

@@ -8,6 +8,7 @@ mod api_config;
 mod api_keys;
 mod authorizer;
 mod backlog;
+mod batches;
 mod broker;
 mod catch_up;
 mod check_config;

@@ -191,6 +191,15 @@ impl LocalRoom {
         state.served = state.position.as_ref().map_or(state.served, Position::delivered_offset);
     }
 
+    /// Notes that every member has been handed what lies up to here, while more is on its way to them.
+    pub(super) fn mark_served_up_to(&self, last: Offset) {
+        let mut state = self.state.lock();
+        // A room that was set back meanwhile stands before it.
+        if state.position.as_ref().is_some_and(|position| last <= position.delivered_offset()) {
+            state.served = state.served.max(last);
+        }
+    }
+
     pub(super) fn position(&self) -> Option<Position> {
         self.state.lock().position.clone()
     }
@@ -234,7 +243,8 @@ impl LocalRoom {
         self.state.lock().members.iter().map(|(_, member)| member.clone()).collect()
     }
 
-    /// Calls `each` for the members in the slots `from..to`, under the lock of the room.
+    /// Calls `each` for the members in the slots `from..to`, under the lock of the room. Whether there are members in later
+    /// ones.
     // Inlined, as all of the way to the socket: it is gone for each member of each event.
     #[inline]
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
@@ -245,7 +255,8 @@ impl LocalRoom {
             members_of(group.clone()).for_each(|member| member.session.lane().prefetch_state());
             members_of(group).for_each(&mut each);
         }
-        to < state.members.capacity()
+        // The first question spares a search where all slots have been walked.
+        to < state.members.capacity() && state.members.iter().next_back().is_some_and(|(last, _)| to <= last)
     }
 
     pub(super) fn idle_since(&self) -> Option<Instant> {

@@ -39,6 +39,7 @@ use super::follower::StreamFollower;
 
 mod lanes;
 mod latest;
+mod series;
 
 pub(super) use lanes::LaneId;
 use lanes::Lanes;
@@ -431,6 +432,7 @@ impl Outbox {
 }
 
 /// What the kernel accepted; 0 when it would block.
+#[inline]
 fn write_or_zero<W>(slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
 where
     W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,

@@ -166,6 +166,8 @@ impl Dispatch {
         match judge_history(&history, &links, [asked, &position]) {
             HistoryVerdict::Whole => {}
             HistoryVerdict::Rewound(last) => {
+                // What is under way would move members forward again.
+                self.rounds.complete_all(&self.hub.0.counts);
                 let floor = position.past_offset();
                 self.hub.rewind_room(local, last);
                 // What is read behind the new place alone would lack what came before it and was never delivered.
@@ -174,6 +176,7 @@ impl Dispatch {
             }
             HistoryVerdict::Vanished => {
                 // What was deleted is unknown, so no member can be told that it has everything.
+                self.rounds.complete_all(&self.hub.0.counts);
                 self.hub.close_as_lost(local);
                 local.rewind_to(history.facts.head());
             }
