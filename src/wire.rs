@@ -43,7 +43,7 @@ pub use handle::Wire;
 pub use incoming::{ANNOUNCEMENT, Announces};
 pub use io::WireIo;
 pub use lane::Lane;
-pub use listener::WireListener;
+pub use listener::{SocketAcceptor, WireFactory, WireListener};
 pub use outbox::{LagPolicy, PendingFrames, PushOutcome};
 pub use series::FrameSeries;
 pub use stamp::{WIRE_HEADER, stamp};

@@ -22,6 +22,7 @@ mod dev_host;
 mod disconnect;
 mod drain;
 mod e2e;
+mod event_loops;
 mod events;
 mod expiring;
 mod expiry;

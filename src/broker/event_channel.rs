@@ -102,8 +102,8 @@ impl EventSender {
         self.breaks.dropped.increment(1);
         if let ChannelEvent::Entry(entry) = refused {
             // An ephemeral place has no history to read, so there is nothing to heal.
-            let kept = entry.places.into_iter().filter(|place| place.keep != Retained::Nothing);
-            self.breaks.lost.lock().add(kept.map(|place| place.room));
+            let kept = entry.places.iter().filter(|place| place.keep != Retained::Nothing);
+            self.breaks.lost.lock().add(kept.map(|place| place.room.clone()));
             self.breaks.raised.notify_one();
         }
     }
@@ -220,7 +220,7 @@ mod tests {
         let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
         let classes = Classes::built_in(retention, Duration::from_secs(99));
         let text = format!("1 e{n} 1 0 order:{n} {n}-0 0-0\n{{}}");
-        ChannelEvent::Entry(Entry::parse(text.as_bytes(), &classes).expect("an entry"))
+        ChannelEvent::Entry(Arc::new(Entry::parse(text.as_bytes(), &classes).expect("an entry")))
     }
 
     async fn next(from: &mut EventReceiver) -> String {
@@ -264,7 +264,7 @@ mod tests {
     async fn what_waits_is_bounded_in_bytes_and_one_of_any_size_fits() {
         let large = |n: u64| {
             let ChannelEvent::Entry(mut entry) = entry(n) else { panic!("an entry") };
-            entry.text = vec![b'x'; 1000];
+            Arc::make_mut(&mut entry).text = vec![b'x'; 1000];
             ChannelEvent::Entry(entry)
         };
         let (to, mut from) = event_channel_within(100, 4000);

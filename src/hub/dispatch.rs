@@ -203,8 +203,8 @@ impl Dispatch {
 
     async fn handle_event(&mut self, item: ChannelEvent, gathered: &mut Gathered) {
         match item {
-            ChannelEvent::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(entry.into(), gathered).await,
-            ChannelEvent::Entry(entry) => self.take_entry(entry.into(), gathered).await,
+            ChannelEvent::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(entry, gathered).await,
+            ChannelEvent::Entry(entry) => self.take_entry(entry, gathered).await,
             ChannelEvent::Missed(rooms) => {
                 // The event channel was full and dropped messages of these rooms: their histories have them.
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();

@@ -105,8 +105,12 @@ impl Dispatch {
         if rooms.is_empty() {
             return;
         }
-        tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
-        self.is_broken = true;
+        // All loops of the node learn of a break at the same moment; its operator is told once.
+        let node = &self.hub.0.node;
+        if !std::mem::replace(&mut self.is_broken, true) && node.begin_healing() {
+            let rooms = node.totals.count();
+            tracing::info!(event = logs::FEED_BROKEN, rooms, "the feed had a break; reading the histories");
+        }
         self.backlog.retry_all_now();
         self.comparisons.restart_audit(&self.hub, &rooms);
         self.renewal.replace_rooms(rooms);
@@ -116,7 +120,9 @@ impl Dispatch {
     pub(super) fn log_heal_end(&mut self) {
         if self.is_broken && self.comparisons.is_empty() && self.backlog.is_empty() {
             self.is_broken = false;
-            tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
+            if self.hub.0.node.end_healing() {
+                tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
+            }
         }
     }
 

@@ -107,7 +107,7 @@ async fn client(dialect: Arc<dyn Dialect>) -> Client {
 fn open_room(n: usize) -> Arc<LocalRoom> {
     let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
     let classes = Classes::built_in(retention, Duration::from_secs(99));
-    let local = LocalRoom::new(classes.find_room(&format!("order:{n}")).expect("a room"));
+    let local = LocalRoom::new(classes.find_room(&format!("order:{n}")).expect("a room"), Arc::default());
     let last = Some(Offset::first_of_ms(1));
     let memory = Duration::from_secs(99);
     let facts = RoomFacts { now_ms: 1, birth_ms: Some(0), last, memory, memory_since_ms: 0, twice: None };
