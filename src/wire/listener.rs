@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use metrics::gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
+use super::compact::{StartedReader, start_reader};
 use super::shared::ListenerContext;
 use super::{Wire, WireConfig, WireIo};
 use crate::logs;
+use crate::metrics::HANDED_OVER;
 
 /// Pause after an error of the listener itself, usually that no descriptor is left. A retry at once would spin.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -32,6 +35,8 @@ pub struct WireListener {
     tasks: TaskTracker,
     /// What all wires share; made with the first connection.
     ground: Option<Arc<ListenerContext>>,
+    /// The reader of wires that are handed over. It ends behind the last of them when this is dropped.
+    reader: Option<StartedReader>,
     /// The OS error that was logged last and when, so that a failing `accept` does not flood the log.
     logged: Option<(Option<i32>, Instant)>,
 }
@@ -40,19 +45,25 @@ impl WireListener {
     /// Wraps `listener`. The flushers of its wires run on `tasks`.
     #[must_use]
     pub fn new(listener: TcpListener, config: WireConfig, tasks: TaskTracker) -> Self {
-        Self { listener, config, tasks, ground: None, logged: None }
+        // The metric is there before the first client.
+        gauge!(HANDED_OVER).increment(0.0);
+        Self { listener, config, tasks, ground: None, reader: None, logged: None }
     }
 
     /// Gives what all wires share. It is made lazily: the runtime is known only once a connection is awaited.
     fn listener_context(&mut self) -> Arc<ListenerContext> {
-        let ground = self.ground.get_or_insert_with(|| {
-            Arc::new(ListenerContext {
-                config: self.config.clone(),
-                tasks: self.tasks.clone(),
-                runtime: Handle::current(),
-            })
+        if let Some(ground) = &self.ground {
+            return ground.clone();
+        }
+        let runtime = Handle::current();
+        self.reader = self.config.hand_over.map(|settings| start_reader(&settings, &self.tasks, &runtime));
+        let ground = Arc::new(ListenerContext {
+            config: self.config.clone(),
+            tasks: self.tasks.clone(),
+            ready: self.reader.as_ref().map(|reader| reader.ready.clone()),
+            runtime,
         });
-        Arc::clone(ground)
+        self.ground.insert(ground).clone()
     }
 
     fn log_error(&mut self, error: &io::Error) {
@@ -80,7 +91,8 @@ impl Listener for WireListener {
                         // The connection works without the option, so this is no reason to refuse the client.
                         tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
                     }
-                    return (WireIo::new(stream, peer, ground), peer);
+                    let reader = self.reader.as_ref().map(|reader| reader.arrivals.clone());
+                    return (WireIo::new(stream, peer, ground, reader), peer);
                 }
                 // The peer gave up while it stood in the accept queue; the listener is fine, so no pause.
                 Err(error) if is_of_connection(&error) => {}

@@ -35,14 +35,17 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
+use super::HandOver;
 use super::follower::StreamFollower;
 
 mod lanes;
 mod latest;
+mod watched;
 
 pub(super) use lanes::LaneId;
 use lanes::Lanes;
 use latest::LatestIndex;
+use watched::WatchedTexts;
 
 /// Frames handed to the kernel in one call while a backlog is written.
 const BATCH: usize = 32;
@@ -123,6 +126,8 @@ pub(super) struct Outbox {
     accepts: bool,
     /// Bytes the kernel has accepted, theirs and ours; wraps.
     accepted: u64,
+    /// Texts of theirs that a hand-over has to know of; none where no hand-over is possible.
+    watched: Option<WatchedTexts>,
 }
 
 impl Outbox {
@@ -138,7 +143,49 @@ impl Outbox {
             limits,
             accepts: true,
             accepted: 0,
+            watched: None,
         }
+    }
+
+    /// Counts the texts of theirs that a hand-over has to know of.
+    pub(super) fn watch_texts(&mut self, settings: &HandOver) {
+        self.watched = Some(WatchedTexts::new(settings));
+        self.update_capture();
+    }
+
+    /// Answers of theirs so far.
+    pub(super) fn answered(&self) -> u32 {
+        self.watched.as_ref().map_or(0, |watched| watched.answered)
+    }
+
+    /// Pings of theirs since this was last asked.
+    pub(super) fn take_pings(&mut self) -> u32 {
+        self.watched.as_mut().map_or(0, |watched| std::mem::take(&mut watched.pings))
+    }
+
+    /// Whether theirs can be left out from here on: they are in the middle of nothing, and have answered all that was
+    /// `asked`.
+    pub(super) fn is_quiet(&self, asked: u32) -> bool {
+        let is_answered = self.answered() == asked && self.lanes.are_open();
+        is_answered && self.accepts && self.turn.is_none() && self.follower.at_boundary()
+    }
+
+    /// Opens the lanes that wait for a text which begins like `text`, which was written on another way than theirs.
+    ///
+    /// # Errors
+    /// What the writer returned, except that it would block.
+    pub(super) fn open_lanes<W>(&mut self, text: &[u8], write: &mut W) -> io::Result<()>
+    where
+        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    {
+        self.lanes.open_matching(text, &mut self.queue);
+        self.update_capture();
+        self.write_pending(write)
+    }
+
+    fn update_capture(&mut self) {
+        let watched = self.watched.as_ref().map_or(0, |_| WatchedTexts::CAPTURE);
+        self.follower.set_capture(self.lanes.longest_opening().max(watched));
     }
 
     pub(super) fn arm_nonce(&mut self, nonce: &str) {
@@ -147,7 +194,7 @@ impl Outbox {
 
     pub(super) fn add_lane(&mut self, opens_with: &str) -> LaneId {
         let id = self.lanes.add(opens_with);
-        self.follower.set_capture(self.lanes.longest_opening());
+        self.update_capture();
         id
     }
 
@@ -157,7 +204,7 @@ impl Outbox {
             self.pending.frames -= 1;
             self.pending.bytes -= frame.len();
         }
-        self.follower.set_capture(self.lanes.longest_opening());
+        self.update_capture();
     }
 
     pub(super) fn pending(&self) -> PendingFrames {
@@ -420,11 +467,14 @@ impl Outbox {
     }
 
     fn follow_theirs(&mut self, bytes: &[u8]) {
-        let Self { follower, queue, lanes, .. } = self;
-        follower.follow_bytes(bytes, |text| lanes.open_matching(text, queue));
-        follower.set_capture(lanes.longest_opening());
+        let Self { follower, queue, lanes, watched, .. } = self;
+        follower.follow_bytes(bytes, |text| {
+            lanes.open_matching(text, queue);
+            watched.iter_mut().for_each(|watched| watched.count_text(text));
+        });
+        self.update_capture();
         // After a close frame of theirs no data frame may follow (RFC 6455, 5.5.1).
-        if follower.is_over() && self.accepts {
+        if self.follower.is_over() && self.accepts {
             self.drop_unbegun();
         }
     }
