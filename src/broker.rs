@@ -15,6 +15,7 @@
 //! - **The newest per key.** Of `latest` events a room keeps the newest of each key. Stamps of a key only grow.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use hallway_rooms::class::Delivery;
@@ -26,11 +27,15 @@ use hallway_rooms::offset::Offset;
 use tokio::sync::watch;
 
 pub mod event_channel;
+mod event_router;
+mod loop_broker;
 pub mod memory;
 pub mod redis;
 mod shared;
 
 pub use crate::link::Unavailable;
+pub use event_router::EventRouter;
+pub use loop_broker::LoopBroker;
 pub use shared::SharedEntry;
 
 /// An event on its way in, checked where it was accepted.
@@ -150,8 +155,8 @@ impl<E: AsRef<Entry>> History<E> {
 /// A message of the event channel.
 #[derive(Clone, Debug)]
 pub enum ChannelEvent {
-    /// An entry of one or more rooms; may come more than once.
-    Entry(Entry),
+    /// An entry of one or more rooms; may come more than once. Shared by the event loops that get it.
+    Entry(Arc<Entry>),
     /// Entries of these rooms were dropped; the reader must read their histories.
     Missed(Vec<Room>),
     /// The connection was replaced; the reader must read every history.

@@ -1,6 +1,7 @@
 //! The gateway: builds all parts and owns all tasks. It is the only place that names a concrete broker or fleet.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
+use crate::broker::EventRouter;
 use crate::broker::redis::function::Function;
 use crate::config::{ByteSize, Config, DevHost, Mode, Shutdown};
 use crate::connections::Connections;
 use crate::doors::socketio::Door;
+use crate::essential::run_essential;
 use crate::memory::{NodeMemory, limit_of_machine};
 use crate::readiness::Readiness;
 use crate::service::Service;
@@ -31,6 +34,7 @@ mod api;
 mod build;
 mod descriptors;
 mod dev_guard;
+mod event_loops;
 mod forwarded;
 mod front;
 mod handshake;
@@ -44,6 +48,7 @@ use build::BuildContext;
 use descriptors::Descriptors;
 pub use descriptors::process_shortage;
 use dev_guard::DevGuard;
+use event_loops::EventLoops;
 use front::MainListeners;
 use live::LiveThread;
 use origins::Origins;
@@ -73,7 +78,9 @@ pub struct Gateway {
     servers: TaskTracker,
     /// All other tasks.
     tasks: TaskTracker,
-    /// The thread of live delivery; fields drop in order, so it ends after everything else.
+    /// The threads in which clients live, and that of the live links. Fields drop in order, so they end after everything
+    /// else.
+    loops: EventLoops,
     _live: LiveThread,
 }
 
@@ -111,8 +118,9 @@ pub fn build_classes(config: &Config) -> Result<Classes, StartError> {
 /// When a key cannot be read.
 pub fn build_verifier(config: &Config) -> Result<Verifier, StartError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (memory, live) = (NodeMemory::default(), &LiveThread::without_thread());
-    BuildContext { config, classes: Arc::new(build_classes(config)?), tasks, stop, memory, live }.build_verifier()
+    let (memory, classes) = (NodeMemory::default(), Arc::new(build_classes(config)?));
+    let (live, loops) = (&LiveThread::without_thread(), &EventLoops::without_threads(1));
+    BuildContext { config, classes, tasks, stop, memory, live, loops }.build_verifier()
 }
 
 /// Renders the Redis function of a configuration.
@@ -132,6 +140,13 @@ pub(crate) fn function_is_absent(error: &redis::RedisError) -> bool {
     crate::broker::redis::function::is_absent(error)
 }
 
+/// How many event loops a configuration asks for.
+fn count_loops(config: &Config) -> usize {
+    // The standard library knows the CPU set and the cgroup's quota. Without an answer one loop is right everywhere.
+    let usable = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(EventRouter::MOST_LOOPS);
+    config.server.cores.map_or_else(usable, |cores| cores as usize)
+}
+
 /// Makes the JSON error of a request that is refused before it reaches a route.
 fn refusal_response(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
@@ -144,7 +159,8 @@ impl Gateway {
     /// # Errors
     /// When a key cannot be read, a listener cannot be bound, or the Redis URL is invalid.
     pub fn bind(config: &Config, mode: Mode, hosts: &[DevHost], metrics: NodeMetrics) -> Result<Self, StartError> {
-        let (mut gateway, front) = Self::build_parts(config, mode, hosts, LiveThread::start_thread()?)?;
+        let threads = (EventLoops::start_threads(count_loops(config))?, LiveThread::start_thread()?);
+        let (mut gateway, front) = Self::build_parts(config, mode, hosts, threads)?;
         // Warnings and no errors: both compare with the worst case that the limits allow.
         if let Some(problem) = config.is_tight_with(gateway.backlogs.memory().limit()) {
             tracing::warn!(event = logs::MEMORY_SMALL, "there is little memory for what is allowed: {problem}");
@@ -167,7 +183,8 @@ impl Gateway {
         // Tasks of a runtime with one thread run only while something is waited for, and nothing is.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _inside = runtime.enter();
-        let (gateway, _) = Self::build_parts(config, Mode::Production, &[], LiveThread::without_thread())?;
+        let threads = (EventLoops::without_threads(count_loops(config)), LiveThread::without_thread());
+        let (gateway, _) = Self::build_parts(config, Mode::Production, &[], threads)?;
         gateway.stop.cancel();
         Ok(())
     }
@@ -176,7 +193,7 @@ impl Gateway {
         config: &Config,
         mode: Mode,
         hosts: &[DevHost],
-        live: LiveThread,
+        (loops, live): (EventLoops, LiveThread),
     ) -> Result<(Self, MainListeners), StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // One budget for all listeners and sockets: the parts below get clones of it.
@@ -188,6 +205,7 @@ impl Gateway {
             stop: stop.clone(),
             memory: memory.clone(),
             live: &live,
+            loops: &loops,
         };
         let verifier = building.build_verifier()?;
         let service = building.build_service(mode, verifier.clone())?;
@@ -199,7 +217,9 @@ impl Gateway {
         let hints = if mode.is_dev() { Hints::for_developers() } else { Hints::none() };
         let settings = building.door_settings(hints.clone());
         let front = MainListeners {
-            door: Door::new(service.clone(), verifier, expiry, tasks.clone(), &settings),
+            doors: (loops.all().iter())
+                .map(|_| Door::new(service.clone(), verifier.clone(), expiry.clone(), tasks.clone(), &settings))
+                .collect(),
             settings,
             v1: building.build_api(service.clone())?,
             readiness: readiness.clone(),
@@ -209,7 +229,8 @@ impl Gateway {
             guard: mode.is_dev().then(|| DevGuard::new(hosts, hints)),
         };
         let backlogs = Backlogs::new(memory);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory()));
+        let watch = stop.clone().run_until_cancelled_owned(backlogs.clone().watch_memory());
+        tasks.spawn(run_essential("memory watch", watch));
         let gateway = Self {
             backlogs,
             addresses: Vec::new(),
@@ -221,6 +242,7 @@ impl Gateway {
             wires: TaskTracker::new(),
             servers: TaskTracker::new(),
             tasks,
+            loops,
             _live: live,
         };
         Ok((gateway, front))

@@ -1,6 +1,7 @@
-//! The hub: which local sessions are in which room, and how far each room has been delivered.
+//! The hub of an event loop: which of its sessions are in which room, and how far each room has been delivered. A node has
+//! one per loop ([`Hubs`]); they share nothing on the way of an event.
 //!
-//! One task, the dispatch in `feed.rs`, takes the broker's messages and delivers them; it alone moves a room's
+//! One task, the dispatch in `dispatch.rs`, takes the broker's messages and delivers them; it alone moves a room's
 //! position. Joins and leaves change a room's members under the room's own lock, which is never held across an
 //! `.await`.
 
@@ -13,35 +14,45 @@ use std::time::Duration;
 use hallway_rooms::key::Room;
 use parking_lot::RwLock;
 
-use crate::broker::Broker;
-use crate::broker::Unavailable;
+use crate::broker::{Broker, Unavailable};
 use crate::fleet::Fleet;
 
 mod backlog;
+mod batch;
 mod deliver;
 mod dispatch;
+mod fan_out;
+mod hubs;
 mod latest;
 mod member_counts;
 mod outgoing;
 mod room;
+mod rounds;
+mod totals;
 mod unsubscribe;
 mod watch;
 
+use totals::NodeRooms;
+
+pub use hubs::Hubs;
 pub use room::{LocalRoom, LockedRoom};
+pub use totals::RoomTotals;
 pub use watch::LatestWatch;
 
 /// The shortest interval of the audit.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// The rooms of this node; see the module. Clones share them.
+/// The rooms of an event loop; see the module. Clones share them.
 #[derive(Clone)]
 pub struct Hub(Arc<HubShared>);
 
 struct HubShared {
     /// Subscriptions and histories.
     broker: Arc<dyn Broker>,
-    /// Member counts elsewhere.
+    /// Knows the broker's clock.
     fleet: Arc<dyn Fleet>,
+    /// What the loops of the node share of their rooms.
+    node: NodeRooms,
     /// The rooms that are open here, or being opened.
     rooms: RwLock<HashMap<Room, Arc<LocalRoom>>>,
     /// How long a room stays subscribed after its last local member left.
@@ -52,8 +63,6 @@ struct HubShared {
     counts: outgoing::DeliveryCounters,
     /// Rooms that `open` hands to the dispatch for a read.
     behind: dispatch::OpenedBehind,
-    /// Member counts to report to the other nodes.
-    member_counts: member_counts::MemberCounts,
     /// Breaks of the event channel so far: a room that was opened across one may have missed an event.
     breaks: AtomicU64,
 }
@@ -65,27 +74,23 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Makes an empty hub. `linger` is how long a room stays subscribed after its last local member left. `audit` is
-    /// how often all rooms are compared with the broker; it must be well below the time for which the broker remembers
-    /// a room's last offset.
-    #[must_use]
-    pub fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, linger: Duration, audit: Duration) -> Self {
+    fn new(broker: Arc<dyn Broker>, fleet: Arc<dyn Fleet>, node: NodeRooms, linger: Duration, audit: Duration) -> Self {
         let counts = outgoing::DeliveryCounters::new();
         let behind = dispatch::OpenedBehind::default();
         Self(Arc::new(HubShared {
             broker,
             fleet,
+            node,
             rooms: RwLock::default(),
             linger,
             audit: audit.max(SHORTEST),
             counts,
             behind,
-            member_counts: member_counts::MemberCounts::default(),
             breaks: AtomicU64::new(0),
         }))
     }
 
-    /// Gives a room that has local members, or had some a moment ago.
+    /// Gives a room that has members in this loop, or had some a moment ago.
     #[must_use]
     pub fn find(&self, room: &Room) -> Option<Arc<LocalRoom>> {
         self.0.rooms.read().get(room).cloned()
@@ -131,16 +136,9 @@ impl Hub {
         }
     }
 
-    /// How many local sessions are in a room.
-    #[must_use]
-    pub fn size(&self, room: &Room) -> usize {
-        self.find(room).map_or(0, |local| local.size())
-    }
-
-    /// How many rooms are open here.
-    #[must_use]
-    pub fn count_rooms(&self) -> usize {
-        self.0.rooms.read().len()
+    /// Notes that the number of a room's members has changed.
+    pub fn mark_size_changed(&self, room: &Room) {
+        self.0.node.mark_size_changed(room);
     }
 
     /// The number of breaks of the event channel so far.
@@ -155,7 +153,8 @@ impl Hub {
         }
         // `entry`, because another caller may have inserted the room since the read lock was released.
         let mut rooms = self.0.rooms.write();
-        rooms.entry(room.clone()).or_insert_with(|| Arc::new(LocalRoom::new(room.clone()))).clone()
+        let open = || Arc::new(LocalRoom::new(room.clone(), self.0.node.totals.open_room(room)));
+        rooms.entry(room.clone()).or_insert_with(open).clone()
     }
 
     fn all_rooms(&self) -> Vec<Arc<LocalRoom>> {

@@ -26,6 +26,7 @@ use redis::{Client, RedisError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::essential::run_essential;
 use crate::link::{ConnectionLoop, Link, LinkSettings};
 use crate::service::Service;
 
@@ -95,14 +96,14 @@ impl IngestStatus {
         let mut reader = IngestReader::new(stream.clone(), lease.clone(), service, settings.batch, status.clone());
         let shown = status.clone();
         for keeper in [lease_keeper, commands_keeper, waiting_keeper] {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run_loop()));
+            tasks.spawn(run_essential("ingest link", stop.clone().run_until_cancelled_owned(keeper.run_loop())));
         }
-        tasks.spawn(async move {
+        tasks.spawn(run_essential("ingest", async move {
             let work = async { tokio::join!(lease.keep_renewed(), reader.run_forever(), shown.watch_lengths(stream)) };
             stop.run_until_cancelled(work).await;
             // Released behind the work, so that no other node reads while this one may still publish.
             lease.release_lease().await;
-        });
+        }));
         Ok(status)
     }
 }

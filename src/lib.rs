@@ -10,6 +10,7 @@ mod clock;
 pub mod config;
 pub mod connections;
 pub mod doors;
+mod essential;
 pub mod fleet;
 pub mod gateway;
 pub mod hub;

@@ -89,6 +89,8 @@ table! {
         PEERS_CUT_OFF = Warn("peers-cut-off");
         /// At the stop some tasks did not end in time.
         TASKS_LEFT = Warn("tasks-left");
+        /// A task that the node cannot be without has panicked, and the process ends. It is a defect of Hallway: report the lines above.
+        ESSENTIAL_TASK_DIED = Error("essential-task-died");
     }
 
     "Connections" {

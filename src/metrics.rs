@@ -22,6 +22,8 @@ table::table! {
         HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["descriptors", "api_connections", "admin_connections"]);
         /// Transports that were taken from the library; see `wire.hand_over`.
         HANDED_OVER = Gauge("hallway_handed_over", "transports");
+        /// Open connections to `server.listen` by event loop (`server.cores`).
+        LOOP_CONNECTIONS = Gauge("hallway_loop_connections", "connections", loop = &[]);
         /// Sessions signed in at this moment.
         SESSIONS = Gauge("hallway_sessions", "sessions");
         /// CONNECTs admitted.

@@ -17,6 +17,7 @@ mod dispatcher;
 pub(crate) mod keys;
 pub(crate) mod links;
 
+use crate::essential::run_essential;
 use crate::link::Unavailable;
 use checks::Checks;
 pub use dispatcher::Dispatcher;
@@ -81,12 +82,13 @@ impl SharedRedis {
 
     /// Runs a task until the node stops, on the runtime of live delivery.
     pub(crate) fn spawn_live(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(self.stop.clone().run_until_cancelled_owned(task), &self.settings.live);
+        let task = run_essential("live link", self.stop.clone().run_until_cancelled_owned(task));
+        self.tasks.spawn_on(task, &self.settings.live);
     }
 
     /// Runs a task until the node stops, on the runtime that live delivery is independent of.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
+        self.tasks.spawn(run_essential("link", self.stop.clone().run_until_cancelled_owned(task)));
     }
 
     /// The tracker for short-lived tasks, and the token that ends them.

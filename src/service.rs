@@ -17,7 +17,7 @@ use crate::auth::policy::{Policy, PolicyExplainer, PolicyExplanation};
 use crate::auth::token::Verifier;
 use crate::broker::Broker;
 use crate::fleet::Fleet;
-use crate::hub::Hub;
+use crate::hub::Hubs;
 use crate::rate::Rate;
 use crate::session::Session;
 use crate::sessions::Sessions;
@@ -88,8 +88,8 @@ pub struct Service(Arc<ServiceParts>);
 /// The parts that the verbs work with.
 #[derive(Debug)]
 pub struct ServiceParts {
-    /// The rooms of this node and their members.
-    pub hub: Hub,
+    /// The rooms of this node and their members, by event loop.
+    pub hubs: Hubs,
     /// Assigns offsets, stores events and reads histories.
     pub broker: Arc<dyn Broker>,
     /// What nodes tell each other besides events.
@@ -114,7 +114,7 @@ pub struct ServiceParts {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Service({:?})", self.0.hub)
+        write!(f, "Service({:?})", self.0.hubs)
     }
 }
 

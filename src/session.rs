@@ -117,6 +117,12 @@ impl Session {
         &self.lane
     }
 
+    /// The event loop that its transport lives in, an index among those of the node.
+    #[must_use]
+    pub fn event_loop(&self) -> usize {
+        self.lane.wire().event_loop()
+    }
+
     /// How its door writes events.
     #[must_use]
     pub fn dialect(&self) -> &Arc<dyn Dialect> {

@@ -38,6 +38,7 @@ mod lane;
 mod listener;
 mod outbox;
 mod ready;
+mod series;
 mod shared;
 mod stamp;
 
@@ -48,8 +49,9 @@ pub use handle::Wire;
 pub use incoming::{ANNOUNCEMENT, Announces};
 pub use io::WireIo;
 pub use lane::Lane;
-pub use listener::WireListener;
+pub use listener::{SocketAcceptor, WireFactory, WireListener};
 pub use outbox::{LagPolicy, PendingFrames, PushOutcome};
+pub use series::FrameSeries;
 pub use stamp::{WIRE_HEADER, stamp};
 
 /// Close reason: the peer, or hyper, ended the connection without a request from this side.

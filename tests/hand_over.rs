@@ -73,7 +73,7 @@ fn remove_offsets(value: &mut Value) {
             members.values_mut().for_each(remove_offsets);
         }
         Value::Array(items) => items.iter_mut().for_each(remove_offsets),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

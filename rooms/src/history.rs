@@ -11,7 +11,7 @@ use crate::offset::Offset;
 pub const AHEAD_MS: u64 = 2_000;
 
 /// The requested start of a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
     /// Entries after this offset.
     After(Offset),

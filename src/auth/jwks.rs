@@ -86,7 +86,7 @@ impl Jwks {
         let (sender, held) = watch::channel(nothing);
         let asked = Arc::new(FetchRequest::default());
         let keeper = KeyFetcher::new(settings, source, sender, asked.clone());
-        tasks.spawn(keeper.run(stop));
+        tasks.spawn(crate::essential::run_essential("jwks", keeper.run(stop)));
         Ok(Self { held, asked, wait: settings.wait })
     }
 

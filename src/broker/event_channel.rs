@@ -102,8 +102,8 @@ impl EventSender {
         self.breaks.dropped.increment(1);
         if let ChannelEvent::Entry(entry) = refused {
             // An ephemeral place has no history to read, so there is nothing to heal.
-            let kept = entry.places.into_iter().filter(|place| place.keep != Retained::Nothing);
-            self.breaks.lost.lock().add(kept.map(|place| place.room));
+            let kept = entry.places.iter().filter(|place| place.keep != Retained::Nothing);
+            self.breaks.lost.lock().add(kept.map(|place| place.room.clone()));
             self.breaks.raised.notify_one();
         }
     }
@@ -162,28 +162,43 @@ impl EventReceiver {
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         loop {
             if let Some(told) = self.take_break() {
-                // These items must be taken before another break is reported.
-                self.waiting = self.items.len();
                 return Some(told);
             }
             tokio::select! {
                 // A break is checked before the queue: it must not wait behind a backlog of items.
                 biased;
                 () = self.breaks.raised.notified() => {}
-                item = self.items.recv() => {
-                    self.waiting = self.waiting.saturating_sub(1);
-                    item.iter().for_each(|item| self.bytes.remove_bytes(queued_bytes(item)));
-                    return item;
-                }
+                item = self.items.recv() => return item.map(|item| self.note_taken(item)),
             }
         }
     }
 
-    fn take_break(&self) -> Option<ChannelEvent> {
+    /// The next item, as [`recv`](Self::recv) would give it, if one waits already.
+    pub fn try_recv(&mut self) -> Option<ChannelEvent> {
+        if let Some(told) = self.take_break() {
+            return Some(told);
+        }
+        self.items.try_recv().ok().map(|item| self.note_taken(item))
+    }
+
+    fn note_taken(&mut self, item: ChannelEvent) -> ChannelEvent {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.bytes.remove_bytes(queued_bytes(&item));
+        item
+    }
+
+    fn take_break(&mut self) -> Option<ChannelEvent> {
         // See `recv`: the queue is drained between two breaks.
         if self.waiting > 0 {
             return None;
         }
+        let told = self.take_losses()?;
+        // These items must be taken before another break is reported.
+        self.waiting = self.items.len();
+        Some(told)
+    }
+
+    fn take_losses(&self) -> Option<ChannelEvent> {
         match std::mem::take(&mut *self.breaks.lost.lock()) {
             DropKind::Nothing => None,
             DropKind::In(rooms) => Some(ChannelEvent::Missed(rooms.into_iter().collect())),
@@ -205,7 +220,7 @@ mod tests {
         let retention = Retention { max_events: 9, ttl: Duration::from_secs(9) };
         let classes = Classes::built_in(retention, Duration::from_secs(99));
         let text = format!("1 e{n} 1 0 order:{n} {n}-0 0-0\n{{}}");
-        ChannelEvent::Entry(Entry::parse(text.as_bytes(), &classes).expect("an entry"))
+        ChannelEvent::Entry(Arc::new(Entry::parse(text.as_bytes(), &classes).expect("an entry")))
     }
 
     async fn next(from: &mut EventReceiver) -> String {
@@ -231,10 +246,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_already_is_taken_in_the_same_order_and_no_more_is_waited_for() {
+        let (to, mut from) = event_channel(2);
+        assert!(from.try_recv().is_none());
+        (1..=3).for_each(|n| to.send_or_drop(entry(n)));
+        assert!(matches!(from.try_recv(), Some(ChannelEvent::Missed(rooms)) if rooms.len() == 1));
+        assert!(matches!(from.try_recv(), Some(ChannelEvent::Entry(first)) if first.id.as_str() == "e1"));
+        to.report_break();
+        assert!(matches!(from.try_recv(), Some(ChannelEvent::Entry(second)) if second.id.as_str() == "e2"));
+        assert!(matches!(from.try_recv(), Some(ChannelEvent::Restored)));
+        assert!(from.try_recv().is_none());
+        drop(to);
+        assert!(from.recv().await.is_none());
+    }
+
+    #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_and_one_of_any_size_fits() {
         let large = |n: u64| {
             let ChannelEvent::Entry(mut entry) = entry(n) else { panic!("an entry") };
-            entry.text = vec![b'x'; 1000];
+            Arc::make_mut(&mut entry).text = vec![b'x'; 1000];
             ChannelEvent::Entry(entry)
         };
         let (to, mut from) = event_channel_within(100, 4000);

@@ -15,10 +15,9 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
-use super::event_channel::EventSender;
 use latest::LatestByKey;
 
-use super::{Broker, ChannelEvent, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
+use super::{Broker, EventRouter, Health, History, Placed, Publication, PublishError, ReadError, Unavailable};
 
 mod latest;
 
@@ -44,8 +43,8 @@ pub struct MemoryBroker {
     clock: MillisClock,
     /// When its data began: no history reaches further back.
     birth_ms: u64,
-    /// The way to the hub.
-    event_sender: EventSender,
+    /// The way to the hubs.
+    events: EventRouter,
     state: Mutex<MemoryState>,
 }
 
@@ -86,9 +85,14 @@ impl fmt::Debug for MemoryBroker {
 impl MemoryBroker {
     /// An empty broker that begins at this moment.
     #[must_use]
-    pub fn new(classes: Arc<Classes>, limits: MemoryLimits, clock: MillisClock, event_sender: EventSender) -> Self {
+    pub fn new(
+        classes: Arc<Classes>,
+        limits: MemoryLimits,
+        clock: MillisClock,
+        events: impl Into<EventRouter>,
+    ) -> Self {
         let birth_ms = clock();
-        Self { classes, limits, clock, birth_ms, event_sender, state: Mutex::default() }
+        Self { classes, limits, clock, birth_ms, events: events.into(), state: Mutex::default() }
     }
 
     fn memory_ms(&self) -> u64 {
@@ -251,7 +255,7 @@ impl Broker for MemoryBroker {
         self.drop_idle_rooms(&mut state, now_ms);
         // Behind the store, so that a hub which reads at once finds the event.
         if received {
-            self.event_sender.send_or_drop(ChannelEvent::Entry(entry));
+            self.events.route_entry(entry);
         }
         Ok(placed)
     }

@@ -13,10 +13,9 @@ use hallway_rooms::history::{RoomFacts, Start};
 use hallway_rooms::key::Room;
 use tokio::time::timeout;
 
-use super::event_channel::EventSender;
 use super::{
-    Broker, Health, History, HistoryRequest, Outcomes, Placed, Publication, PublishError, ReadError, Resumed,
-    Unavailable,
+    Broker, EventRouter, Health, History, HistoryRequest, Outcomes, Placed, Publication, PublishError, ReadError,
+    Resumed, Unavailable,
 };
 
 mod access;
@@ -96,10 +95,11 @@ impl RedisBroker {
     pub fn start(
         settings: &BrokerSettings,
         classes: Arc<Classes>,
-        event_sender: EventSender,
+        events: impl Into<EventRouter>,
         redis: &SharedRedis,
         mut dispatcher: Dispatcher,
     ) -> Result<Arc<Self>, RedisError> {
+        let events = events.into();
         // The connection for pub/sub is no link: it has its own name in Redis' list of clients.
         let of_pubsub =
             RedisSettings { client: named_client(&redis.settings.client, pubsub::NAME)?, ..redis.settings.clone() };
@@ -118,11 +118,11 @@ impl RedisBroker {
             keys,
         });
         // Before the connection: the dispatcher's table is complete when the first message comes.
-        pubsub::register(&broker, event_sender.clone(), &mut dispatcher);
+        pubsub::register(&broker, events.clone(), &mut dispatcher);
         // Behind the registration: the dispatcher cannot be changed once messages come.
         let every = of_pubsub.canary;
-        redis.spawn_live(pubsub::run_connection(broker.clone(), of_pubsub, dispatcher, event_sender.clone()));
-        redis.spawn_live(probe::run_probe(broker.clone(), *settings, every, event_sender));
+        redis.spawn_live(pubsub::run_connection(broker.clone(), of_pubsub, dispatcher, events.clone()));
+        redis.spawn_live(probe::run_probe(broker.clone(), *settings, every, events));
         let (tasks, stop) = redis.tasks();
         // Reads for clients are megabytes to parse, so they do not run where live delivery does.
         redis.spawn(reads::serve_reads(broker.clone(), tasks, stop));

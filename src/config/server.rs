@@ -20,6 +20,10 @@ section! {
         /// interface, because a container is reached through its own; with --dev ["127.0.0.1:8080"].
         listen: Vec<SocketAddr> = vec![client_address(mode)], check some();
 
+        /// Event loops, a thread each, 1 to 64. Each has its own clients, and delivers their events without waiting for
+        /// another one. Unset: one for each core that the process may use, by its CPU set and its cgroup's quota.
+        cores: Option<u32> = None, check each(between(1, 64)), eg "4";
+
         /// Connections that may wait to be accepted, of each listener, 16 to 65535. A fleet of phones that reconnects
         /// within a fifth of a second must fit, or the kernel drops their packets and they retry seconds later. The
         /// kernel allows no more than its `net.core.somaxconn`.

@@ -13,23 +13,25 @@ use url::Url;
 use super::StartError;
 use super::admission::Admission;
 use super::descriptors::Descriptors;
+use super::event_loops::EventLoops;
 use super::live::LiveThread;
 use super::policy::build_policy;
 use crate::auth::jwks::{Jwks, JwksSettings};
 use crate::auth::keys::VerifyingKey;
 use crate::auth::token::{TokenRules, Verifier};
-use crate::broker::Broker;
-use crate::broker::event_channel::{EventSender, event_channel_within};
+use crate::broker::event_channel::{EventReceiver, event_channel_within};
 use crate::broker::memory::{MemoryBroker, MemoryLimits};
 use crate::broker::redis::{BrokerSettings, ReadLimits, RedisBroker};
+use crate::broker::{Broker, EventRouter, LoopBroker};
 use crate::clock::now_ms;
 use crate::config::{Config, Mode};
 use crate::connections::{AddressShares, Connections, SlotLimits};
 use crate::doors::socketio::{Expiry, SocketIoSettings};
+use crate::essential::run_essential;
 use crate::fleet::Fleet;
 use crate::fleet::alone::Alone;
 use crate::fleet::redis::{FleetSettings, RedisFleet};
-use crate::hub::Hub;
+use crate::hub::Hubs;
 use crate::ingest::{IngestSettings, IngestStatus};
 use crate::logs::Hints;
 use crate::memory::NodeMemory;
@@ -64,8 +66,10 @@ pub(super) struct BuildContext<'a> {
     pub(super) stop: CancellationToken,
     /// The node's memory budget.
     pub(super) memory: NodeMemory,
-    /// The thread on which live delivery runs.
+    /// The thread of the links to Redis that live delivery needs.
     pub(super) live: &'a LiveThread,
+    /// The threads in which clients live.
+    pub(super) loops: &'a EventLoops,
 }
 
 impl BuildContext<'_> {
@@ -104,21 +108,11 @@ impl BuildContext<'_> {
 
     pub(super) fn build_service(&self, mode: Mode, verifier: Verifier) -> Result<Service, StartError> {
         let limits = &self.config.limits;
-        let (to_hub, from_broker) = event_channel_within(limits.feed_items, self.memory.channel_budget());
-        let (broker, fleet) = self.broker_and_fleet(to_hub)?;
-        let redis = &self.config.redis;
-        // Audits are well within the time for which Redis keeps a room's last offset: a quiet room whose offset had
-        // expired would look like one with a gap.
-        let hub = Hub::new(broker.clone(), fleet.clone(), redis.linger, redis.audit.min(self.classes.memory() / 4));
-        let (feeder, tidier, stop) = (hub.clone(), hub.clone(), self.stop.clone());
-        // On the thread of live delivery, so that reconnecting clients cannot hold up the events of the others.
-        self.tasks.spawn_on(async move { feeder.run_dispatch(from_broker, stop).await }, &self.live.handle());
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { tidier.unsubscribe_empty_rooms(stop).await });
-        let (member_counts, stop) = (hub.clone(), self.stop.clone());
-        self.tasks.spawn(async move { member_counts.run_member_counts(stop).await });
+        let (router, channels) = self.event_channels();
+        let (broker, fleet) = self.broker_and_fleet(router.clone())?;
+        let hubs = self.build_hubs((&broker, &router), fleet.clone(), channels);
         let service = Service::new(ServiceParts {
-            hub,
+            hubs,
             broker,
             fleet,
             classes: self.classes.clone(),
@@ -145,22 +139,57 @@ impl BuildContext<'_> {
             tasks: self.tasks.clone(),
         });
         let (obeying, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { obeying.follow_control(stop).await });
+        self.spawn_essential("control", async move { obeying.follow_control(stop).await });
         // One task for all questions about the quota: it keeps this node's reports on a user in order.
         let (quota_sync, stop) = (service.clone(), self.stop.clone());
-        self.tasks.spawn(async move { quota_sync.sync_quotas(stop).await });
+        self.spawn_essential("quota sync", async move { quota_sync.sync_quotas(stop).await });
         Ok(service)
     }
 
+    fn spawn_essential(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(run_essential(name, task));
+    }
+
+    /// An event channel for each loop. They share the memory that one would have.
+    fn event_channels(&self) -> (EventRouter, Vec<EventReceiver>) {
+        let loops = self.loops.all().len();
+        let (items, bytes) = (self.config.limits.feed_items, self.memory.channel_budget() / loops);
+        let (senders, receivers) = (0..loops).map(|_| event_channel_within(items, bytes)).unzip();
+        (EventRouter::new(senders), receivers)
+    }
+
+    /// Builds the hub of each loop, and starts what they do by themselves.
+    fn build_hubs(
+        &self,
+        (broker, router): (&Arc<dyn Broker>, &EventRouter),
+        fleet: Arc<dyn Fleet>,
+        channels: Vec<EventReceiver>,
+    ) -> Hubs {
+        let redis = &self.config.redis;
+        // Audits are well within the time for which Redis keeps a room's last offset: a quiet room whose offset had
+        // expired would look like one with a gap.
+        let audit = redis.audit.min(self.classes.memory() / 4);
+        let hubs = Hubs::new(LoopBroker::for_loops(broker, router, channels.len()), fleet, redis.linger, audit);
+        for ((hub, channel), event_loop) in hubs.all().iter().zip(channels).zip(self.loops.all()) {
+            let (feeder, tidier) = (hub.clone(), hub.clone());
+            let (stop, stop_tidier) = (self.stop.clone(), self.stop.clone());
+            event_loop.run_dispatch(async move { feeder.run_dispatch(channel, stop).await }, &self.tasks);
+            self.spawn_essential("unsubscribe", async move { tidier.unsubscribe_empty_rooms(stop_tidier).await });
+        }
+        let (member_counts, stop) = (hubs.clone(), self.stop.clone());
+        self.spawn_essential("member counts", async move { member_counts.run_member_counts(stop).await });
+        hubs
+    }
+
     /// Both on the configured Redis, or both of this node alone where there is none.
-    fn broker_and_fleet(&self, event_sender: EventSender) -> Result<BrokerAndFleet, StartError> {
+    fn broker_and_fleet(&self, events: EventRouter) -> Result<BrokerAndFleet, StartError> {
         let event_bytes = self.config.limits.event_bytes.get();
         let (id_window, revocations) = (self.config.history.id_window, self.config.limits.revocations);
         // No `redis.url` means a single node by choice. A configured Redis that is down never leads here.
         let Some(redis) = self.redis()? else {
             let id_window_ms = u64::try_from(id_window.as_millis()).unwrap_or(u64::MAX);
             let limits = MemoryLimits { id_window_ms, event_bytes };
-            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), event_sender);
+            let broker = MemoryBroker::new(self.classes.clone(), limits, Arc::new(now_ms), events);
             return Ok((Arc::new(broker), Arc::new(Alone::new(revocations))));
         };
         let settings = BrokerSettings {
@@ -173,7 +202,7 @@ impl BuildContext<'_> {
         let mut dispatcher = Dispatcher::new(&redis);
         let of_fleet = FleetSettings { heartbeat: self.config.redis.heartbeat, revocations };
         let fleet = RedisFleet::start(of_fleet, &redis, &mut dispatcher);
-        let broker = RedisBroker::start(&settings, self.classes.clone(), event_sender, &redis, dispatcher);
+        let broker = RedisBroker::start(&settings, self.classes.clone(), events, &redis, dispatcher);
         Ok((broker.map_err(of_url)?, fleet))
     }
 
@@ -215,7 +244,7 @@ impl BuildContext<'_> {
     pub(super) fn build_expiry(&self) -> Expiry {
         let expiry = Expiry::new(self.config.auth.expiring_lead);
         let (timer, stop) = (expiry.clone(), self.stop.clone());
-        self.tasks.spawn(async move { timer.run(stop).await });
+        self.spawn_essential("expiry", async move { timer.run(stop).await });
         expiry
     }
 

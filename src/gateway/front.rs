@@ -10,12 +10,13 @@ use axum::middleware::from_fn_with_state;
 use metrics::gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 
 use super::admission::{self, Admission};
 use super::build::TOO_OFTEN;
 use super::dev_guard::DevGuard;
 use super::origins::Origins;
-use super::serve::ListenerServer;
+use super::serve::{ListenerServer, ServingLoop};
 use super::{Descriptors, Gateway, StartError};
 use crate::api::{admin, health};
 use crate::config::Config;
@@ -24,7 +25,7 @@ use crate::doors::socketio::{Door, SocketIoSettings, announced_attachments, hand
 use crate::metrics::{HTTP_CONNECTIONS, NodeMetrics, limit::Limit};
 use crate::rate::Rate;
 use crate::readiness::Readiness;
-use crate::wire::{WireConfig, WireListener};
+use crate::wire::{SocketAcceptor, WireConfig, WireFactory};
 
 /// Allowance of frames per minute that are neither commands nor heartbeats, such as CONNECTs.
 const OTHER_FRAMES: u32 = 200;
@@ -32,7 +33,8 @@ const OTHER_FRAMES: u32 = 200;
 /// The parts that answer on the main listeners.
 #[derive(Debug)]
 pub(super) struct MainListeners {
-    pub(super) door: Arc<Door>,
+    /// The door of each event loop.
+    pub(super) doors: Vec<Arc<Door>>,
     /// Settings for the door's layer.
     pub(super) settings: SocketIoSettings,
     /// The API's routes, on the main listeners or on one of their own.
@@ -46,7 +48,8 @@ pub(super) struct MainListeners {
 }
 
 impl MainListeners {
-    fn main(&self, with_api: bool) -> Router {
+    /// The routes of one event loop.
+    fn main(&self, door: &Arc<Door>, with_api: bool) -> Router {
         let mut router = health::routes(self.readiness.clone());
         // With a listener of its own the API must not be reachable for clients too.
         if with_api {
@@ -54,7 +57,7 @@ impl MainListeners {
         }
         // Layers wrap outwards: the origin is checked first, so that a foreign page takes neither a slot nor a
         // handshake.
-        let router = self.origins.allow_listed(router).layer(self.door.socketio_layer(&self.settings));
+        let router = self.origins.allow_listed(router).layer(door.socketio_layer(&self.settings));
         self.origins.refuse_unlisted(router.layer(from_fn_with_state(self.admission.clone(), admission::admit_request)))
     }
 
@@ -90,11 +93,12 @@ impl Gateway {
             Some(guard) => guard.protect_routes(router),
             None => router,
         };
-        let main = guarded(front.main(config.api.listen.is_none()));
+        let with_api = config.api.listen.is_none();
+        let routers: Vec<Router> = front.doors.iter().map(|door| guarded(front.main(door, with_api))).collect();
         // One pool for all addresses of `server.listen`: descriptors belong to the process and not to an address.
         let places = listener_slots(SlotLimits { all: Some(descriptors.clients), per_ip: None }, Limit::Descriptors);
         for address in &config.server.listen {
-            self.serve_wires(*address, main.clone(), places.clone(), config)?;
+            self.serve_wires(*address, &routers, places.clone(), config)?;
         }
         // Without an address of its own the API is part of the main router.
         if let Some(address) = config.api.listen {
@@ -123,14 +127,21 @@ impl Gateway {
     fn serve_wires(
         &mut self,
         address: SocketAddr,
-        router: Router,
+        routers: &[Router],
         places: (ConnectionSlots, Limit),
         config: &Config,
     ) -> Result<(), StartError> {
         let listener = self.bind_one("server.listen", address, config.server.backlog)?;
+        let wire = self.wire_config(config);
+        let loops = self.loops.all().iter().enumerate().zip(routers).map(|((index, event_loop), router)| ServingLoop {
+            wires: WireFactory::new(wire.clone(), self.wires.clone(), event_loop.runtime().clone(), index),
+            runtime: event_loop.runtime().clone(),
+            router: router.clone(),
+            load: Some(event_loop.load().clone()),
+        });
         let server = ListenerServer {
-            listener: WireListener::new(listener, self.wire_config(config), self.wires.clone()),
-            router,
+            acceptor: SocketAcceptor::new(listener),
+            loops: loops.collect(),
             head_bytes: config.limits.head_bytes.get(),
             places,
             closing: self.closing.clone(),
@@ -146,9 +157,15 @@ impl Gateway {
         let wire = WireConfig { request_deadline: plain.idle_timeout, hand_over: None, ..self.wire_config(config) };
         // One address may take half: a single broken service must leave connections for the others.
         let caps = SlotLimits { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
+        let runtime = Handle::current();
         let server = ListenerServer {
-            listener: WireListener::new(listener, wire, self.wires.clone()),
-            router: plain.router,
+            acceptor: SocketAcceptor::new(listener),
+            loops: vec![ServingLoop {
+                wires: WireFactory::new(wire, self.wires.clone(), runtime.clone(), 0),
+                runtime,
+                router: plain.router,
+                load: None,
+            }],
             head_bytes: config.limits.head_bytes.get(),
             places: listener_slots(caps, plain.limit),
             // Open until the end of a shutdown: operators and services are served while clients are drained.

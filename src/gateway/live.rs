@@ -1,15 +1,15 @@
-//! The thread of live delivery: the tasks that receive from pub/sub, and the links to Redis that live delivery and
-//! readiness need.
+//! The thread of the live links: the connection for pub/sub, whose messages it parses for all event loops, and the links to
+//! Redis that live delivery and readiness need.
 //!
-//! A thousand clients that reconnect at once are some hundred milliseconds of work for all cores: commands to parse and
-//! large answers to write. Connected clients must not wait until that is done, and the scheduler of one shared runtime
-//! cannot guarantee it. So live delivery has a thread of its own, to which the kernel gives its share of the cores.
+//! Reads of histories for a thousand clients that reconnect at once are some hundred milliseconds of parsing for the other
+//! threads. What live delivery hears must not wait until that is done, and the scheduler of one shared runtime cannot
+//! guarantee it. So these links have a thread of their own, to which the kernel gives its share of the cores.
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// The runtime of live delivery; see the module. Dropping it ends the thread.
+/// The runtime of the live links; see the module. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct LiveThread(Option<Runtime>);
 

@@ -3,8 +3,11 @@
 //! **The problem.** An event has several rooms and a session may be in some of them. It gets one frame with the offsets
 //! of exactly its rooms. Members join and leave during the fan-out, and a slow peer must cost the others nothing.
 //!
-//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here ([`Hub::deliver_next`]).
-//! Then, for each member:
+//! **What comes here** is what cannot be part of a [`batch`](super::batch): an event that some room keeps in no history, or that
+//! comes late or apart. The rule for each member is the same there.
+//!
+//! **The rule.** The hub's one task has moved the positions of the rooms before it comes here
+//! ([`Delivery::advance_rooms`]). Then, for each member:
 //!
 //! 1. Under the lock of the session's wire, each of its memberships among the rooms is asked whether the event is newer
 //!    than what it has, and is moved to it ([`Membership::accept_news`]). The rooms that say yes make a mask.
@@ -13,7 +16,8 @@
 //!
 //! **Why it is right.**
 //!
-//! - *Order.* One task delivers one event at a time, and a push keeps its order in the outbox.
+//! - *Order.* One task delivers one event at a time, and a push keeps its order in the outbox. What is still under way in
+//!   other rooms of a member, or in this one, goes to it first (`rounds.rs`).
 //! - *Once.* Asking and moving is one act per membership, and one walk gathers all memberships of a session.
 //! - *A join meanwhile.* It holds the room's lock. Before the position moved it is in the list and receives the event
 //!   here. After, its membership begins behind the event, or it catches up from the history.
@@ -33,14 +37,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hallway_rooms::entry::{Entry, Retained, RoomPlace};
+use hallway_rooms::entry::{Entry, Retained};
 use tokio::task::yield_now;
 
 use super::Hub;
+use super::batch::Delivery;
+use super::fan_out::compose_event;
 use super::outgoing::{OutgoingEvent, RoomTarget};
-use super::room::{LocalRoom, Member};
-use crate::logs;
-use crate::session::copies::comes_one_way;
+use super::room::LocalRoom;
+use super::rounds::Rounds;
 use crate::session::{Membership, Session};
 use crate::wire::PushOutcome;
 
@@ -54,42 +59,36 @@ struct Recipient {
 }
 
 impl Hub {
-    /// Delivers an entry to the members of `targets`, whose positions have been advanced. `is_apart`: others of its rooms
-    /// had or will have it by themselves.
-    pub(super) async fn deliver_to_members(&self, entry: &Entry, targets: &[RoomTarget], is_apart: bool) {
+    /// Delivers an entry in one go to the members of its targets, whose positions have been advanced. `is_apart`: others of
+    /// its rooms had or will have it by themselves.
+    pub(super) async fn deliver_to_members(&self, delivery: &Delivery, is_apart: bool, rounds: &mut Rounds) {
+        let Delivery { entry, targets } = delivery;
         if targets.is_empty() {
             return;
         }
-        let mut outgoing = match OutgoingEvent::from_entry(entry, is_apart) {
-            Ok(outgoing) => outgoing,
-            Err(error) => {
-                self.0.counts.invalid.increment(1);
-                tracing::warn!(event = logs::EVENT_UNDELIVERABLE, id = %entry.id, %error, "an event was stored that no client may get; its publisher must send valid JSON");
-                return;
-            }
-        };
-        self.0.counts.events.increment(1);
+        let Some(mut outgoing) = compose_event(entry, is_apart, &self.0.counts) else { return };
         // With one room nobody can be met twice, so no list of receivers is made.
-        let sent = match targets {
-            [only] if !is_apart => self.deliver_in_one(&mut outgoing, only).await,
-            several => self.deliver_in_several(&mut outgoing, several).await,
+        let sent = match targets.as_slice() {
+            [only] if !is_apart => self.deliver_in_one(&mut outgoing, only, rounds).await,
+            several => self.deliver_in_several(&mut outgoing, several, rounds).await,
         };
         self.0.counts.delivered.increment(sent);
-        self.note_lag(entry);
+        self.0.counts.note_lag(entry);
     }
 
-    async fn deliver_in_one(&self, outgoing: &mut OutgoingEvent<'_>, target: &RoomTarget) -> u64 {
-        let news = required_standing(outgoing.entry, target);
-        let (entry, mask) = (outgoing.entry, 1 << target.place);
-        let alone = comes_one_way(entry);
+    async fn deliver_in_one(&self, outgoing: &mut OutgoingEvent, target: &RoomTarget, rounds: &mut Rounds) -> u64 {
+        let (news, mask) = (required_standing(&outgoing.entry, target), 1 << target.place);
         let (mut sent, mut from, mut more) = (0, 0, true);
         while more {
             more = target.local.for_each(from, from + CHUNK, |member| {
-                // First whether it is in the room: a member that has just left it has not had an event that it did not receive.
-                let accepts =
-                    || member.membership.accept_news(news) && (alone || member.session.first_copy(entry, mask));
-                let push = push_to_member(member, outgoing, mask, accepts);
-                self.0.counts.count_push(&push, &mut sent);
+                let session = &member.session;
+                rounds.serve_session(session, &self.0.counts);
+                let push = session.lane().push_as(outgoing.lag_policy(mask), || {
+                    // First whether it is in the room: a member that has just left it has not had an event that it did not receive.
+                    let accepts = member.membership.accept_news(news) && outgoing.is_first(session, mask);
+                    accepts.then(|| outgoing.frame_for(session, mask))
+                });
+                self.0.counts.count_push(push, 1, &mut sent);
             });
             from += CHUNK;
             // The room's lock is released between chunks, so that joins and other tasks go on.
@@ -100,15 +99,21 @@ impl Hub {
         sent
     }
 
-    async fn deliver_in_several(&self, outgoing: &mut OutgoingEvent<'_>, targets: &[RoomTarget]) -> u64 {
+    async fn deliver_in_several(
+        &self,
+        outgoing: &mut OutgoingEvent,
+        targets: &[RoomTarget],
+        rounds: &mut Rounds,
+    ) -> u64 {
         let mut sent = 0;
-        let aside = if outgoing.is_apart { self.other_rooms_here(outgoing.entry, targets) } else { Vec::new() };
-        for chunk in collect_recipients(outgoing.entry, targets).chunks(CHUNK) {
+        let aside = if outgoing.is_apart { self.other_rooms_here(&outgoing.entry, targets) } else { Vec::new() };
+        for chunk in collect_recipients(&outgoing.entry, targets).chunks(CHUNK) {
             {
                 // A session that joins one of these is told there what it had: before this check or after it, not during it.
                 let _still: Vec<_> = aside.iter().map(|local| local.lock_room()).collect();
                 for receiver in chunk {
-                    self.0.counts.count_push(&receiver.push_event(outgoing), &mut sent);
+                    rounds.serve_session(&receiver.session, &self.0.counts);
+                    self.0.counts.count_push(receiver.push_event(outgoing), 1, &mut sent);
                 }
             }
             // A short chunk is the last one.
@@ -128,29 +133,11 @@ impl Hub {
         aside.sort_unstable_by(|one, other| one.room().cmp(other.room()));
         aside
     }
-
-    fn note_lag(&self, entry: &Entry) {
-        let stored = entry.places.iter().find_map(RoomPlace::link).map(|l| l.offset.ms);
-        if let Some(ms) = stored {
-            let lag = crate::clock::now_ms().saturating_sub(ms);
-            self.0.counts.lag.record(std::time::Duration::from_millis(lag).as_secs_f64());
-        }
-    }
 }
 
 /// What a member's standing is compared with: nothing for what comes late.
 fn required_standing(entry: &Entry, target: &RoomTarget) -> Retained {
     if target.late { Retained::Nothing } else { entry.places[target.place].keep }
-}
-
-fn push_to_member(
-    member: &Member,
-    outgoing: &mut OutgoingEvent<'_>,
-    mask: u64,
-    accepts: impl FnOnce() -> bool,
-) -> PushOutcome {
-    let session = &member.session;
-    session.lane().push_as(outgoing.lag_policy(mask), || accepts().then(|| outgoing.frame_for(session, mask)))
 }
 
 fn collect_recipients(entry: &Entry, targets: &[RoomTarget]) -> Vec<Recipient> {
@@ -170,7 +157,7 @@ fn collect_recipients(entry: &Entry, targets: &[RoomTarget]) -> Vec<Recipient> {
 }
 
 impl Recipient {
-    fn push_event(&self, outgoing: &mut OutgoingEvent<'_>) -> PushOutcome {
+    fn push_event(&self, outgoing: &mut OutgoingEvent) -> PushOutcome {
         // It may have left one of the rooms by the time the frame is made: the weight is a guess, and only of backpressure.
         let receiving = self.standings.iter().filter(|(membership, _, news)| membership.is_news(*news));
         let weight = outgoing.lag_policy(rooms_mask(receiving));

@@ -17,15 +17,18 @@ use super::Hub;
 use super::backlog::{Backlog, EntryTrust};
 use super::outgoing::RoomTarget;
 use super::room::LocalRoom;
+use super::rounds::Rounds;
 use crate::broker::ChannelEvent;
 use crate::broker::event_channel::EventReceiver;
 use crate::session::copies::Recent;
 
 mod audit;
+mod gather;
 mod heal;
 mod latest_refresh;
 
 use audit::Audit;
+use gather::Gathered;
 use heal::HealRead;
 use latest_refresh::LatestRefresh;
 
@@ -61,6 +64,8 @@ pub(super) struct Dispatch {
     hub: Hub,
     /// Entries that wait for a read of something before them.
     backlog: Backlog,
+    /// Deliveries that have begun and not ended.
+    rounds: Rounds,
     /// Reads of histories in flight.
     reads: FuturesUnordered<BoxFuture<'static, HealRead>>,
     /// The running audit.
@@ -122,22 +127,6 @@ impl Hub {
         judged
     }
 
-    /// Advances the rooms and delivers the entry to their members.
-    pub(super) async fn deliver_next(&self, entry: &Entry, targets: Vec<RoomTarget>, is_apart: bool) {
-        for target in &targets {
-            // Positions first: a session that joins during the delivery stands behind this entry, and has it from its
-            // read.
-            match entry.places[target.place].keep {
-                Retained::Stored(link) => target.local.advance_to(link, &entry.id),
-                Retained::Newest(stamp) => target.local.with_latest(|passed| passed.note_delivered(stamp, entry)),
-                Retained::Nothing => {}
-            }
-        }
-        self.deliver_to_members(entry, &targets, is_apart).await;
-        // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
-        targets.iter().for_each(|target| target.local.mark_served());
-    }
-
     pub(super) fn open_targets(&self, entry: &Entry) -> Vec<RoomTarget> {
         let rooms = self.0.rooms.read();
         let here = |(place, at): (usize, &RoomPlace)| {
@@ -170,6 +159,7 @@ impl Dispatch {
         Self {
             hub,
             backlog: Backlog::default(),
+            rounds: Rounds::default(),
             reads: FuturesUnordered::new(),
             comparisons: Audit::default(),
             renewal: LatestRefresh::default(),
@@ -189,14 +179,17 @@ impl Dispatch {
                 () = self.hub.0.behind.raised.notified() => self.take_behind(),
                 Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take_read(read),
                 Some(comparison) = self.comparisons.next(), if !self.comparisons.is_empty() => self.take_comparison(comparison),
+                // As the backlog below: a slice, and then the others.
+                () = std::future::ready(()), if !self.rounds.is_empty() => self.serve_rounds().await,
                 Some(latest) = self.renewal.next(), if !self.renewal.is_empty() => self.take_latest(latest).await,
                 () = sleep_until(next_try.unwrap_or_else(Instant::now)), if next_try.is_some() => {}
                 // Always ready while there is work; other sources get their turn between two calls.
-                () = std::future::ready(()), if self.backlog.has_work() => self.deliver_ready().await,
+                () = std::future::ready(()), if self.backlog.has_work() && self.rounds.has_place() => self.deliver_ready().await,
                 _ = self.audit.tick() => self.audit_all(),
-                item = event_receiver.recv() => match item {
-                    Some(item) => self.handle_event(item).await,
-                    None => return,
+                // What is under way ends first if it is much.
+                item = event_receiver.recv(), if self.rounds.has_place() => match item {
+                    Some(first) => self.take_waiting(first, &mut event_receiver).await,
+                    None => return self.rounds.complete_all(&self.hub.0.counts),
                 },
             }
         }
@@ -208,10 +201,10 @@ impl Dispatch {
         }
     }
 
-    async fn handle_event(&mut self, item: ChannelEvent) {
+    async fn handle_event(&mut self, item: ChannelEvent, gathered: &mut Gathered) {
         match item {
-            ChannelEvent::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(&entry).await,
-            ChannelEvent::Entry(entry) => self.take_entry(entry).await,
+            ChannelEvent::Entry(entry) if self.hub.is_passing(&entry) => self.pass_on(entry, gathered).await,
+            ChannelEvent::Entry(entry) => self.take_entry(entry, gathered).await,
             ChannelEvent::Missed(rooms) => {
                 // The event channel was full and dropped messages of these rooms: their histories have them.
                 let rooms: Vec<_> = rooms.iter().filter_map(|room| self.hub.find(room)).collect();
@@ -228,48 +221,50 @@ impl Dispatch {
 
     /// Delivers an entry that is in no history here. A second copy, which comes by the channel of another of its rooms,
     /// is recognised by its stamp, or else by its id.
-    async fn pass_on(&mut self, entry: &Entry) {
-        let mut targets = self.hub.open_targets(entry);
-        targets.retain(|target| target.is_news(entry));
+    async fn pass_on(&mut self, entry: Arc<Entry>, gathered: &mut Gathered) {
+        let mut targets = self.hub.open_targets(&entry);
+        targets.retain(|target| target.is_news(&entry));
         // An event of one room comes once; only events of several rooms need the memory of ids.
         let unstamped = |target: &RoomTarget| entry.places[target.place].keep == Retained::Nothing;
-        if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.note_first_copy(entry) {
+        if entry.places.len() > 1 && targets.iter().any(unstamped) && !self.recent.note_first_copy(&entry) {
             targets.retain(|target| !unstamped(target));
         }
-        self.hub.deliver_next(entry, targets, false).await;
+        self.gather_entry(entry, (targets, false), gathered).await;
     }
 
     /// Delivers a stored entry, or puts it into the backlog until what is missing before it was read.
-    async fn take_entry(&mut self, entry: Entry) {
+    async fn take_entry(&mut self, entry: Arc<Entry>, gathered: &mut Gathered) {
         let is_far = self.hub.is_far(&entry);
         // A room that is behind takes nothing directly, or it would deliver out of order.
         if is_far || entry.places.iter().any(|place| self.backlog.is_behind(&place.room)) {
-            return self.queue_entry(entry, if is_far { EntryTrust::Claimed } else { EntryTrust::Heard });
+            return self.queue_entry(&entry, if is_far { EntryTrust::Claimed } else { EntryTrust::Heard });
         }
         let judged = self.hub.judge_entry(&entry);
         // With all of its rooms: whether one without a gap has to wait depends on sessions in both, which the backlog
         // knows about.
         if judged.has_gap {
-            return self.queue_entry(entry, EntryTrust::Heard);
+            return self.queue_entry(&entry, EntryTrust::Heard);
         }
         // A late entry means that the broker's clock was set back, or that another server took its place: a read finds
         // the end of the chain.
         let late = judged.targets.iter().filter(|target| target.late);
         late.for_each(|target| self.backlog.request_read(target.local.room()));
-        self.hub.deliver_next(&entry, judged.targets, judged.is_apart).await;
+        self.gather_entry(entry, (judged.targets, judged.is_apart), gathered).await;
     }
 
-    fn queue_entry(&mut self, entry: Entry, trust: EntryTrust) {
-        self.backlog.add_arrival(&Arc::new(entry), trust, &self.hub);
+    fn queue_entry(&mut self, entry: &Arc<Entry>, trust: EntryTrust) {
+        self.backlog.add_arrival(entry, trust, &self.hub);
     }
 
     /// Delivers entries from the backlog that are ready, at most [`STEPS`].
     async fn deliver_ready(&mut self) {
+        let mut gathered = Gathered::default();
         for _ in 0..STEPS {
             let Some(delivery) = self.backlog.next(&self.hub) else { break };
             self.hub.0.counts.healed.increment(1);
             let targets = self.hub.delivery_targets(&delivery);
-            self.hub.deliver_next(&delivery.entry, targets, delivery.is_apart).await;
+            self.gather_entry(delivery.entry, (targets, delivery.is_apart), &mut gathered).await;
         }
+        self.deliver_gathered(&mut gathered).await;
     }
 }

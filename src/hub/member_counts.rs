@@ -1,16 +1,17 @@
-//! Member counts: announces to the other nodes how many members each room has here. Changes are collected and announced
+//! Member counts: announces to the other nodes how many members each room has here, in all event loops together. Changes are collected and announced
 //! together. A room that does not change is announced again from time to time, well before the fleet forgets it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hallway_rooms::key::Room;
-use parking_lot::Mutex;
+use metrics::gauge;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Hub, LocalRoom};
-use crate::fleet::Unavailable;
+use super::totals::NodeRooms;
+use crate::fleet::{Fleet, Unavailable};
 use crate::logs;
 
 /// Between two announcements: a count may reach the others two seconds late, and this leaves most of that for the way.
@@ -20,11 +21,11 @@ const AT_ONCE: usize = 256;
 /// Each room is announced again within this time; the fleet keeps a count for an hour.
 const RENEWAL: Duration = Duration::from_mins(10);
 
-/// The counts that are to be announced.
-#[derive(Debug, Default)]
+/// The announcements of a node's member counts.
+#[derive(Debug)]
 pub(super) struct MemberCounts {
-    /// Rooms whose size changed: at most all rooms that were open since the last announcement.
-    changed: Mutex<HashSet<Room>>,
+    node: NodeRooms,
+    fleet: Arc<dyn Fleet>,
     /// Held over an announcement, so that none follows the resignation.
     turn: tokio::sync::Mutex<CountTurn>,
 }
@@ -63,51 +64,46 @@ impl CountRenewal {
     }
 }
 
-impl Hub {
-    /// Notes that a room's size here has changed.
-    pub fn mark_size_changed(&self, room: &Room) {
-        self.0.member_counts.changed.lock().insert(room.clone());
+impl MemberCounts {
+    pub(super) fn new(node: NodeRooms, fleet: Arc<dyn Fleet>) -> Self {
+        Self { node, fleet, turn: tokio::sync::Mutex::default() }
     }
 
-    /// Announces changes until `stop`.
-    pub async fn run_member_counts(&self, stop: CancellationToken) {
+    /// Announces changes until `stop`, and counts the open rooms for the metrics. `breaks` counts those of the event channel.
+    pub(super) async fn announce_until(&self, breaks: impl Fn() -> u64, stop: CancellationToken) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(turns.tick()).await.is_some() {
-            self.announce_changes().await;
+            gauge!(crate::metrics::ROOMS).set(as_gauge(self.node.totals.count()));
+            self.announce_changes(breaks()).await;
         }
     }
 
-    /// Removes this node's members from every count, for good.
-    ///
-    /// # Errors
-    /// When the other nodes are out of reach; they then notice by the missing heartbeats.
-    pub async fn withdraw_counts(&self) -> Result<(), Unavailable> {
-        let mut turn = self.0.member_counts.turn.lock().await;
+    pub(super) async fn withdraw_counts(&self) -> Result<(), Unavailable> {
+        let mut turn = self.turn.lock().await;
         turn.over = true;
         // From here on the others count nothing of this node. The rest only removes what would expire in an hour.
-        self.0.fleet.leave_fleet().await?;
-        self.all_rooms().iter().for_each(|local| self.mark_size_changed(local.room()));
-        let rooms: Vec<Room> = self.0.member_counts.changed.lock().drain().collect();
-        for chunk in rooms.chunks(AT_ONCE) {
+        self.fleet.leave_fleet().await?;
+        self.node.mark_all_changed(self.node.totals.all_rooms());
+        for chunk in self.node.take_changed().chunks(AT_ONCE) {
             let nobody: Vec<_> = chunk.iter().map(|room| (room.clone(), 0)).collect();
-            self.0.fleet.announce_sizes(&nobody).await?;
+            self.fleet.announce_sizes(&nobody).await?;
         }
         Ok(())
     }
 
-    async fn announce_changes(&self) {
-        let mut turn = self.0.member_counts.turn.lock().await;
+    async fn announce_changes(&self, breaks: u64) {
+        let mut turn = self.turn.lock().await;
         // An announcement would count this node again.
         if turn.over {
             return;
         }
-        let losses = (self.breaks(), self.0.fleet.forget_count());
+        let losses = (breaks, self.fleet.forget_count());
         // After a loss every room is announced, whether it changed or not.
         if std::mem::replace(&mut turn.losses, losses) != losses {
-            self.populated_rooms().iter().for_each(|room| self.mark_size_changed(room));
+            self.node.mark_all_changed(self.node.totals.populated_rooms());
         }
-        turn.renewal.next(|| self.populated_rooms()).for_each(|room| self.mark_size_changed(&room));
+        self.node.mark_all_changed(turn.renewal.next(|| self.node.totals.populated_rooms()));
         match self.announce_all().await {
             Ok(()) => turn.complained = false,
             Err(Unavailable(error)) => {
@@ -124,23 +120,22 @@ impl Hub {
     }
 
     async fn announce_all(&self) -> Result<(), Unavailable> {
-        let changed = std::mem::take(&mut *self.0.member_counts.changed.lock());
-        let rooms: Vec<Room> = changed.into_iter().collect();
+        let rooms = self.node.take_changed();
         for (at, chunk) in rooms.chunks(AT_ONCE).enumerate() {
-            let sizes: Vec<_> = chunk.iter().map(|room| (room.clone(), self.size(room))).collect();
+            let sizes: Vec<_> = chunk.iter().map(|room| (room.clone(), self.node.totals.size(room))).collect();
             // What was not announced stays due, with its size at the time of the next attempt.
-            if let Err(unavailable) = self.0.fleet.announce_sizes(&sizes).await {
-                self.0.member_counts.changed.lock().extend(rooms[at * AT_ONCE..].iter().cloned());
+            if let Err(unavailable) = self.fleet.announce_sizes(&sizes).await {
+                self.node.mark_all_changed(rooms[at * AT_ONCE..].iter().cloned());
                 return Err(unavailable);
             }
         }
         Ok(())
     }
+}
 
-    fn populated_rooms(&self) -> Vec<Room> {
-        let has_members = |local: &std::sync::Arc<LocalRoom>| (local.size() > 0).then(|| local.room().clone());
-        self.all_rooms().iter().filter_map(has_members).collect()
-    }
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn as_gauge(n: usize) -> f64 {
+    n as f64
 }
 
 #[cfg(test)]

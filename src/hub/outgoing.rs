@@ -11,6 +11,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use super::room::LocalRoom;
 use crate::metrics as names;
+use crate::session::copies::comes_one_way;
 use crate::session::{Dialect, Session};
 use crate::wire::{LagPolicy, PushOutcome};
 
@@ -34,8 +35,10 @@ impl RoomTarget {
 
 /// An event with its frames so far.
 #[derive(Debug)]
-pub(super) struct OutgoingEvent<'a> {
-    pub(super) entry: &'a Entry,
+pub(super) struct OutgoingEvent {
+    pub(super) entry: Arc<Entry>,
+    /// Whether it can reach a session by one way only, so that no copy of it needs to be looked for.
+    comes_one_way: bool,
     /// Whether its other rooms delivered it, or will deliver it, as an event of their own.
     pub(super) is_apart: bool,
     /// The composed event.
@@ -57,17 +60,23 @@ enum EventRetention {
     Nothing,
 }
 
-impl<'a> OutgoingEvent<'a> {
+impl OutgoingEvent {
     /// Composes the event of an entry.
     ///
     /// # Errors
     /// When the stored text is no valid event.
-    pub(super) fn from_entry(entry: &'a Entry, is_apart: bool) -> Result<Self, InvalidEvent> {
+    pub(super) fn from_entry(entry: &Arc<Entry>, is_apart: bool) -> Result<Self, InvalidEvent> {
         let newest = entry.places.iter().find_map(RoomPlace::stamp).map(|stamp| EventRetention::Newest(stamp.key));
         // The strongest promise of its rooms decides: they share one frame.
         let stored = entry.places.iter().any(|place| place.link().is_some());
         let keeps = if stored { EventRetention::History } else { newest.unwrap_or(EventRetention::Nothing) };
-        Ok(Self { entry, is_apart, envelope: Envelope::from_entry(entry)?, frames: Vec::new(), keeps })
+        let (envelope, comes_one_way) = (Envelope::from_entry(entry)?, comes_one_way(entry));
+        Ok(Self { entry: entry.clone(), comes_one_way, is_apart, envelope, frames: Vec::new(), keeps })
+    }
+
+    /// Whether it can reach a session by one way only.
+    pub(super) const fn comes_one_way(&self) -> bool {
+        self.comes_one_way
     }
 
     /// Gives the weight of its frame in a backlog. A `latest` frame may be replaced by the next one of its key, but
@@ -101,7 +110,9 @@ impl<'a> OutgoingEvent<'a> {
 
     /// Whether this is the session's first copy of the event, which reaches it by the rooms of `mask`.
     pub(super) fn is_first(&self, session: &Session, mask: u64) -> bool {
-        session.first_copy(self.entry, mask) && !(self.is_apart && session.arrived_by_another(self.entry, mask))
+        self.comes_one_way
+            || session.first_copy(&self.entry, mask)
+                && !(self.is_apart && session.arrived_by_another(&self.entry, mask))
     }
 
     fn encode(&self, dialect: &dyn Dialect, mask: u64) -> Bytes {
@@ -155,9 +166,19 @@ impl DeliveryCounters {
         }
     }
 
-    pub(super) fn count_push(&self, push: &PushOutcome, sent: &mut u64) {
+    /// Notes how long after an entry was stored its delivery has ended.
+    pub(super) fn note_lag(&self, entry: &Entry) {
+        let stored = entry.places.iter().find_map(RoomPlace::link).map(|l| l.offset.ms);
+        if let Some(ms) = stored {
+            let lag = crate::clock::now_ms().saturating_sub(ms);
+            self.lag.record(std::time::Duration::from_millis(lag).as_secs_f64());
+        }
+    }
+
+    /// Counts a push of so many frames.
+    pub(super) fn count_push(&self, push: PushOutcome, frames: usize, sent: &mut u64) {
         match push {
-            PushOutcome::Sent | PushOutcome::Queued => *sent += 1,
+            PushOutcome::Sent | PushOutcome::Queued => *sent += frames as u64,
             PushOutcome::Dropped => self.dropped.increment(1),
             PushOutcome::Replaced => self.replaced.increment(1),
             // A skipped member was no receiver; the other two are counted by the wire's close reason.

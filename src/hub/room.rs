@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
 use super::latest::LatestDelivered;
+use super::totals::RoomTotals;
 use crate::session::{JoinedMembership, Membership, Session};
 
 /// Members whose memory is fetched together before the first of them is served: few enough that it is still at hand
@@ -41,6 +42,8 @@ pub(super) enum RoomAccess {
 #[derive(Debug)]
 pub struct LocalRoom {
     room: Room,
+    /// Its members on the whole node, and elsewhere.
+    totals: Arc<RoomTotals>,
     /// Held across the subscription, so that a room is subscribed once and not unsubscribed meanwhile.
     opening: tokio::sync::Mutex<RoomAccess>,
     state: Mutex<RoomStanding>,
@@ -62,8 +65,6 @@ struct RoomStanding {
     rests: Option<(Instant, u32)>,
     /// `latest` events have no position, so what was passed on is kept by key.
     passed: LatestDelivered,
-    /// Sessions of other nodes in it, as last announced.
-    others: usize,
 }
 
 /// A session in a room.
@@ -75,10 +76,13 @@ pub(super) struct Member {
 
 /// A room that cannot move while this is held: its position, and what a join or leave does with it.
 #[derive(Debug)]
-pub struct LockedRoom<'a>(MutexGuard<'a, RoomStanding>);
+pub struct LockedRoom<'a> {
+    state: MutexGuard<'a, RoomStanding>,
+    totals: &'a RoomTotals,
+}
 
 impl LocalRoom {
-    pub(super) fn new(room: Room) -> Self {
+    pub(super) fn new(room: Room, totals: Arc<RoomTotals>) -> Self {
         let state = RoomStanding {
             members: Slab::new(),
             position: None,
@@ -87,9 +91,8 @@ impl LocalRoom {
             empty_since: Instant::now(),
             rests: None,
             passed: LatestDelivered::default(),
-            others: 0,
         };
-        Self { room, opening: tokio::sync::Mutex::new(RoomAccess::Shut), state: Mutex::new(state) }
+        Self { room, totals, opening: tokio::sync::Mutex::new(RoomAccess::Shut), state: Mutex::new(state) }
     }
 
     /// Its key.
@@ -98,27 +101,16 @@ impl LocalRoom {
         &self.room
     }
 
-    /// How many local sessions are in it.
+    /// How many sessions of this event loop are in it.
     #[must_use]
     pub fn size(&self) -> usize {
         self.state.lock().members.len()
     }
 
-    /// How many sessions of other nodes are in it, as last announced.
-    #[must_use]
-    pub fn members_elsewhere(&self) -> usize {
-        self.state.lock().others
-    }
-
-    /// Notes how many sessions of other nodes are in it.
-    pub fn note_others(&self, others: usize) {
-        self.state.lock().others = others;
-    }
-
     /// Stops the room for a moment.
     #[must_use]
     pub fn lock_room(&self) -> LockedRoom<'_> {
-        LockedRoom(self.state.lock())
+        LockedRoom { state: self.state.lock(), totals: &self.totals }
     }
 
     /// Closes a room that cannot be read, for longer each time that this happens in a row. Gives its members.
@@ -191,6 +183,15 @@ impl LocalRoom {
         state.served = state.position.as_ref().map_or(state.served, Position::delivered_offset);
     }
 
+    /// Notes that every member has been handed what lies up to here, while more is on its way to them.
+    pub(super) fn mark_served_up_to(&self, last: Offset) {
+        let mut state = self.state.lock();
+        // A room that was set back meanwhile stands before it.
+        if state.position.as_ref().is_some_and(|position| last <= position.delivered_offset()) {
+            state.served = state.served.max(last);
+        }
+    }
+
     pub(super) fn position(&self) -> Option<Position> {
         self.state.lock().position.clone()
     }
@@ -234,7 +235,8 @@ impl LocalRoom {
         self.state.lock().members.iter().map(|(_, member)| member.clone()).collect()
     }
 
-    /// Calls `each` for the members in the slots `from..to`, under the lock of the room.
+    /// Calls `each` for the members in the slots `from..to`, under the lock of the room. Whether there are members in later
+    /// ones.
     // Inlined, as all of the way to the socket: it is gone for each member of each event.
     #[inline]
     pub(super) fn for_each(&self, from: usize, to: usize, mut each: impl FnMut(&Member)) -> bool {
@@ -245,7 +247,8 @@ impl LocalRoom {
             members_of(group.clone()).for_each(|member| member.session.lane().prefetch_state());
             members_of(group).for_each(&mut each);
         }
-        to < state.members.capacity()
+        // The first question spares a search where all slots have been walked.
+        to < state.members.capacity() && state.members.iter().next_back().is_some_and(|(last, _)| to <= last)
     }
 
     pub(super) fn idle_since(&self) -> Option<Instant> {
@@ -258,59 +261,60 @@ impl LockedRoom<'_> {
     /// The newest offset delivered here, if the room is open.
     #[must_use]
     pub fn delivered_offset(&self) -> Option<Offset> {
-        self.0.position.as_ref().map(Position::delivered_offset)
+        self.state.position.as_ref().map(Position::delivered_offset)
     }
 
     /// Up to here every member's wire has been handed everything.
     #[must_use]
     pub fn served_offset(&self) -> Offset {
-        self.0.served
+        self.state.served
     }
 
-    /// How many local sessions are in it.
+    /// How many sessions of this event loop are in it.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0.members.len()
+        self.state.members.len()
     }
 
     /// How many sessions are in it on all nodes, as far as is known.
     #[must_use]
     pub fn size_everywhere(&self) -> usize {
-        self.size() + self.0.others
+        self.totals.size_everywhere()
     }
 
     /// Adds a session as a member; `None` in a room that was unsubscribed, which must be opened again first.
     pub fn add_member(&mut self, session: Arc<Session>, membership: Arc<Membership>) -> Option<JoinedMembership> {
-        self.0.position.as_ref()?;
-        let slot = self.0.members.insert(Member { session, membership: membership.clone() });
+        self.state.position.as_ref()?;
+        let slot = self.state.members.insert(Member { session, membership: membership.clone() });
+        self.totals.add_member();
         Some(JoinedMembership { membership, slot })
     }
 
     /// The newest `latest` event of each key that came during a watch; see [`LatestWatch`](super::LatestWatch).
     #[must_use]
     pub fn latest_while_watched(&self) -> Vec<Entry> {
-        self.0.passed.entries_since_watch()
+        self.state.passed.entries_since_watch()
     }
 
     /// Whether a `latest` event has yet to be passed on here.
     #[must_use]
     pub fn is_to_come(&self, stamp: Stamp) -> bool {
-        self.0.passed.is_news(stamp)
+        self.state.passed.is_news(stamp)
     }
 
     /// Whether a session reads its current events before it joins.
     pub(super) fn is_watched(&self) -> bool {
-        self.0.passed.is_watched()
+        self.state.passed.is_watched()
     }
 
     /// Lets the room go.
     pub(super) fn close_room(&mut self) {
-        self.0.position = None;
+        self.state.position = None;
     }
 
     /// Replaces a membership by its successor, in the same slot.
     pub fn replace_membership(&mut self, before: &JoinedMembership, next: Arc<Membership>) {
-        let mine = self.0.members.get_mut(before.slot);
+        let mine = self.state.members.get_mut(before.slot);
         if let Some(member) = mine.filter(|member| Arc::ptr_eq(&member.membership, &before.membership)) {
             member.membership = next;
         }
@@ -320,9 +324,10 @@ impl LockedRoom<'_> {
     pub fn remove_member(&mut self, joined: &JoinedMembership) {
         let same = |m: &Member| Arc::ptr_eq(&m.membership, &joined.membership);
         // Its slot may have been given to another one since.
-        if self.0.members.get(joined.slot).is_some_and(same) {
-            self.0.members.remove(joined.slot);
-            self.0.empty_since = Instant::now();
+        if self.state.members.get(joined.slot).is_some_and(same) {
+            self.state.members.remove(joined.slot);
+            self.totals.remove_member();
+            self.state.empty_since = Instant::now();
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
@@ -20,10 +19,7 @@ impl Hub {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = turns.tick() => {
-                    self.let_go();
-                    gauge!(crate::metrics::ROOMS).set(as_gauge(self.count_rooms()));
-                }
+                _ = turns.tick() => self.let_go(),
             }
         }
     }
@@ -45,12 +41,8 @@ impl Hub {
             // Callers that already hold the room find it without a position and open it anew.
             locked.close_room();
             rooms.remove(local.room());
+            self.0.node.totals.let_go(local.room());
             *turn = RoomAccess::Gone;
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-pub(crate) fn as_gauge(n: usize) -> f64 {
-    n as f64
 }

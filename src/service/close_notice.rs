@@ -28,7 +28,7 @@ impl Service {
 
     /// Removes this node's sockets from the fleet's counts.
     pub async fn leave_fleet(&self) {
-        if let Err(Unavailable(error)) = self.0.hub.withdraw_counts().await {
+        if let Err(Unavailable(error)) = self.0.hubs.withdraw_counts().await {
             tracing::warn!(
                 event = logs::FAREWELL_FAILED,
                 error,

@@ -139,7 +139,7 @@ impl Service {
     ) -> Result<(), Refusal> {
         // Every turn of the loop opens the room again, because the last one was closed between the read and its lock.
         while !session.is_finished() {
-            let local = self.0.hub.open_room(room).await.map_err(|_| Refusal::Unavailable)?;
+            let local = self.0.hubs.of_session(session).open_room(room).await.map_err(|_| Refusal::Unavailable)?;
             // Before the read: `latest` events that arrive during it must not be lost.
             let watch = LatestWatch::for_room(&local);
             let (looked, _) =
@@ -216,7 +216,7 @@ impl Service {
         // A second join replaces the first membership; two would deliver everything twice.
         session.membership_in(local.room()).iter().for_each(|before| locked.remove_member(before));
         let Some(joined) = locked.add_member(session.clone(), membership.clone()) else { return false };
-        self.0.hub.mark_size_changed(local.room());
+        self.0.hubs.of_session(session).mark_size_changed(local.room());
         let (mut is_taken, is_wanted) = (false, answer.is_wanted());
         let reply = || reply::joined(local.room(), locked.size_everywhere(), offset, page.as_ref());
         answer.give_as(session, reply, || {

@@ -18,7 +18,7 @@ impl Service {
         // First at the session: from then on no event of the room is framed for it. The room's table follows.
         let joined = session.give_up(&room);
         if let Some(joined) = &joined {
-            self.remove_member(&room, joined);
+            self.remove_member(session, &room, joined);
         }
         if answer.is_wanted() {
             // How many are in a room is not for a client that was not in it, and perhaps may not be.
@@ -37,18 +37,19 @@ impl Service {
         self.0.quota.give_back(&session.claims().subject);
         let rooms = session.with_rooms(std::mem::take);
         for (room, joined) in &rooms {
-            self.remove_member(room, joined);
+            self.remove_member(session, room, joined);
         }
         true
     }
 
-    pub(super) fn remove_member(&self, room: &Room, joined: &JoinedMembership) {
+    pub(super) fn remove_member(&self, session: &Session, room: &Room, joined: &JoinedMembership) {
         // A catch-up that is under way sees the standing and stops delivering.
         joined.membership.change_standing(MemberDelivery::Left);
         // The room is gone when its last member left: there is nothing to update.
-        if let Some(local) = self.0.hub.find(room) {
+        let hub = self.0.hubs.of_session(session);
+        if let Some(local) = hub.find(room) {
             local.lock_room().remove_member(joined);
-            self.0.hub.mark_size_changed(room);
+            hub.mark_size_changed(room);
         }
     }
 }

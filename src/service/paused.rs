@@ -37,7 +37,7 @@ impl Service {
     ) -> PausedMemberships {
         let mine = rooms.filter(|room| session.membership_in(room).is_some());
         let watches: Vec<LatestWatch> =
-            mine.filter_map(|room| Some(LatestWatch::for_room(&self.0.hub.find(room)?))).collect();
+            mine.filter_map(|room| Some(LatestWatch::for_room(&self.0.hubs.of_session(session).find(room)?))).collect();
         let paused = pause_all(session, &watches);
         let members = watches.into_iter().zip(paused);
         PausedMemberships(

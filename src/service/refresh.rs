@@ -69,7 +69,7 @@ impl Service {
     /// Removes a session from a room and notifies it. No event of the room follows the notice.
     fn expel_from_room(&self, session: &Session, room: &Room) {
         if let Some(joined) = session.give_up(room) {
-            self.remove_member(room, &joined);
+            self.remove_member(session, room, &joined);
             session.send_notice("room.revoked", &json!({ "room": room.key() }));
             counter!(crate::metrics::ROOMS_REVOKED).increment(1);
         }

@@ -14,7 +14,7 @@ impl Service {
     /// The sessions in a room on all nodes: exact for this node, as last announced for the others.
     pub async fn room_size(&self, room: &Room) -> usize {
         let others = self.members_elsewhere(room).await;
-        self.0.hub.size(room) + others
+        self.0.hubs.size(room) + others
     }
 
     /// The sessions in a room on other nodes, or the last known number when the broker does not answer in time. A
@@ -22,10 +22,11 @@ impl Service {
     pub(super) async fn members_elsewhere(&self, room: &Room) -> usize {
         let sent = timeout(PATIENCE, self.0.fleet.members_elsewhere(room)).await;
         // Nobody here has the room open, so there is no place to remember the count in.
-        let Some(local) = self.0.hub.find(room) else { return sent.map_or(0, |others| others.unwrap_or(0)) };
+        let known = self.0.hubs.find_totals(room);
+        let Some(totals) = known else { return sent.map_or(0, |others| others.unwrap_or(0)) };
         if let Ok(Ok(others)) = sent {
-            local.note_others(others);
+            totals.note_others(others);
         }
-        local.members_elsewhere()
+        totals.members_elsewhere()
     }
 }

@@ -156,6 +156,23 @@ impl Membership {
         }
     }
 
+    /// Takes all that the room stores up to `last` for told, if it gets what is live. Says from where on it was news: there
+    /// is some behind that.
+    #[must_use]
+    #[inline]
+    pub fn accept_up_to(&self, last: Offset) -> Option<Offset> {
+        match &mut self.0.lock().standing {
+            MemberDelivery::Live(to) if *to < last => Some(std::mem::replace(to, last)),
+            MemberDelivery::Live(_) | MemberDelivery::CatchingUp(_) | MemberDelivery::Left => None,
+        }
+    }
+
+    /// Whether it gets what is live and has not had everything up to `last`.
+    #[must_use]
+    pub fn awaits(&self, last: Offset) -> bool {
+        matches!(self.0.lock().standing, MemberDelivery::Live(to) if to < last)
+    }
+
     /// Whether what is at `offset` came since it joined, live or from the history.
     pub(super) fn has_had(&self, offset: Offset) -> bool {
         let state = self.0.lock();
@@ -233,6 +250,18 @@ mod tests {
         next.change_standing(MemberDelivery::Live(at(5)));
         assert!(!next.accept_news(news) && !next.is_news(Retained::Newest(Stamp { key: 1, at: at(8) })), "it was told");
         assert!(next.is_news(Retained::Newest(Stamp { key: 2, at: at(8) })));
+    }
+
+    #[test]
+    fn what_a_live_member_accepts_begins_where_it_stood_and_comes_once() {
+        let membership = Membership::receiving_from(at(3));
+        assert!(membership.awaits(at(5)));
+        assert_eq!([5, 5, 4, 7].map(|last| membership.accept_up_to(at(last))), [Some(at(3)), None, None, Some(at(5))]);
+        assert!(!membership.awaits(at(7)));
+        for standing in [MemberDelivery::CatchingUp(at(7)), MemberDelivery::Left] {
+            membership.change_standing(standing);
+            assert!(!membership.awaits(at(9)) && membership.accept_up_to(at(9)).is_none());
+        }
     }
 
     #[test]

@@ -28,6 +28,12 @@ impl Wire {
         self.0.peer
     }
 
+    /// The event loop that it lives in, an index among those of the node.
+    #[must_use]
+    pub fn event_loop(&self) -> usize {
+        self.0.ground.event_loop
+    }
+
     /// The client's address: that of the peer, unless the peer was found to be a proxy.
     #[must_use]
     pub fn client_address(&self) -> IpAddr {

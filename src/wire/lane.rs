@@ -1,12 +1,14 @@
 //! A lane: the frames of one source on one wire, in the order of their pushes.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
-use super::outbox::LaneId;
+use super::outbox::{LaneId, Outbox};
 use super::shared::send_now;
-use super::{LagPolicy, PEER_GONE, PushOutcome, SLOW_CONSUMER, Wire};
+use super::{FrameSeries, LagPolicy, PEER_GONE, PushOutcome, SLOW_CONSUMER, Wire};
 use crate::logs;
 
 /// One source of frames on a wire, for instance one namespace of a socket.
@@ -77,21 +79,40 @@ impl Lane {
     /// is dropped and `frame` is not called.
     #[inline]
     pub fn push_as(&self, weight: LagPolicy, frame: impl FnOnce() -> Option<Bytes>) -> PushOutcome {
+        self.push_made(weight, frame, |express, stream, frame| {
+            express.push(self.id, weight, frame, &mut |slices| send_now(stream, slices))
+        })
+    }
+
+    /// As [`Lane::push_if`], for a series of frames: it is chosen, or refused, under the lock of the wire. The frames go
+    /// out or wait as if each had been pushed by itself, but a socket that keeps up takes all of them with one call.
+    #[inline]
+    pub fn push_series<'a>(&self, series: impl FnOnce() -> Option<&'a FrameSeries>) -> PushOutcome {
+        self.push_made(LagPolicy::Durable, series, |express, stream, series| {
+            express.push_series(self.id, series, &mut |slices| send_now(stream, slices))
+        })
+    }
+
+    #[inline]
+    fn push_made<F>(
+        &self,
+        weight: LagPolicy,
+        make: impl FnOnce() -> Option<F>,
+        push: impl FnOnce(&mut Outbox, &TcpStream, F) -> io::Result<PushOutcome>,
+    ) -> PushOutcome {
         let shared = &self.wire.0;
         let mut out = shared.out.lock();
-        // Both checks come before `frame()`: making a frame may have effects, such as counting a copy as sent.
+        // Both checks come before `make()`: making a frame may have effects, such as counting a copy as sent.
         if !out.express.accepts_frames() {
             return PushOutcome::Closed;
         }
         if weight == LagPolicy::Ephemeral && out.express.drops_ephemeral() {
             return PushOutcome::Dropped;
         }
-        let Some(frame) = frame() else {
+        let Some(made) = make() else {
             return PushOutcome::Skipped;
         };
-        let pushed = out.with_stream(|express, stream| {
-            express.push(self.id, weight, frame, &mut |slices| send_now(stream, slices))
-        });
+        let pushed = out.with_stream(|express, stream| push(express, stream, made));
         let pushed = pushed.unwrap_or_else(|error| {
             tracing::debug!(event = logs::FRAME_UNWRITTEN, peer = %shared.peer, %error, "a frame could not be written");
             // The caller has no use for the IO error: the wire's end is reported by its close hook.

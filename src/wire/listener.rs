@@ -1,4 +1,5 @@
-//! The listener that hands hyper wires instead of plain sockets.
+//! The listener that hands hyper wires instead of plain sockets. A socket may be accepted on one runtime and live in
+//! another: an event loop makes wires of the sockets that it is given ([`WireFactory`]).
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,45 +26,111 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// How often a lasting error is logged again.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Accepts connections as [`WireIo`].
+/// Makes wires of accepted sockets, in one event loop.
+#[derive(Clone, Debug)]
+pub struct WireFactory {
+    /// What all its wires share.
+    ground: Arc<ListenerContext>,
+    /// The reader of its wires that are handed over. It ends behind the last of them when no factory is left.
+    reader: Option<Arc<StartedReader>>,
+}
+
+impl WireFactory {
+    /// Makes a factory for wires that live in `runtime`, the event loop of this index. Their flushers run on `tasks`, so that
+    /// a shutdown can wait for the last bytes.
+    #[must_use]
+    pub fn new(config: WireConfig, tasks: TaskTracker, runtime: Handle, event_loop: usize) -> Self {
+        // The metric is there before the first client.
+        gauge!(HANDED_OVER).increment(0.0);
+        let reader = config.hand_over.map(|settings| Arc::new(start_reader(&settings, &tasks, &runtime)));
+        let ready = reader.as_ref().map(|reader| reader.ready.clone());
+        Self { ground: Arc::new(ListenerContext { config, tasks, ready, runtime, event_loop }), reader }
+    }
+
+    /// Makes a wire. To be called on the runtime that the wire is to live in.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub fn make_wire(&self, socket: std::net::TcpStream, peer: SocketAddr) -> io::Result<WireIo> {
+        Ok(self.make_of(TcpStream::from_std(socket)?, peer))
+    }
+
+    fn make_of(&self, stream: TcpStream, peer: SocketAddr) -> WireIo {
+        if let Err(error) = tune_socket(&stream, &self.ground.config) {
+            // The connection works without the option, so this is no reason to refuse the client.
+            tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
+        }
+        let reader = self.reader.as_ref().map(|reader| reader.arrivals.clone());
+        WireIo::new(stream, peer, Arc::clone(&self.ground), reader)
+    }
+}
+
+/// Accepts sockets, for whichever event loop is to have them.
+#[derive(Debug)]
+pub struct SocketAcceptor {
+    listener: TcpListener,
+    /// The OS error that was logged last and when, so that a failing `accept` does not flood the log.
+    logged: Option<(Option<i32>, Instant)>,
+}
+
+/// Accepts connections as [`WireIo`], on one runtime.
 #[derive(Debug)]
 pub struct WireListener {
-    listener: TcpListener,
+    acceptor: SocketAcceptor,
     /// Settings of all its wires.
     config: WireConfig,
     /// Where flushers are spawned, so that a shutdown can wait for the last bytes.
     tasks: TaskTracker,
     /// What all wires share; made with the first connection.
-    ground: Option<Arc<ListenerContext>>,
-    /// The reader of wires that are handed over. It ends behind the last of them when this is dropped.
-    reader: Option<StartedReader>,
-    /// The OS error that was logged last and when, so that a failing `accept` does not flood the log.
-    logged: Option<(Option<i32>, Instant)>,
+    factory: Option<WireFactory>,
 }
 
 impl WireListener {
     /// Wraps `listener`. The flushers of its wires run on `tasks`.
     #[must_use]
     pub fn new(listener: TcpListener, config: WireConfig, tasks: TaskTracker) -> Self {
-        // The metric is there before the first client.
-        gauge!(HANDED_OVER).increment(0.0);
-        Self { listener, config, tasks, ground: None, reader: None, logged: None }
+        Self { acceptor: SocketAcceptor::new(listener), config, tasks, factory: None }
     }
 
-    /// Gives what all wires share. It is made lazily: the runtime is known only once a connection is awaited.
-    fn listener_context(&mut self) -> Arc<ListenerContext> {
-        if let Some(ground) = &self.ground {
-            return ground.clone();
+    /// Gives what makes the wires. It is made lazily: the runtime is known only once a connection is awaited.
+    fn wire_factory(&mut self) -> &WireFactory {
+        let make = || WireFactory::new(self.config.clone(), self.tasks.clone(), Handle::current(), 0);
+        self.factory.get_or_insert_with(make)
+    }
+}
+
+impl SocketAcceptor {
+    /// Accepts from `listener`.
+    #[must_use]
+    pub fn new(listener: TcpListener) -> Self {
+        Self { listener, logged: None }
+    }
+
+    /// Waits for the next socket. It is ready to be taken to another runtime.
+    pub async fn accept_socket(&mut self) -> (std::net::TcpStream, SocketAddr) {
+        loop {
+            let (stream, peer) = self.accept_stream().await;
+            match stream.into_std() {
+                Ok(socket) => return (socket, peer),
+                Err(error) => {
+                    tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket could not be handed over")
+                }
+            }
         }
-        let runtime = Handle::current();
-        self.reader = self.config.hand_over.map(|settings| start_reader(&settings, &self.tasks, &runtime));
-        let ground = Arc::new(ListenerContext {
-            config: self.config.clone(),
-            tasks: self.tasks.clone(),
-            ready: self.reader.as_ref().map(|reader| reader.ready.clone()),
-            runtime,
-        });
-        self.ground.insert(ground).clone()
+    }
+
+    async fn accept_stream(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                // The peer gave up while it stood in the accept queue; the listener is fine, so no pause.
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    self.log_error(&error);
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
     }
 
     fn log_error(&mut self, error: &io::Error) {
@@ -83,29 +150,12 @@ impl Listener for WireListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (WireIo, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let ground = self.listener_context();
-                    if let Err(error) = tune_socket(&stream, &ground.config) {
-                        // The connection works without the option, so this is no reason to refuse the client.
-                        tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
-                    }
-                    let reader = self.reader.as_ref().map(|reader| reader.arrivals.clone());
-                    return (WireIo::new(stream, peer, ground, reader), peer);
-                }
-                // The peer gave up while it stood in the accept queue; the listener is fine, so no pause.
-                Err(error) if is_of_connection(&error) => {}
-                Err(error) => {
-                    self.log_error(&error);
-                    sleep(BACK_OFF).await;
-                }
-            }
-        }
+        let (stream, peer) = self.acceptor.accept_stream().await;
+        (self.wire_factory().make_of(stream, peer), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.acceptor.listener.local_addr()
     }
 }
 

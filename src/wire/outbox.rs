@@ -35,11 +35,11 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::HandOver;
 use super::follower::StreamFollower;
 
 mod lanes;
 mod latest;
+mod series;
 mod watched;
 
 pub(super) use lanes::LaneId;
@@ -145,47 +145,6 @@ impl Outbox {
             accepted: 0,
             watched: None,
         }
-    }
-
-    /// Counts the texts of theirs that a hand-over has to know of.
-    pub(super) fn watch_texts(&mut self, settings: &HandOver) {
-        self.watched = Some(WatchedTexts::new(settings));
-        self.update_capture();
-    }
-
-    /// Answers of theirs so far.
-    pub(super) fn answered(&self) -> u32 {
-        self.watched.as_ref().map_or(0, |watched| watched.answered)
-    }
-
-    /// Pings of theirs since this was last asked.
-    pub(super) fn take_pings(&mut self) -> u32 {
-        self.watched.as_mut().map_or(0, |watched| std::mem::take(&mut watched.pings))
-    }
-
-    /// Whether theirs can be left out from here on: they are in the middle of nothing, and have answered all that was
-    /// `asked`.
-    pub(super) fn is_quiet(&self, asked: u32) -> bool {
-        let is_answered = self.answered() == asked && self.lanes.are_open();
-        is_answered && self.accepts && self.turn.is_none() && self.follower.at_boundary()
-    }
-
-    /// Opens the lanes that wait for a text which begins like `text`, which was written on another way than theirs.
-    ///
-    /// # Errors
-    /// What the writer returned, except that it would block.
-    pub(super) fn open_lanes<W>(&mut self, text: &[u8], write: &mut W) -> io::Result<()>
-    where
-        W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
-    {
-        self.lanes.open_matching(text, &mut self.queue);
-        self.update_capture();
-        self.write_pending(write)
-    }
-
-    fn update_capture(&mut self) {
-        let watched = self.watched.as_ref().map_or(0, |_| WatchedTexts::CAPTURE);
-        self.follower.set_capture(self.lanes.longest_opening().max(watched));
     }
 
     pub(super) fn arm_nonce(&mut self, nonce: &str) {
@@ -481,6 +440,7 @@ impl Outbox {
 }
 
 /// What the kernel accepted; 0 when it would block.
+#[inline]
 fn write_or_zero<W>(slices: &[IoSlice<'_>], write: &mut W) -> io::Result<usize>
 where
     W: FnMut(&[IoSlice<'_>]) -> io::Result<usize>,

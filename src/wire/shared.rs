@@ -44,6 +44,8 @@ pub(super) struct ListenerContext {
     pub(super) ready: Option<Arc<ReadyList>>,
     /// Where flushers run: a push may come from a thread outside of the runtime, on which `spawn` would panic.
     pub(super) runtime: Handle,
+    /// The event loop that the wires live in, an index among those of the node.
+    pub(super) event_loop: usize,
 }
 
 /// One connection.

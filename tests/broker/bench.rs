@@ -243,7 +243,7 @@ impl Bench {
     /// The next item of the feed, which must be an entry.
     pub(crate) async fn entry(&mut self) -> Entry {
         match self.next().await {
-            ChannelEvent::Entry(entry) => entry,
+            ChannelEvent::Entry(entry) => Arc::unwrap_or_clone(entry),
             other @ (ChannelEvent::Missed(_) | ChannelEvent::Restored) => panic!("no entry: {other:?}"),
         }
     }

@@ -115,11 +115,10 @@ async fn read_until(socket: &mut RawSocket, log: &mut Log, dice: &mut Dice, is_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_events_flow_every_reply_and_every_event_comes_once() {
     let (node, published) = (Arc::new(node("true").await), Arc::new(Published::default()));
-    let publishing = tokio::spawn(publish_all(node.clone(), published.clone()));
-    let moves = tokio::spawn({
-        let node = node.clone();
-        async move { node.moves("hallway_handed_over").await }
-    });
+    let mut others = JoinSet::new();
+    others.spawn(publish_all(node.clone(), published.clone()));
+    let seen = node.clone();
+    others.spawn(async move { seen.moves("hallway_handed_over").await });
     let (mut clients, mut seeds) = (JoinSet::new(), 0..cases(300));
     loop {
         while clients.len() < usize::try_from(AT_ONCE).expect("few") {
@@ -129,7 +128,8 @@ async fn while_events_flow_every_reply_and_every_event_comes_once() {
         let Some(done) = clients.join_next().await else { break };
         done.expect("every client has what it is to get");
     }
-    moves.await.expect("transports were handed over");
     published.over.store(true, Ordering::Release);
-    publishing.await.expect("events are published");
+    while let Some(done) = others.join_next().await {
+        done.expect("events are published, and transports were handed over");
+    }
 }

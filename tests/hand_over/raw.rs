@@ -10,41 +10,41 @@ use tokio::time::timeout;
 use super::dice::Dice;
 use crate::harness::PATIENCE;
 
-pub const FIN: u8 = 0x80;
-pub const TEXT: u8 = 1;
-pub const BINARY: u8 = 2;
-pub const CLOSE: u8 = 8;
-pub const PING: u8 = 9;
-pub const PONG: u8 = 10;
+pub(super) const FIN: u8 = 0x80;
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = 8;
+pub(super) const PING: u8 = 9;
+pub(super) const PONG: u8 = 10;
 const CONTINUATION: u8 = 0;
 
 /// One frame of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFrame {
+pub(super) struct ServerFrame {
     /// Its first byte.
-    pub first: u8,
-    pub payload: Vec<u8>,
+    pub(super) first: u8,
+    pub(super) payload: Vec<u8>,
 }
 
 impl ServerFrame {
     /// The payload of a text frame.
-    pub fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         let payload = (self.first == FIN | TEXT).then_some(&self.payload)?;
         Some(std::str::from_utf8(payload).expect("the server writes UTF-8"))
     }
 }
 
 /// One connection.
-pub struct RawSocket {
+pub(super) struct RawSocket {
     stream: TcpStream,
     /// What was read and not taken.
     unread: Vec<u8>,
     /// What is waited for, for a failing test.
-    pub awaits: String,
+    pub(super) awaits: String,
 }
 
 /// A client's frame.
-pub fn frame(first: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
         0..126 => bytes.push(0x80 | u8::try_from(payload.len()).expect("short")),
@@ -64,7 +64,7 @@ pub fn frame(first: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
 }
 
 /// A message in one frame or in several, with pings among them.
-pub fn message(opcode: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
+pub(super) fn message(opcode: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut cuts: Vec<usize> = (0..dice.roll(4)).map(|_| dice.roll(payload.len() + 1)).collect();
     // Most clients never cut a message.
     if dice.roll(3) > 0 {
@@ -86,7 +86,7 @@ pub fn message(opcode: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
 
 impl RawSocket {
     /// Opens a transport and takes the head of the response.
-    pub async fn open(address: SocketAddr) -> Self {
+    pub(super) async fn open(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("an option of each socket");
         let request = format!(
@@ -104,7 +104,7 @@ impl RawSocket {
     }
 
     /// Writes bytes in parts; nothing happens when the server does not take them any more.
-    pub async fn write_parts(&mut self, bytes: &[u8], dice: &mut Dice) {
+    pub(super) async fn write_parts(&mut self, bytes: &[u8], dice: &mut Dice) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (part, later) = rest.split_at(dice.part(rest.len()));
@@ -119,7 +119,7 @@ impl RawSocket {
     }
 
     /// The next frame; none when the connection has ended.
-    pub async fn next_frame(&mut self) -> Option<ServerFrame> {
+    pub(super) async fn next_frame(&mut self) -> Option<ServerFrame> {
         loop {
             if let Some(frame) = self.take_frame() {
                 return Some(frame);
@@ -133,7 +133,7 @@ impl RawSocket {
     }
 
     /// The next text; heartbeats are answered. None when the connection has ended.
-    pub async fn next_text(&mut self, dice: &mut Dice) -> Option<String> {
+    pub(super) async fn next_text(&mut self, dice: &mut Dice) -> Option<String> {
         loop {
             let frame = self.next_frame().await?;
             match frame.text() {

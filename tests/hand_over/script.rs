@@ -7,29 +7,82 @@ const NAMESPACES: [&str; 2] = ["/realtime", "//realtime"];
 /// Steps of a script at most, the end not counted.
 const STEPS: usize = 14;
 
+/// Payloads of close frames, with and without a status that a client may give.
+const CLOSES: [&[u8]; 8] =
+    [b"", b"\x03", b"\x03\xe8", b"\x03\xe8bye", b"\x03\xe8\xff", b"\x03\xed", b"\x0f\xa0app", b"\xff\xff?"];
+
+/// Texts that end the transport.
+const LAST_TEXTS: [&str; 36] = [
+    "",
+    "1",
+    "1x",
+    "0",
+    "5",
+    "6",
+    "2probe",
+    "3probe",
+    "b",
+    "bAQID",
+    "x",
+    "é",
+    "4",
+    "49",
+    "44",
+    "48x",
+    "4x",
+    "44/realtime,{}",
+    "42[\"x\"]",
+    "41",
+    "42/realtime,",
+    "42/realtime,{}",
+    "42/realtime,[5]",
+    "42/realtime,5[",
+    "42/realtime,[\"a\",]",
+    "42/realtime,[\"a\\u0062\"]",
+    "42/realtime,[\"a\"]x",
+    "42//realtime,[",
+    "43/realtime,[1]",
+    "45-/realtime,[\"x\"]",
+    "455-/realtime,[\"x\"]",
+    "4510-/realtime,[\"x\"]",
+    "45/realtime,[\"x\"]",
+    "46/realtime,[\"x\"]",
+    "47",
+    "4\u{1f4a5}",
+];
+
 /// A step: bytes, and what they are answered with.
-pub struct Step {
-    pub bytes: Vec<u8>,
+pub(super) struct Step {
+    pub(super) bytes: Vec<u8>,
     /// How the text begins that answers it; without one the next step waits for the answer to a ping.
-    pub answer: Option<String>,
+    pub(super) answer: Option<String>,
     /// For a failing test.
-    pub what: String,
+    pub(super) what: String,
 }
 
 /// A script under way.
-pub struct Script {
+pub(super) struct Script {
     dice: Dice,
     token: String,
     /// Whether it is signed in to each of the namespaces.
     signed_in: [bool; 2],
+    /// Whether it sent a second CONNECT there. It leaves that one no more: the library spawns a task for each CONNECT, which
+    /// may pass it over before the client leaves or admit it behind that.
+    sent_twice: [bool; 2],
     acks: usize,
-    pub steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Script {
-    pub fn new(seed: u64, token: &str) -> Self {
-        let mut script =
-            Self { dice: Dice::new(seed), token: token.to_owned(), signed_in: [false; 2], acks: 0, steps: Vec::new() };
+    pub(super) fn new(seed: u64, token: &str) -> Self {
+        let mut script = Self {
+            dice: Dice::new(seed),
+            token: token.to_owned(),
+            signed_in: [false; 2],
+            sent_twice: [false; 2],
+            acks: 0,
+            steps: Vec::new(),
+        };
         script.sign_in(0);
         for _ in 0..script.dice.roll(STEPS) {
             script.add_step();
@@ -51,10 +104,15 @@ impl Script {
     fn sign_in(&mut self, which: usize) {
         let namespace = NAMESPACES[which];
         // A second CONNECT is passed over.
+        self.sent_twice[which] |= self.signed_in[which];
         let answer = (!self.signed_in[which]).then(|| format!("40{namespace},"));
         self.signed_in[which] = true;
         let packet = format!(r#"40{namespace},{{"token":"{}"}}"#, self.token);
         self.text(&packet, answer);
+    }
+
+    fn may_leave(&self, which: usize) -> bool {
+        self.signed_in[which] && !self.sent_twice[which]
     }
 
     fn leave(&mut self, which: usize) {
@@ -116,8 +174,8 @@ impl Script {
             0..5 => self.command(),
             5 => self.attachments(),
             6 => self.sign_in(which),
-            7 if self.signed_in[which] => self.leave(which),
-            8 if self.signed_in[which] => {
+            7 if self.may_leave(which) => self.leave(which),
+            8 if self.may_leave(which) => {
                 self.leave(which);
                 self.sign_in(which);
             }
@@ -156,91 +214,37 @@ impl Script {
         }
     }
 
-    /// Something that ends the transport, or the connection.
+    /// Something that ends the transport.
     fn add_end(&mut self) {
-        let dice = &mut self.dice;
-        match dice.roll(8) {
+        match self.dice.roll(8) {
             0..3 => {
-                let text = *dice.choose(&[
-                    "",
-                    "1",
-                    "1x",
-                    "0",
-                    "5",
-                    "6",
-                    "2probe",
-                    "3probe",
-                    "b",
-                    "bAQID",
-                    "x",
-                    "é",
-                    "4",
-                    "49",
-                    "44",
-                    "48x",
-                    "4x",
-                    "44/realtime,{}",
-                    "42[\"x\"]",
-                    "41",
-                    "42/realtime,",
-                    "42/realtime,{}",
-                    "42/realtime,[5]",
-                    "42/realtime,5[",
-                    "42/realtime,[\"a\",]",
-                    "42/realtime,[\"a\\u0062\"]",
-                    "43/realtime,[1]",
-                    "45-/realtime,[\"x\"]",
-                    "455-/realtime,[\"x\"]",
-                    "4510-/realtime,[\"x\"]",
-                    "46/realtime,[\"x\"]",
-                    "42/realtime,[\"a\"]x",
-                ]);
+                let text = *self.dice.choose(&LAST_TEXTS);
                 self.text(text, None);
             }
             3 => {
-                let payloads: [&[u8]; 8] = [
-                    b"",
-                    b"\x03",
-                    b"\x03\xe8",
-                    b"\x03\xe8bye",
-                    b"\x03\xe8\xff",
-                    b"\x03\xed",
-                    b"\x0f\xa0app",
-                    b"\xff\xff?",
-                ];
-                let payload = *dice.choose(&payloads);
-                let bytes = frame(FIN | CLOSE, payload, dice);
+                let payload = *self.dice.choose(&CLOSES);
+                let bytes = frame(FIN | CLOSE, payload, &mut self.dice);
                 self.raw(bytes, None, "a close frame");
             }
             4 => {
-                let mask = &mut dice.clone();
-                let broken = [
-                    // Not masked; reserved bits; opcodes of nobody; a control frame in parts; a long one; no beginning.
-                    vec![0x81, 1, b'3'],
-                    frame(0xc1, b"3", mask),
-                    frame(0x83, b"3", mask),
-                    frame(0x8b, b"3", mask),
-                    frame(0x09, b"3", mask),
-                    frame(FIN | PING, &[0; 126], mask),
-                    frame(FIN, b"3", mask),
-                    [frame(TEXT, b"3", mask), frame(FIN | TEXT, b"3", mask)].concat(),
-                    frame(FIN | TEXT, b"\xff\xfe", mask),
-                    frame(FIN | CLOSE, &[3; 200], mask),
-                ];
-                let bytes = dice.choose(&broken).clone();
+                let broken = no_frames(&mut self.dice.clone());
+                let bytes = self.dice.choose(&broken).clone();
                 self.raw(bytes, None, "no frame of a client");
             }
             5 => {
-                let bytes = message(BINARY, b"nothing announced this", dice);
+                let bytes = message(BINARY, b"nothing announced this", &mut self.dice);
                 self.raw(bytes, None, "a binary message");
             }
             6 => {
-                let long = "x".repeat(64 * 1024 + dice.roll(70_000));
-                let bytes = frame(FIN | TEXT, long.as_bytes(), dice);
+                let long = "x".repeat(64 * 1024 + 1 + self.dice.roll(70_000));
+                let bytes = frame(FIN | TEXT, long.as_bytes(), &mut self.dice);
                 self.raw(bytes, None, "a message that is too long");
             }
             _ => {
-                let which = usize::from(!self.signed_in[0]);
+                let which = usize::from(self.sent_twice[0]);
+                if self.sent_twice[which] {
+                    return self.text("1", None);
+                }
                 if self.signed_in[which] {
                     self.leave(which);
                 }
@@ -249,4 +253,23 @@ impl Script {
             }
         }
     }
+}
+
+/// What no client may send.
+fn no_frames(dice: &mut Dice) -> Vec<Vec<u8>> {
+    vec![
+        // Not masked; a reserved bit; opcodes without a meaning.
+        vec![0x81, 1, b'3'],
+        frame(0xc1, b"3", dice),
+        frame(0x83, b"3", dice),
+        frame(0x8b, b"3", dice),
+        // A control frame in parts, and one that is too long; the end of nothing, and two beginnings.
+        frame(PING, b"3", dice),
+        frame(FIN | PING, &[0; 126], dice),
+        frame(FIN, b"3", dice),
+        [frame(TEXT, b"3", dice), frame(FIN | TEXT, b"3", dice)].concat(),
+        // A text that is none.
+        frame(FIN | TEXT, b"\xff\xfe", dice),
+        frame(FIN | CLOSE, &[3; 200], dice),
+    ]
 }

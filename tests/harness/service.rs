@@ -8,7 +8,7 @@ use hallway::broker::event_channel::event_channel;
 use hallway::broker::memory::{MemoryBroker, MemoryLimits};
 use hallway::config::{Config, Mode};
 use hallway::fleet::Fleet;
-use hallway::hub::Hub;
+use hallway::hub::Hubs;
 use hallway::rate::Rate;
 use hallway::service::{FairQueue, FairQueueLimits, Service, ServiceLimits, ServiceParts, UserQuota};
 use hallway::sessions::Sessions;
@@ -27,7 +27,7 @@ pub fn service(fleet: Arc<dyn Fleet>, sessions: Sessions) -> Service {
         Arc::new(MemoryBroker::new(classes.clone(), limits, Arc::new(|| 1_700_000_000_000), event_channel(1).0));
     let policy = hallway::gateway::build_policy(&Config::default(), Mode::Dev, CancellationToken::new());
     Service::new(ServiceParts {
-        hub: Hub::new(broker.clone(), fleet.clone(), HOUR, HOUR),
+        hubs: Hubs::new(vec![broker.clone()], fleet.clone(), HOUR, HOUR),
         broker,
         fleet,
         classes,

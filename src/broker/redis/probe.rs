@@ -8,7 +8,7 @@ use ::redis::{RedisError, cmd};
 use tokio::time::Instant;
 
 use super::{BrokerSettings, RedisBroker, marks, rights};
-use crate::broker::event_channel::EventSender;
+use crate::broker::EventRouter;
 use crate::link::remedy;
 use crate::redis::checks::Check;
 
@@ -29,7 +29,7 @@ pub(super) async fn run_probe(
     broker: Arc<RedisBroker>,
     settings: BrokerSettings,
     every: Duration,
-    event_sender: EventSender,
+    events: EventRouter,
 ) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -42,21 +42,16 @@ pub(super) async fn run_probe(
             () = broker.links.probe.wait_until_replaced(seen.1) => turns.reset(),
         }
         seen = connection_generations(&broker);
-        probe_once(&broker, &settings, &event_sender, &mut memory).await;
+        probe_once(&broker, &settings, &events, &mut memory).await;
     }
 }
 
-async fn probe_once(
-    broker: &RedisBroker,
-    settings: &BrokerSettings,
-    event_sender: &EventSender,
-    memory: &mut ProbeMemory,
-) {
+async fn probe_once(broker: &RedisBroker, settings: &BrokerSettings, events: &EventRouter, memory: &mut ProbeMemory) {
     let breaks = broker.links.commands.breaks();
     // After a break Redis may hold events that never came through pub/sub: a promoted replica has them from its sync.
     // The first connection is no break.
     if breaks > memory.breaks.max(1) {
-        event_sender.report_break();
+        events.report_break();
     }
     memory.breaks = memory.breaks.max(breaks);
     let seen = connection_generations(broker);

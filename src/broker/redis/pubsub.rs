@@ -15,8 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::subscriptions::SubscriptionRequest;
 use super::{RedisBroker, canary, plain, probe};
-use crate::broker::ChannelEvent;
-use crate::broker::event_channel::EventSender;
+use crate::broker::EventRouter;
 use crate::clock::now_ms;
 use crate::link::machine::LinkMachine;
 use crate::link::remedy;
@@ -35,7 +34,7 @@ pub(super) async fn run_connection(
     broker: Arc<RedisBroker>,
     settings: RedisSettings,
     dispatcher: Dispatcher,
-    event_sender: EventSender,
+    events: EventRouter,
 ) {
     let Some(mut requests) = broker.subscriptions.take_requests() else { return };
     let mut machine = LinkMachine::new(Instant::now());
@@ -51,7 +50,7 @@ pub(super) async fn run_connection(
                 up.set(1.0);
                 tracing::info!(event = logs::LINK_UP, link = NAME, "connected to Redis");
                 // Behind the subscriptions: events published in the meantime are read from the histories.
-                event_sender.report_break();
+                events.report_break();
                 dispatcher.run_restored();
                 let problem = serve_until_broken(&broker, connection, &mut requests, (&settings, &dispatcher)).await;
                 up.set(0.0);
@@ -154,9 +153,9 @@ async fn serve_until_broken(
 
 /// Registers the broker's handlers: messages of rooms go to the event channel, and its own canaries prove the
 /// connection.
-pub(super) fn register(broker: &Arc<RedisBroker>, event_sender: EventSender, dispatcher: &mut Dispatcher) {
+pub(super) fn register(broker: &Arc<RedisBroker>, events: EventRouter, dispatcher: &mut Dispatcher) {
     let rooms = broker.clone();
-    dispatcher.on_rooms(move |room, payload| dispatch_message(&rooms, room, payload, &event_sender));
+    dispatcher.on_rooms(move |room, payload| dispatch_message(&rooms, room, payload, &events));
     let canaries = broker.clone();
     dispatcher.on_channel(broker.canary.channel(), move |text| {
         // The channel is shared with replies to kicks, which are not numbers.
@@ -168,11 +167,11 @@ pub(super) fn register(broker: &Arc<RedisBroker>, event_sender: EventSender, dis
 }
 
 /// Handles a message of a room's channel. The function's own begin with a version; anything else is a plain event.
-fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], event_sender: &EventSender) {
+fn dispatch_message(broker: &RedisBroker, key: &str, payload: &[u8], events: &EventRouter) {
     // This node does not know the form of the key: a node with another configuration subscribes to it.
     let Ok(room) = broker.classes.find_room(key) else { return };
     match parse_message(broker, room, payload) {
-        Ok(entry) => event_sender.send_or_drop(ChannelEvent::Entry(entry)),
+        Ok(entry) => events.route_entry(entry),
         // A foreign publisher may send anything: counted each time, logged at intervals.
         Err(problem) => {
             counter!(names::EVENTS_REFUSED, "source" => "channel").increment(1);

@@ -105,8 +105,12 @@ impl Dispatch {
         if rooms.is_empty() {
             return;
         }
-        tracing::info!(event = logs::FEED_BROKEN, rooms = rooms.len(), "the feed had a break; reading the histories");
-        self.is_broken = true;
+        // All loops of the node learn of a break at the same moment; its operator is told once.
+        let node = &self.hub.0.node;
+        if !std::mem::replace(&mut self.is_broken, true) && node.begin_healing() {
+            let rooms = node.totals.count();
+            tracing::info!(event = logs::FEED_BROKEN, rooms, "the feed had a break; reading the histories");
+        }
         self.backlog.retry_all_now();
         self.comparisons.restart_audit(&self.hub, &rooms);
         self.renewal.replace_rooms(rooms);
@@ -116,7 +120,9 @@ impl Dispatch {
     pub(super) fn log_heal_end(&mut self) {
         if self.is_broken && self.comparisons.is_empty() && self.backlog.is_empty() {
             self.is_broken = false;
-            tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
+            if self.hub.0.node.end_healing() {
+                tracing::info!(event = logs::FEED_HEALED, "the histories are read; live delivery goes on");
+            }
         }
     }
 
@@ -166,6 +172,8 @@ impl Dispatch {
         match judge_history(&history, &links, [asked, &position]) {
             HistoryVerdict::Whole => {}
             HistoryVerdict::Rewound(last) => {
+                // What is under way would move members forward again.
+                self.rounds.complete_all(&self.hub.0.counts);
                 let floor = position.past_offset();
                 self.hub.rewind_room(local, last);
                 // What is read behind the new place alone would lack what came before it and was never delivered.
@@ -174,6 +182,7 @@ impl Dispatch {
             }
             HistoryVerdict::Vanished => {
                 // What was deleted is unknown, so no member can be told that it has everything.
+                self.rounds.complete_all(&self.hub.0.counts);
                 self.hub.close_as_lost(local);
                 local.rewind_to(history.facts.head());
             }

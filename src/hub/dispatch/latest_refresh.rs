@@ -11,6 +11,7 @@ use hallway_rooms::entry::Entry;
 
 use super::Dispatch;
 use crate::hub::Hub;
+use crate::hub::batch::Delivery;
 use crate::hub::room::LocalRoom;
 
 /// Rooms read at once: few enough to leave live delivery and clients their share of Redis.
@@ -66,10 +67,11 @@ impl Dispatch {
     /// Delivers the `latest` events of a room that the live channel has not brought.
     pub(super) async fn take_latest(&mut self, latest: Vec<Entry>) {
         for entry in latest {
+            let entry = Arc::new(entry);
             let mut targets = self.hub.open_targets(&entry);
             // The other rooms of the event keep it in a history, or nowhere: the read says nothing about those.
             targets.retain(|target| entry.places[target.place].stamp().is_some() && target.is_news(&entry));
-            self.hub.deliver_next(&entry, targets, false).await;
+            self.deliver_alone(&Delivery { entry, targets }, false).await;
         }
     }
 }

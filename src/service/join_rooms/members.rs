@@ -238,7 +238,7 @@ impl Service {
                 // A repeated join replaces the first membership; two would deliver everything twice.
                 session.membership_in(room).iter().for_each(|before| locked.remove_member(before));
                 let joined = locked.add_member(session.clone(), membership);
-                self.0.hub.mark_size_changed(room);
+                self.0.hubs.of_session(session).mark_size_changed(room);
                 joined
             }));
         }

@@ -96,7 +96,7 @@ impl Service {
     }
 
     async fn view_room(&self, session: &Session, one: &Admitted, share: ReadShare) -> Result<RoomView, Unavailable> {
-        let watch = LatestWatch::for_room(&self.0.hub.open_room(&one.room).await?);
+        let watch = LatestWatch::for_room(&self.0.hubs.of_session(session).open_room(&one.room).await?);
         // Others' member counts ride along with each read and never fail the join.
         let others = self.members_elsewhere(&one.room);
         let seen = match one.from {

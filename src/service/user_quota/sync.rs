@@ -46,7 +46,7 @@ impl Service {
     }
 
     fn loss_counts(&self) -> (u64, u64) {
-        (self.0.hub.breaks(), self.0.fleet.forget_count())
+        (self.0.hubs.breaks(), self.0.fleet.forget_count())
     }
 
     fn check_for_losses(&self, watch: &mut SyncProgress) {

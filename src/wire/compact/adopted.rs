@@ -22,7 +22,7 @@ use crate::wire::shared::{MayRead, is_transient};
 use crate::wire::{HandOver, Heir, HeirVerdict, LagPolicy, PEER_GONE, Wire, text_frame};
 
 /// Bytes that one wire may read before the others have their turn.
-const BUDGET: usize = 64 * 1024;
+const BUDGET: usize = 16 * 1024;
 /// The key of pongs among `latest` frames: a peer gets the pong of its last ping only, as it does from the library. A
 /// key of an event is a hash, which does not meet it in practice.
 const PONGS: u64 = u64::MAX;

@@ -17,8 +17,8 @@ use crate::wire::ready::ReadyList;
 
 /// Bytes of the scratch buffer. A door that pauses a peer still gets the commands of one read, so it is not large.
 const SCRATCH: usize = 4096;
-/// Wires served before other tasks have their turn. Tokio takes a task off the processor at about as many reads.
-const AT_ONCE: usize = 32;
+/// Wires served before other tasks have their turn: the dispatch of the loop must not wait for many of them.
+const AT_ONCE: usize = 8;
 /// How long a reader sleeps that has no wire.
 const LONGEST: Duration = Duration::from_hours(1);
 

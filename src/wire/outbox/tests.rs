@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 
 use super::{LagPolicy, LaneId, LibraryWrite, Outbox, OutboxLimits, PendingFrames, PushOutcome};
-use crate::wire::text_frame;
+use crate::wire::{FrameSeries, text_frame};
 
 mod model;
 mod random;
@@ -18,11 +18,13 @@ const LIMITS: OutboxLimits = OutboxLimits { bytes: 1000, frames: 4, ephemeral_by
 struct Kernel {
     room: usize,
     peer: Vec<u8>,
+    calls: usize,
 }
 
 impl Kernel {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut taken = 0;
+        self.calls += 1;
         for slice in slices {
             let here = slice.len().min(self.room);
             self.peer.extend_from_slice(&slice[..here]);
@@ -66,6 +68,12 @@ impl Bench {
     fn push(&mut self, payload: &str) -> PushOutcome {
         let frame = text_frame(payload.as_bytes());
         self.express.push(self.lane, LagPolicy::Durable, frame, &mut |slices| self.kernel.write(slices)).unwrap()
+    }
+
+    fn push_series(&mut self, payloads: &[&str]) -> PushOutcome {
+        let frames = payloads.iter().map(|payload| text_frame(payload.as_bytes())).collect();
+        let series = FrameSeries::from_frames(frames);
+        self.express.push_series(self.lane, &series, &mut |slices| self.kernel.write(slices)).unwrap()
     }
 
     fn push_latest(&mut self, key: u64, payload: &str) -> PushOutcome {
@@ -256,4 +264,61 @@ fn a_burst_gives_its_memory_back() {
     bench.room(1000);
     bench.pump();
     assert_eq!(bench.express.queue.capacity(), 0);
+}
+
+#[test]
+fn a_series_leaves_with_one_call() {
+    let mut bench = bench();
+    bench.room(100);
+    assert_eq!(bench.push_series(&["one", "two", "three"]), PushOutcome::Sent);
+    bench.check_peer(&["one", "two", "three"]);
+    assert_eq!((bench.kernel.calls, bench.express.queue.capacity()), (1, 0));
+}
+
+#[test]
+fn of_a_series_that_is_cut_the_rest_waits_frame_by_frame() {
+    let mut bench = bench();
+    bench.room(8);
+    assert_eq!(bench.push_series(&["one", "two", "three"]), PushOutcome::Queued);
+    assert_eq!(bench.express.pending(), PendingFrames { frames: 2, bytes: 2 + 7 });
+    assert_eq!(bench.theirs(&text_frame(b"theirs")), LibraryWrite::Waits);
+    assert_eq!(bench.push_series(&["four", "five"]), PushOutcome::Queued);
+    bench.room(100);
+    bench.pump();
+    bench.check_peer(&["one", "two", "three"]);
+    bench.theirs(&text_frame(b"theirs"));
+    bench.check_peer(&["one", "two", "three", "theirs", "four", "five"]);
+}
+
+#[test]
+fn the_frame_of_a_series_that_passes_a_bound_ends_the_wire() {
+    let mut bench = bench();
+    assert_eq!(bench.push_series(&["x"; LIMITS.frames]), PushOutcome::Queued);
+    assert_eq!(bench.push_series(&["x"]), PushOutcome::Overflow);
+    let mut bench = self::bench();
+    assert_eq!(bench.push_series(&["x"; LIMITS.frames + 1]), PushOutcome::Overflow);
+    bench.room(100);
+    assert_eq!(bench.push_series(&["x"]), PushOutcome::Closed);
+    bench.check_peer(&[]);
+}
+
+#[test]
+fn a_series_of_one_frame_over_the_bound_is_sent_when_nothing_waits() {
+    let mut bench = bench();
+    bench.room(10);
+    assert_eq!(bench.push_series(&[&"x".repeat(2000)]), PushOutcome::Queued);
+    bench.room(3000);
+    bench.pump();
+    bench.check_peer(&[&"x".repeat(2000)]);
+}
+
+#[test]
+fn a_closed_lane_holds_the_frames_of_a_series() {
+    let mut bench = bench();
+    bench.lane = bench.express.add_lane("40/n,");
+    bench.room(100);
+    assert_eq!(bench.push_series(&["one", "two"]), PushOutcome::Queued);
+    bench.check_peer(&[]);
+    bench.theirs(&text_frame(b"40/n,{}"));
+    bench.check_peer(&["40/n,{}", "one", "two"]);
 }

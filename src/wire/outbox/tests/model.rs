@@ -4,10 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::memory::{FRAME, NodeMemory};
 use crate::wire::charge::{MessageCharge, PLACE};
 use crate::wire::outbox::{LagPolicy, LaneId, LibraryWrite, Outbox, OutboxLimits, PushOutcome};
-use crate::wire::text_frame;
+use crate::wire::{FrameSeries, text_frame};
 
 pub(super) const LANES: usize = 2;
 pub(super) const NONCE: &str = "4ed2a7c0";
@@ -149,6 +151,34 @@ impl Model {
             PushOutcome::Sent | PushOutcome::Skipped | PushOutcome::Dropped | PushOutcome::Overflow => {
                 panic!("unexpected {pushed:?}")
             }
+        }
+    }
+
+    /// Pushes frames of these lengths as a series.
+    pub(super) fn push_series(&mut self, lane: usize, lengths: &[usize]) {
+        let mut frame = |length: &usize| {
+            let payload = format!("42/ns{lane},{}{}", self.pushed, "e".repeat(*length));
+            self.pushed += 1;
+            self.memory.counted_frame(text_frame(payload.as_bytes()))
+        };
+        let frames: Vec<Bytes> = lengths.iter().map(&mut frame).collect();
+        let series = FrameSeries::from_frames(frames.clone());
+        let Self { express, kernel, .. } = self;
+        let write = &mut |slices: &[IoSlice<'_>]| kernel.write(slices, &[]);
+        let pushed = express.push_series(self.lanes[lane], &series, write).unwrap();
+        let over = self.script.close.is_some_and(|close| self.written > close);
+        assert_eq!(pushed == PushOutcome::Closed, over, "closed exactly after their close frame has begun");
+        match pushed {
+            PushOutcome::Closed => {}
+            PushOutcome::Sent | PushOutcome::Queued if self.open[lane] => {
+                frames.iter().for_each(|frame| self.enters(frame.to_vec()));
+            }
+            PushOutcome::Queued => self.held[lane].extend(frames.iter().map(|frame| frame.to_vec())),
+            PushOutcome::Sent
+            | PushOutcome::Replaced
+            | PushOutcome::Skipped
+            | PushOutcome::Dropped
+            | PushOutcome::Overflow => panic!("unexpected {pushed:?}"),
         }
     }
 

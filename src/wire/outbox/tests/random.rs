@@ -25,6 +25,8 @@ enum Act {
     /// Writes up to the end of the current message.
     WriteMessage,
     Push(usize, usize, Option<u64>),
+    /// Pushes frames of these lengths as a series.
+    Series(usize, Vec<usize>),
     Kernel(usize, usize),
     Pump,
 }
@@ -49,6 +51,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::WriteMessage),
         2 => prop_oneof![1_usize..5, 1_usize..200, Just(1 << 20)].prop_map(Act::Write),
         5 => (0..LANES, length(), option::of(0_u64..3)).prop_map(|(lane, length, key)| Act::Push(lane, length, key)),
+        3 => (0..LANES, vec(length(), 1..6)).prop_map(|(lane, lengths)| Act::Series(lane, lengths)),
         3 => (prop_oneof![Just(0_usize), 1_usize..10, 1_usize..300, Just(1 << 20)], prop_oneof![1_usize..8, Just(1 << 20)])
             .prop_map(|(room, at_once)| Act::Kernel(room, at_once)),
         2 => Just(Act::Pump),
@@ -133,16 +136,17 @@ fn run(mut model: Model, acts: &[Act], arms_at: usize) {
             model.arm();
             armed = true;
         }
-        match *act {
+        match act {
             Act::Write(_) | Act::WriteMessage => {
-                let length = if let Act::Write(length) = *act { length } else { model.until_message_end() };
+                let length = if let Act::Write(length) = act { *length } else { model.until_message_end() };
                 let allowed = if armed { length } else { length.min(model.until_head()) };
                 if model.left() > 0 {
                     model.write(allowed);
                 }
             }
-            Act::Push(lane, length, key) => model.push(lane, length, key),
-            Act::Kernel(room, at_once) => model.kernel(room, at_once),
+            Act::Push(lane, length, key) => model.push(*lane, *length, *key),
+            Act::Series(lane, lengths) => model.push_series(*lane, lengths),
+            Act::Kernel(room, at_once) => model.kernel(*room, *at_once),
             Act::Pump => model.pump(),
         }
         model.held();
