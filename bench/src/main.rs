@@ -16,6 +16,7 @@ mod deaf;
 mod fanout;
 mod heal;
 mod herd;
+mod idle;
 mod ingest;
 mod limits;
 mod link;
@@ -63,6 +64,8 @@ enum Command {
     Heal(heal::Arguments),
     /// What a second core gives: a burst to a node with one event loop, and to one with two.
     Cores(cores::Arguments),
+    /// What a socket costs that does nothing: memory and CPU.
+    Idle(idle::Arguments),
     /// How soon a revocation ends a user's sockets on several nodes.
     Revoke(revoke::Arguments),
     /// The half-open peer of `stalled`, in a network of its own.
@@ -83,6 +86,7 @@ async fn main() -> ExitCode {
         Command::Deaf(arguments) => deaf::run(arguments).await,
         Command::Heal(arguments) => heal::run(arguments).await,
         Command::Cores(arguments) => cores::run(arguments).await,
+        Command::Idle(arguments) => idle::run(arguments).await,
         Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,
     };

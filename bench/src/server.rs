@@ -214,6 +214,18 @@ pub(crate) fn token(user: &str) -> Outcome<String> {
     token_of(user, "customer")
 }
 
+/// As [`token`], with further claims of some 400 bytes, as identity providers issue them.
+pub(crate) fn padded_token(user: &str) -> Outcome<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let claims = json!({
+        "sub": user, "role": "staff", "exp": now + 3600, "jti": format!("{user}-7c9e6679-7425-40de-944b-e07fc1f90ae7"),
+        "email": format!("{user}@customers.example.com"), "name": "A Customer Of Some Shop",
+        "permissions": ["orders:read", "orders:write", "addresses:read", "payments:read", "profile:write"],
+        "tenant": {"id": "t-000000000001", "plan": "standard", "region": "eu-central"}, "fill": "x".repeat(60),
+    });
+    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
+}
+
 /// As [`token`], with a role.
 pub(crate) fn token_of(user: &str, role: &str) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();

@@ -86,6 +86,10 @@ impl CompactReader {
             }
             woken.clear();
             emptied = woken;
+            // The last wire may have ended just now, and nothing more would wake the reader.
+            if none_comes && self.wires.is_empty() {
+                continue;
+            }
             let next = self.schedule.next_time().unwrap_or_else(|| Instant::now() + LONGEST);
             // A timeout is no error: something is due then.
             timeout_at(next, self.arrivals.ready.news.notified()).await.ok();
