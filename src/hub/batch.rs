@@ -125,6 +125,11 @@ impl BatchRoom {
 }
 
 impl Batch {
+    /// A batch for so many events.
+    pub(super) fn with_capacity(events: usize) -> Self {
+        Self { events: Vec::with_capacity(events), ..Self::default() }
+    }
+
     /// Adds an event, and notes it in its rooms.
     pub(super) fn add_event(&mut self, event: OutgoingEvent, targets: Vec<RoomTarget>, rooms: &mut Vec<BatchRoom>) {
         let (number, mut count) = (self.events.len(), 0);
@@ -145,7 +150,7 @@ impl Batch {
                     first: link.offset,
                     last: link.offset,
                     is_only_way: event.comes_one_way(),
-                    whole: Vec::new(),
+                    whole: Vec::with_capacity(1),
                 }),
             }
         }
@@ -243,8 +248,11 @@ impl Batch {
     fn whole_series<'a>(&mut self, room: &'a mut BatchRoom, session: &Session) -> &'a FrameSeries {
         let speaks = dialect_address(session);
         let at = room.whole.iter().position(|(known, _)| *known == speaks).unwrap_or_else(|| {
-            let frame = |here: &RoomEvent| self.events[here.event].outgoing.frame_for(session, 1 << here.place);
-            let series = FrameSeries::from_frames(room.events.iter().map(frame).collect());
+            let mut frame = |here: &RoomEvent| self.events[here.event].outgoing.frame_for(session, 1 << here.place);
+            let series = match room.events.as_slice() {
+                [only] => FrameSeries::from_frame(frame(only)),
+                several => FrameSeries::from_frames(several.iter().map(frame).collect()),
+            };
             room.whole.push((speaks, series));
             room.whole.len() - 1
         });

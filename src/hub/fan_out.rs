@@ -52,8 +52,11 @@ struct Recipient {
 
 impl FanOut {
     /// Composes the events of some deliveries. None where no event is left that a client may get.
-    pub(super) fn from_deliveries(deliveries: Vec<Delivery>, counts: &DeliveryCounters) -> Option<Self> {
-        let (mut batch, mut rooms, mut bytes) = (Batch::default(), Vec::new(), 0);
+    pub(super) fn from_deliveries(
+        deliveries: impl ExactSizeIterator<Item = Delivery>,
+        counts: &DeliveryCounters,
+    ) -> Option<Self> {
+        let (mut batch, mut rooms, mut bytes) = (Batch::with_capacity(deliveries.len()), Vec::with_capacity(1), 0);
         for delivery in deliveries {
             bytes += delivery.text_bytes();
             if let Some(event) = compose_event(&delivery.entry, false, counts) {
