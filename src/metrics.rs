@@ -20,6 +20,8 @@ table::table! {
         /// Open connections by the limit that bounds them: to `server.listen` by the descriptors, whether or not a
         /// client has used them, to `api.listen` and to `admin.listen`.
         HTTP_CONNECTIONS = Gauge("hallway_http_connections", "connections", limit = &["descriptors", "api_connections", "admin_connections"]);
+        /// Transports that were taken from the library; see `wire.hand_over`.
+        HANDED_OVER = Gauge("hallway_handed_over", "transports");
         /// Open connections to `server.listen` by event loop (`server.cores`).
         LOOP_CONNECTIONS = Gauge("hallway_loop_connections", "connections", loop = &[]);
         /// Sessions signed in at this moment.

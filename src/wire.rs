@@ -22,23 +22,29 @@ use crate::rate::Rate;
 
 mod backlogs;
 mod charge;
+mod compact;
 mod follower;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod hand_over;
 mod handle;
 mod header;
 mod incoming;
+mod inspection;
 mod io;
+mod kept;
 mod lane;
 mod listener;
 mod outbox;
+mod ready;
 mod series;
 mod shared;
 mod stamp;
 
 pub use backlogs::Backlogs;
 pub use frame::text_frame;
+pub use hand_over::{HandOver, Heir, HeirVerdict};
 pub use handle::Wire;
 pub use incoming::{ANNOUNCEMENT, Announces};
 pub use io::WireIo;
@@ -94,6 +100,8 @@ pub struct WireConfig {
     pub attachment_deadline: Duration,
     /// How the doors' packets announce attachments.
     pub announces: Announces,
+    /// How a transport is taken away from under the library when it is quiet; `None` where it is left there.
+    pub hand_over: Option<HandOver>,
     /// The node's list of wires with a backlog, and the memory they share.
     pub backlogs: Backlogs,
 }
@@ -112,6 +120,7 @@ impl Default for WireConfig {
             frames: Rate::per_minute(12_000),
             attachment_deadline: Duration::from_secs(20),
             announces: |_| 0,
+            hand_over: None,
             backlogs: Backlogs::default(),
         }
     }

@@ -32,6 +32,7 @@ mod fleet_size;
 mod forged;
 mod frames;
 mod half_open;
+mod hand_over;
 mod handshake;
 mod harness;
 mod healing;

@@ -71,6 +71,7 @@ async fn an_ordinary_day_shows() {
 
     node.moves("hallway_connections").await;
     node.moves("hallway_http_connections").await;
+    node.moves("hallway_handed_over").await;
     node.moves("hallway_loop_connections").await;
     node.moves("hallway_sessions").await;
     node.moves("hallway_connects_total").await;

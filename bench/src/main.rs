@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod askers;
 mod bystanders;
 mod client;
+mod cores;
 mod crowd;
 mod deaf;
 mod fanout;
@@ -60,6 +61,8 @@ enum Command {
     Deaf(deaf::Arguments),
     /// Rooms that miss much, over a narrow link to Redis.
     Heal(heal::Arguments),
+    /// What a second core gives: a burst to a node with one event loop, and to one with two.
+    Cores(cores::Arguments),
     /// How soon a revocation ends a user's sockets on several nodes.
     Revoke(revoke::Arguments),
     /// The half-open peer of `stalled`, in a network of its own.
@@ -79,6 +82,7 @@ async fn main() -> ExitCode {
         Command::Askers(arguments) => askers::run(arguments).await,
         Command::Deaf(arguments) => deaf::run(arguments).await,
         Command::Heal(arguments) => heal::run(arguments).await,
+        Command::Cores(arguments) => cores::run(arguments).await,
         Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,
     };

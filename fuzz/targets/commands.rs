@@ -5,7 +5,7 @@
 use arbitrary::Arbitrary;
 use hallway::auth::token::MAX_TOKEN_BYTES;
 use hallway::doors::socketio::fuzzing::{PacketOutcome, read};
-use hallway::doors::socketio::head::{HeadTokens, rewrite_request};
+use hallway::doors::socketio::head::{rewrite_request, transport_of};
 use hallway_rooms::limits::ROOM_KEY_BYTES;
 use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
@@ -203,7 +203,7 @@ fn head(pairs: &[Pair<'_>], raw: &str, upgrade: bool) {
     let expected = mine(&uri).into_iter().filter(|pair| !pair.is_empty() && name_of(pair) != "token");
     assert_eq!(kept, expected.map(|pair| meant(&pair)).collect::<Vec<_>>());
     assert!(!entered.headers().contains_key("authorization"));
-    let tokens = entered.extensions().get::<HeadTokens>().expect("they are always there");
+    let tokens = &transport_of(entered.extensions()).expect("it is always there").tokens;
     assert!(!format!("{tokens:?}").contains("planted"));
     assert_eq!(tokens.query.is_some(), mine(&uri).iter().any(|pair| name_of(pair) == "token" && pair.contains('=')));
 }

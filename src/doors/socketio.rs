@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::{ParserConfig, SocketIo, TransportType};
+use socketioxide_core::parser::ParseConfig;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::Verifier;
@@ -14,6 +15,7 @@ use crate::memory::NodeMemory;
 use crate::rate::Rate;
 use crate::service::Service;
 
+mod arrival;
 mod attachments;
 mod command;
 mod connect;
@@ -23,14 +25,21 @@ mod expiry;
 pub mod fuzzing;
 pub mod head;
 mod inbox;
+mod packets;
 mod perform;
 mod rates;
 mod refresh;
+mod successor;
+mod transport;
 
 pub use attachments::announced_attachments;
 pub use expiry::Expiry;
+pub use packets::hand_over;
+pub use transport::Transport;
 
+use encode::Namespace;
 use rates::Allowed;
+use successor::parsing_bounds;
 
 /// Most attachments that a binary packet may announce; no command takes one.
 const MAX_BINARIES: usize = 4;
@@ -84,6 +93,10 @@ pub struct Door {
     pace: Allowed,
     /// See [`SocketIoSettings::memory`].
     memory: NodeMemory,
+    /// The namespaces that are served.
+    namespaces: Vec<Arc<Namespace>>,
+    /// Bounds of packets that the door parses itself.
+    parsing: ParseConfig,
     hints: Hints,
 }
 
@@ -98,6 +111,7 @@ impl Door {
         settings: &SocketIoSettings,
     ) -> Arc<Self> {
         // The settings themselves are not kept: they hold lists that only building the layer needs.
+        let namespaces = settings.namespaces.iter().map(|path| Arc::new(Namespace::new(path, settings.memory.clone())));
         let pace = Allowed { rate: settings.commands, most: settings.most_commands };
         Arc::new(Self {
             service,
@@ -108,6 +122,8 @@ impl Door {
             connect_timeout: settings.connect_timeout,
             pace,
             memory: settings.memory.clone(),
+            namespaces: namespaces.collect(),
+            parsing: parsing_bounds(settings),
             hints: settings.hints.clone(),
         })
     }
@@ -144,8 +160,8 @@ impl Door {
             .ws_read_buffer_size(1024)
             .with_parser(binaries)
             .build_layer();
-        for namespace in &settings.namespaces {
-            self.clone().serve_namespace(&io, namespace);
+        for namespace in &self.namespaces {
+            self.clone().serve_namespace(&io, namespace.clone());
         }
         // An event before any CONNECT closes the transport. The library applies that to the root namespace only if it
         // is registered, so it is registered here, to refuse every CONNECT.

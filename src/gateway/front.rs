@@ -21,7 +21,7 @@ use super::{Descriptors, Gateway, StartError};
 use crate::api::{admin, health};
 use crate::config::Config;
 use crate::connections::{ConnectionSlots, SlotLimits};
-use crate::doors::socketio::{Door, SocketIoSettings, announced_attachments};
+use crate::doors::socketio::{Door, SocketIoSettings, announced_attachments, hand_over};
 use crate::metrics::{HTTP_CONNECTIONS, NodeMetrics, limit::Limit};
 use crate::rate::Rate;
 use crate::readiness::Readiness;
@@ -154,7 +154,7 @@ impl Gateway {
     /// Serves a listener without upgrades; of its wires only the deadlines matter.
     fn serve_plain(&mut self, plain: PlainListener<'_>, config: &Config) -> Result<(), StartError> {
         let listener = self.bind_one(plain.key, plain.address, config.server.backlog)?;
-        let wire = WireConfig { request_deadline: plain.idle_timeout, ..self.wire_config(config) };
+        let wire = WireConfig { request_deadline: plain.idle_timeout, hand_over: None, ..self.wire_config(config) };
         // One address may take half: a single broken service must leave connections for the others.
         let caps = SlotLimits { all: Some(plain.places), per_ip: Some(plain.places.div_ceil(2)) };
         let runtime = Handle::current();
@@ -198,6 +198,10 @@ impl Gateway {
             ephemeral_bytes: queue_bytes / 4,
             frame_bytes: config.limits.frame_bytes.get(),
             frames: Rate::per_minute(frames_per_minute(config)),
+            hand_over: config
+                .wire
+                .hand_over
+                .then(|| hand_over(config.socketio.ping_interval, config.socketio.ping_timeout)),
             backlogs: self.backlogs.clone(),
         }
     }

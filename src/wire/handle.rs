@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::PendingFrames;
-use super::shared::WireShared;
+use super::shared::{WireShared, send_slices};
+use super::{Heir, PendingFrames};
 use crate::memory::NodeMemory;
 use crate::metrics::limit::Limit;
 
@@ -98,6 +98,32 @@ impl Wire {
     /// Hooks are kept until then: register once per session, not once per event.
     pub fn on_close(&self, hook: impl FnOnce(&'static str) + Send + 'static) {
         self.0.add_hook(Box::new(hook));
+    }
+
+    /// Sets what reads for the door once the library is not needed any more; the first one wins. Dropped when the connection ends.
+    pub fn appoint_heir(&self, heir: Arc<dyn Heir>) {
+        self.0.appoint_heir(heir);
+    }
+
+    /// Whether the transport was taken from the library.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.0.out.lock().handed_over
+    }
+
+    /// Sends a text frame of the door's on no lane, and opens the lanes that wait for a text which begins like it.
+    pub fn send_opening(&self, frame: Bytes, text: &str) {
+        self.add_lane("").push(frame);
+        let mut out = self.0.out.lock();
+        // The frame before it may have gone, but what the lanes held did not overtake it.
+        let opened = out.with_stream(|express, stream| {
+            express.open_lanes(text.as_bytes(), &mut |slices| send_slices(stream, slices))
+        });
+        // The end of the socket; its reader finds out by itself too.
+        if opened.is_err() {
+            self.0.cut_off(&mut out, super::PEER_GONE);
+        }
+        self.0.release_and_wake(out, true);
     }
 
     /// Stops reading from the peer, so that TCP slows its sending down. The peer's end is not noticed meanwhile either;

@@ -8,11 +8,16 @@ pub(super) const TEXT: u8 = 0x01;
 pub(super) const BINARY: u8 = 0x02;
 /// Opcode of a close frame.
 pub(super) const CLOSE: u8 = 0x08;
+/// Opcode of a ping.
+pub(super) const PING: u8 = 0x09;
+/// Opcode of a pong.
+pub(super) const PONG: u8 = 0x0a;
 /// First bit of a frame: it is the last one of its message.
 pub(super) const FIN: u8 = 0x80;
 
 /// Longest header: two bytes, eight of length, four of mask.
 const LONGEST: usize = 14;
+const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
 const CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;
@@ -53,6 +58,11 @@ impl FrameHeader {
     /// Whether it is the last frame of its message.
     pub(super) fn is_final(&self) -> bool {
         self.bytes[0] & FIN != 0
+    }
+
+    /// Whether it has a bit that only an extension may set.
+    pub(super) fn has_reserved_bits(&self) -> bool {
+        self.bytes[0] & RESERVED != 0
     }
 
     /// Whether it is a control frame, which may stand between the fragments of a message.

@@ -2,6 +2,7 @@
 //! too long is refused at its first byte too many, with the close status made for it, and neither a flood of frames nor
 //! attachments that never arrive last. The rest of a message is left to the library.
 
+use super::hand_over::HandOver;
 use super::header::{BINARY, CONTINUATION, FrameHeader, TEXT};
 
 /// Leading bytes of a text that may announce attachments.
@@ -29,11 +30,19 @@ pub(super) struct Incoming {
     announces: Announces,
     /// Attachments that were announced and have not begun.
     awaited: u8,
+    /// Whether a message has begun whose last frame has not.
+    fragmented: bool,
+    /// Which texts to count; none where no hand-over is possible.
+    counted: Option<HandOver>,
+    /// Texts that get an answer of the library.
+    asked: u32,
+    /// Answers to a ping, until they are taken.
+    beats: u32,
 }
 
 impl Incoming {
     /// A peer that has sent nothing.
-    pub(super) fn new(announces: Announces) -> Self {
+    pub(super) fn new(announces: Announces, counted: Option<HandOver>) -> Self {
         Self {
             header: FrameHeader::default(),
             left: 0,
@@ -44,7 +53,26 @@ impl Incoming {
             mask: [0; 4],
             announces,
             awaited: 0,
+            fragmented: false,
+            counted,
+            asked: 0,
+            beats: 0,
         }
+    }
+
+    /// Whether the peer is between two messages, and owes no attachment.
+    pub(super) fn at_rest(&self) -> bool {
+        self.header.seen() == 0 && self.left == 0 && !self.fragmented && !self.awaits_attachments()
+    }
+
+    /// Texts so far that get an answer of the library.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// Answers to a ping since this was last asked.
+    pub(super) fn take_beats(&mut self) -> u32 {
+        std::mem::take(&mut self.beats)
     }
 
     /// Follows bytes that were read. Gives the place, among these bytes, of the frame by which a message has more than
@@ -93,6 +121,9 @@ impl Incoming {
 
     fn note_frame(&mut self) {
         self.frames = self.frames.saturating_add(1);
+        if !self.header.is_control() {
+            self.fragmented = !self.header.is_final();
+        }
         match self.header.opcode() {
             TEXT => {
                 self.seen = 0;
@@ -125,6 +156,7 @@ impl Incoming {
         for byte in payload.iter().take(ANNOUNCEMENT - self.seen) {
             self.text[self.seen] = byte ^ self.mask[self.seen];
             self.seen += 1;
+            self.count_text();
             if self.seen == ANNOUNCEMENT {
                 let announced = (self.announces)(self.text);
                 // A text without attachments does not end the waiting for those of an earlier one.
@@ -132,6 +164,17 @@ impl Incoming {
                     self.awaited = announced;
                 }
             }
+        }
+    }
+
+    /// Counts the text whose beginning has grown by a byte.
+    fn count_text(&mut self) {
+        let Some(counted) = &self.counted else { return };
+        // Not at the end of the text: a CONNECT to the root namespace has no third byte.
+        match (self.seen, self.text) {
+            (1, [first, ..]) if (counted.beats)(first) => self.beats = self.beats.saturating_add(1),
+            (2, [first, second, _]) if (counted.asks)([first, second]) => self.asked = self.asked.saturating_add(1),
+            _ => {}
         }
     }
 
@@ -163,10 +206,13 @@ mod tests {
 
     /// A peer whose texts announce attachments by `5` or `6` and a digit behind a `4`, as those of Socket.IO do.
     fn following() -> Incoming {
-        Incoming::new(|text| match text {
-            [b'4', b'5' | b'6', count @ b'1'..=b'9'] => count - b'0',
-            _ => 0,
-        })
+        Incoming::new(
+            |text| match text {
+                [b'4', b'5' | b'6', count @ b'1'..=b'9'] => count - b'0',
+                _ => 0,
+            },
+            None,
+        )
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! The IO object that hyper reads and writes. Its errors and its end are how the layers above learn of a closed wire.
 
-use std::any::Any;
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::{fmt, io};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,11 +12,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Wire;
-use super::incoming::Incoming;
+use super::compact::Arrivals;
+use super::inspection::Inspection;
+use super::kept::ClosedWithSocket;
 use super::outbox::LibraryWrite;
-use super::shared::{ListenerContext, Outgoing, WireShared, send_slices};
-use crate::metrics::limit::Limit;
-use crate::rate::TokenBucket;
+use super::shared::{ListenerContext, MayRead, Outgoing, WireShared, is_transient, send_slices};
+
+mod hand_over;
+
+use hand_over::Passage;
 
 /// Bytes read and thrown away per call while a closed wire waits for the peer to close.
 const SCRAP: usize = 1024;
@@ -33,32 +36,38 @@ pub struct WireIo {
     stream: Arc<TcpStream>,
     /// Before the upgrade only: when the connection is closed for having no response.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Parser of the peer's frames; fed from the upgrade on.
-    incoming: Incoming,
-    /// What is left of the peer's rate of frames.
-    frames: TokenBucket,
+    /// The checks on the peer's frames, from the upgrade on.
+    inspection: Inspection,
     /// While announced attachments are missing: when the wire is closed for it.
     attachments: Option<Pin<Box<Sleep>>>,
+    /// What a hand-over has to know.
+    passage: Passage,
+    /// The reader to which it may be handed over.
+    reader: Option<Arc<Arrivals>>,
     /// A slot of the listener, for instance, given back together with the descriptor.
     kept: Option<ClosedWithSocket>,
 }
 
-/// A value that is dropped once the descriptor is closed.
-struct ClosedWithSocket(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send>);
-
 impl WireIo {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, ground: Arc<ListenerContext>) -> Self {
+    /// `reader` is the one to which it may be handed over.
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        ground: Arc<ListenerContext>,
+        reader: Option<Arc<Arrivals>>,
+    ) -> Self {
         let stream = Arc::new(stream);
         let deadline = Some(Box::pin(sleep(ground.config.request_deadline)));
-        let incoming = Incoming::new(ground.config.announces);
         let shared = WireShared::new(Arc::clone(&stream), peer, ground);
+        let inspection = Inspection::new(&shared);
         Self {
             wire: Wire(Arc::new(shared)),
             stream,
             deadline,
-            incoming,
-            frames: TokenBucket::default(),
+            inspection,
             attachments: None,
+            passage: Passage::new(),
+            reader,
             kept: None,
         }
     }
@@ -71,7 +80,7 @@ impl WireIo {
 
     /// Keeps `kept` until the descriptor is closed, even if this object has been moved (an upgrade hands it on).
     pub fn keep_until_closed(&mut self, kept: impl Send + 'static) {
-        self.kept = Some(ClosedWithSocket(Box::new(kept)));
+        self.kept = Some(ClosedWithSocket::new(kept));
     }
 
     fn shared(&self) -> &Arc<WireShared> {
@@ -83,17 +92,7 @@ impl WireIo {
     fn may_read(&self, cx: &Context<'_>) -> MayRead {
         let mut reading = self.shared().reading.lock();
         let replaced = store_waker(&mut reading.waker, cx.waker());
-        // The order matters: a dead wire reports its error even while paused, and a closing wire discards even while
-        // paused, because otherwise it would never see the peer close.
-        let may = if self.shared().is_dead() {
-            MayRead::Dead
-        } else if reading.discards {
-            MayRead::Discard
-        } else if reading.pauses > 0 {
-            MayRead::Paused
-        } else {
-            MayRead::Yes
-        };
+        let may = reading.may_read(self.shared().is_dead());
         // A waker runs foreign code when it is dropped, so that happens outside the lock.
         drop(reading);
         drop(replaced);
@@ -145,38 +144,21 @@ impl WireIo {
     fn follow_read(&mut self, read: &[u8]) -> Option<usize> {
         // Before the upgrade the bytes are HTTP and no frames.
         if self.deadline.is_some() {
+            self.passage.note_request(read);
             return None;
         }
-        let before = self.incoming.begun_bytes();
-        let too_long = self.incoming.follow_bytes(read, self.wire.0.ground.config.frame_bytes as u64);
-        let begun = self.incoming.begun_bytes();
-        // Memory for a long message counts from its header on, not only when the library has received all of it.
-        if begun != before {
-            self.shared().count_incoming(begun);
-        }
-        self.bound_frames();
+        let too_long = self.inspection.inspect_read(&self.wire.0, read);
         self.bound_attachments();
+        if self.inspection.incoming.take_beats() > 0 {
+            self.passage.note_answer();
+        }
         too_long
-    }
-
-    fn bound_frames(&mut self) {
-        let (count, rate) = (self.incoming.take_frames(), self.wire.0.ground.config.frames);
-        if count == 0 {
-            return;
-        }
-        let now = std::time::Instant::now();
-        // `all` stops at the first frame that is over the rate: one is enough to close the wire.
-        let all = (0..count).all(|_| self.frames.take_token(rate, now));
-        if !all && !self.shared().is_dead() {
-            Limit::CommandsPerMinute.note_reached();
-            self.shared().close_at_once(super::TOO_MANY_FRAMES);
-        }
     }
 
     fn bound_attachments(&mut self) {
         // The timer starts with the announcement and is not restarted by single attachments, so a peer cannot stretch
         // it.
-        if !self.incoming.awaits_attachments() {
+        if !self.inspection.incoming.awaits_attachments() {
             self.attachments = None;
         } else if self.attachments.is_none() {
             self.attachments = Some(Box::pin(sleep(self.shared().ground.config.attachment_deadline)));
@@ -223,25 +205,21 @@ impl WireIo {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MayRead {
-    Yes,
-    Paused,
-    Discard,
-    Dead,
-}
-
 impl AsyncRead for WireIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // A read into no space gives 0 bytes, which would look like the peer's end below.
-        if buf.remaining() == 0 {
+        // Behind the hand-over the library reads an end, and nothing else.
+        if buf.remaining() == 0 || self.passage.is_done {
             return Poll::Ready(Ok(()));
         }
         if let Some(reason) = self.overdue_reason(cx) {
             self.shared().close_at_once(reason);
         }
         let before = buf.filled().len();
-        let mut read = ready!(self.poll_bytes(cx, buf));
+        let Poll::Ready(mut read) = self.poll_bytes(cx, buf) else {
+            // The empty read tells the library that the peer has closed.
+            return if self.hand_over_if_quiet() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        };
         if let Some(end) = self.follow_read(&buf.filled()[before..]) {
             // The messages before it are complete and are handed on; of the long one the library sees nothing.
             buf.set_filled(before + end);
@@ -267,15 +245,29 @@ impl AsyncWrite for WireIo {
         }
         // Any write counts, also a part of a slow response: a peer that downloads is not idle.
         self.grant_another();
-        let mut out = self.shared().out.lock();
-        if self.shared().is_dead() {
-            return Poll::Ready(Err(self.shared().closed_error()));
+        let shared = self.shared().clone();
+        let mut out = shared.out.lock();
+        // What the library writes to a transport that it has lost is of no use to the peer.
+        if out.handed_over {
+            return Poll::Ready(Ok(buf.len()));
         }
+        if shared.is_dead() {
+            return Poll::Ready(Err(shared.closed_error()));
+        }
+        let answered = out.express.answered();
         let wrote = self.write_once(&mut out, buf, cx);
+        let has_answered = out.express.answered() != answered;
+        if out.express.take_pings() > 0 {
+            self.passage.note_ping();
+        }
         // A write that succeeded needs no waker; a stale one would wake a task that waits for something else.
         let replaced = if wrote.is_pending() { store_waker(&mut out.writer, cx.waker()) } else { out.writer.take() };
-        self.shared().release_and_wake(out, wrote.is_ready());
+        shared.release_and_wake(out, wrote.is_ready());
         drop(replaced);
+        // The answer to a CONNECT may be the last thing that was under way: the next read looks.
+        if has_answered {
+            shared.wake_reader();
+        }
         wrote
     }
 
@@ -287,6 +279,9 @@ impl AsyncWrite for WireIo {
     /// frames.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.shared().out.lock();
+        if out.handed_over {
+            return Poll::Ready(Ok(()));
+        }
         if self.shared().is_dead() {
             return Poll::Ready(Err(self.shared().closed_error()));
         }
@@ -306,23 +301,12 @@ impl AsyncWrite for WireIo {
     }
 }
 
-impl fmt::Debug for ClosedWithSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Kept")
-    }
-}
-
 impl Drop for WireIo {
     fn drop(&mut self) {
-        let mut out = self.shared().out.lock();
-        // Hyper gives up the connection, so nothing else may write to it. An earlier close reason is kept.
-        self.shared().cut_off(&mut out, super::PEER_GONE);
-        let stream = out.stream.take();
-        self.shared().release_and_wake(out, true);
-        drop(stream);
-        // Handles of the wire may live on, but a half received message is gone with hyper's buffers.
-        self.shared().count_incoming(0);
-        self.shared().call_hooks();
+        // The socket has another owner.
+        if !self.passage.is_done {
+            self.shared().let_go();
+        }
     }
 }
 
@@ -332,11 +316,6 @@ fn store_waker(slot: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
         Some(kept) if kept.will_wake(waker) => None,
         Some(_) | None => slot.replace(waker.clone()),
     }
-}
-
-// `Interrupted` is a signal during the call; like `WouldBlock` it says nothing about the connection.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use metrics::gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
+use super::compact::{StartedReader, start_reader};
 use super::shared::ListenerContext;
 use super::{Wire, WireConfig, WireIo};
 use crate::logs;
+use crate::metrics::HANDED_OVER;
 
 /// Pause after an error of the listener itself, usually that no descriptor is left. A retry at once would spin.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -25,14 +28,23 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes wires of accepted sockets, in one event loop.
 #[derive(Clone, Debug)]
-pub struct WireFactory(Arc<ListenerContext>);
+pub struct WireFactory {
+    /// What all its wires share.
+    ground: Arc<ListenerContext>,
+    /// The reader of its wires that are handed over. It ends behind the last of them when no factory is left.
+    reader: Option<Arc<StartedReader>>,
+}
 
 impl WireFactory {
     /// Makes a factory for wires that live in `runtime`, the event loop of this index. Their flushers run on `tasks`, so that
     /// a shutdown can wait for the last bytes.
     #[must_use]
     pub fn new(config: WireConfig, tasks: TaskTracker, runtime: Handle, event_loop: usize) -> Self {
-        Self(Arc::new(ListenerContext { config, tasks, runtime, event_loop }))
+        // The metric is there before the first client.
+        gauge!(HANDED_OVER).increment(0.0);
+        let reader = config.hand_over.map(|settings| Arc::new(start_reader(&settings, &tasks, &runtime)));
+        let ready = reader.as_ref().map(|reader| reader.ready.clone());
+        Self { ground: Arc::new(ListenerContext { config, tasks, ready, runtime, event_loop }), reader }
     }
 
     /// Makes a wire. To be called on the runtime that the wire is to live in.
@@ -44,11 +56,12 @@ impl WireFactory {
     }
 
     fn make_of(&self, stream: TcpStream, peer: SocketAddr) -> WireIo {
-        if let Err(error) = tune_socket(&stream, &self.0.config) {
+        if let Err(error) = tune_socket(&stream, &self.ground.config) {
             // The connection works without the option, so this is no reason to refuse the client.
             tracing::debug!(event = logs::SOCKET_OPTION_FAILED, %peer, %error, "a socket option could not be set");
         }
-        WireIo::new(stream, peer, Arc::clone(&self.0))
+        let reader = self.reader.as_ref().map(|reader| reader.arrivals.clone());
+        WireIo::new(stream, peer, Arc::clone(&self.ground), reader)
     }
 }
 

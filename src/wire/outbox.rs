@@ -40,10 +40,12 @@ use super::follower::StreamFollower;
 mod lanes;
 mod latest;
 mod series;
+mod watched;
 
 pub(super) use lanes::LaneId;
 use lanes::Lanes;
 use latest::LatestIndex;
+use watched::WatchedTexts;
 
 /// Frames handed to the kernel in one call while a backlog is written.
 const BATCH: usize = 32;
@@ -124,6 +126,8 @@ pub(super) struct Outbox {
     accepts: bool,
     /// Bytes the kernel has accepted, theirs and ours; wraps.
     accepted: u64,
+    /// Texts of theirs that a hand-over has to know of; none where no hand-over is possible.
+    watched: Option<WatchedTexts>,
 }
 
 impl Outbox {
@@ -139,6 +143,7 @@ impl Outbox {
             limits,
             accepts: true,
             accepted: 0,
+            watched: None,
         }
     }
 
@@ -148,7 +153,7 @@ impl Outbox {
 
     pub(super) fn add_lane(&mut self, opens_with: &str) -> LaneId {
         let id = self.lanes.add(opens_with);
-        self.follower.set_capture(self.lanes.longest_opening());
+        self.update_capture();
         id
     }
 
@@ -158,7 +163,7 @@ impl Outbox {
             self.pending.frames -= 1;
             self.pending.bytes -= frame.len();
         }
-        self.follower.set_capture(self.lanes.longest_opening());
+        self.update_capture();
     }
 
     pub(super) fn pending(&self) -> PendingFrames {
@@ -421,11 +426,14 @@ impl Outbox {
     }
 
     fn follow_theirs(&mut self, bytes: &[u8]) {
-        let Self { follower, queue, lanes, .. } = self;
-        follower.follow_bytes(bytes, |text| lanes.open_matching(text, queue));
-        follower.set_capture(lanes.longest_opening());
+        let Self { follower, queue, lanes, watched, .. } = self;
+        follower.follow_bytes(bytes, |text| {
+            lanes.open_matching(text, queue);
+            watched.iter_mut().for_each(|watched| watched.count_text(text));
+        });
+        self.update_capture();
         // After a close frame of theirs no data frame may follow (RFC 6455, 5.5.1).
-        if follower.is_over() && self.accepts {
+        if self.follower.is_over() && self.accepts {
             self.drop_unbegun();
         }
     }

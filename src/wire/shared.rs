@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::backlogs::Sheddable;
 use super::charge::{IncomingMessage, MessageCharge};
 use super::outbox::{Outbox, OutboxLimits};
-use super::{MEMORY_FULL, PEER_GONE, WireConfig};
+use super::ready::{Readiness, ReadyList};
+use super::{Heir, MEMORY_FULL, PEER_GONE, WireConfig};
 
 mod flusher;
 
@@ -39,6 +40,8 @@ pub(super) struct ListenerContext {
     pub(super) config: WireConfig,
     /// Where flushers are spawned; a shutdown waits for them.
     pub(super) tasks: TaskTracker,
+    /// The list of the reader of wires that are handed over; none where none is.
+    pub(super) ready: Option<Arc<ReadyList>>,
     /// Where flushers run: a push may come from a thread outside of the runtime, on which `spawn` would panic.
     pub(super) runtime: Handle,
     /// The event loop that the wires live in, an index among those of the node.
@@ -64,6 +67,8 @@ pub(super) struct WireShared {
     dead: AtomicBool,
     /// Wakes the flusher for a change that the socket does not report, such as a kill.
     pub(super) changed: Notify,
+    /// Where it stands with the compact reader.
+    pub(super) readiness: Readiness,
 }
 
 /// The outgoing side.
@@ -84,6 +89,8 @@ pub(super) struct Outgoing {
     pub(super) closing: bool,
     /// After the flush of a closing wire: until when it waits for the peer to close.
     pub(super) lingers_until: Option<Instant>,
+    /// Whether the socket was taken from the library, whose writes are swallowed then.
+    pub(super) handed_over: bool,
     /// When the kernel last accepted a byte; meaningful while `flushing`.
     pub(super) progressed: Instant,
     /// What the backlog costs the node.
@@ -111,6 +118,30 @@ struct Hooks {
     called: bool,
     /// Hooks to call at the end.
     waiting: Vec<Hook>,
+    /// What reads for the door from a hand-over on; dropped at the end, since its sessions hold the wire.
+    heir: Option<Arc<dyn Heir>>,
+}
+
+/// Whether the peer may be read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayRead {
+    Yes,
+    Paused,
+    Discard,
+    Dead,
+}
+
+impl IncomingState {
+    pub(super) fn may_read(&self, dead: bool) -> MayRead {
+        // The order matters: a dead wire reports its error even while paused, and a closing wire discards even while
+        // paused, because otherwise it would never see the peer close.
+        match self {
+            _ if dead => MayRead::Dead,
+            Self { discards: true, .. } => MayRead::Discard,
+            Self { pauses: 1.., .. } => MayRead::Paused,
+            Self { .. } => MayRead::Yes,
+        }
+    }
 }
 
 impl Outgoing {
@@ -160,6 +191,22 @@ pub(super) fn send_now(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result
     }
 }
 
+// `Interrupted` is a signal during the call; like `WouldBlock` it says nothing about the connection.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The kernel's news of a wire without the library.
+impl Wake for WireShared {
+    fn wake(self: Arc<Self>) {
+        self.mark_ready();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.mark_ready();
+    }
+}
+
 impl Sheddable for WireShared {
     fn cost(&self, now: Instant) -> u128 {
         let out = self.out.lock();
@@ -186,18 +233,23 @@ impl WireShared {
             frames: ground.config.queue_frames,
             ephemeral_bytes: ground.config.ephemeral_bytes,
         };
+        let mut express = Outbox::new(limits);
+        if let Some(settings) = &ground.config.hand_over {
+            express.watch_texts(settings);
+        }
         Self {
             peer,
             client: OnceLock::new(),
             ground,
             out: Mutex::new(Outgoing {
                 stream: Some(stream),
-                express: Outbox::new(limits),
+                express,
                 writer: None,
                 writer_waits: false,
                 flushing: false,
                 closing: false,
                 lingers_until: None,
+                handed_over: false,
                 progressed: Instant::now(),
                 charge,
                 dead: false,
@@ -207,6 +259,7 @@ impl WireShared {
             reason: OnceLock::new(),
             dead: AtomicBool::new(false),
             changed: Notify::new(),
+            readiness: Readiness::default(),
         }
     }
 
@@ -327,11 +380,24 @@ impl WireShared {
         }
     }
 
+    /// Has the peer's bytes looked at again, by hyper or by the compact reader.
     pub(super) fn wake_reader(&self) {
         let reader = self.reading.lock().waker.take();
         if let Some(reader) = reader {
             reader.wake();
         }
+        self.mark_ready();
+    }
+
+    /// Has the compact reader look at the wire, if it was handed over.
+    pub(super) fn mark_ready(&self) {
+        if let Some(ready) = &self.ground.ready {
+            ready.list_wire(&self.readiness);
+        }
+    }
+
+    pub(super) fn may_read(&self) -> MayRead {
+        self.reading.lock().may_read(self.is_dead())
     }
 
     /// Half-closes the connection; the reading side then discards incoming bytes until the peer closes too.
@@ -355,12 +421,38 @@ impl WireShared {
         hook(self.close_reason_or_gone());
     }
 
-    /// Calls the hooks, once. Only hyper's side calls this, so a hook never runs inside a push or kill.
+    /// What reads for the door from a hand-over on, if the door has a session and the connection has not ended.
+    pub(super) fn heir(&self) -> Option<Arc<dyn Heir>> {
+        self.hooks.lock().heir.clone()
+    }
+
+    /// Sets what reads for the door, unless that is set or the connection has ended.
+    pub(super) fn appoint_heir(&self, heir: Arc<dyn Heir>) {
+        let mut hooks = self.hooks.lock();
+        if !hooks.called && hooks.heir.is_none() {
+            hooks.heir = Some(heir);
+        }
+    }
+
+    /// Gives the socket up, for the side that reads: nothing else may write to it. An earlier close reason is kept.
+    pub(super) fn let_go(self: &Arc<Self>) {
+        let mut out = self.out.lock();
+        self.cut_off(&mut out, PEER_GONE);
+        let stream = out.stream.take();
+        self.release_and_wake(out, true);
+        drop(stream);
+        // Handles of the wire may live on, but a half received message is gone with the reader's buffers.
+        self.count_incoming(0);
+        self.call_hooks();
+    }
+
+    /// Calls the hooks, once. Only the side that reads calls this, so a hook never runs inside a push or kill.
     pub(super) fn call_hooks(&self) {
         let mut hooks = self.hooks.lock();
         hooks.called = true;
-        let waiting = std::mem::take(&mut hooks.waiting);
+        let (waiting, heir) = (std::mem::take(&mut hooks.waiting), hooks.heir.take());
         drop(hooks);
+        drop(heir);
         for hook in waiting {
             hook(self.close_reason_or_gone());
         }

@@ -14,13 +14,14 @@ use socketioxide::handler::{ConnectHandler, DisconnectHandler, FromConnectParts,
 use socketioxide::socket::{DisconnectReason, Socket};
 
 use super::Door;
+use super::arrival::Arrival;
 use super::encode::Namespace;
-use super::head::{self, HeadTokens};
+use super::head;
 use super::inbox::{Inbox, SignedInSocket};
-use super::rates::TransportRates;
+use super::successor::Successor;
+use super::transport::{HeadTokens, Transport};
 use crate::auth::claims::Claims;
 use crate::clock::now_ms;
-use crate::connections::Tries;
 use crate::logs;
 use crate::metrics as names;
 use crate::session::Session;
@@ -60,8 +61,8 @@ impl FromConnectParts<LocalAdapter> for Attempt {
 /// Ends a session while the reader stands at its `41`. It has to happen right there: packets behind the `41` must find
 /// the namespace left, and a CONNECT behind it would be taken for a second one by socketioxide and dropped.
 struct DisconnectGuard {
-    door: Arc<Door>,
-    session: Arc<Session>,
+    transport: Arc<Transport>,
+    socket: Arc<SignedInSocket>,
 }
 
 /// Marker type: socketioxide asks for one to tell this handler from closures.
@@ -71,10 +72,17 @@ impl DisconnectHandler<LocalAdapter, ConnectHandlerMark> for DisconnectGuard {
     fn call_with_defer(
         &self,
         socket: Arc<Socket<LocalAdapter>>,
-        _: DisconnectReason,
+        reason: DisconnectReason,
         remove: fn(Arc<Socket<LocalAdapter>>),
     ) {
-        self.door.end_session(&self.session, self.session.lane().wire().close_reason().unwrap_or("left"));
+        let wire = self.socket.session.lane().wire();
+        if !wire.is_handed_over() {
+            self.socket.door.leave_namespace(&self.transport, &self.socket);
+        // The end that the library reads behind the hand-over means nothing. Any other reason is its own, of the same
+        // moment, and its last frames were swallowed.
+        } else if reason != DisconnectReason::TransportError {
+            wire.close_at_once(Close::PeerGone.code());
+        }
         remove(socket);
     }
 }
@@ -95,38 +103,51 @@ impl Door {
         io.ns(path, (async || {}).with(refuse));
     }
 
-    /// Serves the namespace `path`.
-    pub(super) fn serve_namespace(self: Arc<Self>, io: &SocketIo, path: &str) {
-        let namespace = Arc::new(Namespace::new(path, self.memory.clone()));
+    /// Serves a namespace.
+    pub(super) fn serve_namespace(self: Arc<Self>, io: &SocketIo, namespace: Arc<Namespace>) {
+        let path = namespace.path().to_owned();
         let admit = move |socket: SocketRef, auth: ConnectAuth, attempt: Attempt| async move {
-            let admitted = self.admit_client(&socket, auth, &namespace).await;
+            let admitted = self.admit_socket(&socket, auth, namespace).await;
             if admitted.is_err() {
                 self.wait_out(&socket, attempt);
             }
             admitted
         };
-        io.ns(path.to_owned(), (async || {}).with(admit));
+        io.ns(path, (async || {}).with(admit));
     }
 
-    /// Makes a session from a valid token. A refusal is told by the reply to CONNECT, which leaves when this returns;
-    /// until then socketioxide drops further CONNECTs, and takes an event for one before a CONNECT.
-    async fn admit_client(
+    /// Makes a session of a CONNECT that the library has read. A refusal is told by the reply, which leaves when this
+    /// returns; until then the library drops further CONNECTs, and takes an event for one before a CONNECT.
+    async fn admit_socket(
         self: &Arc<Self>,
         socket: &SocketRef,
         auth: ConnectAuth,
-        namespace: &Arc<Namespace>,
+        namespace: Arc<Namespace>,
     ) -> Result<(), Refusal> {
         let head = socket.req_parts();
         let wire = head::wire_of(&head.extensions).ok_or(Refusal::Unauthorized)?;
+        let transport = head::transport_of(&head.extensions).ok_or(Refusal::Unauthorized)?;
+        transport.note_id(socket.id);
+        let arrival = Arrival { wire, transport: transport.clone(), payload: auth.0, namespace };
+        let connection = self.admit_client(arrival).await?;
+        // The handlers are set before CONNECT is answered: the client's first command may follow at once.
+        socket.on_fallback(Inbox(connection.clone()));
+        socket.on_disconnect(DisconnectGuard { transport, socket: connection });
+        Ok(())
+    }
+
+    /// Makes a session from a valid token.
+    pub(super) async fn admit_client(self: &Arc<Self>, arrival: Arrival) -> Result<Arc<SignedInSocket>, Refusal> {
+        let Arrival { wire, transport, payload, namespace } = arrival;
         // Counted before any work: each try leaves state in the library, so a client that tries for ever is closed.
-        if !head.extensions.get::<Tries>().is_some_and(Tries::count_attempt) {
+        if !transport.tries.count_attempt() {
             wire.close_at_once(Close::TooManyCommands.code());
             return Err(Refusal::Unauthorized);
         }
-        let tokens = head.extensions.get::<HeadTokens>().cloned().unwrap_or_default();
         // Before the token is verified, whose check against the list must see all of it.
         self.know_revocations(&wire).await?;
-        let claims = self.identify_client(&wire, first_token(auth, tokens)).await.map_err(count_refusal)?;
+        let token = first_token(payload, &transport.tokens);
+        let claims = self.identify_client(&wire, token).await.map_err(count_refusal)?;
         // Only a verified user costs the broker a question.
         let seat = self.service.acquire_connection(&claims).await.inspect_err(|refusal| {
             counter!(names::CONNECTS_REFUSED, "reason" => refusal.code()).increment(1);
@@ -140,8 +161,7 @@ impl Door {
         // Lists the session first and checks the revocations again behind that: a revocation in between finds one or
         // the other.
         self.service.begin_session(&session).map_err(|_| count_refusal(REVOKED))?;
-        self.register_session(socket, &wire, &session, namespace);
-        Ok(())
+        Ok(self.register_session(session, namespace, transport))
     }
 
     /// Waits until this node knows the revocation list. A client that would wait longer than `connect_timeout` is
@@ -188,25 +208,33 @@ impl Door {
 
     fn register_session(
         self: &Arc<Self>,
-        socket: &SocketRef,
-        wire: &Wire,
-        session: &Arc<Session>,
-        namespace: &Arc<Namespace>,
-    ) {
+        session: Arc<Session>,
+        namespace: Arc<Namespace>,
+        transport: Arc<Transport>,
+    ) -> Arc<SignedInSocket> {
         counter!(names::CONNECTS).increment(1);
         gauge!(names::SESSIONS).increment(1.0);
-        // The handlers are set before CONNECT is answered: the client's first command may follow at once.
-        let connection = SignedInSocket::new(self.clone(), session.clone(), namespace.clone(), transport_pace(socket));
-        socket.on_fallback(Inbox(connection));
-        socket.on_disconnect(DisconnectGuard { door: self.clone(), session: session.clone() });
-        self.expiry.watch_session(session);
+        let wire = session.lane().wire().clone();
+        let connection = SignedInSocket::new(self.clone(), session, namespace, transport.rates.clone());
+        transport.add_socket(connection.clone());
+        let successor = Successor { door: self.clone(), transport: transport.clone(), wire: wire.clone() };
+        wire.appoint_heir(Arc::new(successor));
+        self.expiry.watch_session(&connection.session);
         // The hook holds the session strongly: socketioxide drops a socket whose CONNECT reply it cannot send without a
         // call of its disconnect handler, and then only this hook ends the session.
-        let (door, cut) = (self.clone(), session.clone());
-        wire.on_close(move |reason| door.end_session(&cut, reason));
+        let (door, cut) = (self.clone(), connection.clone());
+        wire.on_close(move |reason| door.end_session(&transport, &cut, reason));
+        connection
     }
 
-    fn end_session(&self, session: &Session, reason: &'static str) {
+    /// Ends a session whose client has left its namespace.
+    pub(super) fn leave_namespace(&self, transport: &Transport, socket: &SignedInSocket) {
+        self.end_session(transport, socket, socket.session.lane().wire().close_reason().unwrap_or("left"));
+    }
+
+    fn end_session(&self, transport: &Transport, socket: &SignedInSocket, reason: &'static str) {
+        let session = &socket.session;
+        transport.remove_socket(socket);
         // Two ways lead here, the packet `41` and the end of the wire; only the first one counts.
         if self.service.finish_session(session) {
             self.expiry.forget(session);
@@ -223,15 +251,10 @@ fn count_refusal(why: &'static str) -> Refusal {
     Refusal::Unauthorized
 }
 
-/// The command counts of the transport, which all its namespaces share.
-fn transport_pace(socket: &SocketRef) -> TransportRates {
-    socket.req_parts().extensions.get().cloned().unwrap_or_default()
-}
-
 /// Chooses the token: payload, then query, then header. The first one that is present decides, even if it is malformed:
 /// a fallback could sign a client in as another user than it meant.
-fn first_token(auth: ConnectAuth, head: HeadTokens) -> Option<String> {
-    let payload: Map<String, Json> = auth.0.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+fn first_token(payload: Option<String>, head: &HeadTokens) -> Option<String> {
+    let payload: Map<String, Json> = payload.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     for key in TOKEN_KEYS {
         match payload.get(key) {
             // Null counts as absent everywhere in the protocol, and an empty string is no token either.
@@ -242,5 +265,5 @@ fn first_token(auth: ConnectAuth, head: HeadTokens) -> Option<String> {
         }
     }
     let held = |token: &String| !token.is_empty();
-    head.query.filter(held).or(head.header.filter(held))
+    head.query.clone().filter(held).or_else(|| head.header.clone().filter(held))
 }

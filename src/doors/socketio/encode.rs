@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hallway_rooms::entry::RoomPlace;
 use hallway_rooms::envelope::Envelope;
+use serde_json::json;
 
 use crate::memory::NodeMemory;
 use crate::session::Dialect;
@@ -11,6 +12,8 @@ use crate::wire::text_frame;
 /// The packet encoder of one namespace; also the dialect of its sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
+    /// Its name, such as `/realtime`.
+    path: String,
     /// Prefix that addresses the namespace, such as `/realtime,`; empty for the root.
     address: String,
     /// The memory that encoded frames count against until the last socket has sent them.
@@ -21,7 +24,12 @@ impl Namespace {
     /// Makes the encoder of the namespace `path`, whose frames count against `memory`.
     pub(super) fn new(path: &str, memory: NodeMemory) -> Self {
         let address = if path == "/" { String::new() } else { format!("{path},") };
-        Self { address, memory }
+        Self { path: path.to_owned(), address, memory }
+    }
+
+    /// Its name.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The start of the CONNECT reply; frames of Hallway may follow only behind that reply.
@@ -29,12 +37,23 @@ impl Namespace {
         format!("40{}{{", self.address)
     }
 
-    /// Encodes the reply to a command.
-    pub(super) fn ack(&self, id: i64, body: &str) -> Bytes {
-        self.text_frame(&format!("43{}{id}[{body}]", self.address))
+    /// The packet that replies to a CONNECT which is admitted.
+    pub(super) fn connect_reply(&self, sid: &str) -> String {
+        format!("{}\"sid\":\"{sid}\"}}", self.connect_reply_start())
     }
 
-    fn text_frame(&self, packet: &str) -> Bytes {
+    /// Encodes the reply to a CONNECT which is refused.
+    pub(super) fn connect_error(&self, message: &str) -> Bytes {
+        self.packet_frame(&format!("44{}{}", self.address, json!({ "message": message })))
+    }
+
+    /// Encodes the reply to a command.
+    pub(super) fn ack(&self, id: i64, body: &str) -> Bytes {
+        self.packet_frame(&format!("43{}{id}[{body}]", self.address))
+    }
+
+    /// Encodes a packet.
+    pub(super) fn packet_frame(&self, packet: &str) -> Bytes {
         self.memory.counted_frame(text_frame(packet.as_bytes()))
     }
 }
@@ -46,10 +65,10 @@ impl Dialect for Namespace {
         // keys.
         envelope.write_argument(places, &mut packet);
         packet.push(']');
-        self.text_frame(&packet)
+        self.packet_frame(&packet)
     }
 
     fn kick_frame(&self) -> Bytes {
-        self.text_frame(&format!("41{}", self.address))
+        self.packet_frame(&format!("41{}", self.address))
     }
 }

@@ -2,33 +2,19 @@
 //! `transport=polling` upgrades become `websocket`, and values that live as long as the connection are copied out of
 //! hyper's read buffer.
 
+use std::sync::Arc;
+
 use axum::extract::connect_info::ConnectInfo;
 use http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use percent_encoding::percent_decode_str;
 
-use super::rates::TransportRates;
-use crate::connections::Tries;
+use super::transport::{HeadTokens, Transport};
 use crate::wire::Wire;
 
 /// The headers that the handshake needs. The head stays in memory as long as the connection, so the others are dropped.
 const KEPT: [HeaderName; 4] =
     [CONNECTION, UPGRADE, http::header::SEC_WEBSOCKET_KEY, http::header::SEC_WEBSOCKET_VERSION];
-
-/// Tokens in a request's head, as opposed to the CONNECT packet.
-#[derive(Clone, Default)]
-pub struct HeadTokens {
-    /// From `?token=`.
-    pub query: Option<String>,
-    /// From the `Authorization` header.
-    pub header: Option<String>,
-}
-
-impl std::fmt::Debug for HeadTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HeadTokens(query: {}, header: {})", self.query.is_some(), self.header.is_some())
-    }
-}
 
 /// Whether a path belongs to this door.
 #[must_use]
@@ -46,11 +32,15 @@ pub fn rewrite_request<B>(request: Request<B>) -> Request<B> {
     // The originals share hyper's read buffer, and one small header would keep all of it alive.
     parts.headers = copy_headers(&parts.headers);
     parts.uri = uri;
-    parts.extensions.insert(HeadTokens { query, header });
-    // These live in the head so that all namespaces of the transport share them.
-    parts.extensions.insert(Tries::default());
-    parts.extensions.insert(TransportRates::default());
+    // It lives in the head so that all namespaces of the transport share it.
+    parts.extensions.insert(Arc::new(Transport::new(HeadTokens { query, header })));
     Request::from_parts(parts, body)
+}
+
+/// The transport that a rewritten request is to become.
+#[must_use]
+pub fn transport_of(extensions: &http::Extensions) -> Option<Arc<Transport>> {
+    extensions.get().cloned()
 }
 
 /// The wire that a request came by, if it came by one.
@@ -102,8 +92,8 @@ mod tests {
             request = request.header("sec-websocket-key", "x");
         }
         let request = rewrite_request(request.header("authorization", "Bearer h").body(()).expect("a request"));
-        let tokens = request.extensions().get::<HeadTokens>().cloned().expect("they are always there");
-        (request.uri().to_string(), tokens)
+        let transport = transport_of(request.extensions()).expect("it is always there");
+        (request.uri().to_string(), transport.tokens.clone())
     }
 
     #[test]

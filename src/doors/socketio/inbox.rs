@@ -68,15 +68,7 @@ impl MessageHandler<LocalAdapter, EventHandlerMark> for Inbox {
     fn call(&self, _: Arc<Socket<LocalAdapter>>, packet: Value, ack: Option<i64>) {
         // Binary packets carry attachments, which no command takes.
         let Value::Str(packet, _) = packet else { return };
-        // Before parsing, which is what a flood would make expensive.
-        if !self.0.keeps_pace(ack) {
-            return;
-        }
-        match Command::parse(&packet, ack) {
-            Ok(command) => self.0.queue_command(command, packet.len()),
-            // A Socket.IO client never sends broken JSON, so this peer does not speak the protocol.
-            Err(_) => self.0.session.close_transport(Close::MalformedFrame),
-        }
+        self.0.take_command(&packet, ack);
     }
 }
 
@@ -121,6 +113,19 @@ impl SignedInSocket {
         let held = door.memory.hold_bytes(0);
         let queue = CommandQueue { commands: VecDeque::new(), bytes: 0, held, working: false, paused: false };
         Arc::new(Self { door, session, namespace, pace, queue: Mutex::new(queue) })
+    }
+
+    /// Takes the array of an EVENT packet.
+    pub(super) fn take_command(self: &Arc<Self>, packet: &str, ack: Option<i64>) {
+        // Before parsing, which is what a flood would make expensive.
+        if !self.keeps_pace(ack) {
+            return;
+        }
+        match Command::parse(packet, ack) {
+            Ok(command) => self.queue_command(command, packet.len()),
+            // A Socket.IO client never sends broken JSON, so this peer does not speak the protocol.
+            Err(_) => self.session.close_transport(Close::MalformedFrame),
+        }
     }
 
     /// Whether a command that has just arrived is to be parsed. If not, it is refused in its turn or, without an ack

@@ -17,11 +17,12 @@ use crate::hub::batch::Delivery;
 use crate::hub::fan_out::FanOut;
 use crate::hub::outgoing::RoomTarget;
 
-/// Items that are taken together. More save next to nothing: the call to the kernel is shared by so many already.
-const ITEMS: usize = 64;
+/// Items that are taken together. Of one room a tenth of them would do, since the call to the kernel is shared by so many
+/// already; but those of many rooms come mixed, and each room is to have several.
+const ITEMS: usize = 512;
 /// Bytes of the events that go out together: a ping of the library waits for no more of ours, and so much is composed
 /// before the first member gets something.
-const BYTES: usize = 64 * 1024;
+const BYTES: usize = 128 * 1024;
 /// How long the first of them waits for others to be judged.
 const WAIT: Duration = Duration::from_millis(1);
 

@@ -47,6 +47,11 @@ impl Lanes {
         self.closed.iter().any(|lane| lane.id == id)
     }
 
+    /// Whether no lane is closed.
+    pub(super) fn are_open(&self) -> bool {
+        self.closed.is_empty()
+    }
+
     pub(super) fn hold_frame(&mut self, id: LaneId, frame: Bytes) {
         if let Some(lane) = self.closed.iter_mut().find(|lane| lane.id == id) {
             lane.held.push_back(frame);
