@@ -50,9 +50,13 @@ struct BatchEvent {
 #[derive(Debug)]
 pub(super) struct BatchRoom {
     pub(super) local: Arc<LocalRoom>,
+    /// Which of the room's fan-outs this is.
+    turn: u64,
     /// How often [`Batch::count_served`] is called before all of its members have had the events.
     left: usize,
     events: Vec<RoomEvent>,
+    /// Of the texts of these.
+    bytes: usize,
     /// The offsets of the first and the last one.
     first: Offset,
     pub(super) last: Offset,
@@ -118,8 +122,18 @@ impl BatchRoom {
         self.left += members;
     }
 
+    /// Whether the room's earlier fan-outs are done with it.
+    pub(super) fn is_turn(&self) -> bool {
+        self.local.is_turn(self.turn)
+    }
+
+    /// Bytes of its events.
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether all of its members have had the events.
-    pub(super) const fn is_over(&self) -> bool {
+    const fn is_over(&self) -> bool {
         self.left == 0
     }
 }
@@ -140,13 +154,16 @@ impl Batch {
             match rooms.iter_mut().find(|room| Arc::ptr_eq(&room.local, &local)) {
                 Some(room) => {
                     room.events.push(here);
+                    room.bytes += event.entry.text.len();
                     room.last = link.offset;
                     room.is_only_way &= event.comes_one_way();
                 }
                 None => rooms.push(BatchRoom {
+                    turn: local.take_turn(),
                     local,
                     left: 1,
                     events: vec![here],
+                    bytes: event.entry.text.len(),
                     first: link.offset,
                     last: link.offset,
                     is_only_way: event.comes_one_way(),
@@ -164,7 +181,7 @@ impl Batch {
             return;
         }
         // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
-        room.local.mark_served_up_to(room.last);
+        room.local.end_turn(room.last);
         for RoomEvent { event, .. } in &room.events {
             let BatchEvent { outgoing, rooms } = &mut self.events[*event];
             *rooms -= 1;
