@@ -109,7 +109,7 @@ pub(crate) fn texts(folder: &str) -> Vec<String> {
 }
 
 fn house() -> Vec<Source> {
-    [sources("src"), sources("rooms/src"), sources("bench/src")].into_iter().flatten().collect()
+    [sources("src"), sources("rooms/src"), sources("bench/src"), sources("guards/src")].into_iter().flatten().collect()
 }
 
 fn without_tests(text: &str) -> Vec<String> {

@@ -10,8 +10,8 @@ use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hallway::wire::{
-    LagPolicy, Lane, PEER_GONE, PendingFrames, PushOutcome, SLOW_CONSUMER, WRITE_STALLED, Wire, WireConfig, WireIo,
-    WireListener, text_frame,
+    FrameSeries, LagPolicy, Lane, PEER_GONE, PendingFrames, PushOutcome, SLOW_CONSUMER, WRITE_STALLED, Wire,
+    WireConfig, WireIo, WireListener, text_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -142,6 +142,46 @@ async fn frames_pushed_from_threads_without_a_runtime_arrive_whole_and_in_order(
     assert_eq!(lane.wire().pending_frames(), PendingFrames::default());
     drop(socket);
     soon(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn frames_of_a_series_arrive_whole_and_in_order_whatever_the_kernel_takes_of_it() {
+    const SERIES: usize = 200;
+    let mut pair = pair(WireConfig { queue_bytes: 1 << 30, ..patient() }).await;
+    let lane = pair.lane().await;
+    let serving = serve(pair.io);
+    let pushing = thread::spawn(move || {
+        for first in (0..SERIES * 10).step_by(10) {
+            let frame = |number| text_frame(format!("{number} {}", "x".repeat(number)).as_bytes());
+            let series = FrameSeries::from_frames((first..first + 10).map(frame).collect());
+            let push = lane.push_series(|| Some(&series));
+            assert!(matches!(push, PushOutcome::Sent | PushOutcome::Queued));
+        }
+        lane
+    });
+    let mut socket = client(pair.client);
+    for number in 0..SERIES * 10 {
+        assert_eq!(text(&mut socket).await, format!("{number} {}", "x".repeat(number)));
+    }
+    let lane = pushing.join().unwrap();
+    assert_eq!(lane.wire().pending_frames(), PendingFrames::default());
+    assert_eq!(lane.push_series(|| None), PushOutcome::Skipped);
+    drop(socket);
+    soon(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_series_that_passes_the_bound_closes_the_wire_as_a_slow_consumer() {
+    let mut pair = pair(WireConfig { queue_frames: 20, ..patient() }).await;
+    let lane = pair.lane().await;
+    let closed = pair.on_close();
+    let serving = serve(pair.io);
+    let series = FrameSeries::from_frames((0..8).map(chunk).collect());
+    let pushes: Vec<PushOutcome> = (0..1000).map(|_| lane.push_series(|| Some(&series))).collect();
+    let overflow = pushes.iter().position(|push| *push == PushOutcome::Overflow).unwrap();
+    assert!(pushes[overflow + 1..].iter().all(|push| *push == PushOutcome::Closed));
+    assert_eq!(soon(closed).await.unwrap(), SLOW_CONSUMER);
+    soon(serving).await.unwrap().unwrap_err();
 }
 
 #[tokio::test]

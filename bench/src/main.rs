@@ -10,11 +10,13 @@ use clap::{Parser, Subcommand};
 mod askers;
 mod bystanders;
 mod client;
+mod cores;
 mod crowd;
 mod deaf;
 mod fanout;
 mod heal;
 mod herd;
+mod idle;
 mod ingest;
 mod limits;
 mod link;
@@ -60,6 +62,10 @@ enum Command {
     Deaf(deaf::Arguments),
     /// Rooms that miss much, over a narrow link to Redis.
     Heal(heal::Arguments),
+    /// What a second core gives: a burst to a node with one event loop, and to one with two.
+    Cores(cores::Arguments),
+    /// What a socket costs that does nothing: memory and CPU.
+    Idle(idle::Arguments),
     /// How soon a revocation ends a user's sockets on several nodes.
     Revoke(revoke::Arguments),
     /// The half-open peer of `stalled`, in a network of its own.
@@ -79,6 +85,8 @@ async fn main() -> ExitCode {
         Command::Askers(arguments) => askers::run(arguments).await,
         Command::Deaf(arguments) => deaf::run(arguments).await,
         Command::Heal(arguments) => heal::run(arguments).await,
+        Command::Cores(arguments) => cores::run(arguments).await,
+        Command::Idle(arguments) => idle::run(arguments).await,
         Command::Revoke(arguments) => revoke::run(arguments).await,
         Command::Peer(arguments) => network::peer(arguments).await,
     };

@@ -10,6 +10,9 @@ pub(crate) const SERVER_CORE: &str = "0";
 /// The core of everything else.
 pub(crate) const LOAD_CORE: &str = "1";
 
+/// Both, for what is to be measured on two.
+pub(crate) const BOTH_CORES: &str = "0,1";
+
 /// A process that ends with this one.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
@@ -49,6 +52,21 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("a process that lives has memory")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib / 1024.0)
+    }
+
+    /// Stops it where it is.
+    pub(crate) fn pause(&self) -> Outcome<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) -> Outcome<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Outcome<()> {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status()?;
+        if sent.success() { Ok(()) } else { Err(format!("kill {signal} failed").into()) }
     }
 
     /// Whether it has ended by itself.

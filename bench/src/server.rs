@@ -1,5 +1,6 @@
 //! The servers: a Redis of one's own, Hallway on it, and a plain Socket.IO server on Node.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -100,7 +101,17 @@ impl Server {
 
     /// As [`hallway`](Self::hallway), with further settings.
     pub(crate) async fn hallway_with(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
-        let mut server = Self::launch(binary, redis, settings)?;
+        Self::hallway_on(SERVER_CORE, binary, redis, settings).await
+    }
+
+    /// As [`hallway_with`](Self::hallway_with), on other cores.
+    pub(crate) async fn hallway_on(
+        cores: &str,
+        binary: &Path,
+        redis: &Redis,
+        settings: &[(&str, String)],
+    ) -> Outcome<Self> {
+        let mut server = Self::launch(cores, binary, redis, settings)?;
         listens("hallway", server.clients, &mut server.process).await?;
         let began = Instant::now();
         while !is_ready(server.admin).await {
@@ -114,13 +125,13 @@ impl Server {
 
     /// Hallway as it starts.
     pub(crate) fn launch_hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
-        Self::launch(binary, redis, &[])
+        Self::launch(SERVER_CORE, binary, redis, &[])
     }
 
-    fn launch(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
+    fn launch(cores: &str, binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
         let (clients, admin) = (free_address()?, free_address()?);
         let program = binary.to_str().ok_or("the path of hallway is text")?;
-        let process = Process::start(SERVER_CORE, program, |command| {
+        let process = Process::start(cores, program, |command| {
             command.arg("serve").env("TOKIO_WORKER_THREADS", "1");
             command.env("HALLWAY_SERVER__LISTEN", format!("0.0.0.0:{}", clients.port()));
             command.env("HALLWAY_ADMIN__LISTEN", admin.to_string()).env("HALLWAY_REDIS__URL", redis.url());
@@ -165,6 +176,15 @@ impl Server {
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
+    /// Frames that Hallway has handed to sockets. The thread waits for it, and no runtime.
+    pub(crate) fn deliveries(&self) -> Outcome<usize> {
+        let (mut stream, mut text) = (std::net::TcpStream::connect(self.admin)?, String::new());
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_string(&mut text)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("hallway_deliveries_total "));
+        Ok(line.ok_or("/metrics shows deliveries")?.parse()?)
+    }
+
     /// How many sockets Hallway has in a room.
     pub(crate) async fn room_size(&self, room: &str) -> Outcome<u64> {
         let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;
@@ -192,6 +212,18 @@ fn install(folder: &Path) -> Outcome<()> {
 /// A token that Hallway believes.
 pub(crate) fn token(user: &str) -> Outcome<String> {
     token_of(user, "customer")
+}
+
+/// As [`token`], with further claims of some 400 bytes, as identity providers issue them.
+pub(crate) fn padded_token(user: &str) -> Outcome<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let claims = json!({
+        "sub": user, "role": "staff", "exp": now + 3600, "jti": format!("{user}-7c9e6679-7425-40de-944b-e07fc1f90ae7"),
+        "email": format!("{user}@customers.example.com"), "name": "A Customer Of Some Shop",
+        "permissions": ["orders:read", "orders:write", "addresses:read", "payments:read", "profile:write"],
+        "tenant": {"id": "t-000000000001", "plan": "standard", "region": "eu-central"}, "fill": "x".repeat(60),
+    });
+    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
 }
 
 /// As [`token`], with a role.

@@ -50,9 +50,13 @@ struct BatchEvent {
 #[derive(Debug)]
 pub(super) struct BatchRoom {
     pub(super) local: Arc<LocalRoom>,
+    /// Which of the room's fan-outs this is.
+    turn: u64,
     /// How often [`Batch::count_served`] is called before all of its members have had the events.
     left: usize,
     events: Vec<RoomEvent>,
+    /// Of the texts of these.
+    bytes: usize,
     /// The offsets of the first and the last one.
     first: Offset,
     pub(super) last: Offset,
@@ -118,13 +122,28 @@ impl BatchRoom {
         self.left += members;
     }
 
+    /// Whether the room's earlier fan-outs are done with it.
+    pub(super) fn is_turn(&self) -> bool {
+        self.local.is_turn(self.turn)
+    }
+
+    /// Bytes of its events.
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether all of its members have had the events.
-    pub(super) const fn is_over(&self) -> bool {
+    const fn is_over(&self) -> bool {
         self.left == 0
     }
 }
 
 impl Batch {
+    /// A batch for so many events.
+    pub(super) fn with_capacity(events: usize) -> Self {
+        Self { events: Vec::with_capacity(events), ..Self::default() }
+    }
+
     /// Adds an event, and notes it in its rooms.
     pub(super) fn add_event(&mut self, event: OutgoingEvent, targets: Vec<RoomTarget>, rooms: &mut Vec<BatchRoom>) {
         let (number, mut count) = (self.events.len(), 0);
@@ -135,17 +154,20 @@ impl Batch {
             match rooms.iter_mut().find(|room| Arc::ptr_eq(&room.local, &local)) {
                 Some(room) => {
                     room.events.push(here);
+                    room.bytes += event.entry.text.len();
                     room.last = link.offset;
                     room.is_only_way &= event.comes_one_way();
                 }
                 None => rooms.push(BatchRoom {
+                    turn: local.take_turn(),
                     local,
                     left: 1,
                     events: vec![here],
+                    bytes: event.entry.text.len(),
                     first: link.offset,
                     last: link.offset,
                     is_only_way: event.comes_one_way(),
-                    whole: Vec::new(),
+                    whole: Vec::with_capacity(1),
                 }),
             }
         }
@@ -159,7 +181,7 @@ impl Batch {
             return;
         }
         // Only behind the delivery: a session that joins relies on `served` for what the members' wires have.
-        room.local.mark_served_up_to(room.last);
+        room.local.end_turn(room.last);
         for RoomEvent { event, .. } in &room.events {
             let BatchEvent { outgoing, rooms } = &mut self.events[*event];
             *rooms -= 1;
@@ -243,8 +265,11 @@ impl Batch {
     fn whole_series<'a>(&mut self, room: &'a mut BatchRoom, session: &Session) -> &'a FrameSeries {
         let speaks = dialect_address(session);
         let at = room.whole.iter().position(|(known, _)| *known == speaks).unwrap_or_else(|| {
-            let frame = |here: &RoomEvent| self.events[here.event].outgoing.frame_for(session, 1 << here.place);
-            let series = FrameSeries::from_frames(room.events.iter().map(frame).collect());
+            let mut frame = |here: &RoomEvent| self.events[here.event].outgoing.frame_for(session, 1 << here.place);
+            let series = match room.events.as_slice() {
+                [only] => FrameSeries::from_frame(frame(only)),
+                several => FrameSeries::from_frames(several.iter().map(frame).collect()),
+            };
             room.whole.push((speaks, series));
             room.whole.len() - 1
         });

@@ -64,6 +64,8 @@ pub(super) struct Dispatch {
     hub: Hub,
     /// Entries that wait for a read of something before them.
     backlog: Backlog,
+    /// What is to be delivered together; empty between two calls.
+    gathered: Gathered,
     /// Deliveries that have begun and not ended.
     rounds: Rounds,
     /// Reads of histories in flight.
@@ -159,6 +161,7 @@ impl Dispatch {
         Self {
             hub,
             backlog: Backlog::default(),
+            gathered: Gathered::default(),
             rounds: Rounds::default(),
             reads: FuturesUnordered::new(),
             comparisons: Audit::default(),
@@ -258,7 +261,7 @@ impl Dispatch {
 
     /// Delivers entries from the backlog that are ready, at most [`STEPS`].
     async fn deliver_ready(&mut self) {
-        let mut gathered = Gathered::default();
+        let mut gathered = std::mem::take(&mut self.gathered);
         for _ in 0..STEPS {
             let Some(delivery) = self.backlog.next(&self.hub) else { break };
             self.hub.0.counts.healed.increment(1);
@@ -266,5 +269,6 @@ impl Dispatch {
             self.gather_entry(delivery.entry, (targets, delivery.is_apart), &mut gathered).await;
         }
         self.deliver_gathered(&mut gathered).await;
+        self.gathered = gathered;
     }
 }

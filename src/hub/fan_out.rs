@@ -20,6 +20,8 @@ const LEAST: usize = 16;
 pub(super) struct FanOut {
     batch: Batch,
     rooms: Vec<BatchRoom>,
+    /// So many of the rooms, from the first one on, have been left by all earlier fan-outs.
+    ready: usize,
     way: Way,
     /// Members of a slice.
     pub(super) slice: usize,
@@ -52,38 +54,43 @@ struct Recipient {
 
 impl FanOut {
     /// Composes the events of some deliveries. None where no event is left that a client may get.
-    pub(super) fn from_deliveries(deliveries: Vec<Delivery>, counts: &DeliveryCounters) -> Option<Self> {
-        let (mut batch, mut rooms, mut bytes) = (Batch::default(), Vec::new(), 0);
+    pub(super) fn from_deliveries(
+        deliveries: impl ExactSizeIterator<Item = Delivery>,
+        counts: &DeliveryCounters,
+    ) -> Option<Self> {
+        let (mut batch, mut rooms) = (Batch::with_capacity(deliveries.len()), Vec::with_capacity(1));
         for delivery in deliveries {
-            bytes += delivery.text_bytes();
             if let Some(event) = compose_event(&delivery.entry, false, counts) {
                 batch.add_event(event, delivery.targets, &mut rooms);
             }
         }
-        let way = match rooms.as_slice() {
+        let (way, bytes) = match rooms.as_slice() {
             [] => return None,
-            [_] => Way::Slots(0),
-            _ => Way::List(Recipients::in_rooms(&mut rooms)),
+            [only] => (Way::Slots(0), only.text_bytes()),
+            _ => {
+                let recipients = Recipients::in_rooms(&mut rooms);
+                let bytes = recipients.mean_bytes(&rooms);
+                // Those without a member are over.
+                rooms.iter_mut().for_each(|room| batch.count_served(room, counts));
+                (Way::List(recipients), bytes)
+            }
         };
-        if matches!(way, Way::List(_)) {
-            // Those without a member are over.
-            rooms.iter_mut().for_each(|room| batch.count_served(room, counts));
-        }
         let slice = (SLICE_BYTES / bytes.max(1)).clamp(LEAST, SLICE);
-        Some(Self { batch, rooms, way, slice })
+        Some(Self { batch, rooms, ready: 0, way, slice })
     }
 
-    /// Whether it has yet to serve members of a room of another one.
-    pub(super) fn holds_up(&self, other: &Self) -> bool {
-        let is_there = |room: &BatchRoom| other.rooms.iter().any(|one| Arc::ptr_eq(&one.local, &room.local));
-        self.rooms.iter().filter(|room| !room.is_over()).any(is_there)
+    /// Whether an earlier fan-out has yet to serve members of one of its rooms.
+    pub(super) fn is_waiting(&mut self) -> bool {
+        // What is ready stays so, and is not asked again.
+        self.ready += self.rooms[self.ready..].iter().take_while(|room| room.is_turn()).count();
+        self.ready < self.rooms.len()
     }
 
     /// Serves some more members, each of which is first given what it has yet to get of the fan-outs `before` this one.
     /// False when that were the last ones.
     #[inline]
     pub(super) fn serve_slice(&mut self, before: &mut [Self], counts: &DeliveryCounters) -> bool {
-        let (Self { batch, rooms, way, slice }, mut sent) = (self, 0);
+        let (Self { batch, rooms, way, slice, .. }, mut sent) = (self, 0);
         let more = match way {
             Way::Slots(from) => {
                 let (room, first) = (&mut rooms[0], *from);
@@ -160,6 +167,12 @@ impl Recipients {
             }
         }
         all
+    }
+
+    /// Bytes that one of them gets.
+    fn mean_bytes(&self, rooms: &[BatchRoom]) -> usize {
+        let places = self.found.iter().flat_map(|recipient| &recipient.standings);
+        places.map(|(room, _)| rooms[*room].text_bytes()).sum::<usize>() / self.found.len().max(1)
     }
 
     fn next_slice(&mut self, members: usize) -> &[Recipient] {

@@ -57,6 +57,8 @@ struct RoomStanding {
     position: Option<Position>,
     /// Up to here every member's wire has been handed everything.
     served: Offset,
+    /// Fan-outs of the room so far, and how many of them are done with it: they go one after the other.
+    fan_outs: (u64, u64),
     /// The newest offset that arrived before the position was known.
     early: Option<Offset>,
     /// From when the delay before it is unsubscribed counts.
@@ -87,6 +89,7 @@ impl LocalRoom {
             members: Slab::new(),
             position: None,
             served: Offset::default(),
+            fan_outs: (0, 0),
             early: None,
             empty_since: Instant::now(),
             rests: None,
@@ -183,9 +186,23 @@ impl LocalRoom {
         state.served = state.position.as_ref().map_or(state.served, Position::delivered_offset);
     }
 
-    /// Notes that every member has been handed what lies up to here, while more is on its way to them.
-    pub(super) fn mark_served_up_to(&self, last: Offset) {
+    /// The turn of a fan-out that begins behind all others of the room.
+    pub(super) fn take_turn(&self) -> u64 {
         let mut state = self.state.lock();
+        let turn = state.fan_outs.0;
+        state.fan_outs.0 += 1;
+        turn
+    }
+
+    /// Whether the fan-outs before this turn are done with the room.
+    pub(super) fn is_turn(&self, turn: u64) -> bool {
+        self.state.lock().fan_outs.1 == turn
+    }
+
+    /// Notes that a fan-out is done with the room: every member has been handed what lies up to `last`.
+    pub(super) fn end_turn(&self, last: Offset) {
+        let mut state = self.state.lock();
+        state.fan_outs.1 += 1;
         // A room that was set back meanwhile stands before it.
         if state.position.as_ref().is_some_and(|position| last <= position.delivered_offset()) {
             state.served = state.served.max(last);

@@ -71,13 +71,13 @@ impl Rounds {
     pub(super) fn begin_fan_out(&mut self, fan_out: FanOut, counts: &DeliveryCounters) -> bool {
         self.under_way.push(fan_out);
         let at = self.under_way.len() - 1;
-        !self.is_waiting(at) && self.serve_slice(at, counts)
+        !self.under_way[at].is_waiting() && self.serve_slice(at, counts)
     }
 
     /// Serves a slice of the next fan-out that waits for none.
     pub(super) fn serve_next(&mut self, counts: &DeliveryCounters) {
         let all = self.under_way.len();
-        let next = (self.turn..all).chain(0..self.turn.min(all)).find(|at| !self.is_waiting(*at));
+        let next = (self.turn..all).chain(0..self.turn.min(all)).find(|at| !self.under_way[*at].is_waiting());
         if let Some(at) = next {
             self.turn = at + 1;
             self.serve_slice(at, counts);
@@ -95,10 +95,6 @@ impl Rounds {
     #[inline]
     pub(super) fn serve_session(&mut self, session: &Session, counts: &DeliveryCounters) {
         self.under_way.iter_mut().for_each(|fan_out| fan_out.serve_session(session, counts));
-    }
-
-    fn is_waiting(&self, at: usize) -> bool {
-        self.under_way[..at].iter().any(|earlier| earlier.holds_up(&self.under_way[at]))
     }
 
     /// True when members are left.

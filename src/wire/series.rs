@@ -8,28 +8,32 @@ use bytes::{Bytes, BytesMut};
 #[derive(Clone, Debug)]
 pub struct FrameSeries {
     pub(super) joined: Bytes,
-    pub(super) frames: Vec<Bytes>,
+    /// None for a series of one, which is `joined`: lone events are many, and need no list.
+    several: Vec<Bytes>,
 }
 
 impl FrameSeries {
     /// Joins frames.
     #[must_use]
     pub fn from_frames(frames: Vec<Bytes>) -> Self {
-        let joined = match frames.as_slice() {
-            // A single frame is shared as it is.
-            [only] => only.clone(),
-            several => {
-                let mut joined = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
-                several.iter().for_each(|frame| joined.extend_from_slice(frame));
-                joined.freeze()
-            }
-        };
-        Self { joined, frames }
+        let mut joined = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+        frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+        Self { joined: joined.freeze(), several: frames }
+    }
+
+    /// A series of one frame.
+    #[must_use]
+    pub const fn from_frame(frame: Bytes) -> Self {
+        Self { joined: frame, several: Vec::new() }
     }
 
     /// How many frames it has.
     #[must_use]
     pub fn count_frames(&self) -> usize {
-        self.frames.len()
+        self.list_frames().len()
+    }
+
+    pub(super) fn list_frames(&self) -> &[Bytes] {
+        if self.several.is_empty() { std::slice::from_ref(&self.joined) } else { &self.several }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::read;
 
 const PAGE: &str = "docs/dependencies.md";
-const MANIFESTS: [&str; 4] = ["Cargo.toml", "rooms/Cargo.toml", "bench/Cargo.toml", "fuzz/Cargo.toml"];
+const MANIFESTS: [&str; 5] =
+    ["Cargo.toml", "rooms/Cargo.toml", "bench/Cargo.toml", "guards/Cargo.toml", "fuzz/Cargo.toml"];
 
 /// A crate and one of its direct dependencies.
 type Needs = (String, String);

@@ -17,11 +17,12 @@ use crate::hub::batch::Delivery;
 use crate::hub::fan_out::FanOut;
 use crate::hub::outgoing::RoomTarget;
 
-/// Items that are taken together. More save next to nothing: the call to the kernel is shared by so many already.
-const ITEMS: usize = 64;
+/// Items that are taken together. Of one room a tenth of them would do, since the call to the kernel is shared by so many
+/// already; but those of many rooms come mixed, and each room is to have several.
+const ITEMS: usize = 512;
 /// Bytes of the events that go out together: a ping of the library waits for no more of ours, and so much is composed
 /// before the first member gets something.
-const BYTES: usize = 64 * 1024;
+const BYTES: usize = 128 * 1024;
 /// How long the first of them waits for others to be judged.
 const WAIT: Duration = Duration::from_millis(1);
 
@@ -41,7 +42,8 @@ impl Gathered {
 impl Dispatch {
     /// Takes an item of the feed and those that wait behind it, within bounds.
     pub(super) async fn take_waiting(&mut self, first: ChannelEvent, event_receiver: &mut EventReceiver) {
-        let mut gathered = Gathered::default();
+        // The list is used again and again.
+        let mut gathered = std::mem::take(&mut self.gathered);
         self.handle_event(first, &mut gathered).await;
         let mut until = None;
         for _ in 1..ITEMS {
@@ -55,6 +57,7 @@ impl Dispatch {
             }
         }
         self.deliver_gathered(&mut gathered).await;
+        self.gathered = gathered;
     }
 
     /// Moves an entry's rooms to it, and delivers it with what else was gathered, or by itself where it cannot be part of
@@ -86,12 +89,12 @@ impl Dispatch {
 
     /// Begins to deliver what was gathered.
     pub(super) async fn deliver_gathered(&mut self, gathered: &mut Gathered) {
-        let Gathered { deliveries, .. } = std::mem::take(gathered);
-        if deliveries.is_empty() {
+        if gathered.deliveries.is_empty() {
             return;
         }
+        gathered.bytes = 0;
         let counts = &self.hub.0.counts;
-        let Some(fan_out) = FanOut::from_deliveries(deliveries, counts) else { return };
+        let Some(fan_out) = FanOut::from_deliveries(gathered.deliveries.drain(..), counts) else { return };
         if self.rounds.begin_fan_out(fan_out, counts) {
             yield_now().await;
         }

@@ -177,7 +177,7 @@ impl World {
         while !self.rounds.has_place() {
             self.rounds.serve_next(&self.counts);
         }
-        if let Some(mut fan_out) = FanOut::from_deliveries(std::mem::take(&mut self.gathered), &self.counts) {
+        if let Some(mut fan_out) = FanOut::from_deliveries(self.gathered.drain(..), &self.counts) {
             fan_out.slice = self.slice;
             self.rounds.begin_fan_out(fan_out, &self.counts);
         }

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::adopted::TurnEnd;
 use super::schedule::{Schedule, SchedulePlace};
 use super::{Adopted, Arrivals};
+use crate::essential::run_essential;
 use crate::wire::HandOver;
 use crate::wire::ready::ReadyList;
 
@@ -50,7 +51,7 @@ pub(in crate::wire) fn start_reader(settings: &HandOver, tasks: &TaskTracker, ru
     let shortest = settings.ping_interval.min(settings.ping_timeout);
     let schedule = Schedule::new(Instant::now(), shortest);
     let reader = CompactReader { arrivals: arrivals.clone(), wires: Slab::new(), schedule, settings: *settings };
-    tasks.spawn_on(reader.serve_wires(), runtime);
+    tasks.spawn_on(run_essential("compact reader", reader.serve_wires()), runtime);
     StartedReader { arrivals: arrivals.clone(), ready, _guard: ReaderGuard(arrivals) }
 }
 
@@ -86,6 +87,10 @@ impl CompactReader {
             }
             woken.clear();
             emptied = woken;
+            // The last wire may have ended just now, and nothing more would wake the reader.
+            if none_comes && self.wires.is_empty() {
+                continue;
+            }
             let next = self.schedule.next_time().unwrap_or_else(|| Instant::now() + LONGEST);
             // A timeout is no error: something is due then.
             timeout_at(next, self.arrivals.ready.news.notified()).await.ok();

@@ -34,7 +34,7 @@ impl Outbox {
             }
             begun = Some(wrote);
         }
-        self.queue_series(lane, &series.frames, begun, write)
+        self.queue_series(lane, series.list_frames(), begun, write)
     }
 
     /// Queues the frames of a series of which the kernel has the first `begun` bytes, if it was offered them.
