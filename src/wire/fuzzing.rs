@@ -1,6 +1,10 @@
-//! What the fuzz targets need of the wire: the follower, which is private otherwise.
+//! What the fuzz targets need of the wire: the follower, and the messages of a peer, which are private otherwise.
 
+use std::ops::ControlFlow;
+
+use super::compact::messages::{PeerMessage, PeerMessages};
 use super::follower;
+use super::incoming::Incoming;
 
 /// A [`follower::StreamFollower`] that a fuzz target can drive.
 #[derive(Debug)]
@@ -39,5 +43,59 @@ impl FuzzedFollower {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.is_over()
+    }
+}
+
+/// A message of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FuzzedMessage {
+    /// A text, whose bytes need not be UTF-8.
+    Text(Vec<u8>),
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A close frame, behind which nothing is read.
+    Close(Vec<u8>),
+    /// No frame of a client, behind which nothing is read.
+    Violation,
+}
+
+/// A peer whose messages a fuzz target can read, as the compact reader does.
+#[derive(Debug)]
+pub struct FuzzedPeer {
+    messages: PeerMessages,
+    incoming: Incoming,
+}
+
+impl Default for FuzzedPeer {
+    fn default() -> Self {
+        Self { messages: PeerMessages::default(), incoming: Incoming::new(|_| 0, None) }
+    }
+}
+
+impl FuzzedPeer {
+    /// Reads bytes and gives the messages that they complete.
+    pub fn read(&mut self, bytes: &[u8]) -> Vec<FuzzedMessage> {
+        self.incoming.follow_bytes(bytes, u64::MAX);
+        let (mut messages, mut unmasked) = (Vec::new(), bytes.to_vec());
+        let _ = self.messages.read_bytes(&mut unmasked, |message| {
+            let (message, goes_on) = match message {
+                PeerMessage::Text(text) => (FuzzedMessage::Text(text.to_vec()), true),
+                PeerMessage::Binary(bytes) => (FuzzedMessage::Binary(bytes.to_vec()), true),
+                PeerMessage::Ping(payload) => (FuzzedMessage::Ping(payload.to_vec()), true),
+                PeerMessage::Close(payload) => (FuzzedMessage::Close(payload.to_vec()), false),
+                PeerMessage::Violation => (FuzzedMessage::Violation, false),
+            };
+            messages.push(message);
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        messages
+    }
+
+    /// Whether the peer stands between two messages, where a hand-over may happen.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.incoming.at_rest()
     }
 }

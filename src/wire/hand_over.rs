@@ -1,7 +1,7 @@
 //! The hand-over: what the wire must know of a door to take a transport away from under the library.
 //!
 //! **The problem.** The library under a transport keeps two tasks, a timer and several buffers for each, though after
-//! CONNECT it only reads frames and pings. That is five times what the session itself needs.
+//! CONNECT it only reads frames and pings. That is several times what the session itself needs.
 //!
 //! **The rule.** When nothing is under way the wire tells the library that the peer has closed, so that it frees all it
 //! has, and swallows what it still writes. Session, lanes and socket live on, and `compact` reads for the door's

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::shared::{WireShared, send_slices};
-use super::{Heir, PendingFrames};
+use super::{Heir, PendingFrames, PushOutcome};
 use crate::memory::NodeMemory;
 use crate::metrics::limit::Limit;
 
@@ -113,13 +113,15 @@ impl Wire {
 
     /// Sends a text frame of the door's on no lane, and opens the lanes that wait for a text which begins like it.
     pub fn send_opening(&self, frame: Bytes, text: &str) {
-        self.add_lane("").push(frame);
+        let sent = self.add_lane("").push(frame);
+        // A wire that takes no frame may have sent its close frame, behind which nothing may follow.
+        if !matches!(sent, PushOutcome::Sent | PushOutcome::Queued) {
+            return;
+        }
         let mut out = self.0.out.lock();
-        // The frame before it may have gone, but what the lanes held did not overtake it.
         let opened = out.with_stream(|express, stream| {
             express.open_lanes(text.as_bytes(), &mut |slices| send_slices(stream, slices))
         });
-        // The end of the socket; its reader finds out by itself too.
         if opened.is_err() {
             self.0.cut_off(&mut out, super::PEER_GONE);
         }

@@ -11,6 +11,15 @@ pub const ANNOUNCEMENT: usize = 3;
 /// Reads from the beginning of a text message how many attachments, as binary messages, follow it. Each door has its own.
 pub type Announces = fn([u8; ANNOUNCEMENT]) -> u8;
 
+/// Texts of a peer that are counted, by how they begin. Not all of [`HandOver`], since each peer has one.
+#[derive(Clone, Copy, Debug)]
+struct CountedTexts {
+    /// Answers to a ping.
+    beats: fn(u8) -> bool,
+    /// Texts that get an answer of the library.
+    asks: fn([u8; 2]) -> bool,
+}
+
 /// Where in its stream of frames a peer is.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -33,7 +42,7 @@ pub(super) struct Incoming {
     /// Whether a message has begun whose last frame has not.
     fragmented: bool,
     /// Which texts to count; none where no hand-over is possible.
-    counted: Option<HandOver>,
+    counted: Option<CountedTexts>,
     /// Texts that get an answer of the library.
     asked: u32,
     /// Answers to a ping, until they are taken.
@@ -42,7 +51,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// A peer that has sent nothing.
-    pub(super) fn new(announces: Announces, counted: Option<HandOver>) -> Self {
+    pub(super) fn new(announces: Announces, counted: Option<&HandOver>) -> Self {
         Self {
             header: FrameHeader::default(),
             left: 0,
@@ -54,7 +63,7 @@ impl Incoming {
             announces,
             awaited: 0,
             fragmented: false,
-            counted,
+            counted: counted.map(|settings| CountedTexts { beats: settings.beats, asks: settings.asks }),
             asked: 0,
             beats: 0,
         }

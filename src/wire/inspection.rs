@@ -21,7 +21,7 @@ impl Inspection {
     /// The checks on a peer that has sent no frame.
     pub(super) fn new(shared: &WireShared) -> Self {
         let config = &shared.ground.config;
-        Self { incoming: Incoming::new(config.announces, config.hand_over), frames: TokenBucket::default() }
+        Self { incoming: Incoming::new(config.announces, config.hand_over.as_ref()), frames: TokenBucket::default() }
     }
 
     /// Parses what was read. Gives the offset in it at which a message begins that is too long.

@@ -31,7 +31,6 @@ const PONGS: u64 = u64::MAX;
 #[derive(Debug)]
 pub(in crate::wire) struct Adopted {
     wire: Wire,
-    settings: HandOver,
     stream: Arc<TcpStream>,
     inspection: Inspection,
     messages: PeerMessages,
@@ -51,7 +50,6 @@ pub(in crate::wire) struct Adopted {
 #[derive(Debug)]
 pub(in crate::wire) struct Estate {
     pub(in crate::wire) wire: Wire,
-    pub(in crate::wire) settings: HandOver,
     pub(in crate::wire) stream: Arc<TcpStream>,
     pub(in crate::wire) inspection: Inspection,
     pub(in crate::wire) heartbeat: Heartbeat,
@@ -73,10 +71,9 @@ pub(super) enum TurnEnd {
 impl Adopted {
     pub(in crate::wire) fn new(estate: Estate) -> Self {
         gauge!(HANDED_OVER).increment(1.0);
-        let Estate { wire, settings, stream, inspection, heartbeat, heir, kept } = estate;
+        let Estate { wire, stream, inspection, heartbeat, heir, kept } = estate;
         Self {
             wire,
-            settings,
             stream,
             inspection,
             messages: PeerMessages::default(),
@@ -106,16 +103,16 @@ impl Adopted {
     }
 
     /// Does what is due at `now`.
-    pub(super) fn meet_time(&mut self, now: Instant) {
+    pub(super) fn meet_time(&mut self, now: Instant, settings: &HandOver) {
         if self.ended {
             return;
         }
         if self.attachments_until.is_some_and(|until| now >= until) {
             return self.wire.close_at_once(crate::wire::INCOMPLETE);
         }
-        match self.heartbeat.judge_time(now, &self.settings) {
+        match self.heartbeat.judge_time(now, settings) {
             BeatDue::Nothing => {}
-            BeatDue::Ping => self.send(text_frame(self.settings.ping.as_bytes())),
+            BeatDue::Ping => self.send(text_frame(settings.ping.as_bytes())),
             BeatDue::Missed => self.give_up(),
         }
     }
@@ -206,7 +203,8 @@ impl Adopted {
     }
 
     fn give_up(&mut self) {
-        let farewell = text_frame(self.settings.farewell.as_bytes());
+        let farewell = self.wire.0.ground.config.hand_over.map_or("", |settings| settings.farewell);
+        let farewell = text_frame(farewell.as_bytes());
         // There is no message behind this one that could break off.
         let _ = self.end_with(&[farewell, Bytes::from_static(&CLOSE)]);
     }

@@ -50,7 +50,7 @@ pub(in crate::wire) fn start_reader(settings: &HandOver, tasks: &TaskTracker, ru
     let arrivals = Arc::new(Arrivals::new(ready.clone()));
     let shortest = settings.ping_interval.min(settings.ping_timeout);
     let schedule = Schedule::new(Instant::now(), shortest);
-    let reader = CompactReader { arrivals: arrivals.clone(), wires: Slab::new(), schedule };
+    let reader = CompactReader { arrivals: arrivals.clone(), wires: Slab::new(), schedule, settings: *settings };
     tasks.spawn_on(run_essential("compact reader", reader.serve_wires()), runtime);
     StartedReader { arrivals: arrivals.clone(), ready, _guard: ReaderGuard(arrivals) }
 }
@@ -61,6 +61,7 @@ struct CompactReader {
     /// Boxed, because a slab that grows is copied, and has room for as many again.
     wires: Slab<Box<Adopted>>,
     schedule: Schedule,
+    settings: HandOver,
 }
 
 impl CompactReader {
@@ -109,7 +110,7 @@ impl CompactReader {
             let Some(key) = self.schedule.take_due(now) else { return false };
             let Some(adopted) = self.wires.get_mut(key) else { continue };
             adopted.place = SchedulePlace::default();
-            adopted.meet_time(now);
+            adopted.meet_time(now, &self.settings);
             // It may be closed by what was due, which a look finds out.
             self.serve_wire(key, scratch);
         }

@@ -81,7 +81,6 @@ impl WireIo {
         let inspection = std::mem::replace(&mut self.inspection, super::Inspection::new(&shared));
         reader.take_over(Adopted::new(Estate {
             wire: self.wire.clone(),
-            settings,
             stream: Arc::clone(&self.stream),
             inspection,
             heartbeat: self.passage.heartbeat(&settings),
