@@ -102,8 +102,7 @@ async fn client(dialect: Arc<dyn Dialect>) -> Client {
     io.wire().arm_nonce("n0nce");
     io.write_all(HEAD).await.unwrap();
     peer.read_exact(&mut vec![0; HEAD.len()]).await.unwrap();
-    let claims =
-        Claims { subject: "u".into(), expires_ms: 0, issued_ms: None, token_id: None, all: serde_json::Map::default() };
+    let claims = Claims { subject: "u".into(), expires_ms: 0, issued_ms: None, token_id: None, json: "{}".into() };
     Client { session: Session::new(Arc::new(claims), lane, dialect), peer, _io: io, owed: Vec::new() }
 }
 
