@@ -9,9 +9,11 @@ use crate::heap::{FEW, Host, MANY};
 use crate::{Outcome, say};
 
 /// Frames that a call site passes through before it comes to what it is about.
-const PASSED: [&str; 8] = ["alloc::", "core::", "std::", "hashbrown::", "<alloc::", "<core::", "<std::", "dhat::"];
+const PASSED: [&str; 9] =
+    ["__rustc::", "alloc::", "core::", "std::", "hashbrown::", "<alloc::", "<core::", "<std::", "dhat::"];
 /// The same by their whole name, which an inlined function has without its path.
-const PASSED_NAMES: [&str; 8] = [
+const PASSED_NAMES: [&str; 9] = [
+    "box_new_uninit",
     "alloc",
     "alloc_impl",
     "alloc_impl_runtime",

@@ -1,4 +1,4 @@
-//! Tokens as identity providers issue them.
+//! The tokens of the clients.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Outcome;
 
-/// What the gateway proves tokens by.
+/// What they are signed with.
 pub(crate) const SECRET: &str = "a-secret-for-guards-of-more-than-32-bytes";
 
 /// Bytes of the claims of each token, about: what identity providers issue.
