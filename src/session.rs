@@ -1,6 +1,5 @@
 //! A session: one signed-in client of one door, its outgoing lane, and its standing in each of its rooms.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,9 +21,11 @@ use crate::wire::{Lane, PushOutcome};
 
 pub mod copies;
 mod membership;
+mod room_table;
 
 use copies::Copies;
 pub use membership::{MemberDelivery, Membership};
+pub use room_table::RoomTable;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -45,7 +46,7 @@ pub struct Session {
     lane: Lane,
     dialect: Arc<dyn Dialect>,
     /// Its side of the membership, so that it can be asked and ended without a walk over all rooms.
-    rooms: Mutex<HashMap<Room, JoinedMembership>>,
+    rooms: Mutex<RoomTable>,
     /// Set once, so that only the first of several ends is carried out.
     closed: AtomicBool,
     /// Wakes what is done for it when it ends.
@@ -169,7 +170,7 @@ impl Session {
     }
 
     /// The rooms it is in, with its standing.
-    pub fn with_rooms<T>(&self, look: impl FnOnce(&mut HashMap<Room, JoinedMembership>) -> T) -> T {
+    pub fn with_rooms<T>(&self, look: impl FnOnce(&mut RoomTable) -> T) -> T {
         look(&mut self.rooms.lock())
     }
 
@@ -184,7 +185,7 @@ impl Session {
     pub fn set_membership(&self, room: &Room, joined: JoinedMembership, since: Option<Offset>) {
         let mut rooms = self.rooms.lock();
         let membership = joined.membership.clone();
-        let before = rooms.insert(room.clone(), joined);
+        let before = rooms.insert(room, joined);
         // What the membership before had is lost with it, so it is taken over first.
         let had = |since| before.as_ref().map_or(since, |before| before.membership.complete_since(since));
         since.into_iter().for_each(|since| membership.note_sent_since(had(since)));

@@ -95,9 +95,9 @@ impl Dialect for Mute {
 }
 
 fn claims(jti: &str) -> Arc<Claims> {
-    let all = serde_json::json!({"sub": "u1", "jti": jti}).as_object().expect("a map").clone();
-    let (subject, token_id) = ("u1".to_owned(), Some(jti.to_owned()));
-    Arc::new(Claims { subject, expires_ms: u64::MAX, issued_ms: None, token_id, all })
+    let json = serde_json::json!({"sub": "u1", "jti": jti}).to_string().into();
+    let (subject, token_id) = ("u1".into(), Some(jti.into()));
+    Arc::new(Claims { subject, expires_ms: u64::MAX, issued_ms: None, token_id, json })
 }
 
 /// A service whose fleet looks back, and a session on a real connection.

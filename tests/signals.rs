@@ -19,6 +19,7 @@ async fn term_int_and_quit_drain() {
         assert!(frames.len() == 1 && frames[0].contains("server.draining"), "{signal}: {frames:?}");
         assert_eq!(node.ended().await.code(), Some(0), "{signal}");
         assert_eq!(lines(&node, "stopping"), 1, "{signal}");
+        assert_eq!(lines(&node, "peers-cut-off"), 0, "{signal}: it did not wait for a peer that had gone");
     }
 }
 

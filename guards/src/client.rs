@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::{Outcome, server};
+use crate::{Outcome, token};
 
 /// Longer than any answer takes, of a gateway under valgrind too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ impl Client {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (socket, _) = timeout(PATIENCE, client_async(url, TcpStream::connect(address).await?)).await??;
         let mut client = Self { socket };
-        client.socket.send(Message::text(format!(r#"40/realtime,{{"token":"{}"}}"#, server::token_of(user)?))).await?;
+        client.socket.send(Message::text(format!(r#"40/realtime,{{"token":"{}"}}"#, token::token_of(user)?))).await?;
         client.wait_for("40/realtime,").await?;
         Ok(client)
     }

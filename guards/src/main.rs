@@ -17,6 +17,7 @@ mod host;
 mod instructions;
 mod server;
 mod sites;
+mod token;
 mod verdict;
 
 /// Passes on to the system's allocator, and counts in a process that asks for it (`host.rs`).

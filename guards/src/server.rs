@@ -6,17 +6,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::client::Client;
+use crate::token::SECRET;
 
-const SECRET: &str = "a-secret-for-guards-of-more-than-32-bytes";
 const API_KEY: &str = "an-api-key-for-guards-of-more-than-32-bytes";
 
 /// Longer than a start takes under valgrind.
@@ -26,9 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CONFIG: &str = r#"[rooms."desk:{deskId}"]
 join = "has(claims.desks) && claims.desks.exists(desk, room.deskId.startsWith(desk))"
 "#;
-
-/// Bytes of the claims of each token, about: what identity providers issue.
-const CLAIM_BYTES: usize = 400;
 
 /// A running gateway.
 #[derive(Debug)]
@@ -40,20 +36,6 @@ pub(crate) struct Server {
     http: reqwest::Client,
     log: PathBuf,
     _folder: TempDir,
-}
-
-/// A token with the claims that an identity provider writes, for a user who may join every `desk:a…`.
-pub(crate) fn token_of(user: &str) -> Outcome<String> {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let mut claims = json!({
-        "iss": "https://accounts.example.com/", "aud": ["hallway", "https://accounts.example.com/userinfo"],
-        "sub": user, "iat": now_s, "exp": now_s + 3600, "jti": format!("token-{user}"), "role": "customer",
-        "email": format!("{user}@example.com"), "email_verified": true, "name": "A. Customer of the House",
-        "desks": ["a"], "scope": "",
-    });
-    let missing = CLAIM_BYTES.saturating_sub(claims.to_string().len());
-    claims["scope"] = "openid profile email offline_access orders:read ".repeat(9)[..missing].into();
-    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
 }
 
 impl Server {

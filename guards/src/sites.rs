@@ -8,9 +8,21 @@ use serde::Deserialize;
 use crate::heap::{FEW, Host, MANY};
 use crate::{Outcome, say};
 
-/// Frames of libraries that a call site passes through before it comes to the type that it is about.
-const PASSED: [&str; 9] =
-    ["alloc::", "core::", "std::", "hashbrown::", "<alloc::", "<core::", "<std::", "<hashbrown::", "dhat::"];
+/// Frames that a call site passes through before it comes to what it is about.
+const PASSED: [&str; 8] = ["alloc::", "core::", "std::", "hashbrown::", "<alloc::", "<core::", "<std::", "dhat::"];
+/// The same by their whole name, which an inlined function has without its path.
+const PASSED_NAMES: [&str; 8] = [
+    "alloc",
+    "alloc_impl",
+    "alloc_impl_runtime",
+    "allocate",
+    "exchange_malloc",
+    "realloc",
+    "grow_impl",
+    "grow_impl_runtime",
+];
+/// Letters of a name that are shown.
+const SHOWN: usize = 140;
 /// Bytes per session below which a site is summed up with others.
 const SMALL: f64 = 4.0;
 
@@ -70,16 +82,16 @@ async fn held_by_site(profile: &Path, sessions: usize) -> Outcome<BTreeMap<Strin
     Ok(held)
 }
 
-/// The innermost frame that is of no collection, and the innermost of ours where that is another.
+/// The innermost frame of ours, or the two innermost of others.
 fn name_site(site: &Site, frames: &[String]) -> String {
     let names = site.fs.iter().filter_map(|at| frames.get(*at)).map(|frame| name_of(frame));
-    let mut told = names.filter(|name| !PASSED.iter().any(|passed| name.starts_with(passed)));
-    let Some(first) = told.next() else { return "elsewhere".to_owned() };
-    let ours = |name: &&str| name.contains("hallway");
-    if ours(&first) {
-        return first.to_owned();
-    }
-    told.find(ours).map_or_else(|| first.to_owned(), |ours| format!("{first}, for {ours}"))
+    let is_passed = |name: &&str| {
+        PASSED.iter().any(|passed| name.starts_with(passed)) || PASSED_NAMES.iter().any(|passed| name == passed)
+    };
+    let told: Vec<&str> = names.filter(|name| !is_passed(name)).collect();
+    let ours = told.iter().find(|name| name.contains("hallway")).map(ToString::to_string);
+    let name = ours.unwrap_or_else(|| told[..told.len().min(2)].join(", for "));
+    name.chars().take(SHOWN).collect()
 }
 
 /// A frame's function: `0x55…: hallway::session::Session::new (src/session.rs:79:18)`.

@@ -116,7 +116,7 @@ impl Authorizer {
     /// `forbidden` when it denies, `unavailable` when it gives no answer.
     pub async fn check_access(&self, claims: &Claims, room: &Room, action: Action) -> Result<(), Refusal> {
         // The cache key is a hash of the whole text: any other claim may change the answer.
-        let text = json!({"claims": claims.all, "room": room.key(), "action": action.name()}).to_string();
+        let text = json!({"claims": claims.all(), "room": room.key(), "action": action.name()}).to_string();
         let mut question = QuestionDigest::default();
         question.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let asking = self.answers.entry(question).or_try_insert_with(self.ask_once(text, claims.expires_ms));

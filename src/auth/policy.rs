@@ -118,7 +118,9 @@ impl Policy {
     #[must_use]
     pub fn rule_allows(&self, claims: &Claims, room: &Room) -> bool {
         self.open
-            || self.rule(room).is_some_and(|rule| self.is_true_for(&rule.join, &self.facts(claims, Some((rule, room)))))
+            || self
+                .rule(room)
+                .is_some_and(|rule| self.is_true_for(&rule.join, &self.facts(&rule.join, claims, Some((rule, room)))))
     }
 
     /// Whether the authorizer must agree to joins of `room`.
@@ -145,18 +147,24 @@ impl Policy {
     /// Whether `claims` may report a location.
     #[must_use]
     pub fn may_locate(&self, claims: &Claims) -> bool {
-        self.is_true_for(&self.locate, &self.facts(claims, None))
+        self.is_true_for(&self.locate, &self.facts(&self.locate, claims, None))
     }
 
     fn rule(&self, room: &Room) -> Option<&PolicyRule> {
         self.rules.get(room.class().index())
     }
 
-    fn facts<'a>(&self, claims: &'a Claims, room: Option<(&'a PolicyRule, &'a Room)>) -> PolicyInput<'a> {
+    fn facts<'a>(
+        &self,
+        condition: &Expression,
+        claims: &'a Claims,
+        room: Option<(&'a PolicyRule, &'a Room)>,
+    ) -> PolicyInput<'a> {
         PolicyInput {
             claims,
             room: room.map(|(rule, room)| (&rule.form, room.key())),
-            staff: claims.role().is_some_and(|role| self.staff_roles.iter().any(|staff| staff == role)),
+            // Only where it is asked: the role is a claim, and has to be read.
+            staff: condition.uses_staff() && claims.role().is_some_and(|role| self.staff_roles.contains(&role)),
             now_s: i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX),
         }
     }

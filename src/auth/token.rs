@@ -89,7 +89,7 @@ impl Verifier {
             return Err(TokenError::Algorithm);
         }
         // Before the signature: a flood of expired tokens must cost no cryptography.
-        let claims = judge::claims(token.claims()?, &self.0.rules, now_ms)?;
+        let claims = judge::claims(token.claims_json()?, &self.0.rules, now_ms)?;
         match (check_signature(&self.0.keys, &token), jwks) {
             (Ok(()), _) => Ok(claims),
             (Err(why), None) => Err(why),

@@ -11,12 +11,18 @@ use serde_json::{Map, Value};
 
 use super::token_error::TokenError;
 
-/// Decodes a part. Padding, leftover bits, white space and other alphabets are refused, so that a token has one
+const NO_OBJECT: TokenError = TokenError::Malformed("a part is no JSON object, or has a member twice");
+
+/// Decodes a part to its JSON. Padding, leftover bits, white space and other alphabets are refused, so that a token has one
 /// spelling.
-pub(super) fn parse_part(part: &str) -> Result<Map<String, Value>, TokenError> {
+pub(super) fn decode_part(part: &str) -> Result<String, TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed("a part is not base64url"))?;
-    let object: Distinct = serde_json::from_slice(&bytes)
-        .map_err(|_| TokenError::Malformed("a part is no JSON object, or has a member twice"))?;
+    String::from_utf8(bytes).map_err(|_| NO_OBJECT)
+}
+
+/// Reads the JSON of a part.
+pub(super) fn parse_object(json: &str) -> Result<Map<String, Value>, TokenError> {
+    let object: Distinct = serde_json::from_str(json).map_err(|_| NO_OBJECT)?;
     Ok(object.0)
 }
 

@@ -48,7 +48,7 @@ impl<'a> UnverifiedToken<'a> {
             return Err(TokenError::Malformed("it has not three parts"));
         };
         let message = &token[..header.len() + 1 + payload.len()];
-        let header = token_part::parse_part(header)?;
+        let header = token_part::parse_object(&token_part::decode_part(header)?)?;
         let (algorithm, key_id) = (header_algorithm(&header)?, key_id(&header)?);
         Ok(Self { message, payload, signature, algorithm, key_id })
     }
@@ -83,12 +83,12 @@ impl<'a> UnverifiedToken<'a> {
         self.signature
     }
 
-    /// The claims, not verified yet.
+    /// The claims as JSON, not verified yet.
     ///
     /// # Errors
-    /// When they are not a JSON object, or have a repeated member.
-    pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
-        token_part::parse_part(self.payload)
+    /// When they are not text in base64url.
+    pub fn claims_json(&self) -> Result<String, TokenError> {
+        token_part::decode_part(self.payload)
     }
 }
 

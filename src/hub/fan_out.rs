@@ -22,6 +22,7 @@ pub(super) struct FanOut {
     rooms: Vec<BatchRoom>,
     /// So many of the rooms, from the first one on, have been left by all earlier fan-outs.
     ready: usize,
+    begun: bool,
     way: Way,
     /// Members of a slice.
     pub(super) slice: usize,
@@ -70,13 +71,11 @@ impl FanOut {
             _ => {
                 let recipients = Recipients::in_rooms(&mut rooms);
                 let bytes = recipients.mean_bytes(&rooms);
-                // Those without a member are over.
-                rooms.iter_mut().for_each(|room| batch.count_served(room, counts));
                 (Way::List(recipients), bytes)
             }
         };
         let slice = (SLICE_BYTES / bytes.max(1)).clamp(LEAST, SLICE);
-        Some(Self { batch, rooms, ready: 0, way, slice })
+        Some(Self { batch, rooms, ready: 0, begun: false, way, slice })
     }
 
     /// Whether an earlier fan-out has yet to serve members of one of its rooms.
@@ -90,7 +89,7 @@ impl FanOut {
     /// False when that were the last ones.
     #[inline]
     pub(super) fn serve_slice(&mut self, before: &mut [Self], counts: &DeliveryCounters) -> bool {
-        let (Self { batch, rooms, way, slice, .. }, mut sent) = (self, 0);
+        let (Self { batch, rooms, begun, way, slice, .. }, mut sent) = (self, 0);
         let more = match way {
             Way::Slots(from) => {
                 let (room, first) = (&mut rooms[0], *from);
@@ -107,6 +106,10 @@ impl FanOut {
                 more
             }
             Way::List(recipients) => {
+                // Rooms without a member are over, and not before it is their turn.
+                if !std::mem::replace(begun, true) {
+                    rooms.iter_mut().for_each(|room| batch.count_served(room, counts));
+                }
                 for recipient in recipients.next_slice(*slice) {
                     before.iter_mut().for_each(|earlier| earlier.serve_session(&recipient.session, counts));
                     let (push, frames) = recipient.push_batch(batch, rooms);

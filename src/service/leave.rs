@@ -36,8 +36,8 @@ impl Service {
         self.0.sessions.remove(session);
         self.0.quota.give_back(&session.claims().subject);
         let rooms = session.with_rooms(std::mem::take);
-        for (room, joined) in &rooms {
-            self.remove_member(session, room, joined);
+        for (room, joined) in rooms {
+            self.remove_member(session, &room, &joined);
         }
         true
     }

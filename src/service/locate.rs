@@ -78,7 +78,7 @@ impl Service {
 
     /// The rooms of an agent; none when its id is not valid in a room key.
     fn audience(&self, session: &Session, claims: &Claims) -> Option<Audience> {
-        let agent = claims.agent_id()?.into_owned();
+        let agent = claims.agent_id()?;
         let mut rooms = vec![self.room_of(&agent, "agent:", "")?];
         // A deployment may configure no such class; the agent's own room remains.
         rooms.extend(self.0.classes.find_room("agents:all"));

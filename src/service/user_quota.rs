@@ -89,7 +89,7 @@ impl Service {
         Limit::ConnectionsPerUser.note_reached();
         tracing::debug!(
             event = logs::SEAT_REFUSED,
-            user = claims.subject,
+            user = &*claims.subject,
             "a CONNECT was refused: limits.connections_per_user"
         );
         Err(Refusal::TooManyConnections)

@@ -31,7 +31,7 @@
 //! **What stays elsewhere.** `Position` keeps its ids: it asks whether a *room* has had an entry, which is a rule of the
 //! chain. `Membership` keeps `since` and its standing, which are also its cursor. [`Entry::earlier`] is the broker's word.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hallway_rooms::entry::Entry;
@@ -40,7 +40,7 @@ use hallway_rooms::key::Room;
 use hallway_rooms::offset::Offset;
 use parking_lot::Mutex;
 
-use super::{JoinedMembership, Session};
+use super::{RoomTable, Session};
 
 /// Ids of events in several rooms that a session which caught up remembers: more than are under way at once.
 const REMEMBERED_IDS: usize = 256;
@@ -53,10 +53,16 @@ const REMEMBERED_STAYS: usize = 16;
 pub(super) struct Copies {
     /// Whether a history was ever told beside live delivery; read for each event of several rooms, so without a lock.
     remembers: AtomicBool,
+    /// Made on first use: most sessions leave no room and are told no history.
+    kept: Mutex<Option<Box<KeptCopies>>>,
+}
+
+#[derive(Debug, Default)]
+struct KeptCopies {
     /// Last ids, oldest first; made when a room first had to be caught up, because no other session needs them.
-    once: Mutex<Option<VecDeque<u64>>>,
+    once: Option<VecDeque<u64>>,
     /// Rooms left lately, newest first, because their memberships can no longer be asked.
-    left: Mutex<VecDeque<Stay>>,
+    left: VecDeque<Stay>,
 }
 
 /// A room that was left, and between which offsets everything came.
@@ -76,30 +82,32 @@ pub fn comes_one_way(entry: &Entry) -> bool {
 impl Copies {
     /// Notes a room that was left, and between which offsets everything of it came.
     pub(super) fn note_left(&self, room: &Room, (since, to): (Offset, Offset)) {
-        let mut left = self.left.lock();
+        let mut kept = self.kept.lock();
+        let left = &mut kept.get_or_insert_default().left;
         left.truncate(REMEMBERED_STAYS - 1);
         left.push_front(Stay { room: room.clone(), since, to });
     }
 
     fn remember_ids(&self) {
-        self.once.lock().get_or_insert_default();
+        self.kept.lock().get_or_insert_default().once.get_or_insert_default();
     }
 
     fn remember_places(&self) {
-        self.left.lock().clear();
+        self.kept.lock().iter_mut().for_each(|kept| kept.left.clear());
         self.remembers.store(true, Ordering::Release);
     }
 
-    fn arrived_earlier(rooms: &HashMap<Room, JoinedMembership>, entry: &Entry) -> bool {
+    fn arrived_earlier(rooms: &RoomTable, entry: &Entry) -> bool {
         let had = |(room, offset): &(Room, Offset)| rooms.get(room).is_some_and(|j| j.membership.has_had(*offset));
         entry.earlier.iter().any(had)
     }
 
-    fn arrived_by_another(&self, rooms: &HashMap<Room, JoinedMembership>, entry: &Entry, mask: u64) -> bool {
-        let left = self.left.lock();
+    fn arrived_by_another(&self, rooms: &RoomTable, entry: &Entry, mask: u64) -> bool {
+        let kept = self.kept.lock();
+        let left = kept.as_ref().map(|kept| &kept.left);
         let had = |room: &Room, at: Offset| {
             rooms.get(room).is_some_and(|joined| joined.membership.has_had(at))
-                || left.iter().any(|stay| stay.room == *room && stay.since < at && at <= stay.to)
+                || left.into_iter().flatten().any(|stay| stay.room == *room && stay.since < at && at <= stay.to)
         };
         let others = entry.places.iter().enumerate().filter(|(i, _)| mask & (1 << i) == 0);
         others.filter_map(|(_, place)| Some((&place.room, place.link()?.offset))).any(|(room, at)| had(room, at))
@@ -108,9 +116,9 @@ impl Copies {
     /// Whether an id is new; noted from here on.
     fn first_time(&self, id: &EventId) -> bool {
         let digest = id.digest();
-        let mut once = self.once.lock();
+        let mut kept = self.kept.lock();
         // Without a history that was caught up with, offsets tell all copies.
-        let Some(ids) = once.as_mut() else { return true };
+        let Some(ids) = kept.as_mut().and_then(|kept| kept.once.as_mut()) else { return true };
         if ids.contains(&digest) {
             return false;
         }
@@ -201,7 +209,7 @@ mod tests {
     fn without_a_history_no_id_is_kept_and_every_one_is_new() {
         let copies = Copies::default();
         assert!(copies.first_time(&id(1)) && copies.first_time(&id(1)));
-        assert!(copies.once.lock().is_none());
+        assert!(copies.kept.lock().is_none());
     }
 
     #[test]
@@ -222,9 +230,10 @@ mod tests {
         for n in 0..2 * REMEMBERED_STAYS as u64 {
             copies.note_left(&room, (Offset::first_of_ms(n), Offset::first_of_ms(n + 1)));
         }
-        assert_eq!(copies.left.lock().len(), REMEMBERED_STAYS);
-        assert_eq!(copies.left.lock().front().map(|stay| stay.since), Some(Offset::first_of_ms(31)));
+        let left = |look: fn(&VecDeque<Stay>) -> Option<Offset>| look(&copies.kept.lock().as_ref().expect("kept").left);
+        assert_eq!(copies.kept.lock().as_ref().map(|kept| kept.left.len()), Some(REMEMBERED_STAYS));
+        assert_eq!(left(|left| left.front().map(|stay| stay.since)), Some(Offset::first_of_ms(31)));
         copies.remember_places();
-        assert!(copies.left.lock().is_empty());
+        assert_eq!(left(|left| left.front().map(|stay| stay.since)), None);
     }
 }

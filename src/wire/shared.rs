@@ -413,6 +413,8 @@ impl WireShared {
     pub(super) fn add_hook(&self, hook: Hook) {
         let mut hooks = self.hooks.lock();
         if !hooks.called {
+            // One place each: a connection has two or three, and a vector would begin with four.
+            hooks.waiting.reserve_exact(1);
             hooks.waiting.push(hook);
             return;
         }

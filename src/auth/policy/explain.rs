@@ -117,7 +117,7 @@ impl Policy {
     }
 
     fn explain_rule(&self, claims: &Claims, room: &Room, rule: &PolicyRule) -> PolicyExplanation {
-        let facts = self.facts(claims, Some((rule, room)));
+        let facts = self.facts(&rule.join, claims, Some((rule, room)));
         let judged = rule.join.judge_facts(&facts);
         // Judged in dev mode as well, so that the rule can be tested there.
         let allowed = self.open || judged == Ok(true);

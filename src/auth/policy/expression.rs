@@ -101,6 +101,11 @@ impl Expression {
         &self.0.text
     }
 
+    /// Whether it asks for the roles that `staff` stands for.
+    pub(super) fn uses_staff(&self) -> bool {
+        self.0.names.uses_variable("staff")
+    }
+
     /// Whether it is true for these inputs.
     pub(super) fn judge_facts(&self, facts: &PolicyInput<'_>) -> Result<bool, EvaluationError> {
         // A panic in the library must deny this one question and not end the task.
@@ -108,20 +113,28 @@ impl Expression {
     }
 
     fn evaluate(&self, facts: &PolicyInput<'_>) -> Result<bool, EvaluationError> {
-        let context = self.context(facts)?;
+        // Made here, since what the condition sees is borrowed of it.
+        let names = &self.0.names;
+        let wants_none = names.claims == Claimed::None;
+        let claims = if wants_none { Map::new() } else { facts.claims.select(|name| names.uses_claim(name)) };
+        let context = self.context(facts, &claims)?;
         let value = Value::resolve_val(self.0.program.expression(), &context);
         let value = value.map_err(|error| EvaluationError::Evaluation(shorten_message(&error.to_string())))?;
         value.downcast_ref::<CelBool>().map(|truth| *truth.inner()).ok_or(EvaluationError::NoBool)
     }
 
     /// The variables that the condition names, and no others: converting claims is the larger part of an evaluation.
-    fn context<'v>(&self, facts: &PolicyInput<'v>) -> Result<Context<'v, 'v>, EvaluationError> {
+    fn context<'v>(
+        &self,
+        facts: &PolicyInput<'v>,
+        claims: &'v Map<String, Json>,
+    ) -> Result<Context<'v, 'v>, EvaluationError> {
         let names = &self.0.names;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         let mut add = |name: &str, value: Box<dyn Val + 'v>| context.add_variable_as_val(name, value);
         // Each variable only where it is named; the rest would be converted for nothing.
-        if let Some(claims) = self.claims(facts)? {
-            add("claims", boxed(claims));
+        if names.claims != Claimed::None {
+            add("claims", boxed(values::map(claims.iter())?));
         }
         if let Some((form, key)) = facts.room.filter(|_| names.uses_variable("room")) {
             let parts = form.ids_of(key).map(|(name, id)| (CelMapKey::from(name), boxed(CelString::from(id))));
@@ -137,22 +150,10 @@ impl Expression {
             add("staff", boxed(CelBool::from(facts.staff)));
         }
         if names.uses_variable("agent") {
-            let agent = facts.claims.agent().map(|id| boxed(CelString::from(id.into_owned())));
+            let agent = facts.claims.agent().map(|id| boxed(CelString::from(id)));
             add("agent", agent.unwrap_or_else(|| boxed(CelNull)));
         }
         Ok(context)
-    }
-
-    fn claims<'v>(&self, facts: &PolicyInput<'v>) -> Result<Option<CelMap<'v>>, ClaimsTooLarge> {
-        let all = &facts.claims.all;
-        match &self.0.names.claims {
-            Claimed::None => Ok(None),
-            Claimed::Some(names) => {
-                let named = all.iter().filter(|(name, _)| names.contains(name.as_str()));
-                values::map(named).map(Some)
-            }
-            Claimed::All => values::map(all.iter()).map(Some),
-        }
     }
 
     /// The inputs for an explanation: the named claims that the token has, and the values derived from them.
@@ -164,13 +165,7 @@ impl Expression {
             (true, false) => &["role"],
             (false, false) => &[],
         };
-        let is_named = |name: &str| match &names.claims {
-            Claimed::None => false,
-            Claimed::Some(names) => names.contains(name),
-            Claimed::All => true,
-        };
-        let claims = facts.claims.all.iter().filter(|(name, _)| is_named(name) || derived.contains(&name.as_str()));
-        let claims: Map<String, Json> = claims.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let claims = facts.claims.select(|name| names.uses_claim(name) || derived.contains(&name));
         let mut saw = Map::from_iter([("claims".to_owned(), claims.into()), ("now".to_owned(), facts.now_s.into())]);
         if let Some((form, key)) = facts.room {
             let parts: Map<String, Json> = form.ids_of(key).map(|(name, id)| (name.to_owned(), id.into())).collect();

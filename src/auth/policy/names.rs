@@ -76,6 +76,15 @@ impl Names {
         Ok(reader.names)
     }
 
+    /// Whether it may look at this claim.
+    pub(super) fn uses_claim(&self, name: &str) -> bool {
+        match &self.claims {
+            Claimed::None => false,
+            Claimed::Some(names) => names.contains(name),
+            Claimed::All => true,
+        }
+    }
+
     pub(super) fn uses_variable(&self, variable: &str) -> bool {
         self.variables.contains(variable)
     }

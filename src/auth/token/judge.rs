@@ -6,27 +6,26 @@ use serde_json::{Map, Value};
 
 use super::{TokenError, TokenRules};
 use crate::auth::claims::{Claims, id_of};
+use crate::auth::token_part::parse_object;
 
 /// The end of the year 9999, in seconds: later times are a mistake.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
-/// Checks the claims of a token.
-pub(super) fn claims(mut all: Map<String, Value>, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
-    let subject = take_id(&mut all, "sub")?.ok_or(TokenError::Claim("sub"))?;
-    let token_id = take_id(&mut all, "jti")?;
+/// Checks the claims of a token, given as JSON.
+pub(super) fn claims(json: String, rules: &TokenRules, now_ms: u64) -> Result<Claims, TokenError> {
+    let all = parse_object(&json)?;
+    let subject = read_id(&all, "sub")?.ok_or(TokenError::Claim("sub"))?;
+    let token_id = read_id(&all, "jti")?;
     issuer(&all, rules)?;
     audience(&all, rules)?;
     let (expires_ms, issued_ms) = check_times(&all, rules, now_ms)?;
-    Ok(Claims { subject, expires_ms, issued_ms, token_id, all })
+    Ok(Claims { subject, expires_ms, issued_ms, token_id, json: json.into_boxed_str() })
 }
 
-/// A `sub` or `jti`. An integer is replaced by its decimal text, so that rules, rooms, revocations and authorizers
-/// see the same id.
-fn take_id(all: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, TokenError> {
-    let Some(value) = all.get_mut(name).filter(|value| !value.is_null()) else { return Ok(None) };
-    let id = id_of(value).ok_or(TokenError::Claim(name))?;
-    *value = Value::from(id.as_str());
-    Ok(Some(id))
+/// A `sub` or `jti`; an integer as its decimal text.
+fn read_id(all: &Map<String, Value>, name: &'static str) -> Result<Option<Box<str>>, TokenError> {
+    let Some(value) = all.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    id_of(value).map(|id| Some(id.into_boxed_str())).ok_or(TokenError::Claim(name))
 }
 
 fn issuer(all: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {

@@ -78,7 +78,7 @@ fn check_headers(cases: &[(&str, &str)]) {
 #[test]
 fn a_good_token_says_who_it_is_until_when_and_since_when() {
     let claims = verify(&changed("jti", json!("t-1"))).expect("it is good");
-    assert_eq!((claims.subject.as_str(), claims.expires_ms), ("u1", (NOW_S + 60) * 1000));
+    assert_eq!((&*claims.subject, claims.expires_ms), ("u1", (NOW_S + 60) * 1000));
     assert_eq!((claims.issued_ms, claims.token_id.as_deref()), (Some(NOW_S * 1000), Some("t-1")));
     let plain = verify(&changed("iat", Value::Null)).expect("it is good");
     assert_eq!((plain.issued_ms, plain.token_id), (None, None));
@@ -170,7 +170,7 @@ fn where_it_is_wanted_a_token_says_when_it_was_made() {
         (json!({"sub": "u1", "iat": null, "exp": half_an_hour}), Err(TokenError::Claim("iat"))),
     ] {
         let outcome = with(rules.clone(), &raw(HEADER, &claims.to_string()));
-        assert_eq!(outcome.map(|claims| claims.subject), expected, "{claims}");
+        assert_eq!(outcome.map(|claims| claims.subject.into_string()), expected, "{claims}");
     }
 }
 
@@ -207,9 +207,9 @@ fn an_integer_for_an_id_is_its_decimal_text_and_no_other_number_is_one() {
         };
         for number in ["0", "5", "42", "9007199254740993", "18446744073709551615"] {
             let claims = with(number).expect("an integer is an id");
-            let read = if name == "sub" { Some(claims.subject.as_str()) } else { claims.token_id.as_deref() };
+            let read = if name == "sub" { Some(&*claims.subject) } else { claims.token_id.as_deref() };
             assert_eq!(read, Some(number));
-            assert_eq!(claims.all[name], json!(number), "rules see what everybody else sees");
+            assert_eq!(claims.all()[name], json!(number), "rules see what everybody else sees");
         }
         for number in ["-1", "-0", "5.0", "5.5", "5e0", "1E3", "18446744073709551616", "1e400", "05", "+5"] {
             let why = why(with(number));
@@ -360,7 +360,7 @@ fn eight_kibibytes_are_the_most() {
         }
         raw(HEADER, &claims.to_string())
     };
-    assert_eq!(verify(&padded(8190)).map(|claims| claims.subject), Ok("u1".to_owned()));
+    assert_eq!(verify(&padded(8190)).map(|claims| claims.subject.into_string()), Ok("u1".to_owned()));
     assert_eq!(verify(&padded(8193)), Err(TokenError::TooLong));
 }
 
@@ -379,4 +379,17 @@ fn any_of_several_secrets_will_do_and_none_will_not() {
         let outcome = verifier.verify(&token, NOW_S * 1000).now_or_never().expect("no key is waited for");
         assert_eq!(why(outcome), expected, "{verifier:?}");
     }
+}
+
+#[test]
+fn what_rules_read_of_a_token_is_what_it_says_letter_by_letter() {
+    let text = r#"{"sub":7, "exp":1800000060,"jti":null,"f":0.1000000000000000055,"big":18446744073709551615,
+        "o":{"b":[1,{"c":null}],"a":"\u00e9\n"},"na\u006de":true,"":[]}"#;
+    let claims = verify(&raw(HEADER, text)).expect("it is good");
+    let mut read: Value = serde_json::from_str(text).expect("it is JSON");
+    read["sub"] = "7".into();
+    assert_eq!(Value::from(claims.all()), read);
+    let some = claims.select(|name| ["name", "o", "sub", "gone"].contains(&name));
+    assert_eq!(Value::from(some), json!({"name": true, "o": read["o"], "sub": "7"}));
+    assert!(claims.select(|_| false).is_empty());
 }
