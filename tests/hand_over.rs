@@ -7,10 +7,11 @@ mod script;
 
 use serde_json::Value;
 
+use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::{eventually, token};
 use dice::Dice;
-use raw::{FIN, PING, PONG, RawSocket, ServerFrame, frame};
+use raw::{FIN, PING, PONG, RawSocket, ServerFrame, TEXT, frame, message};
 use script::{Script, Step};
 
 /// The number of random cases: `HAND_OVERS` (`./check --long`), or a few.
@@ -150,6 +151,41 @@ async fn a_client_gets_the_same_frames_and_the_same_end_with_the_library_and_wit
 async fn no_session_is_left(node: &Node) {
     eventually("the session has ended", || async {
         (node.metric("hallway_sessions").await == 0.0 && node.metric("hallway_handed_over").await == 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transport_whose_first_frames_came_with_the_request_stays_with_the_library_and_is_served() {
+    let (node, mut dice) = (node("true").await, Dice::new(1));
+    let connect = format!(r#"40/realtime,{{"token":"{}"}}"#, token::user("u1"));
+    let mut socket = RawSocket::open_with(node.main(), &message(TEXT, connect.as_bytes(), &mut dice)).await;
+    for begin in ["0", "40/realtime,"] {
+        let text = socket.next_text(&mut dice).await.expect("it is open");
+        assert!(text.starts_with(begin), "{text}");
+    }
+    for id in 0..5 {
+        let command = format!(r#"42/realtime,{id}["leave_room",{{"room":"order:1"}}]"#);
+        let bytes = message(TEXT, command.as_bytes(), &mut dice);
+        socket.write_parts(&bytes, &mut dice).await;
+        let reply = socket.next_text(&mut dice).await.expect("it is open");
+        assert!(reply.starts_with(&format!(r#"43/realtime,{id}[{{"ok":true"#)), "{reply}");
+    }
+    assert_eq!(node.metric("hallway_handed_over").await, 0.0);
+}
+
+#[tokio::test]
+async fn attachments_that_do_not_come_end_a_transport_that_was_handed_over() {
+    let settings = [("HALLWAY_SOCKETIO__PING_INTERVAL", "300ms"), ("HALLWAY_SOCKETIO__PING_TIMEOUT", "2s")];
+    let node = Node::with(&settings).await;
+    let mut client = Client::connect(node.main(), &token::user("u1")).await;
+    node.moves("hallway_handed_over").await;
+    client.send(r#"451-/realtime,1["leave_room",{"_placeholder":true,"num":0}]"#).await;
+    // It answers its pings all the time.
+    assert_eq!(client.frame().await, None);
+    eventually("it is counted", || async {
+        let reason = r#"hallway_disconnects_total{reason="malformed-frame"} 1"#;
+        node.numbers().await.lines().any(|line| line == reason).then_some(())
     })
     .await;
 }

@@ -23,7 +23,7 @@ section! {
         send_buffer: ByteSize = ByteSize::kib(128), check between(ByteSize::kib(4), ByteSize::mib(16));
 
         /// Whether a transport is taken from under the library once its CONNECT is answered and nothing is under way. It
-        /// then takes a third of the memory. Clients see no difference; `false` is for finding out whether they do.
+        /// then takes a quarter of the memory. Clients see no difference; `false` is for finding out whether they do.
         hand_over: bool = true;
     }
 }

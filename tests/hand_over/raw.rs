@@ -87,13 +87,18 @@ pub(super) fn message(opcode: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
 impl RawSocket {
     /// Opens a transport and takes the head of the response.
     pub(super) async fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, &[]).await
+    }
+
+    /// Opens a transport with bytes right behind the request.
+    pub(super) async fn open_with(address: SocketAddr, behind: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("an option of each socket");
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.expect("it takes a request");
+        stream.write_all(&[request.as_bytes(), behind].concat()).await.expect("it takes a request");
         let mut socket = Self { stream, unread: Vec::new(), awaits: String::new() };
         while !socket.unread.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
             assert!(socket.read_more().await, "the upgrade is accepted");

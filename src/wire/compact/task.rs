@@ -1,5 +1,6 @@
 //! The task of a compact reader.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +122,9 @@ impl CompactReader {
         // The wire was closed behind the news that listed it.
         let Some(adopted) = self.wires.get_mut(key) else { return };
         adopted.readiness().unlist();
-        let end = adopted.read_peer(scratch);
+        // A panic over what one peer sent costs that peer its transport, as where each has a task of its own.
+        let read = AssertUnwindSafe(|| adopted.read_peer(scratch));
+        let end = catch_unwind(read).unwrap_or(TurnEnd::Over);
         let due = adopted.due().filter(|_| end != TurnEnd::Over);
         self.schedule.set_time(key, &mut adopted.place, due);
         match end {
