@@ -51,6 +51,12 @@ impl Process {
         Ok(kib / 1024.0)
     }
 
+    /// Sends it a signal, by its number in `/proc`.
+    pub(crate) fn signal(&self, name: &str) -> Outcome<()> {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).output()?;
+        if sent.status.success() { Ok(()) } else { Err(format!("no signal {name} reached the server").into()) }
+    }
+
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
@@ -65,6 +71,12 @@ impl Drop for Process {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// Lets all threads of a process onto these cores.
+pub(crate) fn let_onto(cores: &str, process: &Process) -> Outcome<()> {
+    let moved = Command::new("taskset").args(["-acp", cores, &process.0.id().to_string()]).output()?;
+    if moved.status.success() { Ok(()) } else { Err(format!("the server cannot have the cores {cores}").into()) }
 }
 
 /// Moves this process to the core of the load.

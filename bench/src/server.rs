@@ -130,16 +130,26 @@ impl Server {
         Ok(Self { clients, admin, process })
     }
 
-    /// The server of `bench/node` on one core, installed if need be.
-    pub(crate) async fn node(redis: &Redis, channel: &str) -> Outcome<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
-        install(&folder)?;
+    /// The server of `bench/node` on one core, installed if need be: its engine, and its adapter.
+    pub(crate) async fn node(redis: &Redis, channel: &str, kind: [&str; 2]) -> Outcome<Self> {
+        let folder = node_folder()?;
         let clients = free_address()?;
         let mut process = Process::start(SERVER_CORE, "node", |command| {
             command.env("NODE_ENV", "production").arg(folder.join("server.mjs"));
-            command.args([&clients.port().to_string(), &redis.url(), channel]);
+            command.args([&clients.port().to_string(), &redis.url(), channel]).args(kind);
         })?;
         listens("the server on Node", clients, &mut process).await?;
+        Ok(Self { clients, admin: clients, process })
+    }
+
+    /// A server that is a command of this program, on one core.
+    pub(crate) async fn own(redis: &Redis, channel: &str, command: &str) -> Outcome<Self> {
+        let (clients, program) = (free_address()?, std::env::current_exe()?);
+        let program = program.to_str().ok_or("the path of this program is text")?;
+        let mut process = Process::start(SERVER_CORE, program, |start| {
+            start.args([command, &clients.to_string(), &redis.url(), channel]);
+        })?;
+        listens(command, clients, &mut process).await?;
         Ok(Self { clients, admin: clients, process })
     }
 
@@ -177,16 +187,26 @@ async fn is_ready(admin: SocketAddr) -> bool {
     answer.is_ok_and(|response| response.status().as_u16() == 200)
 }
 
+/// Where the programs for Node are, installed as their lock file says.
+pub(crate) fn node_folder() -> Outcome<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+    install(&folder)?;
+    Ok(folder)
+}
+
 fn install(folder: &Path) -> Outcome<()> {
-    if folder.join("node_modules").exists() {
+    let (lock, installed) = (folder.join("package-lock.json"), folder.join("node_modules/.installed-lock.json"));
+    let wanted = std::fs::read(&lock)?;
+    // Packages of an older lock file are not those that the servers import.
+    if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
         return Ok(());
     }
     let mut npm = std::process::Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
-    if !npm.status().map_err(|error| format!("npm is needed for the server on Node: {error}"))?.success() {
+    if !npm.status().map_err(|error| format!("npm is needed for the servers on Node: {error}"))?.success() {
         return Err(format!("npm ci failed in {}", folder.display()).into());
     }
-    Ok(())
+    Ok(std::fs::write(installed, wanted)?)
 }
 
 /// A token that Hallway believes.
@@ -196,7 +216,20 @@ pub(crate) fn token(user: &str) -> Outcome<String> {
 
 /// As [`token`], with a role.
 pub(crate) fn token_of(user: &str, role: &str) -> Outcome<String> {
+    token_with(json!({"sub": user, "role": role}))
+}
+
+/// As [`token`], with claims of so many bytes.
+pub(crate) fn token_padded(user: &str, bytes: usize) -> Outcome<String> {
+    let mut claims = json!({"sub": user, "role": "customer", "pad": ""});
+    // The end of the token comes on top: `,"exp":` and ten digits.
+    let pad = bytes.saturating_sub(claims.to_string().len() + 17);
+    claims["pad"] = "x".repeat(pad).into();
+    token_with(claims)
+}
+
+fn token_with(mut claims: Value) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let claims = json!({"sub": user, "role": role, "exp": now + 3600});
+    claims["exp"] = (now + 3600).into();
     Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
 }
