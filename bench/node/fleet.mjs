@@ -26,14 +26,15 @@ const NODES = 3;
 const PATIENCE_MS = 60_000;
 
 const DEFAULTS = {
-  clients: '1000', events: '120', rate: '2', cut: '15', away: '2', runs: '1', peers: 'hallway,streams,redis', json: '',
+  clients: '1000', events: '', rate: '2', cut: '15', away: '2', runs: '1', peers: 'hallway,streams,redis', json: '',
   hallway: 'target/release/hallway',
 };
 const options = Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, { type: 'string', default: value }]));
 options.must = { type: 'boolean', default: false };
 const { values: given, positionals: [scenario] } = parseArgs({ options, allowPositionals: true });
 if (!['jitter', 'avalanche'].includes(scenario)) throw new Error('jitter or avalanche?');
-const [clients, events, rate] = [Number(given.clients), Number(given.events), Number(given.rate)];
+const usual = scenario === 'jitter' ? 120 : 60;
+const [clients, events, rate] = [Number(given.clients), Number(given.events || usual), Number(given.rate)];
 
 async function freePort() {
   const probe = createServer().listen(0, '127.0.0.1');

@@ -1,5 +1,5 @@
 //! Many events at once in one room: what a delivery costs when events wait, and how late the last one is. Also the closed loop,
-//! in which the next event leaves when all have the one before.
+//! in which the next event leaves when all have the one before, and the same room at a steady pace.
 
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,12 @@ const WARM_UP: u64 = 200;
 pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1000)]
     sockets: usize,
-    #[arg(long, default_value_t = 2000)]
-    events: u64,
+    /// Events in all; as many as each of the three loads needs, unless it is named.
+    #[arg(long)]
+    events: Option<u64>,
+    /// Events a second, at a steady pace.
+    #[arg(long, default_value_t = 80)]
+    rate: u32,
     /// Events in one pipeline.
     #[arg(long, default_value_t = 100)]
     batch: u64,
@@ -49,18 +53,45 @@ pub(crate) struct Arguments {
     hallway: Option<PathBuf>,
 }
 
+/// When events go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// All at once.
+    Burst,
+    /// Each when all have the one before.
+    Closed,
+    /// At a steady pace.
+    Paced,
+}
+
+impl Load {
+    const fn default_events(self) -> u64 {
+        match self {
+            Self::Burst => 2000,
+            Self::Closed => 500,
+            Self::Paced => 640,
+        }
+    }
+}
+
 /// All events at once.
 pub(crate) async fn run(arguments: Arguments) -> Outcome<()> {
-    let figures = measure_all(&arguments, Figures::new("burst"), false).await?;
+    let figures = measure_all(&arguments, Figures::new("burst"), Load::Burst).await?;
     let mut verdict = Verdict::default();
     compare(&mut verdict, &figures, (CPU, Peer::Uws), 1.0 / 1.5);
     compare(&mut verdict, &figures, (LAST, Peer::Uws), 1.0);
     verdict.end(arguments.strictness)
 }
 
-/// One event after the other.
+/// One event after the other. The contract has no bound for it.
 pub(crate) async fn run_closed(arguments: Arguments) -> Outcome<()> {
-    let figures = measure_all(&arguments, Figures::new("closed"), true).await?;
+    measure_all(&arguments, Figures::new("closed"), Load::Closed).await?;
+    Verdict::default().end(arguments.strictness)
+}
+
+/// So many events a second.
+pub(crate) async fn run_paced(arguments: Arguments) -> Outcome<()> {
+    let figures = measure_all(&arguments, Figures::new("paced"), Load::Paced).await?;
     let mut verdict = Verdict::default();
     compare(&mut verdict, &figures, (CPU, Peer::Send), 1.2);
     compare(&mut verdict, &figures, (CPU, Peer::Ws), 0.55);
@@ -76,7 +107,7 @@ fn compare(verdict: &mut Verdict, figures: &Figures, (figure, peer): (&str, Peer
     }
 }
 
-async fn measure_all(arguments: &Arguments, mut figures: Figures, closed: bool) -> Outcome<Figures> {
+async fn measure_all(arguments: &Arguments, mut figures: Figures, load: Load) -> Outcome<Figures> {
     step_aside()?;
     let binary = server::hallway(arguments.hallway.clone())?;
     for run in 0..arguments.runs {
@@ -84,11 +115,11 @@ async fn measure_all(arguments: &Arguments, mut figures: Figures, closed: bool) 
         // Each is as often the first as the last.
         peers.rotate_left(run % arguments.peers.len().max(1));
         for peer in peers {
-            LocalSet::new().run_until(measure(arguments, (peer, closed), &binary, &mut figures)).await?;
+            LocalSet::new().run_until(measure(arguments, (peer, load), &binary, &mut figures)).await?;
         }
     }
-    let load = format!("{} events to {} sockets in one room", arguments.events, arguments.sockets);
-    figures.keep(&arguments.keeping, &load)?;
+    let events = arguments.events.unwrap_or(load.default_events());
+    figures.keep(&arguments.keeping, &format!("{events} events to {} sockets in one room", arguments.sockets))?;
     Ok(figures)
 }
 
@@ -98,7 +129,7 @@ fn room(_: usize) -> String {
 
 async fn measure(
     arguments: &Arguments,
-    (peer, closed): (Peer, bool),
+    (peer, load): (Peer, Load),
     binary: &Path,
     figures: &mut Figures,
 ) -> Outcome<()> {
@@ -112,30 +143,35 @@ async fn measure(
     let plan = Plan { sockets: arguments.sockets, room, at_once: 64, claims: 100 };
     let swarm = Swarm::gather(server.clients, &plan, clock).await?;
     let sockets = arguments.sockets as u64;
-    let warm_up = WARM_UP.min(arguments.events);
+    let events = arguments.events.unwrap_or(load.default_events());
+    let warm_up = WARM_UP.min(events);
     for done in 1..=warm_up {
         feed.publish_at(clock.now(), &[room(0)]).await?;
         swarm.has_heard(done * sockets).await?;
     }
     swarm.take_latency();
     let (began, before) = (clock.now(), server.process.cpu()?);
-    if closed {
-        for done in 1..=arguments.events {
-            feed.publish_at(clock.now(), &[room(0)]).await?;
-            swarm.has_heard((warm_up + done) * sockets).await?;
+    match load {
+        Load::Closed => {
+            for done in 1..=events {
+                feed.publish_at(clock.now(), &[room(0)]).await?;
+                swarm.has_heard((warm_up + done) * sockets).await?;
+            }
         }
-    } else {
-        let batch = vec![room(0); usize::try_from(arguments.batch)?];
-        for from in (0..arguments.events).step_by(batch.len()) {
-            let size = usize::try_from(arguments.batch.min(arguments.events - from))?;
-            // All of them should have gone out at the beginning.
-            feed.publish_at(began, batch.get(..size).unwrap_or_default()).await?;
+        Load::Paced => feed.publish_paced(arguments.rate, u32::try_from(events)?, &[room(0)]).await?,
+        Load::Burst => {
+            let batch = vec![room(0); usize::try_from(arguments.batch)?];
+            for from in (0..events).step_by(batch.len()) {
+                let size = usize::try_from(arguments.batch.min(events - from))?;
+                // All of them should have gone out at the beginning.
+                feed.publish_at(began, batch.get(..size).unwrap_or_default()).await?;
+            }
         }
     }
-    swarm.has_heard((warm_up + arguments.events) * sockets).await?;
+    swarm.has_heard((warm_up + events) * sockets).await?;
     let took = clock.now() - began;
     let used = server.process.cpu()?.saturating_sub(before);
-    figures.add(peer.name(), CPU, used.as_secs_f64() * 1e6 / (sockets * arguments.events) as f64);
+    figures.add(peer.name(), CPU, used.as_secs_f64() * 1e6 / (sockets * events) as f64);
     figures.add(peer.name(), P99, swarm.take_latency().p99_ms);
     figures.add(peer.name(), LAST, took as f64 / 1000.0);
     Ok(())

@@ -66,6 +66,8 @@ enum Command {
     Burst(burst::Arguments),
     /// One event after the other in one room, as fast as all have it.
     Closed(burst::Arguments),
+    /// One room at a steady pace.
+    Paced(burst::Arguments),
     /// Many small rooms, alone and beside a big one.
     Rooms(rooms::Arguments),
     /// Thousands who come at once, and who come back at once to five rooms each.
@@ -119,6 +121,7 @@ async fn main() -> ExitCode {
         Command::Idle(arguments) => idle::run(arguments).await,
         Command::Burst(arguments) => burst::run(arguments).await,
         Command::Closed(arguments) => burst::run_closed(arguments).await,
+        Command::Paced(arguments) => burst::run_paced(arguments).await,
         Command::Rooms(arguments) => rooms::run(arguments).await,
         Command::Storm(arguments) => storm::run(arguments).await,
         Command::Cores(arguments) => cores::run(arguments).await,

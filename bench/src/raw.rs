@@ -230,3 +230,23 @@ fn take_frames(bytes: &[u8], each: &mut dyn FnMut(&str)) -> Taken {
     }
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_every_form_are_taken_wherever_they_are_cut() {
+        let texts = ["a".repeat(3), "b".repeat(125), "c".repeat(126), "d".repeat(70_000)];
+        let bytes: Vec<u8> = texts.iter().flat_map(|text| framed(text)).collect();
+        for cut in (0..400).chain([bytes.len() - 1]) {
+            let (mut came, mut rest) = (Vec::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                rest.extend_from_slice(part);
+                let taken = take_frames(&rest, &mut |text| came.push(text.to_owned()));
+                rest.drain(..taken.bytes);
+            }
+            assert_eq!(came, texts, "cut at {cut}");
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// Events a second, over all of them.
     #[arg(long, default_value_t = 500)]
     rate: u32,
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 8)]
     seconds: u32,
     /// Sockets of the big room; none for no such room.
     #[arg(long, default_value_t = 5000)]

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// Events a second.
     #[arg(long, default_value_t = 40)]
     rate: u32,
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 8)]
     seconds: u32,
     /// KB of each event: large enough to fill the kernel's buffers early.
     #[arg(long, default_value_t = 8)]

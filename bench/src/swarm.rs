@@ -118,3 +118,27 @@ pub(crate) fn time_and_number(text: &str) -> Option<(u64, u64)> {
     let (at, rest) = rest.split_once(r#","number":"#)?;
     Some((at.parse().ok()?, rest.split(',').next()?.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(numbers: &[u64], untrue: u64) {
+        let (heard, mut next) = (Heard::default(), 0);
+        for number in numbers {
+            let text = format!(r#"42/realtime,["t",{{"event":{{"payload":{{"at":1,"number":{number},"text":""}}}}}}]"#);
+            heard.note_event(&text, &mut next, Clock::start());
+        }
+        assert_eq!((heard.deliveries.get(), heard.untrue.get()), (numbers.len() as u64, untrue));
+    }
+
+    #[test]
+    fn an_event_that_is_not_the_next_counts() {
+        check(&[0, 1, 2], 0);
+        check(&[0, 2], 1);
+        check(&[0, 0], 1);
+        check(&[0, 2, 1], 2);
+        check(&[1], 1);
+    }
+}
