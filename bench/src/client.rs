@@ -37,18 +37,13 @@ impl Client {
         Ok(client)
     }
 
-    /// Connects and signs in with this token.
-    pub(crate) async fn connect_with(address: SocketAddr, token: &str) -> Outcome<Self> {
+    /// Connects and signs in as an agent.
+    pub(crate) async fn connect_as_agent(address: SocketAddr, user: &str) -> Outcome<Self> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (socket, _) = timeout(PATIENCE, client_async(url, TcpStream::connect(address).await?)).await??;
         let mut client = Self { socket };
-        client.sign_in(token).await?;
+        client.sign_in(&server::token_of(user, "agent")?).await?;
         Ok(client)
-    }
-
-    /// Connects and signs in as an agent.
-    pub(crate) async fn connect_as_agent(address: SocketAddr, user: &str) -> Outcome<Self> {
-        Self::connect_with(address, &server::token_of(user, "agent")?).await
     }
 
     async fn sign_in(&mut self, token: &str) -> Outcome<()> {

@@ -1,151 +1,173 @@
-//! What a second core gives: a burst that waits for a node with one event loop, and for one with two, on the same two cores.
+//! Two event loops against one. The load must not share the cores, so peers do not read at all: a burst that fits the buffers of their
+//! sockets is written, and the server is timed by itself, by the CPU that it uses and by when it is at rest again.
 //!
-//! The clients do not read, and the burst fits the buffers of their sockets, so that they take nothing of the cores. The
-//! node is stopped while the burst is published, and then let go on: Redis and the publisher take nothing either. What is
-//! measured is the time from there to the last delivery, by the node's own counter.
+//! The server has both cores here. That it has written everything is read from the kernel at the end, when the peers take what
+//! waits for them: each must have every event, once, in order.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::task::{JoinSet, LocalSet};
+use redis::aio::MultiplexedConnection;
+use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
-use crate::client::Client;
-use crate::process::BOTH_CORES;
-use crate::publish::call;
-use crate::report::{median, say};
+use crate::crowd::Clock;
+use crate::feed::Feed;
+use crate::peers::Peer;
+use crate::process::{let_onto, step_aside};
+use crate::raw::Raw;
+use crate::report::say;
+use crate::results::{Figures, Keeping};
 use crate::server::{self, Redis, Server};
+use crate::swarm::time_and_number;
+use crate::verdict::{Strictness, Verdict};
 
-/// Handshakes that are under way at a time.
-const AT_ONCE: usize = 20;
-/// Longer than any burst takes.
+const TIME: &str = "wall time of a burst, ms";
+const CPU: &str = "CPU of a burst, ms";
+const BOTH_CORES: &str = "0,1";
+/// The server has nothing to do when it used no CPU for so long.
+const AT_REST: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Receive buffer of a client: the burst fits in it, with the kernel's own overhead.
-const BUFFER: usize = 1024 * 1024;
-/// Calls in one pipeline.
-const PIPELINE: usize = 100;
 
-/// How much load, and how often.
-#[derive(Args, Debug)]
+/// How much of it.
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Arguments {
-    /// Sockets in all rooms together.
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 2000)]
     sockets: usize,
-    /// Sockets in each of the independent rooms.
-    #[arg(long, default_value_t = 100)]
-    each: usize,
-    /// Events to each room.
+    /// Events that each socket gets: as many as its buffers hold.
     #[arg(long, default_value_t = 200)]
     events: usize,
-    /// How often each node is measured.
+    /// Rooms, where they are independent.
+    #[arg(long, default_value_t = 20)]
+    rooms: usize,
     #[arg(long, default_value_t = 5)]
-    pairs: usize,
+    runs: usize,
+    #[command(flatten)]
+    keeping: Keeping,
+    #[command(flatten)]
+    strictness: Strictness,
     /// The gateway; the one beside this program, unless it is named.
     #[arg(long)]
     hallway: Option<PathBuf>,
 }
 
+/// One of the four ways.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    name: &'static str,
+    loops: usize,
+    rooms: usize,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Outcome<()> {
+    step_aside()?;
     let binary = server::hallway(arguments.hallway.clone())?;
-    let independent = arguments.sockets / arguments.each;
-    for (what, rooms) in [("independent rooms", independent), ("one big room", 1)] {
-        say(&format!(
-            "{what}: {} sockets, {} events to each room; deliveries in a second",
-            arguments.sockets, arguments.events
-        ));
-        let mut ratios = Vec::new();
-        for pair in 0..arguments.pairs {
-            // In turns, so that a machine that becomes slower favours neither.
-            let order = if pair % 2 == 0 { [1, 2] } else { [2, 1] };
-            let mut rates = [0.0; 2];
-            for loops in order {
-                rates[loops - 1] = measure_burst(&arguments, &binary, rooms, loops).await?;
-            }
-            ratios.push(rates[1] / rates[0]);
-            say(&format!(
-                "{pair:>4}  one loop {:>10.0}  two loops {:>10.0}  ratio {:.2}",
-                rates[0],
-                rates[1],
-                rates[1] / rates[0]
-            ));
-        }
-        say(&format!("{what}: median of the ratios {:.2}", median(ratios)));
+    let ways = [
+        Way { name: "hallway 1 loop, rooms", loops: 1, rooms: arguments.rooms },
+        Way { name: "hallway 2 loops, rooms", loops: 2, rooms: arguments.rooms },
+        Way { name: "hallway 1 loop, big room", loops: 1, rooms: 1 },
+        Way { name: "hallway 2 loops, big room", loops: 2, rooms: 1 },
+    ];
+    let mut figures = Figures::new("cores");
+    let knows = knows_cores(&binary)?;
+    if !knows {
+        say("this gateway has no server.cores, so one loop is measured alone");
     }
-    Ok(())
+    for _ in 0..arguments.runs {
+        for way in ways.into_iter().filter(|way| knows || way.loops == 1) {
+            measure(&arguments, (way, knows), &binary, &mut figures).await?;
+        }
+    }
+    figures.keep(&arguments.keeping, &format!("{} sockets, {} events each", arguments.sockets, arguments.events))?;
+    let mut verdict = Verdict::default();
+    let [one, two, one_big, two_big] = ways.map(|way| figures.median_of(way.name, TIME));
+    verdict.at_most("independent rooms, two loops ÷ one", two / one, 1.0 / 1.8);
+    verdict.at_most("one big room, two loops ÷ one", two_big / one_big, 1.0 / 1.6);
+    verdict.end(arguments.strictness)
 }
 
-async fn measure_burst(arguments: &Arguments, binary: &Path, rooms: usize, loops: usize) -> Outcome<f64> {
+fn knows_cores(binary: &Path) -> Outcome<bool> {
+    let example = Command::new(binary).arg("example-config").output()?;
+    let example = String::from_utf8_lossy(&example.stdout);
+    let section = example.split_once("[server]\n").and_then(|(_, rest)| rest.split("\n[").next());
+    Ok(section.is_some_and(|keys| keys.contains("\n# cores")))
+}
+
+async fn measure(
+    arguments: &Arguments,
+    (way, knows): (Way, bool),
+    binary: &Path,
+    figures: &mut Figures,
+) -> Outcome<()> {
     let redis = Redis::start().await?;
-    // The brake on handshakes is for strangers.
-    let settings =
-        [("HALLWAY_SERVER__CORES", loops.to_string()), ("HALLWAY_LIMITS__HANDSHAKES_PER_SECOND", "100000".to_owned())];
-    let server = Server::hallway_on(BOTH_CORES, binary, &redis, &settings).await?;
-    let name = |room: usize| format!("order:cores-{room}");
-    let clients = LocalSet::new().run_until(gather(&server, arguments.sockets, |number| name(number % rooms))).await?;
-    let mut connection = redis.client().await?;
-    server.process.pause()?;
-    let event = format!(r#"{{"type":"order.status_changed","payload":{{"fill":"{}"}}}}"#, "x".repeat(200));
-    for number in 0..arguments.events {
-        let all: Vec<String> = (0..rooms).map(name).collect();
-        for some in all.chunks(PIPELINE) {
-            let mut pipeline = redis::pipe();
-            for room in some {
-                pipeline.add_command(call(&[room], &event)).ignore();
-            }
-            pipeline.query_async::<()>(&mut connection).await.map_err(|error| format!("event {number}: {error}"))?;
-        }
+    let settings = [("HALLWAY_SERVER__CORES", way.loops.to_string()), ("TOKIO_WORKER_THREADS", way.loops.to_string())];
+    // A gateway that does not know the key has one loop.
+    let settings = settings.get(usize::from(!knows)..).unwrap_or_default();
+    let server = Peer::Hallway.start(binary, &redis, settings).await?;
+    let_onto(BOTH_CORES, &server.process)?;
+    let rooms: Vec<String> = (0..way.rooms).map(|number| format!("order:core{number}")).collect();
+    let mut sockets = Vec::new();
+    for (number, room) in (0..arguments.sockets).zip(rooms.iter().cycle()) {
+        let mut raw = Raw::connect(server.clients, &server::token_padded(&format!("u{number}"), 100)?).await?;
+        raw.join(room).await?;
+        sockets.push(raw);
     }
-    let expected = arguments.events * arguments.sockets;
+    let clock = Clock::start();
+    let mut feed = Feed::start(&redis, Peer::Hallway, clock, 100).await?;
+    let (before, _) = until_rest(&server).await?;
+    let mut events = Vec::new();
+    (0..arguments.events).for_each(|_| events.extend_from_slice(&rooms));
+    // The server is stopped while Redis works, so that it has both cores to itself when it goes on.
+    server.process.signal("STOP")?;
+    let published = feed.publish_at(clock.now(), &events).await;
+    server.process.signal("CONT")?;
+    published?;
     let began = Instant::now();
-    server.process.go_on()?;
-    // Blocking on purpose: the runtime of the clients must not wake up for each frame that reaches a socket.
-    while server.deliveries()? < expected {
+    let (after, ended) = until_rest(&server).await?;
+    figures.add(way.name, TIME, ended.duration_since(began).as_secs_f64() * 1000.0);
+    figures.add(way.name, CPU, after.saturating_sub(before).as_secs_f64() * 1000.0);
+    for raw in &mut sockets {
+        has_all(raw, arguments.events).await?;
+    }
+    is_alive(&mut redis.client().await?).await
+}
+
+/// A Redis that has gone would make everything look quick.
+async fn is_alive(redis: &mut MultiplexedConnection) -> Outcome<()> {
+    Ok(redis::cmd("PING").query_async(redis).await?)
+}
+
+/// Waits until the server does nothing. Its CPU, and when it last did something.
+async fn until_rest(server: &Server) -> Outcome<(Duration, Instant)> {
+    let (began, mut used, mut since) = (Instant::now(), server.process.cpu()?, Instant::now());
+    while since.elapsed() < AT_REST {
+        sleep(LOOK_AGAIN).await;
+        let now = server.process.cpu()?;
+        if now != used {
+            (used, since) = (now, Instant::now());
+        }
         if began.elapsed() > PATIENCE {
-            return Err(format!("{} of {expected} deliveries", server.deliveries()?).into());
+            return Err("the server does not come to rest".into());
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
-    let took = began.elapsed();
-    check_completeness(clients, arguments.events).await?;
-    #[expect(clippy::cast_precision_loss, reason = "some millions")]
-    Ok(expected as f64 / took.as_secs_f64())
+    Ok((used, since))
 }
 
-async fn gather(server: &Server, sockets: usize, room: impl Fn(usize) -> String) -> Outcome<Vec<Client>> {
-    let (mut clients, mut arriving) = (Vec::with_capacity(sockets), JoinSet::new());
-    for number in 0..sockets {
-        let (address, room) = (server.clients, room(number));
-        arriving.spawn_local(async move {
-            let mut client = Client::connect(address, &format!("u{number}"), Some(BUFFER)).await?;
-            client.join(&room).await.map(|()| client)
-        });
-        if arriving.len() == AT_ONCE
-            && let Some(arrived) = arriving.join_next().await
-        {
-            clients.push(arrived??);
+/// Takes what waits: all events, in order, once.
+async fn has_all(raw: &mut Raw, events: usize) -> Outcome<()> {
+    let (mut next, mut untrue) = (0, false);
+    while next < events as u64 {
+        let mut each = |text: &str| {
+            let Some((_, number)) = time_and_number(text) else { return };
+            untrue |= number != next;
+            next = number + 1;
+        };
+        if !timeout(PATIENCE, raw.read_frames(&mut each)).await? {
+            return Err("a socket was closed: the burst did not fit its buffers".into());
         }
     }
-    while let Some(arrived) = arriving.join_next().await {
-        clients.push(arrived??);
-    }
-    Ok(clients)
-}
-
-/// Each client reads what it was sent: every event, with offsets that only grow.
-async fn check_completeness(clients: Vec<Client>, events: usize) -> Outcome<()> {
-    for mut client in clients {
-        let mut last = String::new();
-        for number in 0..events {
-            let frame = client.next().await.ok_or("a transport was closed")?;
-            let (_, rest) = frame.split_once(r#""offset":""#).ok_or("a frame without an offset")?;
-            let offset = rest.split('"').next().unwrap_or_default();
-            let padded = offset.split_once('-').map(|(ms, n)| format!("{ms:0>20}-{n:0>20}")).unwrap_or_default();
-            if padded <= last {
-                return Err(format!("event {number} came out of order: {offset}").into());
-            }
-            last = padded;
-        }
-    }
-    Ok(())
+    if untrue { Err("an event came twice, out of order, or behind a gap".into()) } else { Ok(()) }
 }

@@ -30,6 +30,8 @@ struct Heard {
     deliveries: Cell<u32>,
     micros: RefCell<Vec<u32>>,
     gone: Cell<usize>,
+    /// Events twice, out of order, or behind a gap.
+    untrue: Cell<usize>,
 }
 
 /// The clock of publisher and readers, microseconds.
@@ -42,7 +44,11 @@ impl Clock {
     }
 
     pub(crate) fn now(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    pub(crate) fn at(self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.0).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -88,7 +94,10 @@ impl Crowd {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(())
+        match self.heard.untrue.get() {
+            0 => Ok(()),
+            count => Err(format!("{count} events came twice, out of order, or behind a gap").into()),
+        }
     }
 
     pub(crate) fn latency(&self) -> Latency {
@@ -97,8 +106,15 @@ impl Crowd {
 }
 
 async fn read(mut client: Client, heard: Rc<Heard>, clock: Clock) {
+    let mut last = None;
     while let Some(frame) = client.next().await {
-        let Some(at) = published_at(&frame) else { continue };
+        let Some(at) = number_after(&frame, r#""at":"#) else { continue };
+        let number = number_after(&frame, r#""number":"#);
+        // Each publish counts from zero.
+        if number != Some(0) && number != last.map(|last: u64| last + 1) {
+            heard.untrue.set(heard.untrue.get() + 1);
+        }
+        last = number;
         heard.deliveries.set(heard.deliveries.get() + 1);
         heard.micros.borrow_mut().push(u32::try_from(clock.now().saturating_sub(at)).unwrap_or(u32::MAX));
     }
@@ -106,7 +122,7 @@ async fn read(mut client: Client, heard: Rc<Heard>, clock: Clock) {
 }
 
 /// What the publisher wrote into the payload.
-fn published_at(frame: &str) -> Option<u64> {
-    let (_, rest) = frame.split_once(r#""at":"#)?;
-    rest.split(',').next()?.parse().ok()
+fn number_after(frame: &str, name: &str) -> Option<u64> {
+    let (_, rest) = frame.split_once(name)?;
+    rest.split([',', '}']).next()?.parse().ok()
 }

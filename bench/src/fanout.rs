@@ -85,7 +85,11 @@ fn columns(run: Run) -> String {
 async fn one(arguments: &Arguments, binary: &Path, ours: bool) -> Outcome<Run> {
     let redis = Redis::start().await?;
     let way = if ours { Way::Function } else { Way::Channel(CHANNEL) };
-    let server = if ours { Server::hallway(binary, &redis).await? } else { Server::node(&redis, CHANNEL).await? };
+    let server = if ours {
+        Server::hallway(binary, &redis).await?
+    } else {
+        Server::node(&redis, CHANNEL, ["ws", "none"]).await?
+    };
     LocalSet::new().run_until(measure(arguments, &redis, &server, way)).await
 }
 

@@ -1,42 +1,55 @@
-//! What a socket costs that does nothing: memory of the server for each joined socket, the most it had while they came, and
-//! CPU at rest. Each socket is of a user of its own, has claims of some 400 bytes, and is in a room of its own.
+//! What an idle phone costs: memory per joined socket, at rest, while all connect at once, and after a large event to each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::client::Client;
+use crate::crowd::Clock;
+use crate::feed::Feed;
+use crate::peers::Peer;
 use crate::process::step_aside;
-use crate::publish::call;
-use crate::report::{median, say};
+use crate::report::say;
+use crate::results::{Figures, Keeping};
 use crate::server::{self, Redis, Server};
+use crate::swarm::{Plan, Swarm};
 use crate::verdict::{Strictness, Verdict};
 
-/// Handshakes that are under way at a time.
-const AT_ONCE: usize = 200;
-/// A room that all are in, for the event that goes to every socket.
-const ALL: &str = "store:idle:orders";
-/// Bytes of that event.
-const LARGE: usize = 60_000;
-/// After which a server has given back what it gives back.
-const SETTLES: Duration = Duration::from_secs(3);
+const REST: &str = "RSS per idle socket, KiB";
+const PEAK: &str = "peak RSS while they connect, MiB";
+const AFTER: &str = "RSS after an event to each ÷ before";
+const CPU: &str = "CPU per socket and second at rest, µs";
 
-/// How many sockets, and how often.
-#[derive(Args, Debug)]
+/// How many of them.
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Arguments {
-    /// Sockets.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 9500)]
     sockets: usize,
-    /// Seconds at rest in which CPU is counted.
-    #[arg(long, default_value_t = 20)]
-    seconds: u32,
-    /// How often it is measured.
-    #[arg(long, default_value_t = 3)]
+    /// Handshakes under way at a time.
+    #[arg(long, default_value_t = 512)]
+    at_once: usize,
+    /// Bytes of claims in each token.
+    #[arg(long, default_value_t = 400)]
+    claims: usize,
+    /// KB of the event that each gets.
+    #[arg(long, default_value_t = 60)]
+    kb: usize,
+    /// Seconds of rest before memory is read.
+    #[arg(long, default_value_t = 5)]
+    settle: u64,
+    /// Seconds of rest in which CPU is read: longer than a period of pings.
+    #[arg(long, default_value_t = 26)]
+    seconds: u64,
+    #[arg(long, default_value_t = 1)]
     runs: usize,
+    /// Only these.
+    #[arg(long, value_delimiter = ',', default_value = "hallway,ws,uws,socketioxide")]
+    peers: Vec<Peer>,
+    #[command(flatten)]
+    keeping: Keeping,
     #[command(flatten)]
     strictness: Strictness,
     /// The gateway; the one beside this program, unless it is named.
@@ -44,100 +57,66 @@ pub(crate) struct Arguments {
     hallway: Option<PathBuf>,
 }
 
-/// What one run gave.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// KiB for each socket.
-    each_kib: f64,
-    /// The same, after a large event to every socket.
-    after_kib: f64,
-    /// Most memory of the process until all were there, MiB.
-    peak_mib: f64,
-    /// Microseconds of CPU for each socket and second.
-    cpu_us: f64,
-}
-
 pub(crate) async fn run(arguments: Arguments) -> Outcome<()> {
     step_aside()?;
     let binary = server::hallway(arguments.hallway.clone())?;
-    say(&format!(
-        "{} sockets; KiB for each, after an event of 60 KB to all, peak MiB, CPU µs for each and second",
-        arguments.sockets
-    ));
-    let mut runs = Vec::new();
-    for number in 0..arguments.runs {
-        let redis = Redis::start().await?;
-        let settings = [("HALLWAY_LIMITS__HANDSHAKES_PER_SECOND", "100000".to_owned())];
-        let server = Server::hallway_with(&binary, &redis, &settings).await?;
-        let one = LocalSet::new().run_until(measure(&arguments, &redis, &server)).await?;
-        say(&format!(
-            "{number:>4} {:>7.2} {:>7.2} {:>7.1} {:>7.2}",
-            one.each_kib, one.after_kib, one.peak_mib, one.cpu_us
-        ));
-        runs.push(one);
+    let mut figures = Figures::new("idle");
+    for _ in 0..arguments.runs {
+        for peer in &arguments.peers {
+            LocalSet::new().run_until(measure(&arguments, *peer, &binary, &mut figures)).await?;
+        }
     }
-    let middle = |of: fn(&Run) -> f64| median(runs.iter().map(of).collect());
+    figures
+        .keep(&arguments.keeping, &format!("{} sockets, claims of {} bytes", arguments.sockets, arguments.claims))?;
+    let ours = Peer::Hallway.name();
     let mut verdict = Verdict::default();
-    verdict.at_most("KiB for an idle socket", middle(|run| run.each_kib), 4.0);
-    verdict.at_most("memory after a large event ÷ before", middle(|run| run.after_kib / run.each_kib), 1.1);
-    verdict.at_most("CPU at rest, µs for each socket and second", middle(|run| run.cpu_us), 0.6);
+    if figures.has(ours) {
+        verdict.at_most(REST, figures.median_of(ours, REST), 4.0);
+        verdict.at_most(PEAK, figures.median_of(ours, PEAK), 60.0);
+        verdict.at_most(AFTER, figures.median_of(ours, AFTER), 1.1);
+        verdict.at_most(CPU, figures.median_of(ours, CPU), 0.6);
+    }
     verdict.end(arguments.strictness)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "some thousands")]
-async fn measure(arguments: &Arguments, redis: &Redis, server: &Server) -> Outcome<Run> {
-    let count = arguments.sockets as f64;
-    sleep(SETTLES).await;
-    let empty = server.process.memory_mib()?;
-    let clients = gather(server, arguments.sockets).await?;
-    let peak_mib = server.process.peak_mib()?;
-    let mut readers = JoinSet::new();
-    let (heard, mut counted) = tokio::sync::mpsc::channel(arguments.sockets);
-    for mut client in clients {
-        let heard = heard.clone();
-        readers.spawn_local(async move {
-            while client.next().await.is_some() {
-                // The channel has a place for each socket, and each hears one event.
-                heard.send(()).await.ok();
-            }
-        });
-    }
-    sleep(SETTLES).await;
-    let each_kib = (server.process.memory_mib()? - empty) * 1024.0 / count;
-    let before = server.process.cpu()?;
-    sleep(Duration::from_secs(u64::from(arguments.seconds))).await;
-    let used = server.process.cpu()?.saturating_sub(before);
-    let event = format!(r#"{{"type":"order.status_changed","payload":{{"fill":"{}"}}}}"#, "x".repeat(LARGE));
-    call(&[ALL], &event).query_async::<redis::Value>(&mut redis.client().await?).await?;
-    for _ in 0..arguments.sockets {
-        counted.recv().await.ok_or("the sockets hear the event")?;
-    }
-    sleep(SETTLES).await;
-    if readers.len() != arguments.sockets {
-        return Err("a socket was closed".into());
-    }
-    let after_kib = (server.process.memory_mib()? - empty) * 1024.0 / count;
-    let cpu_us = used.as_secs_f64() * 1e6 / count / f64::from(arguments.seconds);
-    Ok(Run { each_kib, after_kib, peak_mib, cpu_us })
+fn room(_: usize) -> String {
+    "order:idle".to_owned()
 }
 
-async fn gather(server: &Server, sockets: usize) -> Outcome<Vec<Client>> {
-    let (mut clients, mut arriving) = (Vec::with_capacity(sockets), JoinSet::new());
-    for number in 0..sockets {
-        let address = server.clients;
-        arriving.spawn_local(async move {
-            let token = server::padded_token(&format!("u{number}"))?;
-            let mut client = Client::connect_with(address, &token).await?;
-            client.join_several(&[format!("order:idle-{number}"), ALL.to_owned()]).await.map(|()| client)
-        });
-        if arriving.len() == AT_ONCE
-            && let Some(arrived) = arriving.join_next().await
-        {
-            clients.push(arrived??);
-        }
-    }
-    while let Some(arrived) = arriving.join_next().await {
-        clients.push(arrived??);
-    }
-    Ok(clients)
+fn warm_room(_: usize) -> String {
+    "order:warm".to_owned()
+}
+
+async fn measure(arguments: &Arguments, peer: Peer, binary: &Path, figures: &mut Figures) -> Outcome<()> {
+    let redis = Redis::start().await?;
+    let server = peer.start(binary, &redis, &[]).await?;
+    let clock = Clock::start();
+    let mut feed = Feed::start(&redis, peer, clock, arguments.kb * 1000).await?;
+    // What a server makes once, at its first clients, is no part of a socket.
+    let plan = Plan { sockets: 10, room: warm_room, at_once: 10, claims: arguments.claims };
+    let warm = Swarm::gather(server.clients, &plan, clock).await?;
+    feed.publish_at(clock.now(), &[warm_room(0)]).await?;
+    warm.has_heard(10).await?;
+    let before = server.process.memory_mib()?;
+    let plan = Plan { sockets: arguments.sockets, room, at_once: arguments.at_once, ..plan };
+    let began = clock.now();
+    let swarm = Swarm::gather(server.clients, &plan, clock).await?;
+    say(&format!("{:<14} {} sockets came in {} ms", peer.name(), arguments.sockets, (clock.now() - began) / 1000));
+    figures.add(peer.name(), PEAK, server.process.peak_mib()?);
+    sleep(Duration::from_secs(arguments.settle)).await;
+    let at_rest = server.process.memory_mib()?;
+    figures.add(peer.name(), REST, (at_rest - before) * 1024.0 / arguments.sockets as f64);
+    figures.add(peer.name(), CPU, rest(arguments, &server).await?);
+    feed.publish_at(clock.now(), &[room(0)]).await?;
+    swarm.has_heard(arguments.sockets as u64).await?;
+    sleep(Duration::from_secs(arguments.settle)).await;
+    figures.add(peer.name(), AFTER, server.process.memory_mib()? / at_rest);
+    swarm.has_heard(arguments.sockets as u64).await
+}
+
+async fn rest(arguments: &Arguments, server: &Server) -> Outcome<f64> {
+    let before = server.process.cpu()?;
+    sleep(Duration::from_secs(arguments.seconds)).await;
+    let used = server.process.cpu()?.saturating_sub(before);
+    Ok(used.as_secs_f64() * 1e6 / arguments.sockets as f64 / arguments.seconds as f64)
 }

@@ -10,9 +10,6 @@ pub(crate) const SERVER_CORE: &str = "0";
 /// The core of everything else.
 pub(crate) const LOAD_CORE: &str = "1";
 
-/// Both, for what is to be measured on two.
-pub(crate) const BOTH_CORES: &str = "0,1";
-
 /// A process that ends with this one.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
@@ -54,19 +51,10 @@ impl Process {
         Ok(kib / 1024.0)
     }
 
-    /// Stops it where it is.
-    pub(crate) fn pause(&self) -> Outcome<()> {
-        self.signal("-STOP")
-    }
-
-    /// Lets it go on.
-    pub(crate) fn go_on(&self) -> Outcome<()> {
-        self.signal("-CONT")
-    }
-
-    fn signal(&self, signal: &str) -> Outcome<()> {
-        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status()?;
-        if sent.success() { Ok(()) } else { Err(format!("kill {signal} failed").into()) }
+    /// Sends it a signal, by its number in `/proc`.
+    pub(crate) fn signal(&self, name: &str) -> Outcome<()> {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).output()?;
+        if sent.status.success() { Ok(()) } else { Err(format!("no signal {name} reached the server").into()) }
     }
 
     /// Whether it has ended by itself.
@@ -83,6 +71,12 @@ impl Drop for Process {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// Lets all threads of a process onto these cores.
+pub(crate) fn let_onto(cores: &str, process: &Process) -> Outcome<()> {
+    let moved = Command::new("taskset").args(["-acp", cores, &process.0.id().to_string()]).output()?;
+    if moved.status.success() { Ok(()) } else { Err(format!("the server cannot have the cores {cores}").into()) }
 }
 
 /// Moves this process to the core of the load.

@@ -37,15 +37,15 @@ impl Publisher {
         let mut pace = interval(Duration::from_secs(1) / rate);
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         for number in 0..count {
-            pace.tick().await;
-            let command = self.command(number);
+            // The time at which it should have gone out: a publisher that is late counts too.
+            let command = self.command(number, self.clock.at(pace.tick().await.into_std()));
             command.query_async::<redis::Value>(&mut self.redis).await?;
         }
         Ok(())
     }
 
-    fn command(&self, number: u32) -> redis::Cmd {
-        let payload = json!({"at": self.clock.now(), "fill": "x".repeat(self.fill), "number": number});
+    fn command(&self, number: u32, at: u64) -> redis::Cmd {
+        let payload = json!({"at": at, "fill": "x".repeat(self.fill), "number": number});
         match self.way {
             Way::Function => {
                 let event = json!({"type": KIND, "payload": payload});

@@ -1,6 +1,5 @@
 //! The servers: a Redis of one's own, Hallway on it, and a plain Socket.IO server on Node.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -101,17 +100,7 @@ impl Server {
 
     /// As [`hallway`](Self::hallway), with further settings.
     pub(crate) async fn hallway_with(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
-        Self::hallway_on(SERVER_CORE, binary, redis, settings).await
-    }
-
-    /// As [`hallway_with`](Self::hallway_with), on other cores.
-    pub(crate) async fn hallway_on(
-        cores: &str,
-        binary: &Path,
-        redis: &Redis,
-        settings: &[(&str, String)],
-    ) -> Outcome<Self> {
-        let mut server = Self::launch(cores, binary, redis, settings)?;
+        let mut server = Self::launch(binary, redis, settings)?;
         listens("hallway", server.clients, &mut server.process).await?;
         let began = Instant::now();
         while !is_ready(server.admin).await {
@@ -125,13 +114,13 @@ impl Server {
 
     /// Hallway as it starts.
     pub(crate) fn launch_hallway(binary: &Path, redis: &Redis) -> Outcome<Self> {
-        Self::launch(SERVER_CORE, binary, redis, &[])
+        Self::launch(binary, redis, &[])
     }
 
-    fn launch(cores: &str, binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
+    fn launch(binary: &Path, redis: &Redis, settings: &[(&str, String)]) -> Outcome<Self> {
         let (clients, admin) = (free_address()?, free_address()?);
         let program = binary.to_str().ok_or("the path of hallway is text")?;
-        let process = Process::start(cores, program, |command| {
+        let process = Process::start(SERVER_CORE, program, |command| {
             command.arg("serve").env("TOKIO_WORKER_THREADS", "1");
             command.env("HALLWAY_SERVER__LISTEN", format!("0.0.0.0:{}", clients.port()));
             command.env("HALLWAY_ADMIN__LISTEN", admin.to_string()).env("HALLWAY_REDIS__URL", redis.url());
@@ -141,16 +130,26 @@ impl Server {
         Ok(Self { clients, admin, process })
     }
 
-    /// The server of `bench/node` on one core, installed if need be.
-    pub(crate) async fn node(redis: &Redis, channel: &str) -> Outcome<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
-        install(&folder)?;
+    /// The server of `bench/node` on one core, installed if need be: its engine, and its adapter.
+    pub(crate) async fn node(redis: &Redis, channel: &str, kind: [&str; 2]) -> Outcome<Self> {
+        let folder = node_folder()?;
         let clients = free_address()?;
         let mut process = Process::start(SERVER_CORE, "node", |command| {
             command.env("NODE_ENV", "production").arg(folder.join("server.mjs"));
-            command.args([&clients.port().to_string(), &redis.url(), channel]);
+            command.args([&clients.port().to_string(), &redis.url(), channel]).args(kind);
         })?;
         listens("the server on Node", clients, &mut process).await?;
+        Ok(Self { clients, admin: clients, process })
+    }
+
+    /// A server that is a command of this program, on one core.
+    pub(crate) async fn own(redis: &Redis, channel: &str, command: &str) -> Outcome<Self> {
+        let (clients, program) = (free_address()?, std::env::current_exe()?);
+        let program = program.to_str().ok_or("the path of this program is text")?;
+        let mut process = Process::start(SERVER_CORE, program, |start| {
+            start.args([command, &clients.to_string(), &redis.url(), channel]);
+        })?;
+        listens(command, clients, &mut process).await?;
         Ok(Self { clients, admin: clients, process })
     }
 
@@ -176,15 +175,6 @@ impl Server {
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// Frames that Hallway has handed to sockets. The thread waits for it, and no runtime.
-    pub(crate) fn deliveries(&self) -> Outcome<usize> {
-        let (mut stream, mut text) = (std::net::TcpStream::connect(self.admin)?, String::new());
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-        stream.read_to_string(&mut text)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("hallway_deliveries_total "));
-        Ok(line.ok_or("/metrics shows deliveries")?.parse()?)
-    }
-
     /// How many sockets Hallway has in a room.
     pub(crate) async fn room_size(&self, room: &str) -> Outcome<u64> {
         let body = self.get(&format!("/v1/rooms/{room}")).await.ok_or("the API does not answer")?;
@@ -197,16 +187,26 @@ async fn is_ready(admin: SocketAddr) -> bool {
     answer.is_ok_and(|response| response.status().as_u16() == 200)
 }
 
+/// Where the programs for Node are, installed as their lock file says.
+pub(crate) fn node_folder() -> Outcome<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+    install(&folder)?;
+    Ok(folder)
+}
+
 fn install(folder: &Path) -> Outcome<()> {
-    if folder.join("node_modules").exists() {
+    let (lock, installed) = (folder.join("package-lock.json"), folder.join("node_modules/.installed-lock.json"));
+    let wanted = std::fs::read(&lock)?;
+    // Packages of an older lock file are not those that the servers import.
+    if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
         return Ok(());
     }
     let mut npm = std::process::Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
-    if !npm.status().map_err(|error| format!("npm is needed for the server on Node: {error}"))?.success() {
+    if !npm.status().map_err(|error| format!("npm is needed for the servers on Node: {error}"))?.success() {
         return Err(format!("npm ci failed in {}", folder.display()).into());
     }
-    Ok(())
+    Ok(std::fs::write(installed, wanted)?)
 }
 
 /// A token that Hallway believes.
@@ -214,21 +214,22 @@ pub(crate) fn token(user: &str) -> Outcome<String> {
     token_of(user, "customer")
 }
 
-/// As [`token`], with further claims of some 400 bytes, as identity providers issue them.
-pub(crate) fn padded_token(user: &str) -> Outcome<String> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let claims = json!({
-        "sub": user, "role": "staff", "exp": now + 3600, "jti": format!("{user}-7c9e6679-7425-40de-944b-e07fc1f90ae7"),
-        "email": format!("{user}@customers.example.com"), "name": "A Customer Of Some Shop",
-        "permissions": ["orders:read", "orders:write", "addresses:read", "payments:read", "profile:write"],
-        "tenant": {"id": "t-000000000001", "plan": "standard", "region": "eu-central"}, "fill": "x".repeat(60),
-    });
-    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
-}
-
 /// As [`token`], with a role.
 pub(crate) fn token_of(user: &str, role: &str) -> Outcome<String> {
+    token_with(json!({"sub": user, "role": role}))
+}
+
+/// As [`token`], with claims of so many bytes.
+pub(crate) fn token_padded(user: &str, bytes: usize) -> Outcome<String> {
+    let mut claims = json!({"sub": user, "role": "customer", "pad": ""});
+    // The end of the token comes on top: `,"exp":` and ten digits.
+    let pad = bytes.saturating_sub(claims.to_string().len() + 17);
+    claims["pad"] = "x".repeat(pad).into();
+    token_with(claims)
+}
+
+fn token_with(mut claims: Value) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let claims = json!({"sub": user, "role": role, "exp": now + 3600});
+    claims["exp"] = (now + 3600).into();
     Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
 }
