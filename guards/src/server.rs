@@ -58,7 +58,8 @@ impl Server {
             .env("HALLWAY_SOCKETIO__PING_INTERVAL", "1h")
             .env("HALLWAY_SOCKETIO__PING_TIMEOUT", "1h")
             // Threads that steal work from each other would make the counts differ.
-            .env("TOKIO_WORKER_THREADS", "1");
+            .env("TOKIO_WORKER_THREADS", "1")
+            .env("HALLWAY_SERVER__CORES", "1");
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(log)?).spawn()?;
         let questions = process.stdin.take().ok_or("it has an input")?;
         let answers = BufReader::new(process.stdout.take().ok_or("it has an output")?);
