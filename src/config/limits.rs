@@ -69,7 +69,7 @@ section! {
         reads_per_user: usize = 4, check between(1, 1000);
 
         /// Most connections on this node, 1 to 10000000, handshakes under way included; others get 503. None by default:
-        /// memory is the limit, about 20 KiB for each, and open files are, one for each and some that are kept.
+        /// memory is the limit, about 11 KiB for each, and open files are, one for each and some that are kept.
         connections: Option<u32> = None, check each(between(1, MANY)), eg "50000";
 
         /// Most connections of one user on all nodes, 1 to 10000000; a further CONNECT is refused. Far above the
