@@ -12,6 +12,8 @@ use super::{Heir, PendingFrames, PushOutcome};
 use crate::memory::NodeMemory;
 use crate::metrics::limit::Limit;
 
+/// A close frame without a status.
+const CLOSE: [u8; 2] = [0x88, 0];
 /// A close frame with the status "message too big".
 const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xf1];
 
@@ -79,6 +81,19 @@ impl Wire {
         out.express.refuse_new();
         out.closing = true;
         self.0.release_and_wake(out, true);
+    }
+
+    /// Ends a transport that was handed over as its library would have: with the door's farewell and a close frame, behind
+    /// all queued frames. Bytes that the peer sends after this are thrown away.
+    pub fn close_with_farewell(&self, reason: &'static str) {
+        if let Some(settings) = &self.0.ground.config.hand_over {
+            let lane = self.add_lane("");
+            lane.push(super::text_frame(settings.farewell.as_bytes()));
+            lane.push(Bytes::from_static(&CLOSE));
+        }
+        self.close_after_flush(reason);
+        self.0.reading.lock().discards = true;
+        self.0.wake_reader();
     }
 
     /// Sends the status 1009 (message too big) behind all queued frames, and closes the transport. Bytes that the peer

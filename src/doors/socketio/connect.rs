@@ -79,9 +79,10 @@ impl DisconnectHandler<LocalAdapter, ConnectHandlerMark> for DisconnectGuard {
         if !wire.is_handed_over() {
             self.socket.door.leave_namespace(&self.transport, &self.socket);
         // The end that the library reads behind the hand-over means nothing. Any other reason is its own, of the same
-        // moment, and its last frames were swallowed.
+        // moment: the session ends, and the frames that were swallowed are sent in its place.
         } else if reason != DisconnectReason::TransportError {
-            wire.close_at_once(Close::PeerGone.code());
+            self.socket.door.leave_namespace(&self.transport, &self.socket);
+            wire.close_with_farewell(Close::PeerGone.code());
         }
         remove(socket);
     }

@@ -21,7 +21,8 @@ use crate::service::wait_budget::step_until;
 use crate::service::{PendingReply, Service};
 use crate::session::Session;
 
-/// Reads of rooms that keep moving on, before the member is added as one that is behind.
+/// Reads of rooms that keep moving on, before the member is added as one that is behind, and of rooms whose histories are
+/// trimmed meanwhile, before the answer says so.
 const READS: u32 = 4;
 
 /// The result of reading one room.
@@ -50,6 +51,7 @@ impl Service {
         asked: &JudgedCommand,
         answer: &mut PendingReply,
     ) -> Result<(), Vec<Room>> {
+        let mut torn_reads = 0;
         while !session.is_finished() {
             let views = self.view_all(session, asked).await?;
             let mut joining = Box::new(self.begin_joining(&asked.admitted, views, answer.is_wanted()));
@@ -58,7 +60,14 @@ impl Service {
                 // Without an answer there is no page to fill: everything missed is sent by the catch-up.
                 if answer.is_wanted() {
                     let read = self.read_row(&mut joining.reader, &mut joining.row, asked.until).await;
-                    joining.torn.extend(read.map_err(|_| asked.rooms())?);
+                    let torn = read.map_err(|_| asked.rooms())?;
+                    // A history was trimmed between two reads. What the answer told before the hole would be had without
+                    // being recorded, and might come again by another room: all is read anew, from what is left on.
+                    if !torn.is_empty() && torn_reads < READS {
+                        torn_reads += 1;
+                        break;
+                    }
+                    joining.torn.extend(torn);
                 }
                 joining.may_wait = reads < READS;
                 joining = match self.enter_all(session, joining, &asked.verdicts, answer) {
