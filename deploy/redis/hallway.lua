@@ -72,6 +72,7 @@ local MAX_INTEGER = 9007199254740992
 local FIRST_STEP = 16              -- entries that are read before their size is known
 local MAX_STEP = 1000              -- entries that are read at once
 local UNSEEN = 60000               -- ms that the clock may have gone on unseen before it was set back
+local FAR_APART = 16               -- bytes between two escapes from which on it is cheaper to cut them out one by one
 local LEEWAY = 60000               -- ms that a clock may be set back, if the memory is twice as long
 local NAME = '^[A-Za-z0-9_.:-]+$'
 local ID = "[A-Za-z0-9_.~|@+=%%,!$&'()*;/-]+"
@@ -298,7 +299,7 @@ end
 
 local function check_utf8(text)
   -- A placeholder keeps what stood apart from joining.
-  local left = text:gsub('[%z\1-\127]+', ' ')
+  local left = text:gsub('[\1-\127]+', ' ')
   if not left:find('[\128-\255]') then return end
   for _, sequence in ipairs(UTF8) do
     left = left:gsub(sequence, ' ')
@@ -315,13 +316,31 @@ local function check_controls(unescaped)
   end
 end
 
+-- Takes out the escapes, so that each quote begins or ends a string. gsub goes through a text character by character, so
+-- escapes that stand far apart are cut out without it, up to the first that is near to the one before.
+local function without_escapes(text)
+  -- Any other escape may stay: what is left of it is no quote.
+  if not (text:find('\\"', 1, true) or text:find('\\\\', 1, true)) then return text end
+  local pieces, from = {}, 1
+  local at = text:find('\\', 1, true)
+  while at and at - from >= FAR_APART do
+    pieces[#pieces + 1] = text:sub(from, at - 1)
+    from = at + 2
+    at = text:find('\\', from, true)
+  end
+  local rest = text:sub(from)
+  if at then rest = rest:gsub('\\.', '') end
+  pieces[#pieces + 1] = rest
+  return table.concat(pieces)
+end
+
 -- Returns the text without its strings.
 local function check_strings(text)
   local unescaped = text
-  if text:find('\\', 1, true) then unescaped = text:gsub('\\.', '') end
+  if text:find('\\', 1, true) then unescaped = without_escapes(text) end
   if not text:find('^[ -~]*$') then
     check_utf8(text)
-    check_controls(unescaped)
+    if not text:find('^%C*$') then check_controls(unescaped) end
   end
   return (unescaped:gsub('%b""', ''))
 end

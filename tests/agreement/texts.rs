@@ -235,5 +235,22 @@ pub(super) fn known() -> Vec<Text> {
         Text::of(r#"{"more":[{"payload":{"k":1}}],"payload":{"\u006b":2},"type":"t"}"#),
     ];
     texts.extend(shifted);
+    texts.extend(escaped());
+    texts
+}
+
+/// Strings with escapes near to each other and far apart, before and behind what may not stand in a string.
+fn escaped() -> Vec<Text> {
+    const ESCAPES: [&str; 8] = [r#"\""#, r"\\", r"\n", r"\u005c", r"\u0022", r#"\\\""#, r"\ud83d\ude00", r"\ud800"];
+    const MORE: [&str; 9] = ["", "é", "\u{7f}", "\u{1}", "\n", "{[:,", r#"","more":["\\"],"k":""#, "\"", "\\"];
+    let gaps = [0, 1, 14, 15, 16, 17, 40].map(|count| "z".repeat(count));
+    let mut texts = Vec::new();
+    for (escape, gap) in ESCAPES.iter().flat_map(|escape| gaps.iter().map(move |gap| (escape, gap))) {
+        for (more, count) in MORE.iter().flat_map(|more| [1, 2, 5].map(|count| (more, count))) {
+            let run = format!("{gap}{escape}").repeat(count);
+            let strings = [format!("{run}{more}"), format!("{more}{run}"), format!("{run}{more}{gap}{escape}{escape}")];
+            texts.extend(strings.map(|string| Text::of(format!(r#"{{"type":"t","payload":"{string}"}}"#))));
+        }
+    }
     texts
 }
