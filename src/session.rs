@@ -138,7 +138,7 @@ impl Session {
     /// Ends it for good: its client is told not to come back, and nothing more is done for it. True the first time. Its
     /// transport is left to [`close_after_kick`](Self::close_after_kick), because others of the same client may have to be told first.
     pub fn kick_client(&self) -> bool {
-        // A session that has ended has nobody to tell.
+        // A session that has ended has no client to tell.
         if self.is_finished() || self.kicked.swap(true, Ordering::AcqRel) {
             return false;
         }

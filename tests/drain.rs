@@ -110,7 +110,7 @@ async fn a_node_stops_in_order_while_redis_is_out_of_reach() {
     assert_eq!((status.code(), frames.len()), (Some(0), 1), "{frames:?}");
 }
 
-/// glibc looks names up in a blocking call, and reads the file of `HOSTALIASES` first: a pipe that nobody writes to is a
+/// glibc looks names up in a blocking call, and reads the file of `HOSTALIASES` first: a pipe without a writer is a
 /// name server that does not answer.
 #[tokio::test]
 async fn a_name_that_is_being_looked_up_holds_up_no_stop() {

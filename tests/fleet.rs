@@ -1,4 +1,4 @@
-//! S30 to S32 across a fleet: every member has every event of its rooms once, in history order; nobody else has any.
+//! S30 to S32 across a fleet: every member has every event of its rooms once, in history order; no other client has any.
 
 use std::sync::atomic::Ordering;
 

@@ -69,7 +69,7 @@ async fn connections_of_a_user_are_counted_on_the_other_nodes(kind: Kind) {
         assert_eq!(counted.len(), 1);
         counted[0].expect("the user can be counted")
     };
-    // The memory's fleet is one node, whoever asks.
+    // The memory's fleet is one node for every caller.
     let seen = |here| if matches!(kind, Kind::Memory) { 0 } else { here };
     for user in ["a", "{b}\n"] {
         assert_eq!(count(&bench.fleet, user, 3).await, 0, "its own are not another's");

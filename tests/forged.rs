@@ -1,4 +1,4 @@
-//! Lines that a service sends by a plain `PUBLISH` and that look like the function's own: they cost nobody an event.
+//! Lines that a service sends by a plain `PUBLISH` and that look like the function's own: they cost no member an event.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

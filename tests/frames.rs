@@ -1,4 +1,4 @@
-//! Frames: what is no valid packet closes its own transport and harms nobody else (S42).
+//! Frames: what is no valid packet closes its own transport and harms no other client (S42).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::harness::{eventually, token};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Somebody who must not notice anything.
+/// A client that must not notice anything.
 struct Witness<'a> {
     node: &'a Node,
     client: Client,

@@ -18,7 +18,7 @@ use crate::harness::{PATIENCE, eventually, token};
 const ROOMS: [&str; 3] = ["order:r", "store:s", "user:peer"];
 /// What the spec allows.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Whoever is still there has an event by then.
+/// A client that is still there has an event by then.
 const PROMPT: Duration = Duration::from_secs(8);
 /// Where the peer finds the node.
 const NODE: &str = "10.77.0.1:8080";

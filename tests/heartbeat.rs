@@ -1,4 +1,4 @@
-//! Heartbeat: who does not answer pings is closed, and whoever is gone has left all rooms at once (S40).
+//! Heartbeat: who does not answer pings is closed, and a client that is gone has left all rooms at once (S40).
 
 use std::time::{Duration, Instant};
 

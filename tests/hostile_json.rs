@@ -181,7 +181,7 @@ async fn attachments_that_never_come_end_their_transport_and_leave_nothing() {
     }
     is_served(&node, &mut reader).await;
     for hostile in &mut others {
-        // Until then it has a frame's worth of memory, as whoever is silent in the middle of a frame.
+        // Until then it has a frame's worth of memory, as a client that is silent in the middle of a frame.
         hostile.send(r#"42/realtime,8["leave_room",{"room":"order:1"}]"#).await;
         ends_unanswered(hostile).await;
     }

@@ -1,4 +1,4 @@
-//! Rooms that are silent for longer than their last offset is remembered: nothing is missing, and nobody is closed.
+//! Rooms that are silent for longer than their last offset is remembered: nothing is missing, and no client is closed.
 
 use crate::harness::client::Client;
 use crate::harness::eventually;

@@ -1,4 +1,4 @@
-//! Ids as identity providers make them: whoever has one can join the room of its own, and events reach it there by every
+//! Ids as identity providers make them: a user who has one can join the room of its own, and events reach it there by every
 //! way in, live and from the history, on either broker.
 
 use std::process::Command;

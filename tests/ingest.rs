@@ -1,4 +1,4 @@
-//! The ingest stream: what services `XADD` to `hallway:ingest` is published in its order, once, whoever dies meanwhile;
+//! The ingest stream: what services `XADD` to `hallway:ingest` is published in its order, once, whichever node dies meanwhile;
 //! what is bad is put aside and stops nothing.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Keys that an identity provider publishes: fetched, renewed, and never believed on the word of somebody else.
+//! Keys that an identity provider publishes: fetched, renewed, and never believed on another party's word.
 
 use std::time::{Duration, Instant};
 
@@ -147,7 +147,7 @@ async fn what_is_public_is_no_secret_and_a_name_leads_nowhere() {
     assert!(is_admitted(&node, &pair.sign_as(RS256, "a")).await);
 }
 
-/// Keys that come over plain http are believed because nobody stands in between.
+/// Keys that come over plain http are believed because no third party stands in between.
 #[tokio::test]
 async fn keys_over_plain_http_come_by_no_proxy() {
     let folder = folder();

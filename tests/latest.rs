@@ -1,4 +1,4 @@
-//! `latest` events: of each key a room keeps the newest, whoever comes gets it, and nobody sees it go back in time.
+//! `latest` events: of each key a room keeps the newest, each newcomer gets it, and no client sees it go back in time.
 
 use std::io::Write;
 

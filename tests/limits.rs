@@ -1,4 +1,4 @@
-//! Limits: whoever goes past one gets a clear error and a metric moves, and nobody else notices (S6, S14, S20, S25, S42).
+//! Limits: a client that goes past one gets a clear error and a metric moves, and no other notices (S6, S14, S20, S25, S42).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl Answer {
     }
 }
 
-/// How often a limit has held somebody back.
+/// How often a limit has held a client back.
 async fn reached(node: &Node, limit: &str) -> u64 {
     let text = http().get(format!("http://{}/metrics", node.admin())).send().await.expect("metrics").text().await;
     let lead = format!("hallway_over_limit_total{{limit=\"{limit}\"}} ");
@@ -176,7 +176,7 @@ async fn connections_of_one_address_are_bounded_and_proxies_are_believed_only_wh
     }
     assert_eq!(from("198.51.100.1").await.status, 101);
     assert_eq!(reached(&node, "connections_per_ip").await, 4);
-    // What nobody can read is the proxy's own.
+    // What cannot be read is the proxy's own.
     kept.push(from("garbage").await);
     kept.push(from("6.6.6.6, unknown").await);
     assert_eq!(from("other garbage").await.status, 429);

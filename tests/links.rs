@@ -17,7 +17,7 @@ use rig::Rig;
 /// Of a node, as Redis lists them.
 const LINKS: [&str; 8] = ["commands", "history", "healing", "probe", "pubsub", "ingest", "ingest-wait", "lease"];
 
-/// What a server says that serves nobody.
+/// What a server says that serves no client.
 const REFUSALS: [&str; 7] = [
     "-LOADING Redis is loading the dataset in memory",
     "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",

@@ -1,4 +1,4 @@
-//! Locations: an agent reports where it is, and nobody else can in its name (S19, S20).
+//! Locations: an agent reports where it is, and no other user can in its name (S19, S20).
 
 use std::time::Duration;
 
@@ -278,7 +278,7 @@ async fn while_the_broker_is_away_a_location_is_unavailable_and_the_socket_stays
     assert_eq!(client.event().await.1["event"]["payload"]["agentId"], "a1");
 }
 
-/// Two agents at the full rate, a watcher of everything, and somebody who comes late on another node.
+/// Two agents at the full rate, a watcher of everything, and a watcher that comes late on another node.
 #[tokio::test]
 async fn each_room_keeps_one_location_per_agent_and_a_new_joiner_gets_the_newest() {
     const ROUNDS: usize = 15;

@@ -14,7 +14,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{eventually, token};
 use crate::tidy::{read, texts};
 
-/// As much as nobody needs, in bytes.
+/// More than any node needs, in bytes.
 const ADDRESS_SPACE: u64 = 1 << 45;
 const EVENT: &str = r#"{"type":"order.status_changed","payload":{}}"#;
 
@@ -24,7 +24,7 @@ fn the_page_of_the_metrics_is_fresh() {
     assert!(fresh, "write it anew: cargo run -- reference metrics > docs/metrics.md");
 }
 
-/// A name in the table and no statement, or a statement with a name of its own, would be a metric nobody can trust.
+/// A name in the table and no statement, or a statement with a name of its own, would be a metric that no operator can trust.
 #[test]
 fn every_metric_of_the_table_is_asked_to_move() {
     let table = metrics::TABLE.iter().flat_map(|group| group.metrics).map(|metric| metric.name.to_owned());

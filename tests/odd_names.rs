@@ -114,7 +114,7 @@ async fn held(redis: &Redis) -> BTreeMap<String, Vec<u8>> {
     held
 }
 
-/// A node on Redis, somebody in a room with an event in it, and what Redis holds of that.
+/// A node on Redis, a member in a room with an event in it, and what Redis holds of that.
 struct Scene {
     redis: Redis,
     node: Node,
@@ -138,7 +138,7 @@ impl Scene {
         Self { redis, node, reader, before }
     }
 
-    /// Asserts that Redis and whoever is in the room have seen nothing of it.
+    /// Asserts that Redis and the members of the room have seen nothing of it.
     async fn nothing_happened(mut self) {
         self.reader.nothing_came().await;
         let after = held(&self.redis).await;

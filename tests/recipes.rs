@@ -95,7 +95,7 @@ async fn redis_is_away_while_a_room_is_joined(scene: &mut Scene, apps: &mut [App
     scene.all_came(apps).await;
 }
 
-/// Nobody comes back before being asked to; then nothing is missing.
+/// No client comes back before being asked to; then nothing is missing.
 async fn a_kick_is_told_and_kept_to(scene: &mut Scene, apps: &mut [App]) {
     let kicked = scene.kick("u1").await;
     assert_eq!(kicked["sockets"], apps.len(), "{kicked}");

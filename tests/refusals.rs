@@ -221,7 +221,7 @@ async fn a_bad_plain_publish_reaches_nobody() {
     assert_eq!(node.readyz().await, 200);
 }
 
-/// What the function of an earlier version stored is still there, and what somebody forges may come, too.
+/// What the function of an earlier version stored is still there, and what a publisher forges may come, too.
 #[tokio::test]
 async fn a_stored_event_that_no_client_can_read_is_a_link_that_reaches_nobody_and_is_counted() {
     let redis = Redis::start().await;

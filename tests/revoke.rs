@@ -1,4 +1,4 @@
-//! Revocation: tokens lose their force on every node within a second, and whoever came with one is kicked (S41).
+//! Revocation: tokens lose their force on every node within a second, and a client that came with one is kicked (S41).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Revocations go by Redis' clock: a node whose own clock is wrong forgets nobody's, and notes its own at the right time.
+//! Revocations go by Redis' clock: a node whose own clock is wrong forgets none of the others, and notes its own at the right time.
 
 use serde_json::{Value, json};
 

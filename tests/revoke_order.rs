@@ -1,5 +1,5 @@
 //! The order that makes a revocation airtight: a session is found by its user and its token **before** its token is looked
-//! up in the list. A fleet that looks back at whoever asks for its list tells.
+//! up in the list. A fleet that looks back at the caller that asks for its list tells.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl Fleet for LookingBack {
     }
 }
 
-/// Frames without a wire format: nobody reads them.
+/// Frames without a wire format: no client reads them.
 #[derive(Debug)]
 struct Mute;
 

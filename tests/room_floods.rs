@@ -31,7 +31,7 @@ async fn node(redis: &Redis) -> Node {
     .await
 }
 
-/// Channels of rooms that somebody is subscribed to.
+/// Channels of rooms that a node is subscribed to.
 async fn channels(redis: &mut MultiplexedConnection) -> Vec<String> {
     let mut list = redis::cmd("PUBSUB");
     list.arg("CHANNELS").arg("hallway:{*").query_async(redis).await.expect("redis is up")

@@ -144,7 +144,7 @@ async fn tokens(watched: &mut Watched) {
     }
 }
 
-/// Events by every way in, good and bad, to somebody who is there.
+/// Events by every way in, good and bad, to a member that is there.
 async fn payloads(watched: &mut Watched) {
     watched.mark("a payload", "marked-payload");
     let token = watched.token("a member");
@@ -272,7 +272,7 @@ async fn at_trace_no_log_has_a_token_a_key_a_password_or_a_payload() {
     everything("trace").await;
 }
 
-/// Whoever looks for a fault asks for more of one library, and of one of its modules: by target, by span, by field.
+/// An operator who looks for a fault asks for more of one library, and of one of its modules: by target, by span, by field.
 #[tokio::test]
 async fn no_directive_makes_a_library_tell_what_passes_through_it() {
     let libraries = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "redis", "reqwest", "rustls"];

@@ -9,7 +9,7 @@ use crate::harness::{eventually, token};
 
 const MINUTES_MS: u128 = 600_000;
 
-/// Stores an event as the function does at a time of ten minutes ago, and sends it unless nobody is to hear of it.
+/// Stores an event as the function does at a time of ten minutes ago, and sends it unless no node is to hear of it.
 async fn store(redis: &Redis, n: u64, prev: &str, sent: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
     let offset = format!("{}-{n}", now - MINUTES_MS);

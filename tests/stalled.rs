@@ -11,7 +11,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{eventually, token, within};
 
 const ROOM: &str = "order:r";
-/// Whoever reads has an event by then, whatever the others do.
+/// A client that reads has an event by then, whatever the others do.
 const PROMPT: Duration = Duration::from_secs(8);
 
 async fn member(node: &Node) -> Client {

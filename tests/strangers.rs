@@ -1,4 +1,4 @@
-//! Whoever shows no token and no key has little of a node: a short head, a bounded time on every listener, a bounded number
+//! A stranger who shows no token and no key has little of a node: a short head, a bounded time on every listener, a bounded number
 //! of connections to those of services and operators, and a bounded number of frames.
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -7,7 +7,7 @@ use crate::harness::client::Client;
 use crate::harness::node::Node;
 use crate::harness::token::{self, now_s};
 
-/// Whoever may come, with claims.
+/// A user who may come, with claims.
 const CUSTOMER: usize = 0;
 const AGENT: usize = 1;
 const STORE: usize = 2;
@@ -27,7 +27,7 @@ fn people() -> [Value; 5] {
     ]
 }
 
-/// A room of each of the fifteen classes and one of somebody else where that differs, with who may enter.
+/// A room of each of the fifteen classes and one of another user where that differs, with who may enter.
 const ROOMS: [(&str, &str, &[usize]); 21] = [
     ("user:{userId}", "user:u1", &[CUSTOMER, DISPATCHER, ADMIN]),
     ("user:{userId}", "user:u2", &[AGENT, DISPATCHER, ADMIN]),
@@ -87,7 +87,7 @@ async fn every_class_opens_to_the_same_people_for_joins_missed_events_and_explan
     assert_eq!(node.metric("hallway_policy_failures_total").await, 0.0, "the default rules can always be judged");
 }
 
-/// Asserts that a token gets nobody in, and that every room is explained with this reason.
+/// Asserts that a token admits no client, and that every room is explained with this reason.
 async fn opens_nothing(node: &Node, token: Option<&str>, reason: &str) {
     let (mut client, _) = Client::open(node.main()).await;
     let offer = token.map_or_else(|| json!({}), |token| json!({ "token": token }));

@@ -184,7 +184,7 @@ pub(crate) fn mib(bytes: u64) -> f64 {
 }
 
 impl Stretch {
-    /// Two lines for whoever runs this.
+    /// Two lines for the person who runs this.
     pub(crate) fn show(&self, when: &str) {
         say(&format!(
             "{when:<8} live events elsewhere p50 {:.2} p99 {:.2} longest {:.0} ms, {} never came, {} twice or out of order",

@@ -46,7 +46,7 @@ mod swarm;
 mod thread;
 mod verdict;
 
-/// A result whose error is a sentence for whoever runs this.
+/// A result whose error is a sentence for the person who runs this.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]

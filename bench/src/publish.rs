@@ -14,9 +14,9 @@ const KIND: &str = "order.status_changed";
 /// How an event gets to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// `FCALL hallway_publish`: stored, and sent to whoever is there.
+    /// `FCALL hallway_publish`: stored, and sent to the sockets that are there.
     Function,
-    /// `PUBLISH` of a ready envelope: sent to whoever is there.
+    /// `PUBLISH` of a ready envelope: sent to the sockets that are there.
     Channel(&'static str),
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A line for whoever runs this.
+/// A line for the person who runs this.
 #[expect(clippy::print_stdout, reason = "stdout is what this program is for")]
 pub(crate) fn say(line: &str) {
     println!("{line}");

@@ -167,7 +167,7 @@ impl Server {
         if status.as_u16() == 200 { Ok(()) } else { Err(format!("POST {path} was answered with {status}").into()) }
     }
 
-    /// How often Hallway's limits have held somebody back.
+    /// How often Hallway's limits have held a client back.
     pub(crate) async fn over_limit(&self) -> Outcome<f64> {
         let text = reqwest::get(format!("http://{}/metrics", self.admin)).await?.text().await?;
         let counts = ["hallway_over_limit_total{", "hallway_publishes_turned_away_total{"];

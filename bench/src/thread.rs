@@ -7,7 +7,7 @@ use tokio::task::LocalSet;
 
 use crate::Outcome;
 
-/// How much lower the priority of a load is than that of whoever measures on the same core.
+/// How much lower the priority of a load is than that of the thread that measures on the same core.
 const NICENESS: &str = "10";
 
 /// Runs `work` on a thread of its own. Its outcome comes when it has ended.
@@ -26,7 +26,7 @@ where
     Ok(told)
 }
 
-/// Lets whoever measures go first: for the calling thread.
+/// Lets the thread that measures go first: for the calling thread.
 pub(crate) fn give_way() -> Outcome<()> {
     let own = std::fs::read_link("/proc/thread-self")?;
     let own = own.file_name().and_then(|id| id.to_str()).ok_or("a thread has a number")?.to_owned();

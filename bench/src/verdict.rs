@@ -1,4 +1,4 @@
-//! What must hold: printed beside each figure, and the exit code of whoever asked for it.
+//! What must hold: printed beside each figure, and the exit code for the caller.
 
 use clap::Args;
 

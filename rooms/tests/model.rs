@@ -56,7 +56,7 @@ struct Room {
     stream_until: u64,
     last: Option<Offset>,
     last_until: u64,
-    /// Every entry ever stored, and the place of whoever got it.
+    /// Every entry ever stored, and the place that its receiver got.
     ever: Vec<(ChainLink, Place)>,
     /// So many of them were stored before the data was lost.
     flushed: usize,
@@ -64,7 +64,7 @@ struct Room {
     heads: Vec<Place>,
 }
 
-/// A place handed out to somebody.
+/// A place handed out to a client.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     offset: Offset,
@@ -162,7 +162,7 @@ impl Room {
         (found, complete)
     }
 
-    /// Whether whoever holds `place` must be told that nothing is lost to it: the data is the same, all it missed is
+    /// Whether the holder of `place` must be told that nothing is lost to it: the data is the same, all it missed is
     /// still there, and the room was not silent for longer than is remembered.
     fn is_owed_completeness(&self, place: &Place) -> bool {
         let missed = &self.ever[place.seen..];

@@ -65,7 +65,7 @@ impl LoopBroker {
         let (node, table, own) = (self.node.clone(), self.gathering.clone(), key.clone());
         let read = async move {
             tokio::time::sleep(GATHER).await;
-            // From here on nobody joins: the read begins after each of its loops asked.
+            // From here on no loop joins: the read begins after each of its loops asked.
             table.lock().remove(&own);
             let (room, from, limit) = own;
             node.history(&room, from, limit).await.map(Arc::new)

@@ -67,7 +67,7 @@ impl Hub {
             return;
         }
         let Some(mut outgoing) = compose_event(entry, is_apart, &self.0.counts) else { return };
-        // With one room nobody can be met twice, so no list of receivers is made.
+        // With one room no session is met twice, so no list of receivers is made.
         let sent = match targets.as_slice() {
             [only] if !is_apart => self.deliver_in_one(&mut outgoing, only, rounds).await,
             several => self.deliver_in_several(&mut outgoing, several, rounds).await,

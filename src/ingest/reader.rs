@@ -164,7 +164,7 @@ impl IngestReader {
     async fn try_again(&mut self, done: &[String]) -> Result<Vec<String>, IngestFailure> {
         self.stuck.put_off();
         let read = self.stream.acknowledge_and_read(done, NextRead::Pending, BEGINNING, 1).await?;
-        // Somebody else acknowledged or deleted the stuck entries.
+        // Another client of Redis acknowledged or deleted the stuck entries.
         let Some((_, batch)) = read.filter(|(_, batch)| !batch.is_empty()) else {
             self.stuck.rewind_to_start();
             return Ok(Vec::new());

@@ -21,7 +21,7 @@ impl Service {
     /// join or leave is never refused for it.
     pub(super) async fn members_elsewhere(&self, room: &Room) -> usize {
         let sent = timeout(PATIENCE, self.0.fleet.members_elsewhere(room)).await;
-        // Nobody here has the room open, so there is no place to remember the count in.
+        // No loop of this node has the room open, so there is no place to remember the count in.
         let known = self.0.hubs.find_totals(room);
         let Some(totals) = known else { return sent.map_or(0, |others| others.unwrap_or(0)) };
         if let Ok(Ok(others)) = sent {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 
-/// What somebody may publish.
+/// What a service may publish.
 #[derive(Clone)]
 pub(super) struct Text(pub(super) Vec<u8>);
 

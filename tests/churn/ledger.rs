@@ -223,7 +223,7 @@ impl Reader<'_> {
 
     fn event(&mut self, event: &Value) {
         let (name, meta, id) = (self.name.clone(), &event["meta"], event["id"].as_str().expect("an id"));
-        // Whose line has the right form is believed for as long as it harms nobody else's events.
+        // Whose line has the right form is believed for as long as it harms no other publisher's events.
         if id.starts_with(FORGED) {
             let room = meta["room"].as_str().expect("a room");
             return assert!(

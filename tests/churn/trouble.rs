@@ -12,14 +12,14 @@ use crate::harness::proxy::Proxy;
 use crate::harness::publisher::Receipt;
 use crate::harness::redis::Redis;
 
-/// What the ids of events begin with that nobody published.
+/// What the ids of events begin with that no service published.
 pub(super) const FORGED: &str = "forged-";
 /// A value that no key of a room has.
 const RUBBISH: &str = "rubbish";
 /// Of a room, as services and gateways have them.
 const KEYS: [&str; 2] = ["history", "last"];
 
-/// Puts back what was there, unless somebody has mended it since.
+/// Puts back what was there, unless the node has mended it since.
 const MEND: &str = "
   local kind = redis.call('TYPE', KEYS[1]).ok
   local spoilt = kind == 'string' and redis.call('GET', KEYS[1]) == ARGV[1]

@@ -254,7 +254,7 @@ pub async fn sign_in(node: &Node, token: &str) -> Option<Client> {
     admitted.then_some(client)
 }
 
-/// Whether a token lets somebody in.
+/// Whether a token lets a client in.
 pub async fn is_admitted(node: &Node, token: &str) -> bool {
     sign_in(node, token).await.is_some()
 }

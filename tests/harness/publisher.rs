@@ -133,7 +133,7 @@ async fn batch(http: &reqwest::Client, node: SocketAddr, plans: &[Plan]) -> Opti
     plans.iter().zip(results).map(receipt).collect()
 }
 
-/// Publishes by the ingest stream, in both forms; nobody tells the offsets, so it returns the ids. An entry that was added
+/// Publishes by the ingest stream, in both forms; no answer tells the offsets, so it returns the ids. An entry that was added
 /// without the answer having come is added again.
 pub async fn by_ingest(url: String, plans: Vec<Plan>, progress: Progress) -> Vec<String> {
     for chunk in plans.chunks(CHUNK) {
@@ -174,7 +174,7 @@ pub async fn by_publish(url: String, plans: Vec<Plan>) {
     }
 }
 
-/// Publishes one event to all these rooms, so that whoever has it has everything before it.
+/// Publishes one event to all these rooms, so that a member that has it has everything before it.
 pub async fn last_word(url: &str, id: &str, rooms: &[String]) -> Receipt {
     let plan = Plan { id: id.to_owned(), rooms: rooms.to_vec() };
     by_fcall(url.to_owned(), vec![plan], Progress::default()).await.remove(0)

@@ -1,4 +1,4 @@
-//! A server that gives every command the same refusal, as a Redis does that serves nobody.
+//! A server that gives every command the same refusal, as a Redis does that serves no client.
 
 use std::net::SocketAddr;
 
