@@ -40,7 +40,7 @@ section! {
         /// than their length.
         queue_frames: usize = 8_192, check between(16, 1_000_000);
 
-        /// Most messages from Redis that wait for delivery on this node, 16 to 1000000. Past it they are
+        /// Most messages from Redis that wait for delivery in each event loop, 16 to 1000000. Past it they are
         /// dropped, and what they were is read from the histories of their rooms.
         feed_items: usize = 8_192, check between(16, 1_000_000);
 
